@@ -1,0 +1,1 @@
+"""incumbent: promote MLflow models through Git and Argo CD, proved healthy before they are champion."""

@@ -1,0 +1,202 @@
+"""A policy: one YAML file per target that says what is promoted where, and what it must prove."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from orchestration.promotion.problems import InvalidInputError, Problem
+
+_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
+_POLICY_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `90s`, `10m` or `1h30m`.
+
+    Raises:
+        ValueError: the text is not of that form, or is zero.
+    """
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"expected a duration such as 90s, 10m or 1h30m, found {text!r}")
+    hours, minutes, seconds = (int(match[unit] or 0) for unit in "hms")
+    total = hours * 3600 + minutes * 60 + seconds
+    if total == 0:
+        raise ValueError("expected a duration above zero")
+    return float(total)
+
+
+def _duration_to_seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0)]
+# Kubernetes object names (RFC 1123 subdomain); no name from a file becomes a path or a query unchecked.
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImagePolicy(_Part):
+    """The one image repository that this policy deploys from, and how long an unpublished image is waited for."""
+
+    repository: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")]
+    deadline: Seconds = 600.0
+
+
+class ManifestTarget(_Part):
+    """The scalar that a promotion edits: a container's image in a raw manifest, or a YAML path in another file."""
+
+    path: Annotated[str, Field(min_length=1)]
+    kind: str = "Deployment"
+    namespace: ObjectName
+    name: ObjectName
+    container: ObjectName
+    yaml_path: str | None = None
+    """For Kustomize or Helm files: where the image stands, such as `images[name=iris].newTag`."""
+
+    @model_validator(mode="after")
+    def _path_stays_in_repository(self) -> Self:
+        parts = self.path.split("/")
+        if self.path.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\\" in self.path:
+            raise ValueError(f"path must be relative and stay in the repository, found {self.path!r}")
+        return self
+
+
+class ArgoTarget(_Part):
+    application: ObjectName
+    namespace: ObjectName = "argocd"
+
+
+class QualityBound(_Part):
+    """One training metric: an absolute bound, and how much worse than the champion it may be.
+
+    With `at_least` higher is better; with `at_most` lower is better.
+    """
+
+    metric: Annotated[str, Field(min_length=1)]
+    at_least: float | None = None
+    at_most: float | None = None
+    no_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"metric {self.metric!r} needs exactly one of at_least and at_most")
+        return self
+
+
+class RolloutPolicy(_Part):
+    deadline: Seconds = 300.0
+
+
+class Slo(_Part):
+    """One service level objective: a PromQL query (or a reading of the pods) and the bound that it must keep.
+
+    In a query `$pods` becomes a regular expression of the new pods' names, `$window` the soak so far (`45s`) and
+    `$namespace` the target's namespace.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    query: str | None = None
+    from_: Annotated[Literal["pods"] | None, Field(alias="from")] = None
+    at_least: float | None = None
+    at_most: float | None = None
+    min_requests: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _one_source_one_bound(self) -> Self:
+        if (self.query is None) == (self.from_ is None):
+            raise ValueError(f"SLO {self.name!r} needs exactly one of query and from")
+        if self.from_ == "pods" and self.name != "restarts":
+            raise ValueError(f"SLO {self.name!r}: only restarts can be read from pods")
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"SLO {self.name!r} needs exactly one of at_least and at_most")
+        return self
+
+
+class RequestCounts(_Part):
+    """Queries that count the requests that the new pods have answered, real and replayed apart."""
+
+    real: str
+    replayed: str
+
+
+class GatePolicy(_Part):
+    soak: Seconds = 120.0
+    every: Seconds = 15.0
+    judge_within: Seconds = 600.0
+    when_unjudged: Literal["hold", "roll_back"] = "hold"
+    traffic: Literal["replayed_ok", "real_only"] = "replayed_ok"
+    min_samples: Annotated[int, Field(ge=1)] = 3
+    """Scrapes of each new pod that the soak must hold before anything is judged."""
+    requests: RequestCounts
+    slos: Annotated[tuple[Slo, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        if self.judge_within < self.soak:
+            raise ValueError(f"judge_within ({self.judge_within:g} s) is shorter than soak ({self.soak:g} s)")
+        if self.every > self.soak:
+            raise ValueError(f"every ({self.every:g} s) is longer than soak ({self.soak:g} s)")
+        names = [slo.name for slo in self.slos]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each SLO needs a name of its own, found {names}")
+        return self
+
+
+class Policy(_Part):
+    """What is promoted where, and what it must prove. The file's name is the policy's name."""
+
+    name: Annotated[str, Field(pattern=_POLICY_NAME.pattern)]
+    model: Annotated[str, Field(pattern=r"^[^/:\n\r\t]{1,250}$")]
+    challenger_alias: str = "challenger"
+    champion_alias: str = "champion"
+    image: ImagePolicy
+    manifest: ManifestTarget
+    argocd: ArgoTarget
+    cluster: Annotated[str, Field(min_length=1)]
+    service_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    quality: Annotated[tuple[QualityBound, ...], Field(min_length=1)]
+    rollout: RolloutPolicy = RolloutPolicy()
+    gate: GatePolicy
+
+    @model_validator(mode="after")
+    def _aliases_differ(self) -> Self:
+        if self.challenger_alias == self.champion_alias:
+            raise ValueError("challenger_alias and champion_alias must differ")
+        return self
+
+
+def parse_policy(name: str, text: str) -> Policy:
+    """The policy of a file's name (without `.yaml`) and its text.
+
+    Raises:
+        InvalidInputError: the name or the text is not a policy; the problem names every wrong field.
+    """
+
+    def refuse(found: str) -> InvalidInputError:
+        return InvalidInputError(
+            Problem(f"policy {name}", "a policy as docs/policies.md describes it", found, f"Correct {name}.yaml.")
+        )
+
+    if not _POLICY_NAME.fullmatch(name):
+        raise refuse("a file name that is not lower-case letters, digits and dashes (63 at most)")
+    try:
+        raw: Any = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise refuse(f"YAML that cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(raw, dict):
+        raise refuse("a file that is not a YAML mapping")
+    if "name" in raw:
+        raise refuse("a field 'name': the file's name is the policy's name")
+    try:
+        return Policy.model_validate({**raw, "name": name})
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc'])) or 'policy'}: {fault['msg']}" for fault in error.errors())
+        raise refuse("; ".join(faults)) from error

@@ -1,0 +1,288 @@
+"""The ports of a promotion: what its stages ask of the world, and the values that come back.
+
+Every method raises `DependencyError` when the other side cannot answer (down, time-out, 5xx, refused credentials) and
+for nothing else; what a caller decides on is a value in the return type. `orchestration.adapters` plays each port
+against a real server; the fakes of the tests are held to the same contract tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from orchestration.promotion.images import ImageRef
+from orchestration.promotion.observed import ApplicationStatus, Node, WorkloadStatus
+from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
+
+Decision = TypeVar("Decision")
+"""What a caller of `push_edit` decides instead of an edit."""
+
+
+class Clock(Protocol):
+    """Time, passed in so that tests need not wait. `now` is seconds since the epoch."""
+
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Registry(Protocol):
+    """The model registry (MLflow)."""
+
+    def ping(self) -> None:
+        """Raise `DependencyError` unless the registry answers."""
+
+    def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that an alias names, in one call; None when the model or the alias does not exist."""
+
+    def version(self, model: str, version: int) -> ModelVersion | None: ...
+
+    def run(self, run_id: str) -> TrainingRun | None:
+        """The training run, with its metrics read again from the run and not from the version."""
+
+    def signature(self, version: ModelVersion) -> Signature | None:
+        """The signature that the version's model was logged with; None when it has none."""
+
+    def artifact(self, run_id: str, path: str) -> bytes | None:
+        """A run's artifact, 10 MB at most; None when there is none at that path."""
+
+    def put_artifact(self, run_id: str, path: str, content: bytes) -> None: ...
+
+    def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None: ...
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None: ...
+
+    def version_url(self, version: ModelVersion) -> str: ...
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """A lease as it stands in Git: who may write for one application, and until when (seconds since the epoch)."""
+
+    application: str
+    holder: str
+    expires_at: float
+    object_id: str
+    """The Git object that the lease's ref names: the expected-old value that fences a stale owner."""
+
+
+@dataclass(frozen=True)
+class LeaseBusy:
+    record: LeaseRecord
+
+
+@dataclass(frozen=True)
+class LeaseLost:
+    """Somebody else took the lease, or deleted it; whoever finds this stops writing at once."""
+
+    found: LeaseRecord | None
+
+
+@dataclass(frozen=True)
+class BranchCommit:
+    """A commit of the GitOps branch that carries incumbent's trailers."""
+
+    commit: str
+    parent: str
+    subject: str
+    committed_at: float
+    trailers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FileEdit:
+    """One commit to make on top of the head it was decided on: one file's new content, subject and trailers."""
+
+    path: str
+    content: bytes
+    subject: str
+    trailers: Mapping[str, str]
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    commit: str
+    lease: LeaseRecord
+    attempts: int
+    """Pushes that it took; above 1 when other committers came between."""
+
+
+@dataclass(frozen=True)
+class TagRecord:
+    """An annotated tag of the GitOps repository."""
+
+    name: str
+    commit: str
+    message: str
+
+
+class GitOpsRepository(Protocol):
+    """The GitOps repository: one branch, leases beside it, and no checkout."""
+
+    def fetch(self) -> str:
+        """Bring the branch here and return the id of its head commit."""
+
+    def read_file(self, commit: str, path: str) -> bytes | None:
+        """A file's content at a commit; None when there is none at that path."""
+
+    def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
+        """The policy's promotion and rollback commits reachable from `head`, newest first.
+
+        A commit belongs to it when its trailer `Promotion-Id` or `Rollback-Of` starts with `<policy>/`.
+        """
+
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        """Whether a commit is the other one or an ancestor of it; False when either is unknown here."""
+
+    def push_edit(
+        self, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
+    ) -> Pushed | LeaseLost | Decision:
+        """Fetch, ask `decide(head)`, commit its edit and push it atomically with a renewed lease.
+
+        Anything but a `FileEdit` ends it and is returned as it is. When the push is refused or its answer is lost, all
+        begins again from the fetch: `decide` must recognise its own work (by trailer), and no text is ever rebased.
+        """
+
+    def create_tag(
+        self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
+    ) -> LeaseRecord | LeaseLost:
+        """Push an annotated tag together with a renewed lease; a tag of that name on that commit counts as created."""
+
+    def tag(self, name: str) -> TagRecord | None: ...
+
+    def lease(self, application: str) -> LeaseRecord | None:
+        """The lease as the server has it now, expired or not."""
+
+    def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
+        """Take the lease when it is free, expired or already the holder's own, for `ttl` seconds."""
+
+    def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost: ...
+
+    def release_lease(self, lease: LeaseRecord) -> None:
+        """Give the lease back; one that is no longer ours is left alone."""
+
+    def commit_url(self, commit: str) -> str | None:
+        """A web page of that commit, when the repository's address has a known form."""
+
+    def diff(self, commit: str) -> str:
+        """The commit's change as a unified diff."""
+
+
+class ArgoCD(Protocol):
+    def ready(self) -> None:
+        """Raise `DependencyError` unless the API server that holds the Applications is ready."""
+
+    def application(self, namespace: str, name: str) -> ApplicationStatus | None: ...
+
+    def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
+        """Ask the controller to compare again; the request may be dropped, so ask until something moves."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer. `from_api` tells the API server's own errors (`kind: Status`) from the model's answers."""
+
+    status: int
+    body: bytes
+    seconds: float
+    from_api: bool = False
+
+
+class Cluster(Protocol):
+    """The cluster that serves the model."""
+
+    def ready(self) -> None:
+        """Raise `DependencyError` unless the API server's /readyz says ok."""
+
+    def nodes(self) -> tuple[Node, ...]: ...
+
+    def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None: ...
+
+    def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 20) -> str:
+        """The last lines of a container's log; empty when it has none."""
+
+    def ask_pod(
+        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> Answer:
+        """POST JSON to one pod through the API server's pod proxy."""
+
+
+class Service(Protocol):
+    def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
+        """POST JSON to the policy's `service_url`; a connection that fails is an `Answer` of status 0."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    labels: Mapping[str, str]
+    value: float
+    at: float
+    """When it was evaluated, seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QueryRejected:
+    """Prometheus understood the request and refuses the query: the policy's fault."""
+
+    message: str
+
+
+class Metrics(Protocol):
+    def ready(self) -> None: ...
+
+    def query(self, expression: str, at: float | None = None) -> QueryResult | QueryRejected:
+        """An instant query, at Prometheus's own clock unless told."""
+
+
+@dataclass(frozen=True)
+class PlatformImage:
+    """What one platform of an image is: its manifest's and its config's digest, and the config's environment."""
+
+    architecture: str
+    manifest_digest: str
+    config_digest: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ResolvedImage:
+    """An image that the registry has: the digest to pin, and all the digests by which a kubelet may name it."""
+
+    reference: ImageRef
+    """repository:tag@digest."""
+    platforms: tuple[PlatformImage, ...]
+
+    @property
+    def digest(self) -> str:
+        assert self.reference.digest is not None
+        return self.reference.digest
+
+    @property
+    def known_digests(self) -> frozenset[str]:
+        parts = (digest for one in self.platforms for digest in (one.manifest_digest, one.config_digest))
+        return frozenset((self.digest, *parts))
+
+
+class ImageRegistry(Protocol):
+    def resolve(self, reference: ImageRef) -> ResolvedImage | None:
+        """What a reference names now; None when the registry answers that it has no such image."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """All ports of one promotion, bound to its policy's clusters."""
+
+    clock: Clock
+    registry: Registry
+    git: GitOpsRepository
+    argocd: ArgoCD
+    cluster: Cluster
+    service: Service
+    metrics: Metrics
+    images: ImageRegistry
