@@ -98,8 +98,10 @@ class RolloutPolicy(_Part):
 class Slo(_Part):
     """One service level objective: a PromQL query (or a reading of the pods) and the bound that it must keep.
 
-    In a query `$pods` becomes a regular expression of the new pods' names, `$window` the soak so far (`45s`) and
-    `$namespace` the target's namespace.
+    In a query `$pods` becomes a regular expression of the new pods' names, `$window` the soak so far (`45s`),
+    `$namespace` the target's namespace and `$source` a regular expression of the traffic that is judged: `real` as soon
+    as real requests alone meet `min_requests`, `real|replayed` before that (never with `traffic: real_only`). So
+    replayed requests can stand in for missing traffic but never dilute the errors of real traffic.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -120,13 +122,6 @@ class Slo(_Part):
         return self
 
 
-class RequestCounts(_Part):
-    """Queries that count the requests that the new pods have answered, real and replayed apart."""
-
-    real: str
-    replayed: str
-
-
 class GatePolicy(_Part):
     soak: Seconds = 120.0
     every: Seconds = 15.0
@@ -135,7 +130,8 @@ class GatePolicy(_Part):
     traffic: Literal["replayed_ok", "real_only"] = "replayed_ok"
     min_samples: Annotated[int, Field(ge=1)] = 3
     """Scrapes of each new pod that the soak must hold before anything is judged."""
-    requests: RequestCounts
+    requests: str
+    """Query that counts the requests that the new pods answered; `$source` becomes `real` or `replayed`."""
     slos: Annotated[tuple[Slo, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -144,6 +140,8 @@ class GatePolicy(_Part):
             raise ValueError(f"judge_within ({self.judge_within:g} s) is shorter than soak ({self.soak:g} s)")
         if self.every > self.soak:
             raise ValueError(f"every ({self.every:g} s) is longer than soak ({self.soak:g} s)")
+        if "$source" not in self.requests:
+            raise ValueError('requests must select by source=~"$source", so that replayed requests are counted apart')
         names = [slo.name for slo in self.slos]
         if len(set(names)) != len(names):
             raise ValueError(f"each SLO needs a name of its own, found {names}")
