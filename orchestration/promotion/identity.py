@@ -7,7 +7,8 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.registered import ModelVersion
 
 _PROMOTION_ID = re.compile(
-    r"(?P<policy>[a-z0-9][-a-z0-9]{0,62})/(?P<version>[1-9][0-9]*)/(?P<digest>[0-9a-f]{12})/(?P<attempt>[1-9][0-9]*)"
+    r"(?P<policy>[a-z0-9][-a-z0-9]{0,62})/(?P<version>[1-9][0-9]{0,17})"
+    r"/(?P<digest>[0-9a-f]{12})/(?P<attempt>[1-9][0-9]{0,17})"
 )
 
 
@@ -49,12 +50,15 @@ def promotion_subject(identity: PromotionId) -> str:
 
 
 def promotion_trailers(identity: PromotionId, version: ModelVersion, image: ImageRef) -> dict[str, str]:
-    """The trailers that a promotion's commit is found and explained by."""
+    """The trailers that a promotion's commit is found and explained by.
+
+    What the registry says is put on one line, so that none of it can become a trailer of its own (design rule 9).
+    """
     return {
         "Promotion-Id": str(identity),
-        "Model": version.model,
+        "Model": _one_line(version.model),
         "Model-Version": str(version.version),
-        "MLflow-Run": version.run_id or "none",
+        "MLflow-Run": _one_line(version.run_id or "") or "none",
         "Image-Digest": image.digest or "none",
     }
 
@@ -78,3 +82,7 @@ def parse_partition_key(key: str) -> tuple[str, int] | None:
     """Policy and version of a partition key; None when it is none."""
     match = re.fullmatch(r"([a-z0-9][-a-z0-9]{0,62})@([1-9][0-9]{0,17})", key)
     return (match[1], int(match[2])) if match else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

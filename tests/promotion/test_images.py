@@ -1,0 +1,203 @@
+"""Image references, which image a version names, and which model an image says that it serves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.promotion.images import ImageRef, choose_image, is_digest, is_tag, parse_image, served_model_problem
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.registered import ModelVersion, TrainingRun
+
+REPOSITORY = "ghcr.io/team/model-source"
+DIGEST = "sha256:" + "ab" * 32
+OTHER_DIGEST = "sha256:" + "cd" * 32
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+RUN = TrainingRun("r1", "FINISHED", tags={"mlflow.source.git.commit": COMMIT})
+REFERENCE = st.builds(
+    ImageRef,
+    st.sampled_from(["nginx", "ghcr.io/a/b", "localhost:5000/a__b/c-d.e", "100.85.38.128:30500/x"]),
+    st.none() | st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True),
+    st.none() | st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True),
+)
+
+
+def version(**tags: str) -> ModelVersion:
+    return ModelVersion("iris-classifier", 7, "r1", "m-0a1b", tags)
+
+
+@given(REFERENCE)
+def test_a_reference_is_read_as_it_is_written(reference: ImageRef) -> None:
+    """Writing a reference and reading it gives the same reference."""
+    assert parse_image(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "nginx ",
+        "nginx\n",
+        "Nginx",
+        "nginx:",
+        "nginx@",
+        "nginx:a:b",
+        "nginx@sha256:ab",
+        "nginx@sha512:" + "ab" * 64,
+        "nginx@sha256:" + "AB" * 32,
+        "ghcr.io//x",
+        "/x",
+        "a/../b",
+        "-x/y",
+        "ghcr.io/x:{{ tag }}",
+        "$(IMAGE)",
+        "https://ghcr.io/x:1",
+        "user:pw@ghcr.io/x",
+        "x:" + "a" * 129,
+        "a" * 256,
+        "nginx:ä",
+        "nginx:\uff11",
+        "a" * 1_000_000,
+    ],
+)
+def test_what_is_no_reference_whole_is_none(text: str) -> None:
+    """Only a text that is a reference from its first to its last character is one."""
+    assert parse_image(text) is None
+
+
+def test_tags_and_digests_are_matched_whole() -> None:
+    """A line end after a tag or a digest makes it another text."""
+    assert is_tag("v1.0_x-y")
+    assert is_digest(DIGEST)
+    assert not any(map(is_tag, ["", "v1\n", "-v", ".v", "a/b", "a:b", "a" * 129]))
+    assert not any(map(is_digest, ["", DIGEST + "\n", DIGEST.upper(), DIGEST[:-1], "ab" * 32]))
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"image": f"{REPOSITORY}:v7"}, ImageRef(REPOSITORY, "v7")),
+        ({"image": f"{REPOSITORY}@{DIGEST}"}, ImageRef(REPOSITORY, None, DIGEST)),
+        ({"image": f"{REPOSITORY}:v7", "image_digest": DIGEST}, ImageRef(REPOSITORY, "v7", DIGEST)),
+        ({"image": f"{REPOSITORY}:v7", "image_tag": "v7"}, ImageRef(REPOSITORY, "v7")),
+        ({"image_tag": "v7"}, ImageRef(REPOSITORY, "v7")),
+        ({"image_digest": DIGEST}, ImageRef(REPOSITORY, None, DIGEST)),
+        ({"image_tag": "v7", "image_digest": DIGEST}, ImageRef(REPOSITORY, "v7", DIGEST)),
+        ({}, ImageRef(REPOSITORY, COMMIT)),
+        ({"unrelated": "x"}, ImageRef(REPOSITORY, COMMIT)),
+    ],
+)
+def test_a_version_names_its_image_by_tags_else_by_its_commit(tags: dict[str, str], expected: ImageRef) -> None:
+    """The tags are put together; only a version without any of them goes by the run's commit."""
+    assert choose_image(version(**tags), RUN, REPOSITORY) == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({"image": "ghcr.io/evil/model:v7"}, "ghcr.io/evil/model"),
+        ({"image": "docker.io/" + REPOSITORY + ":v7"}, "docker.io"),
+        ({"image": REPOSITORY}, "model-source"),
+        ({"image": ""}, "''"),
+        ({"image_tag": ""}, "''"),
+        ({"image_tag": "v7\nImage-Digest: x"}, "v7"),
+        ({"image_tag": "../../etc"}, "etc"),
+        ({"image_digest": "sha256:short"}, "short"),
+        ({"image_digest": "sha512:" + "ab" * 64}, "sha512"),
+        ({"image": f"{REPOSITORY}:v7", "image_tag": "v8"}, "v8"),
+        ({"image": f"{REPOSITORY}@{DIGEST}", "image_digest": OTHER_DIGEST}, OTHER_DIGEST),
+        ({"image": f"{REPOSITORY}:v7", "image_tag": "bad tag"}, "bad tag"),
+    ],
+)
+def test_foreign_malformed_and_contradicting_tags_are_refused(tags: dict[str, str], found: str) -> None:
+    """No other repository, nothing malformed, nothing that says two things; and never the commit instead."""
+    problem = choose_image(version(**tags), RUN, REPOSITORY)
+    assert isinstance(problem, Problem)
+    assert problem.subject == "version 7 of iris-classifier"
+    assert found in problem.found
+
+
+@pytest.mark.parametrize("commit", ["", "main", "v1", COMMIT[:12], COMMIT + "\n", COMMIT.upper()])
+def test_a_run_without_a_full_commit_id_names_no_image(commit: str) -> None:
+    """A branch name or an abbreviated commit is not fixed, so it is no image tag."""
+    run = TrainingRun("r1", "FINISHED", tags={"mlflow.source.git.commit": commit})
+    assert isinstance(choose_image(version(), run, REPOSITORY), Problem)
+
+
+def test_a_version_that_names_no_image_says_how_to_name_one() -> None:
+    """Without tags and without a commit the problem shows the call that sets the tag."""
+    problem = choose_image(version(), TrainingRun("r1", "FINISHED"), REPOSITORY)
+    assert isinstance(problem, Problem)
+    assert "set_model_version_tag" in problem.next_step
+
+
+@given(st.dictionaries(st.sampled_from(["image", "image_tag", "image_digest"]), st.text() | REFERENCE.map(str)))
+def test_hostile_tags_never_leave_the_policys_repository(tags: dict[str, str]) -> None:
+    """Whatever stands in the tags, an image that comes out is in the one repository and is a whole reference."""
+    image = choose_image(version(**tags), RUN, REPOSITORY)
+    if not isinstance(image, Problem):
+        assert image.repository == REPOSITORY
+        assert parse_image(str(image)) == image
+        assert image.tag or image.digest
+
+
+def test_credentials_in_a_tag_are_not_repeated() -> None:
+    """A problem about a tag that holds a password does not hold it."""
+    problem = choose_image(version(image="https://bot:hunter2@ghcr.io/x:1"), RUN, REPOSITORY)
+    assert isinstance(problem, Problem)
+    assert "hunter2" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"MODEL_URI": ""},
+        {"MODEL_URI": "models:/iris-classifier/7"},
+        {"MODEL_URI": "models:/m-0a1b"},
+        {"MODEL_URI": "runs:/r1/model"},
+    ],
+)
+def test_an_image_that_names_this_version_or_none_is_accepted(environment: dict[str, str]) -> None:
+    """The version, its model id and its run are this version; an image that does not say is no contradiction."""
+    assert served_model_problem(environment, version()) is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "models:/iris-classifier/8",
+        "models:/iris-classifier/07",
+        "models:/wine-quality-xgboost/7",
+        "models:/m-ffff",
+        "models:/",
+        "runs:/r2/model",
+        "runs:/r1",
+        "runs:/r1x/model",
+        "s3://bucket/model",
+        "/opt/model",
+    ],
+)
+def test_an_image_of_another_model_is_refused(uri: str) -> None:
+    """Another version, another model, another run and what cannot be told are refused, with the value to set."""
+    problem = served_model_problem({"MODEL_URI": uri}, version())
+    assert problem is not None
+    assert "models:/iris-classifier/7" in problem.expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["models:/iris-classifier@challenger", "models:/iris-classifier/Production", "models:/iris-classifier/latest"],
+)
+def test_an_image_that_follows_an_alias_is_refused(uri: str) -> None:
+    """An alias names another version tomorrow, so the same image would mean another model."""
+    problem = served_model_problem({"MODEL_URI": uri}, version())
+    assert problem is not None
+    assert "does not name one fixed version" in problem.found
+
+
+def test_a_version_without_run_or_model_id_matches_no_empty_one() -> None:
+    """Absent ids are not equal to an empty id in the image's environment."""
+    bare = ModelVersion("iris-classifier", 7, None, None)
+    for uri in ("runs://model", "models:/", "runs:/None/model"):
+        assert served_model_problem({"MODEL_URI": uri}, bare) is not None
