@@ -224,6 +224,9 @@ class Sample:
 class QueryResult:
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...] = ()
+    """What makes the answer doubtful: a source that was not asked, a partial response. Such an answer never passes."""
+    infos: tuple[str, ...] = ()
+    """Remarks on the query's style, such as a counter whose name does not end in `_total`; they doubt no value."""
 
 
 @dataclass(frozen=True)

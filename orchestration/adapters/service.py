@@ -1,0 +1,26 @@
+"""The policy's `service_url`: the model as its clients meet it, from outside the cluster."""
+
+import time
+from collections.abc import Mapping
+
+from orchestration.adapters.http import HttpClient
+from orchestration.promotion.ports import Answer
+from orchestration.promotion.problems import DependencyError
+
+
+class HttpService:
+    """Plays the port `Service`; never asks twice, because a request may count."""
+
+    def __init__(self) -> None:
+        self._http = HttpClient("the service", "Look whether its Service and its pods are there.")
+
+    def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
+        """POST JSON; of an answer that did not come the body says why."""
+        started = time.monotonic()
+        try:
+            reply = self._http.send(
+                "POST", url, content=body, headers={"Content-Type": "application/json", **headers}, timeout=timeout
+            )
+        except DependencyError as error:
+            return Answer(status=0, body=error.problem.found.encode(), seconds=time.monotonic() - started)
+        return Answer(reply.status, reply.body, reply.seconds)
