@@ -1,0 +1,137 @@
+"""A cluster, its Argo CD and its service in memory: what they say is set by the test."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from orchestration.promotion.observed import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
+from orchestration.promotion.ports import Answer
+from orchestration.promotion.problems import DependencyError, Problem
+
+DOWN = Problem("the fake", "an answer", "that it is down", "Set `down` to None.")
+Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer | Problem]
+"""What answers a request to a pod (or URL) and path; a `Problem` is raised as a `DependencyError`."""
+
+
+def no_answer(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    return Answer(404, b"{}", 0.0)
+
+
+class FakeCluster:
+    """Plays the port `Cluster`."""
+
+    def __init__(self, workload: WorkloadStatus | None = None) -> None:
+        self.status = workload
+        self.node_list: tuple[Node, ...] = (Node("edge-0", "amd64", True),)
+        self.logs: dict[tuple[str, str, bool], str] = {}
+        self.respond: Respond = no_answer
+        self.asked: list[tuple[str, int, str, bytes, Mapping[str, str]]] = []
+        self.down: Problem | None = None
+
+    def ready(self) -> None:
+        if self.down is not None:
+            raise DependencyError(self.down)
+
+    def nodes(self) -> tuple[Node, ...]:
+        self.ready()
+        return self.node_list
+
+    def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None:
+        self.ready()
+        status = self.status
+        return status if status and (status.kind, status.namespace, status.name) == (kind, namespace, name) else None
+
+    def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 20) -> str:
+        self.ready()
+        return "\n".join(self.logs.get((pod, container, previous), "").splitlines()[-lines:])
+
+    def ask_pod(
+        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> Answer:
+        self.ready()
+        self.asked.append((pod, port, path, body, headers))
+        return _said(self.respond(pod, path, body, headers))
+
+
+class FakeService:
+    """Plays the port `Service`."""
+
+    def __init__(self, respond: Respond = no_answer) -> None:
+        self.respond = respond
+        self.asked: list[tuple[str, bytes, Mapping[str, str]]] = []
+
+    def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
+        self.asked.append((url, body, headers))
+        return _said(self.respond(url, "", body, headers))
+
+
+class FakeArgoCD:
+    """Plays the port `ArgoCD`; `on_refresh` is what a refresh sets in motion, nothing unless told."""
+
+    def __init__(self, application: ApplicationStatus | None = None) -> None:
+        self.status = application
+        self.refreshes: list[str] = []
+        self.on_refresh: Callable[[str], None] = lambda kind: None
+        self.down: Problem | None = None
+
+    def ready(self) -> None:
+        if self.down is not None:
+            raise DependencyError(self.down)
+
+    def application(self, namespace: str, name: str) -> ApplicationStatus | None:
+        self.ready()
+        return self.status if self.status and self.status.name == name else None
+
+    def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
+        self.ready()
+        kind = "hard" if hard else "normal"
+        self.refreshes.append(kind)
+        self.on_refresh(kind)
+
+
+def a_pod(
+    name: str,
+    image: str,
+    *,
+    container: str = "model-server",
+    template_hash: str = "new",
+    ready: bool = True,
+    **changes: object,
+) -> PodStatus:
+    """A running pod of one container whose imageID is the reference's own digest; `changes` are the container's."""
+    digest = image.rpartition("@")[2]
+    status = ContainerStatus(container, image, f"{image.partition('@')[0]}@{digest}", ready, 0)
+    status = replace(status, **changes)  # type: ignore[arg-type]  # the fields are the caller's to name right
+    return PodStatus(name, f"uid-{name}", template_hash, "Running", ready, False, "edge-0", 0.0, (status,))
+
+
+def a_deployment(image: str, pods: tuple[PodStatus, ...], *, namespace: str, name: str) -> WorkloadStatus:
+    """A Deployment that is wholly rolled out to these pods."""
+    count = len(pods)
+    container = pods[0].containers[0].name if pods else "model-server"
+    return WorkloadStatus(
+        "Deployment",
+        namespace,
+        name,
+        generation=2,
+        observed_generation=2,
+        wanted=count,
+        updated=count,
+        ready=count,
+        available=count,
+        total=count,
+        images={container: image},
+        template_hash="new",
+        ports={container: 8080},
+        pods=pods,
+    )
+
+
+def an_application(revision: str, *, name: str) -> ApplicationStatus:
+    """An Application that is synced and healthy at a revision."""
+    return ApplicationStatus(name, "Synced", revision, "Healthy", "Succeeded", revision, 100.0, "", 101.0, True)
+
+
+def _said(answer: Answer | Problem) -> Answer:
+    if isinstance(answer, Problem):
+        raise DependencyError(answer)
+    return answer
