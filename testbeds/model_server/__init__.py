@@ -1,0 +1,1 @@
+"""The model server of the testbeds: an image is a registered model, served as `/predict`, `/health`, `/metrics`."""

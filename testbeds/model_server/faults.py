@@ -1,0 +1,71 @@
+"""Faults that an image can be published with, so that stories have a bad version to take back.
+
+They hit only requests that are not among the recorded ones: such a version becomes ready, and only real traffic shows
+what it is. They come from the image's environment, as a bad build would, and from nowhere else.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+CRASH_EXIT_CODE = 70
+
+
+class InjectedError(Exception):
+    """The answer that a faulty version gives instead of a prediction."""
+
+
+@dataclass
+class Faults:
+    """What is wrong with this image; all zero when nothing is."""
+
+    fail_every: int = 0
+    """`FAULT_FAIL_EVERY`: each n-th request is answered with 500."""
+    delay_seconds: float = 0.0
+    """`FAULT_DELAY_SECONDS`: each request takes that much longer."""
+    crash_after: int | None = None
+    """`FAULT_CRASH_AFTER`: the process exits when it has answered that many; 0 crashes at the start."""
+    allocate_mb: int = 0
+    """`FAULT_ALLOCATE_MB`: each request leaks that many mebibytes."""
+    _seen: int = 0
+    _leaked: list[bytes] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> "Faults":
+        crash_after = environ.get("FAULT_CRASH_AFTER")
+        return cls(
+            fail_every=int(environ.get("FAULT_FAIL_EVERY", "0")),
+            delay_seconds=float(environ.get("FAULT_DELAY_SECONDS", "0")),
+            crash_after=None if crash_after is None else int(crash_after),
+            allocate_mb=int(environ.get("FAULT_ALLOCATE_MB", "0")),
+        )
+
+    def at_start(self) -> None:
+        if self.crash_after == 0:
+            _crash()
+
+    def on_request(self) -> None:
+        """Do to one request what this image does to requests.
+
+        Raises:
+            InjectedError: this request is one of those that fail.
+        """
+        with self._lock:
+            self._seen += 1
+            seen = self._seen
+            if self.allocate_mb:
+                self._leaked.append(os.urandom(1024) * (1024 * self.allocate_mb))
+        if self.crash_after is not None and seen > self.crash_after:
+            _crash()
+        if self.delay_seconds:
+            time.sleep(self.delay_seconds)
+        if self.fail_every and seen % self.fail_every == 0:
+            raise InjectedError(f"request {seen} fails, as each {self.fail_every}. one of this image does")
+
+
+def _crash() -> None:
+    print("fatal: this image crashes (FAULT_CRASH_AFTER)", flush=True)
+    os._exit(CRASH_EXIT_CODE)

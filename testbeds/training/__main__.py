@@ -1,0 +1,48 @@
+"""`python -m testbeds.training`: train the story's models and publish them, one JSON line a model on stdout."""
+
+import argparse
+import time
+import urllib.error
+import urllib.request
+
+from testbeds.training.models import STORY, split_iris, train
+from testbeds.training.publish import log_model, publish
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m testbeds.training", description=__doc__)
+    parser.add_argument("--mlflow-uri", required=True)
+    parser.add_argument("--registry-url", required=True, help="OCI registry, such as http://127.0.0.1:5000")
+    parser.add_argument("--repository", required=True, help="repository in it, without the registry's name")
+    parser.add_argument("--baseline-tag", required=True, help="tag of the image that the manifest names")
+    parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait for MLflow to answer")
+    options = parser.parse_args()
+
+    # Fitting takes as long as MLflow's start, so both go on at the same time.
+    split = split_iris()
+    trained = [train(spec, split) for spec in STORY]
+    import mlflow.sklearn
+
+    _wait_for(f"{options.mlflow_uri}/health", options.wait)
+    mlflow.set_tracking_uri(options.mlflow_uri)
+    for model in trained:
+        tag = options.baseline_tag if model.spec.name == "baseline" else None
+        logged = log_model(model, split)
+        done = publish(model, logged, registry_url=options.registry_url, repository=options.repository, tag=tag)
+        print(done.as_json(), flush=True)
+
+
+def _wait_for(url: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"MLflow: expected an answer at {url} within {seconds:g} s, found {error}") from error
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

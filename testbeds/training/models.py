@@ -1,0 +1,112 @@
+"""The iris models of the testbeds: what each is for, and the forests themselves.
+
+All are measured on one stratified split, so that their accuracies can be compared: the unstratified splits that the
+usual examples take give 1.0 to nearly every forest and would leave nothing to improve.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MODEL = "iris-classifier"
+EXPERIMENT = "iris-classification"
+CLASS_NAMES = ("setosa", "versicolor", "virginica")
+_SPLIT_SEED = 7
+_TEST_SHARE = 0.3
+_RANDOM_STATE = 42
+RECORDED = 10
+"""Requests that are recorded with each model."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model to train: its forest's size, and the faults that its image gets."""
+
+    name: str
+    """`baseline`, or the version's name in the story."""
+    n_estimators: int
+    max_depth: int
+    registered: bool = True
+    published: bool = True
+    """Whether its image is pushed; a version whose image is missing is waited for in vain."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """More environment of its image."""
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return {"n_estimators": self.n_estimators, "max_depth": self.max_depth, "random_state": _RANDOM_STATE}
+
+
+STORY = (
+    # What already serves when the story begins: no version of it is registered.
+    ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
+    ModelSpec("version 1", n_estimators=3, max_depth=2),
+    # The parameters of the system that is described; truly better than version 1 on the same test data.
+    ModelSpec("version 2", n_estimators=100, max_depth=10),
+    # As good on paper, but its image is slow and fails each fifth request that nobody recorded.
+    ModelSpec(
+        "version 3",
+        n_estimators=60,
+        max_depth=10,
+        environment={"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "0.4"},
+    ),
+    ModelSpec("version 4", n_estimators=5, max_depth=1),  # above the threshold, worse than version 2
+    ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),
+)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted forest with what was measured on the test data."""
+
+    spec: ModelSpec
+    estimator: Any
+    metrics: dict[str, float]
+    recording: dict[str, Any]
+    """The content of `incumbent/recorded_requests.json`."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The iris data, split the same way each time."""
+
+    train_features: Any
+    test_features: Any
+    train_labels: Any
+    test_labels: Any
+
+
+def split_iris() -> Split:
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import train_test_split
+
+    features, labels = load_iris(return_X_y=True)
+    parts = train_test_split(features, labels, test_size=_TEST_SHARE, random_state=_SPLIT_SEED, stratify=labels)
+    return Split(*parts)
+
+
+def train(spec: ModelSpec, split: Split) -> TrainedModel:
+    """Fit one model and measure it on the test data."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    estimator = RandomForestClassifier(**spec.parameters)
+    estimator.fit(split.train_features, split.train_labels)
+    predicted = estimator.predict(split.test_features)
+    precision, recall, f1_score, _ = precision_recall_fscore_support(
+        split.test_labels, predicted, average="macro", zero_division=0
+    )
+    metrics = {
+        "accuracy": float(accuracy_score(split.test_labels, predicted)),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1_score": float(f1_score),
+    }
+    requests = [
+        {
+            "request": {"features": [float(value) for value in row]},
+            "response": {"prediction": int(label), "class_name": CLASS_NAMES[int(label)]},
+            "tolerance": 1e-6,
+        }
+        for row, label in zip(split.test_features[:RECORDED], predicted[:RECORDED], strict=True)
+    ]
+    return TrainedModel(spec, estimator, metrics, {"version": 1, "requests": requests})

@@ -1,0 +1,102 @@
+"""A trained model into MLflow (run, model, recording, version) and its image into the OCI registry."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from testbeds.sandbox.images import publish_image
+from testbeds.training.models import CLASS_NAMES, EXPERIMENT, MODEL, Split, TrainedModel
+
+RECORDED_REQUESTS = "incumbent/recorded_requests.json"
+# Without it MLflow looks for the requirements by loading the model in a new process: 15 s.
+_REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
+# skops loads only types that it was told to trust; these are what a RandomForestClassifier needs beyond its own list.
+_TRUSTED_TYPES = ["sklearn.tree._tree.Tree", "numpy.dtype"]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A model that MLflow has: its run, and its version when it is registered."""
+
+    name: str
+    run_id: str
+    version: int | None
+    model_uri: str
+    """What its image says in `MODEL_URI`."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A logged model with its image."""
+
+    name: str
+    run_id: str
+    version: int | None
+    image_tag: str
+    image_digest: str | None
+    """None when the image was left unpublished on purpose."""
+    metrics: dict[str, float]
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def log_model(trained: TrainedModel, split: Split) -> Logged:
+    """Log one run with parameters, metrics, dataset, signed model and recording; register it when the story does.
+
+    MLflow's tracking URI must be set. The dataset is the test data, whose digest is equal for all models: that is what
+    makes their metrics comparable.
+    """
+    import mlflow
+    from mlflow.data.numpy_dataset import from_numpy
+
+    spec = trained.spec
+    mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_name=spec.name) as run:
+        mlflow.log_params(spec.parameters)
+        dataset = from_numpy(split.test_features, targets=split.test_labels, name="iris-test")
+        mlflow.log_input(dataset, context="test")
+        logged = mlflow.sklearn.log_model(
+            trained.estimator,
+            name="model",
+            signature=mlflow.models.infer_signature(
+                split.test_features, trained.estimator.predict(split.test_features)
+            ),
+            pip_requirements=_REQUIREMENTS,
+            skops_trusted_types=_TRUSTED_TYPES,
+            metadata={"class_names": list(CLASS_NAMES)},
+        )
+        mlflow.log_metrics(trained.metrics)
+        mlflow.log_dict(trained.recording, RECORDED_REQUESTS)
+    run_id = run.info.run_id
+    if not spec.registered:
+        return Logged(spec.name, run_id, None, f"runs:/{run_id}/model")
+    version = mlflow.register_model(logged.model_uri, MODEL).version
+    return Logged(spec.name, run_id, int(version), f"models:/{MODEL}/{version}")
+
+
+def publish(
+    trained: TrainedModel, logged: Logged, *, registry_url: str, repository: str, tag: str | None = None
+) -> Published:
+    """Push the model's image and write `image_tag` and `image_digest` on its version.
+
+    The tag is what a build would take: a commit id of the model's source. Here it is made from what the image holds,
+    so that it is stable, unless one is given.
+    """
+    environment = {"MODEL_URI": logged.model_uri, **trained.spec.environment}
+    image_tag = tag or hashlib.sha1(json.dumps(environment, sort_keys=True).encode()).hexdigest()
+    digest = None
+    if trained.spec.published:
+        digest = publish_image(registry_url, repository, image_tag, environment)
+    if logged.version is not None:
+        _write_tags(logged.version, {"image_tag": image_tag, **({"image_digest": digest} if digest else {})})
+    return Published(logged.name, logged.run_id, logged.version, image_tag, digest, trained.metrics)
+
+
+def _write_tags(version: int, tags: dict[str, str]) -> None:
+    import mlflow
+
+    client: Any = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(MODEL, str(version), key, value)
