@@ -1,0 +1,139 @@
+"""Why a pod does not come up, and whose fault it is."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestration.promotion.observed import ContainerStatus, PodStatus
+from orchestration.promotion.pods import LogToRead, PodTrouble, explain
+
+NAME = "model-server"
+
+
+def pod(warnings: tuple[str, ...] = (), others: tuple[ContainerStatus, ...] = (), **container: Any) -> PodStatus:
+    """A pod that is not ready, whose promoted container has these fields."""
+    status = replace(ContainerStatus(NAME, "image", "", False, 0), **container)
+    return PodStatus("p", "u", "new", "Pending", False, False, "edge-0", 0.0, (status, *others), warnings=warnings)
+
+
+def trouble(one: PodStatus) -> PodTrouble:
+    found = explain(one, NAME)
+    assert found is not None
+    return found
+
+
+IMAGE = '"ghcr.io/o/not-found-401:503@sha256:' + "a" * 64 + '"'
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (f"failed to pull and unpack image {IMAGE}: failed to resolve reference {IMAGE}: not found", "model"),
+        ("manifest for x:1 not found: manifest unknown: manifest unknown", "model"),
+        ("no match for platform in manifest: not found", "model"),
+        (f"failed to resolve {IMAGE}: unexpected status: 503 Service Unavailable", "ours"),
+        ("unexpected status from HEAD request: 401 Unauthorized", "ours"),
+        ("pull access denied, repository does not exist or may require authorization", "ours"),
+        ("not found; mirror: 401 Unauthorized", "ours"),
+        ("dial tcp: lookup ghcr.io: no such host", "ours"),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", "ours"),
+        ("net/http: TLS handshake timeout", "ours"),
+        ("toomanyrequests: You have reached your pull rate limit", "ours"),
+        ("something nobody has seen before", "ours"),
+        (f"Back-off pulling image {IMAGE}", "ours"),
+    ],
+)
+def test_a_pull_is_the_models_fault_only_when_there_is_no_such_image(message: str, fault: str) -> None:
+    """Only the registry's own answer that the image is unknown blames the model, and ends the waiting."""
+    found = trouble(pod(waiting_reason="ErrImagePull", waiting_message=message))
+    assert (found.kind, found.fault, found.final) == ("image_pull", fault, fault == "model")
+
+
+def test_while_a_pull_backs_off_its_last_event_says_why() -> None:
+    """Older kubelets say only that they back off; the newest failed pull decides, not an older one."""
+    pulls = ("Failed: Failed to pull image: connection refused", "Failed: Failed to pull image: manifest unknown")
+    backing_off = {"waiting_reason": "ImagePullBackOff", "waiting_message": "Back-off"}
+    assert trouble(pod(pulls, **backing_off)).fault == "model"
+    assert trouble(pod(pulls[::-1], **backing_off)).fault == "ours"
+
+
+def test_a_crash_is_final_at_the_second_and_says_exit_code_and_log() -> None:
+    """One crash may be bad luck at start; the second restart, or a back-off, ends the waiting."""
+    once = trouble(pod(last_exit_code=3, last_message="boom", restarts=1))
+    twice = trouble(pod(last_exit_code=3, restarts=2))
+    looping = trouble(pod(last_exit_code=3, restarts=1, waiting_reason="CrashLoopBackOff"))
+    assert (once.kind, once.fault, once.final) == ("crash", "model", False)
+    assert "exit code 3 (boom)" in once.sentence
+    assert once.log == LogToRead("p", NAME, previous=True)
+    assert (twice.final, looping.final) == (True, True)
+
+
+def test_the_log_of_an_instance_that_lies_dead_is_the_present_one() -> None:
+    """Before the kubelet restarts it, the crashed instance is not yet the previous one."""
+    found = trouble(pod(terminated_exit_code=1, terminated_reason="Error"))
+    assert found.log == LogToRead("p", NAME, previous=False)
+
+
+def test_a_crash_by_a_liveness_probe_names_the_probe() -> None:
+    """Exit code 137 alone would send people looking for memory."""
+    said = "Unhealthy: Liveness probe failed: timeout"
+    assert "Liveness probe failed" in trouble(pod((said,), last_exit_code=137, restarts=2)).sentence
+
+
+@pytest.mark.parametrize("field", ["terminated_reason", "last_terminated_reason"])
+def test_an_oom_kill_is_final_and_the_models_also_as_last_state(field: str) -> None:
+    """It is told apart from a crash even when the container already runs again."""
+    found = trouble(pod(**{field: "OOMKilled"}, last_exit_code=137, restarts=1))
+    assert (found.kind, found.fault, found.final) == ("oom", "model", True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "kind", "fault"),
+    [
+        ("CreateContainerConfigError", 'secret "mlflow" not found', "config", "ours"),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", "config", "model"),
+        ("CreateContainerError", "context deadline exceeded", "start", "ours"),
+        ("RunContainerError", 'exec: "serve": executable file not found in $PATH', "start", "model"),
+        ("ContainerCreating", "", "starting", "ours"),
+    ],
+)
+def test_a_container_that_cannot_be_made_is_the_images_fault_or_ours(
+    reason: str, message: str, kind: str, fault: str
+) -> None:
+    """A missing Secret was missing before; an image that runs as root or lacks its program came with the model."""
+    found = trouble(pod(waiting_reason=reason, waiting_message=message))
+    assert (found.kind, found.fault) == (kind, fault)
+
+
+def test_readiness_that_does_not_come_is_the_models_but_may_still_come() -> None:
+    """The probe's own words are the reason; only the deadline makes it a failure."""
+    found = trouble(pod(("Unhealthy: Readiness probe failed: HTTP 503",)))
+    assert (found.kind, found.fault, found.final) == ("probe", "model", False)
+    assert "Readiness probe failed: HTTP 503" in found.sentence
+
+
+def test_what_the_cluster_does_to_a_pod_is_ours() -> None:
+    """Unschedulable, evicted, and not ready on a node that is lost."""
+    one = pod()
+    assert trouble(replace(one, unschedulable="0/1 nodes")).fault == "ours"
+    evicted = trouble(replace(one, phase="Failed", reason="Evicted"))
+    assert (evicted.kind, evicted.fault) == ("evicted", "ours")
+    lost = trouble(pod(ready=True))
+    assert (lost.kind, lost.fault) == ("node", "ours")
+    assert trouble(replace(one, containers=())).kind == "starting"
+
+
+def test_another_containers_crash_is_ours() -> None:
+    """The promotion changed one image; a sidecar or an init container that fails is not the model."""
+    init = ContainerStatus("fetch", "busybox", "", False, 4, "CrashLoopBackOff", last_exit_code=1)
+    found = trouble(pod(others=(init,), waiting_reason="PodInitializing"))
+    assert (found.kind, found.fault, found.final) == ("crash", "ours", False)
+
+
+def test_nothing_is_wrong_with_a_ready_or_a_leaving_pod() -> None:
+    """An init container that has done its work is no crash."""
+    done = ContainerStatus("fetch", "busybox", "", False, 0, terminated_reason="Completed", terminated_exit_code=0)
+    ready = replace(pod(others=(done,), ready=True), ready=True, phase="Running")
+    assert explain(ready, NAME) is None
+    assert explain(replace(pod(waiting_reason="ErrImagePull"), deleting=True), NAME) is None
