@@ -1,0 +1,236 @@
+"""Where in a file the image stands: a container of a workload, or the scalar at a YAML path."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from orchestration.promotion.policy import ManifestTarget
+from orchestration.promotion.yaml_text import RefusedError, Stream, get, is_text_without_quotes, items, line_of, text_of
+
+# Where the pod's specification lies in each kind.
+_TEMPLATE = ("spec", "template", "spec")
+_POD_SPECS: dict[str, tuple[str, ...]] = {
+    "DaemonSet": _TEMPLATE,
+    "Deployment": _TEMPLATE,
+    "Job": _TEMPLATE,
+    "ReplicaSet": _TEMPLATE,
+    "ReplicationController": _TEMPLATE,
+    "Rollout": _TEMPLATE,
+    "StatefulSet": _TEMPLATE,
+    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
+    "InferenceService": ("spec", "predictor"),
+    "Pod": ("spec",),
+}
+_STEP = re.compile(
+    r"(?P<key>[A-Za-z0-9_-]+)(?:\[(?:(?P<index>[0-9]{1,4})|(?P<by>[A-Za-z0-9_-]+)=(?P<value>[^\[\]=]+))\])?(?:\.|$)"
+)
+Part = Literal["whole", "tag", "digest"]
+_PARTS: dict[str, Part] = {"newTag": "tag", "tag": "tag", "digest": "digest"}
+_NAME_FIELDS = frozenset({"name", "newName", "registry", "repository"})
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which image of a file is meant; what is None matches anything."""
+
+    file: str
+    """The file's name, for messages alone."""
+    kind: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+    container: str | None = None
+    yaml_path: str | None = None
+    """With a path the other parts describe the live workload and are not looked for in the file."""
+
+    @classmethod
+    def of(cls, target: ManifestTarget) -> Self:
+        return cls(target.path, target.kind, target.namespace, target.name, target.container, target.yaml_path)
+
+    def __str__(self) -> str:
+        if self.yaml_path is not None:
+            return self.yaml_path
+        where = f"{self.namespace or '*'}/{self.name or '*'}"
+        return f"container {self.container} of {self.kind or 'any workload'} {where}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The one scalar that holds the image, or the part of it that the file keeps apart."""
+
+    node: ScalarNode
+    part: Part = "whole"
+    repository: str | None = None
+    """For a part: the repository that the file says beside it; None when it does not."""
+
+
+def find_place(stream: Stream, selector: Selector) -> Place:
+    """The scalar that a selector means.
+
+    Raises:
+        RefusedError: none or several match, or the scalar is shared, tagged or written over several lines.
+    """
+    found = _by_path(stream, selector.yaml_path) if selector.yaml_path is not None else _by_container(stream, selector)
+    node = found[-1]
+    if not isinstance(node, ScalarNode):
+        found_kind = "a mapping (or a template)" if isinstance(node, MappingNode) else "a list"
+        raise RefusedError(f"{found_kind} in place of it", line=line_of(node), expected=f"the image, {selector}")
+    for one in found:
+        if one.anchor is not None:
+            raise RefusedError(f"the anchor &{one.anchor}: the image may be shared by an alias", line=line_of(one))
+        if not str(one.tag).startswith("tag:yaml.org,2002:"):
+            raise RefusedError(f"the tag {one.tag}", line=line_of(one))
+    source = stream.source(node)
+    if source[:1] in ("!", "&"):
+        raise RefusedError(f"an image with a YAML tag ({source.split()[0]})", line=line_of(node))
+    if node.style not in (None, "'", '"') or "\n" in source or "\r" in source:
+        raise RefusedError("an image that is written as a block or over several lines", line=line_of(node))
+    if node.value == "":
+        raise RefusedError("an empty image", line=line_of(node), next_step="Put the image that runs there by hand.")
+    if str(node.tag) != "tag:yaml.org,2002:str" or not (node.style or is_text_without_quotes(node.value)):
+        raise RefusedError(
+            f"{node.value} without quotes, which YAML does not take for a text",
+            line=line_of(node),
+            next_step="Put it in quotes by hand: 1.10 without them is the number 1.1.",
+        )
+    if selector.yaml_path is None:
+        return Place(node)
+    return _place_of_field(_STEP.findall(selector.yaml_path)[-1][0], node, found[-2])
+
+
+def _by_container(stream: Stream, selector: Selector) -> list[Node]:
+    """The nodes from a document's root down to the image of the one container that matches."""
+    candidates: list[list[Node]] = []
+    seen: list[str] = []
+    for above in _resources(stream.documents):
+        resource = above[-1]
+        kind = text_of(get(resource, "kind"))
+        if kind is None or selector.kind not in (None, kind) or (kind not in _POD_SPECS and selector.kind is None):
+            continue
+        metadata = get(resource, "metadata")
+        name, namespace = text_of(get(metadata, "name")), text_of(get(metadata, "namespace"))
+        described = f"{kind} {namespace or '-'}/{name} (line {line_of(resource)})"
+        # A document without a namespace is deployed to the Application's, so it may be the one that is meant.
+        if selector.name not in (None, name) or (namespace is not None and selector.namespace not in (None, namespace)):
+            seen.append(described)
+            continue
+        if kind not in _POD_SPECS:
+            raise RefusedError(
+                f"{described}, whose containers incumbent does not know where to find",
+                line=line_of(resource),
+                expected=f"one of {', '.join(sorted(_POD_SPECS))}",
+                next_step="Name the place with manifest.yaml_path in the policy.",
+            )
+        for path in _containers(above, _POD_SPECS[kind]):
+            label = text_of(get(path[-1], "name"))
+            seen.append(f"container {label} of {described}")
+            if label is not None and selector.container in (None, label):
+                candidates.append(path)
+    if len(candidates) != 1:
+        lines = ", ".join(str(line_of(path[-1])) for path in candidates)
+        shown = "; ".join(one[:200] for one in seen[:10])
+        raise RefusedError(
+            f"{len(candidates)}, at lines {lines}" if candidates else f"none, only {shown}" if seen else "none",
+            line=line_of(candidates[1][-1]) if candidates else None,
+            expected=f"exactly one {selector}",
+            next_step="Name kind, namespace, name and container of the one that is meant, or correct the file.",
+        )
+    (path,) = candidates
+    image = get(path[-1], "image")
+    if image is None:
+        raise RefusedError("a container without an image", line=line_of(path[-1]), expected=f"an image of {selector}")
+    return [*path, image]
+
+
+def _resources(documents: Sequence[Node]) -> Iterator[list[Node]]:
+    """The path to each document's root, and to each item of a document that is a List."""
+    for document in documents:
+        yield [document]
+        if (text_of(get(document, "kind")) or "").endswith("List"):
+            group = get(document, "items")
+            if group is not None:
+                yield from ([document, group, item] for item in items(group))
+
+
+def _containers(above: list[Node], keys: Sequence[str]) -> Iterator[list[Node]]:
+    """The path to each container, init containers too: their names are unique among both."""
+    spec = list(above)
+    for key in keys:
+        below = get(spec[-1], key)
+        if below is None:
+            return
+        spec.append(below)
+    for key in ("containers", "initContainers"):
+        group = get(spec[-1], key)
+        if group is not None:
+            yield from ([*spec, group, container] for container in items(group))
+
+
+def _by_path(stream: Stream, path: str) -> list[Node]:
+    steps = list(_STEP.finditer(path))
+    if not steps or "".join(step[0] for step in steps) != path or path.endswith("."):
+        raise RefusedError(
+            f"the path {path!r}",
+            expected="a YAML path such as images[name=iris].newTag or image.tag",
+            next_step="Correct manifest.yaml_path in the policy.",
+        )
+    found = [nodes for document in stream.documents if (nodes := _follow(document, steps)) is not None]
+    if len(found) != 1:
+        raise RefusedError(
+            f"{len(found)} documents that have it",
+            expected=f"exactly one document with {path}",
+            next_step="Correct manifest.yaml_path in the policy, or the file.",
+        )
+    return found[0]
+
+
+def _follow(document: Node, steps: Sequence[re.Match[str]]) -> list[Node] | None:
+    nodes = [document]
+    for step in steps:
+        below = get(nodes[-1], step["key"])
+        if below is None:
+            return None
+        nodes.append(below)
+        if step["index"] is None and step["by"] is None:
+            continue
+        elements = items(below)
+        if step["index"] is not None:
+            chosen = list(elements[int(step["index"]) :][:1])
+        else:
+            chosen = [one for one in elements if text_of(get(one, step["by"])) == step["value"]]
+        if len(chosen) > 1:
+            raise RefusedError(f"{len(chosen)} elements with {step['by']}={step['value']}", line=line_of(chosen[1]))
+        if not chosen:
+            return None
+        nodes.append(chosen[0])
+    return nodes
+
+
+def _place_of_field(field: str, node: ScalarNode, parent: Node) -> Place:
+    """What a path's last field holds, and which repository stands beside it (Kustomize `images[]`, Helm values)."""
+    if field in _NAME_FIELDS:
+        raise RefusedError(
+            f"the field {field}, which holds a name and no version",
+            line=line_of(node),
+            expected="a path to the whole image, its tag or its digest",
+            next_step="Let manifest.yaml_path end in newTag, tag, digest or the whole image.",
+        )
+    part = _PARTS.get(field, "whole")
+    if part == "whole":
+        return Place(node)
+    rivals = ("digest", "tagSuffix") if part == "tag" else ("newTag", "tag", "tagSuffix")
+    for rival in rivals:
+        beside = get(parent, rival)
+        if text_of(beside) is not None:
+            raise RefusedError(
+                f"{rival} beside {field}: the two together make the image",
+                line=line_of(beside) if beside is not None else None,
+                expected="the version in one field",
+                next_step=f"Take {rival} out of the file; newTag and tag may hold tag@digest.",
+            )
+    registry, repository = text_of(get(parent, "registry")), text_of(get(parent, "repository"))
+    if repository is None:
+        repository = text_of(get(parent, "newName")) or text_of(get(parent, "name"))
+    return Place(node, part, f"{registry}/{repository}" if registry and repository else repository)

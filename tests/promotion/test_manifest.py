@@ -1,0 +1,408 @@
+"""The edit of a manifest: exactly one scalar, or a refusal that says where and why."""
+
+import re
+import warnings
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from orchestration.promotion.manifest import CurrentImage, Edited, EditRefused, Unchanged, read_image, set_image
+from orchestration.promotion.manifest_place import Selector
+from orchestration.promotion.policy import ManifestTarget
+from orchestration.promotion.yaml_text import MAX_BYTES
+from tests.promotion.manifests import DIGEST, DIGESTS, IMAGES, SELECTOR, TAGS, Manifest, manifests
+
+OTHER_DIGEST = "sha256:" + "cd" * 32
+NEW = f"ghcr.io/team/model:v2@{DIGEST}"
+
+
+def deployment(image_line: str = "image: ghcr.io/team/model:v1", **fields: str) -> str:
+    values = {"kind": "Deployment", "name": "iris", "namespace": "namespace: ml-apps", "container": "model-server"}
+    values |= fields
+    return (
+        f"kind: {values['kind']}\nmetadata:\n  name: {values['name']}\n  {values['namespace']}\nspec:\n  template:\n"
+        f"    spec:\n      containers:\n        - name: {values['container']}\n          {image_line}\n"
+    )
+
+
+def refused(text: str | bytes, selector: Selector = SELECTOR, image: str = NEW) -> str:
+    """The refusal of an edit, as one text; reading must be refused for the same reason."""
+    content = text if isinstance(text, bytes) else text.encode()
+    outcome = set_image(content, selector, image)
+    assert isinstance(outcome, EditRefused), outcome
+    read = read_image(content, selector)
+    assert read == outcome
+    return str(outcome.problem)
+
+
+def edited(text: str, selector: Selector = SELECTOR, image: str = NEW) -> str:
+    outcome = set_image(text.encode(), selector, image)
+    assert isinstance(outcome, Edited), outcome
+    return outcome.content.decode()
+
+
+def common_length(one: bytes, other: bytes) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+@given(manifests(), IMAGES)
+def test_not_one_other_byte_changes(manifest: Manifest, image: str) -> None:
+    """Whatever comments, line ends, indentation and characters surround it, only the scalar's text is replaced."""
+    outcome = set_image(manifest.content, SELECTOR, image)
+    if image == manifest.image:
+        assert isinstance(outcome, Unchanged)
+        return
+    assert isinstance(outcome, Edited)
+    assert outcome.content == manifest.with_image(image)
+    assert outcome.old == manifest.image
+    assert manifest.content.decode().splitlines()[outcome.line - 1].lstrip().startswith("image:")
+
+
+@given(manifests(), IMAGES)
+def test_what_is_read_back_is_what_was_set_and_saying_it_twice_changes_nothing(manifest: Manifest, image: str) -> None:
+    """An edit is seen by reading, is idempotent, and the way back restores every byte."""
+    once = set_image(manifest.content, SELECTOR, image)
+    content = once.content if isinstance(once, Edited) else manifest.content
+    read = read_image(content, SELECTOR)
+    assert isinstance(read, CurrentImage)
+    assert read.value == image
+    assert set_image(content, SELECTOR, image) == Unchanged(image, read.line)
+    back = set_image(content, SELECTOR, manifest.image)
+    assert (back.content if isinstance(back, Edited) else content) == manifest.content
+
+
+@given(manifests(), IMAGES, st.text(max_size=8), st.integers(0, 400))
+def test_a_damaged_manifest_is_edited_in_one_place_or_refused(
+    manifest: Manifest, image: str, noise: str, place: int
+) -> None:
+    """Text thrown into a manifest never crashes an edit, and never makes it change anything but one image."""
+    text = manifest.content.decode()
+    content = (text[:place] + noise + text[place:]).encode("utf-8", "surrogatepass")
+    outcome = set_image(content, SELECTOR, image)
+    if isinstance(outcome, Edited):
+        assert read_image(content, SELECTOR) == CurrentImage(outcome.old, outcome.line)
+        start = common_length(content, outcome.content)
+        end = common_length(content[start:][::-1], outcome.content[start:][::-1])
+        assert content[start : len(content) - end].decode() in outcome.old
+        assert outcome.content[start : len(outcome.content) - end].decode() in image
+
+
+@given(st.binary(max_size=300) | st.text(alphabet="{}[]&*!|>'\"%@`#:-? \n\tabk<~", max_size=60).map(str.encode))
+def test_hostile_bytes_are_refused_and_never_crash(content: bytes) -> None:
+    """Whatever the bytes are, the answer is a refusal with a next step."""
+    for selector in (SELECTOR, Selector("values.yaml", yaml_path="a.b[k=a]")):
+        outcome = set_image(content, selector, NEW)
+        assert isinstance(outcome, EditRefused)
+        assert outcome.problem.next_step
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_the_quotes_stay_as_they_are(quote: str) -> None:
+    """Plain, single-quoted and double-quoted scalars keep their form, with the comment behind them."""
+    old = deployment(f"image: {quote}ghcr.io/team/model:v1{quote}   # pinned")
+    assert edited(old) == deployment(f"image: {quote}{NEW}{quote}   # pinned")
+
+
+@pytest.mark.parametrize(
+    "kind", ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "Rollout", "ReplicationController"]
+)
+def test_every_kind_with_a_pod_template_is_known(kind: str) -> None:
+    """Workloads with `spec.template.spec` are edited by their kind."""
+    selector = Selector("f", kind, "ml-apps", "iris", "model-server")
+    assert NEW in edited(deployment(kind=kind), selector)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("kind: Pod\nmetadata: {name: iris}\nspec: {containers: [{name: model-server, image: a/b:1}]}\n", "Pod"),
+        (
+            "kind: CronJob\nmetadata: {name: iris}\nspec: {jobTemplate: {spec: {template: {spec: "
+            "{containers: [{name: model-server, image: a/b:1}]}}}}}\n",
+            "CronJob",
+        ),
+        (
+            "kind: InferenceService\nmetadata: {name: iris}\n"
+            "spec: {predictor: {containers: [{image: a/b:1, name: model-server}]}}\n",
+            "InferenceService",
+        ),
+        (
+            '{"kind":"Deployment","metadata":{"name":"iris"},"spec":{"template":{"spec":'
+            '{"containers":[{"name":"model-server","image":"a/b:1"}]}}}}',
+            "Deployment",
+        ),
+    ],
+)
+def test_other_shapes_of_workloads_are_known(text: str, kind: str) -> None:
+    """Pods, CronJobs, InferenceServices, flow style and JSON are edited in place."""
+    selector = Selector("f", kind, "ml-apps", "iris", "model-server")
+    assert edited(text, selector) == text.replace("a/b:1", NEW)
+
+
+def test_an_init_container_is_found_by_its_name() -> None:
+    """Containers and init containers are looked through alike."""
+    text = deployment() + "      initContainers: [{name: migrate, image: a/b:1}]\n"
+    selector = Selector("f", "Deployment", "ml-apps", "iris", "migrate")
+    assert edited(text, selector) == text.replace("a/b:1", NEW)
+
+
+def test_an_item_of_a_list_is_found() -> None:
+    """`kind: List` holds workloads as its items."""
+    text = "kind: List\nitems:\n" + re.sub("^", "    ", deployment(), flags=re.MULTILINE).replace(
+        "    kind", "  - kind", 1
+    ).rstrip(" ")
+    assert edited(text) == text.replace("ghcr.io/team/model:v1", NEW)
+
+
+def test_a_policys_target_selects_like_a_selector() -> None:
+    """A ManifestTarget of a policy can be given as it is."""
+    target = ManifestTarget(path="a/deployment.yaml", namespace="ml-apps", name="iris", container="model-server")
+    assert read_image(deployment().encode(), target) == CurrentImage("ghcr.io/team/model:v1", 10)
+    outcome = read_image(b"", target)
+    assert isinstance(outcome, EditRefused)
+    assert outcome.problem.subject == "a/deployment.yaml"
+
+
+def test_selectors_without_parts_match_anything_that_is_single() -> None:
+    """What a selector does not name may be anything, as long as one image alone matches."""
+    text = "kind: Service\nmetadata: {name: iris}\n---\n" + deployment()
+    assert NEW in edited(text, Selector("f", container="model-server"))
+    assert "2, at lines 9, 20" in refused(deployment() + "---\n" + deployment(name="other"), Selector("f"))
+
+
+def test_a_document_without_namespace_matches_when_it_is_alone() -> None:
+    """Argo CD deploys it to the Application's namespace; beside one with the namespace it is ambiguous."""
+    bare = deployment(namespace="labels: {}")
+    assert NEW in edited(bare)
+    assert NEW in edited(bare + "---\n" + deployment(namespace="namespace: elsewhere"))
+    assert "2, at lines 9, 20" in refused(bare + "---\n" + deployment())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "an empty file"),
+        ("\ufeff", "an empty file"),
+        ("# nothing\n", "found none"),
+        ("---\n---\n", "found none"),
+        ("- a\n- b\n", "found none"),
+        (deployment("image: "), "an empty image"),
+        (deployment("image: ''"), "an empty image"),
+        (deployment("image: ~"), "without quotes"),
+        (deployment("image: true"), "without quotes"),
+        (deployment("image: 12"), "without quotes"),
+        (deployment("ports: []"), "a container without an image"),
+        (deployment("image: [a]"), "a list"),
+        (deployment("image: {a: b}"), "a mapping"),
+        (deployment("image: ghcr.io/team/model:"), "line 10: expected"),
+        (deployment("image: GHCR.io/Team"), "an image reference"),
+        (deployment("image: $(IMAGE)"), "a template"),
+        (deployment("image: ${IMAGE}"), "a template"),
+        (deployment("image: {{ .Values.image }}"), "line 10: expected"),
+        (deployment('image: "{{ .Values.image }}"'), "a template"),
+        ("{{- if .Values.on }}\n" + deployment() + "{{- end }}\n", "template"),
+        (deployment().replace("name: iris", "name: {{ .Release.Name }}"), "template"),
+        (deployment("image: |\n            a/b:1"), "as a block"),
+        (deployment("image: >-\n            a/b:1"), "as a block"),
+        (deployment('image: "a/b\\\n            :1"'), "over several lines"),
+        (deployment("image: !!str a/b:1"), "a YAML tag (!!str)"),
+        (deployment("image: !custom a/b:1"), "tag"),
+        (deployment("image: &image a/b:1"), "the anchor &image"),
+        ("x: &image a/b:1\n" + deployment("image: *image"), "the anchor &image"),
+        (deployment().replace("- name", "- &c\n          name"), "the anchor &c"),
+        (deployment().replace("      containers:", "      containers: &all"), "the anchor &all"),
+        (deployment().replace("    spec:", "    spec: !patch"), "the tag !patch"),
+        ("x: &base {image: a/b:1}\n" + deployment("<<: *base"), "merge key"),
+        (deployment("image: a/b:1\n          image: a/b:2"), "the key 'image' twice"),
+        (deployment() + "spec: {}\n", "the key 'spec' twice"),
+        (deployment() + "---\n" + deployment(), "2, at lines 9, 20"),
+        (deployment() + "        - {name: model-server, image: a/b:1}\n", "2, at lines 9, 11"),
+        (deployment() + "      initContainers: [{name: model-server, image: a/b:1}]\n", "2, at lines 9, 11"),
+        (deployment(name="other"), "only Deployment ml-apps/other (line 1)"),
+        (deployment(kind="StatefulSet"), "found none"),
+        (deployment(namespace="namespace: other"), "only Deployment other/iris"),
+        (deployment(container="sidecar"), "only container sidecar of Deployment ml-apps/iris"),
+        (deployment().replace("\n", "\n\0", 1), "special characters"),
+        (deployment() + "# \u2028", "U+2028"),
+        (deployment() + "# \x85", "U+0085"),
+        ("[" * 10_000, "depth"),
+        ("a: " * 10_000, "no YAML"),
+        ("a: *b\n", "undefined alias"),
+        ("\t- a: [\n", "line 1"),
+        (deployment().replace("    spec", "\tspec"), "no YAML"),
+    ],
+)
+def test_what_is_not_clear_is_refused_with_its_reason(text: str, reason: str) -> None:
+    """Each unclear file is refused by name, with the reason, and reading it is refused alike."""
+    problem = refused(text)
+    assert problem.startswith("deployment.yaml")
+    assert reason in problem
+
+
+def test_a_refusal_names_the_line() -> None:
+    """The line is counted over all documents and line ends, as an editor counts it."""
+    text = "a: 1\r\n---\r\n" + deployment("image: 'x:'").replace("\n", "\r\n")
+    assert refused(text).startswith("deployment.yaml, line 12: ")
+
+
+def test_bytes_that_are_no_utf8_are_refused() -> None:
+    """UTF-16 and Latin-1 are refused rather than guessed."""
+    assert "no UTF-8" in refused(deployment().encode("utf-16"))
+    assert "line 11" in refused(deployment().encode() + "# Größe".encode("latin-1"))
+
+
+def test_a_huge_file_is_refused_unread() -> None:
+    """Above the cap nothing is parsed."""
+    assert f"more than {MAX_BYTES}" in refused(b"a" * (MAX_BYTES + 1))
+
+
+def test_aliases_to_aliases_cost_no_more_than_their_length() -> None:
+    """A file that would expand to 2^200 values is read and edited like any other."""
+    bomb = "b0: &b0 [x]\n" + "".join(f"b{n}: &b{n} [*b{n - 1}, *b{n - 1}]\n" for n in range(1, 200))
+    text = bomb + "---\n" + deployment()
+    assert edited(text) == text.replace("ghcr.io/team/model:v1", NEW)
+
+
+def test_other_documents_may_use_all_of_yaml() -> None:
+    """Anchors, merges, tags and quoted templates do not matter where they are not on the way to the image."""
+    other = "x: &x {a: 1}\ny: {<<: *x}\nz: !secret q\nalert: '{{ $labels.pod }}'\nw: &x 2\nv: |\n  image: no\n---\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert edited(other + deployment()) == other + deployment(f"image: {NEW}")
+
+
+@pytest.mark.parametrize("image", ["", " ", "nginx ", "a/b:1\n", "{{ x }}", "a/b:1 # c", "A/B", "x\ud800", "a/b:1\0"])
+def test_nothing_but_an_image_is_ever_put_there(image: str) -> None:
+    """An empty image once broke the branch for 42 minutes: what is no reference is refused before any edit."""
+    outcome = set_image(deployment().encode(), SELECTOR, image)
+    assert isinstance(outcome, EditRefused)
+    assert "an image reference" in outcome.problem.expected
+
+
+def test_an_edit_can_expect_what_it_replaces() -> None:
+    """A value that somebody changed in between is left alone; the wanted image is never an error."""
+    content = deployment().encode()
+    assert isinstance(set_image(content, SELECTOR, NEW, expected="ghcr.io/team/model:v1"), Edited)
+    other = set_image(content, SELECTOR, NEW, expected="ghcr.io/team/model:v0")
+    assert isinstance(other, EditRefused)
+    assert other.problem.found == "ghcr.io/team/model:v1"
+    same = set_image(content, SELECTOR, "ghcr.io/team/model:v1", expected="ghcr.io/team/model:v0")
+    assert same == Unchanged("ghcr.io/team/model:v1", 10)
+
+
+KUSTOMIZATION = (
+    "images:\n  - name: other\n    newTag: v0\n  - name: iris\n    newName: ghcr.io/team/model\n    newTag: v1 # x\n"
+)
+NEW_TAG = Selector("kustomization.yaml", yaml_path="images[name=iris].newTag")
+VALUES = "image:\n  repository: team/model\n  registry: ghcr.io\n  tag: 'v1'\n  digest: ''\nother: 1\n"
+TAG = Selector("values.yaml", yaml_path="image.tag")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "old", "new_text"),
+    [
+        (KUSTOMIZATION, "images[name=iris].newTag", "ghcr.io/team/model:v1", ("v1 #", f"v2@{DIGEST} #")),
+        (KUSTOMIZATION, "images[1].newTag", "ghcr.io/team/model:v1", ("v1 #", f"v2@{DIGEST} #")),
+        (VALUES, "image.tag", "ghcr.io/team/model:v1", ("'v1'", f"'v2@{DIGEST}'")),
+        ("a: {image: ghcr.io/team/model:v1}", "a.image", "ghcr.io/team/model:v1", ("ghcr.io/team/model:v1", NEW)),
+        ("tag: v1\n", "tag", "v1", ("v1", f"v2@{DIGEST}")),
+        (
+            f"images: [{{name: ghcr.io/team/model, digest: {OTHER_DIGEST}}}]\n",
+            "images[name=ghcr.io/team/model].digest",
+            f"ghcr.io/team/model@{OTHER_DIGEST}",
+            (OTHER_DIGEST, DIGEST),
+        ),
+    ],
+)
+def test_a_path_leads_to_a_whole_image_or_to_a_part(text: str, path: str, old: str, new_text: tuple[str, str]) -> None:
+    """The path's last field says what is written; reading gives the whole reference when the repository is said."""
+    selector = Selector("f", yaml_path=path)
+    read = read_image(text.encode(), selector)
+    assert isinstance(read, CurrentImage)
+    assert read.value == old
+    new = edited(text, selector)
+    assert new == text.replace(*new_text)
+    assert edited(new, selector, image=old) == text
+
+
+@given(TAGS, TAGS, st.none() | DIGESTS, st.sampled_from(["", "'", '"']))
+def test_a_tag_that_yaml_takes_for_a_number_is_put_in_quotes(
+    old: str, new: str, digest: str | None, quote: str
+) -> None:
+    """A commit id such as 12e34567 is a float without quotes; what is set stays a text in YAML 1.1 and 1.2."""
+    text = f"{{image: {{tag: {quote}{old}{quote}}}}}"
+    wanted = f"{new}@{digest}" if digest else new
+    outcome = set_image(text.encode(), TAG, wanted)
+    assume(not isinstance(outcome, EditRefused) or quote)  # a present value that is itself a number
+    assert not isinstance(outcome, EditRefused)
+    content = outcome.content.decode() if isinstance(outcome, Edited) else text
+    for version in ((1, 1), (1, 2)):
+        yaml = YAML(typ="safe", pure=True)
+        yaml.version = version
+        assert yaml.load(content)["image"]["tag"] == wanted or isinstance(outcome, Unchanged)
+
+
+@pytest.mark.parametrize("tag", ["12e34567", "1.10", "0x1f", "1_000", "2026-01-02", "yes", "null", "1", "0o17", "y"])
+def test_known_traps_of_plain_tags_are_quoted(tag: str) -> None:
+    """Each of these is no text without quotes in some YAML."""
+    assert edited("image: {tag: v1}", TAG, tag) == f'image: {{tag: "{tag}"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "reason"),
+    [
+        (KUSTOMIZATION, "images[name=none].newTag", "0 documents"),
+        (KUSTOMIZATION, "images[9].newTag", "0 documents"),
+        (KUSTOMIZATION, "images.newTag", "0 documents"),
+        (KUSTOMIZATION, "images[name=iris]", "a mapping"),
+        (KUSTOMIZATION, "images[name=iris].newName", "newName, which holds a name"),
+        (KUSTOMIZATION, "images[name=iris].name", "name, which holds a name"),
+        (KUSTOMIZATION, "images[name=iris", "the path"),
+        (KUSTOMIZATION, "images..newTag", "the path"),
+        (KUSTOMIZATION, "images.", "the path"),
+        (KUSTOMIZATION, "", "the path"),
+        (KUSTOMIZATION, "../x", "the path"),
+        (KUSTOMIZATION + "---\n" + KUSTOMIZATION, "images[name=iris].newTag", "2 documents"),
+        (KUSTOMIZATION.replace("other", "iris"), "images[name=iris].newTag", "2 elements with name=iris"),
+        (KUSTOMIZATION + f"    digest: {DIGEST}\n", "images[name=iris].newTag", "digest beside newTag"),
+        (KUSTOMIZATION + "    tagSuffix: x\n", "images[name=iris].newTag", "tagSuffix beside newTag"),
+        (VALUES.replace("''", DIGEST), "image.digest", "tag beside digest"),
+        ("image: {tag: 1.10}", "image.tag", "1.10 without quotes"),
+        ("image: {tag: 'a b'}", "image.tag", "expected a tag"),
+        (f"image: {{digest: '{DIGEST[:-1]}'}}", "image.digest", "expected a digest"),
+        ("base: &b {tag: v1}\nimage: *b", "image.tag", "the anchor &b"),
+    ],
+)
+def test_paths_that_lead_to_no_single_version_are_refused(text: str, path: str, reason: str) -> None:
+    """A path must lead to one scalar that alone decides the version."""
+    assert reason in refused(text, Selector("f", yaml_path=path))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "image", "reason"),
+    [
+        (
+            KUSTOMIZATION,
+            "images[name=iris].newTag",
+            "ghcr.io/evil/model:v2",
+            "image's repository ghcr.io/evil/model",
+        ),
+        (VALUES, "image.tag", "team/model:v2", "ghcr.io/team/model beside the tag"),
+        (KUSTOMIZATION, "images[name=iris].newTag", f"ghcr.io/team/model@{DIGEST}", "has no tag"),
+        (f"digest: {DIGEST}", "digest", "ghcr.io/team/model:v2", "has no digest"),
+    ],
+)
+def test_a_part_is_written_only_when_the_rest_of_the_image_is_right(
+    text: str, path: str, image: str, reason: str
+) -> None:
+    """A tag of another repository, or a missing part, would run another image than the one that was meant."""
+    outcome = set_image(text.encode(), Selector("f", yaml_path=path), image)
+    assert isinstance(outcome, EditRefused)
+    assert reason in str(outcome.problem)
+
+
+def test_a_credential_in_a_manifest_is_not_repeated() -> None:
+    """A refusal about a value that holds a password does not hold it."""
+    assert "hunter2" not in refused(deployment("image: https://bot:hunter2@ghcr.io/x:1"))
