@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -54,6 +55,20 @@ class ModelVersion:
 def tag_key(policy: str, name: str) -> str:
     """The key of a version tag that incumbent writes, such as `incumbent.iris-classifier-edge.state`."""
     return f"incumbent.{policy}.{name}"
+
+
+def format_time(at: float) -> str:
+    """Seconds since the epoch as people read them in a tag: `2026-01-31T12:00:00.000Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str | None) -> float | None:
+    """Seconds since the epoch of a time with its zone; None when the text is none."""
+    try:
+        parsed = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return parsed.timestamp() if parsed.tzinfo else None
 
 
 @dataclass(frozen=True)

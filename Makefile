@@ -1,0 +1,31 @@
+# incumbent: two commands do everything, `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON_IN := .venv/bin/python
+
+.PHONY: help setup demo ui test check lock
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+
+setup: ## install what is missing into the project's own folders
+	@./testbeds/setup.sh
+
+demo: setup ## the whole story in the sandbox: five versions, two champions, one rollback, two refusals
+	@$(PYTHON_IN) -m testbeds.sandbox demo
+
+ui: setup ## leave the sandbox and the Dagster UI running, sensor on
+	@$(PYTHON_IN) -m testbeds.sandbox ui
+
+test: setup ## all tests
+	@$(PYTHON_IN) -m pytest -q
+
+check: setup ## lint, types, import contracts and definitions
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/dagster definitions validate -m orchestration.definitions
+
+lock: setup ## make the lock again, without download addresses
+	@.tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --group dev --group sandbox pyproject.toml -o requirements.lock

@@ -1,0 +1,16 @@
+"""The table of contents of the code location."""
+
+import dagster as dg
+
+from orchestration.assets import registered_model, stages
+from orchestration.jobs import promote
+from orchestration.resources import platform_from_environment
+from orchestration.sensors import challenger_sensor
+
+defs = dg.Definitions(
+    assets=[registered_model, *stages],
+    jobs=[promote],
+    sensors=[challenger_sensor],
+    resources={"platform": platform_from_environment()},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,145 @@
+"""The registry sensor: sees a new challenger within seconds, and resumes what a crash or an outage left unfinished."""
+
+import time
+from dataclasses import dataclass
+
+import dagster as dg
+
+from orchestration.jobs import promote
+from orchestration.partitions import model_versions
+from orchestration.promotion.identity import partition_key
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import GitOpsRepository, Registry
+from orchestration.promotion.problems import InvalidInputError
+from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.standing import promotions
+from orchestration.promotion.watching import (
+    FIRST_LOOK_SECONDS,
+    Memory,
+    Request,
+    is_new,
+    is_unfinished,
+    may_look,
+    pause_after,
+    read_cursor,
+    request_tags,
+    write_cursor,
+)
+from orchestration.resources import Platform
+
+REQUEST_TAG = "incumbent/request"
+
+
+@dataclass
+class _Tick:
+    instance: dg.DagsterInstance
+    registry: Registry
+    git: GitOpsRepository
+    now: float
+
+
+@dg.sensor(
+    job=promote,
+    minimum_interval_seconds=5,
+    description="Asks the registry which version is the challenger, and requests or resumes its promotion.",
+)
+def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
+    """One tick: a registry that is down fails it; one broken policy is reported and stops no other."""
+    memories = read_cursor(context.cursor)
+    tick = _Tick(context.instance, platform.registry(), platform.git(), time.time())
+    requests: list[dg.RunRequest] = []
+    kept: dict[str, Memory] = {}
+    broken: list[str] = []
+    for name in platform.policy_names():
+        try:
+            policy = platform.policy(name)
+            request, memory = _watch(tick, policy, memories.get(name))
+        except InvalidInputError as error:
+            context.log.error(f"policy {name} is left out: {error}")
+            broken.append(name)
+            continue
+        if memory is not None:
+            kept[name] = memory
+        if request is not None:
+            context.log.info(f"{name}: version {request.version} requested, run {request.number}")
+            requests.append(_run_request(policy, request))
+    keys = [str(request.partition_key) for request in requests]
+    reason = f"no new challenger{'; broken: ' + ', '.join(broken) if broken else ''}"
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else reason,
+        dynamic_partitions_requests=[model_versions.build_add_request(keys)] if keys else [],
+        cursor=write_cursor(kept),
+    )
+
+
+def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request | None, Memory | None]:
+    """What to run for one policy now, and what to remember."""
+    version = tick.registry.version_by_alias(policy.model, policy.challenger_alias)
+    alias_changed = memory is None or version is None or memory.version != version.version
+    if version is not None and is_new(version, policy.name):
+        version = _write_request(tick, policy, version)
+    unfinished = version if version is not None and is_unfinished(version, policy.name) else None
+    if not alias_changed and unfinished is None:
+        return None, memory
+    if unfinished is not None and not may_look(memory, unfinished.version, tick.now):
+        return None, memory
+    # Git is read only here: an alias changed, or a promotion is unfinished and due.
+    unfinished = _committed_first(tick, policy, version) or unfinished
+    if unfinished is None:
+        return None, _quiet(version)
+    return _request(tick, policy, unfinished, memory)
+
+
+def _quiet(version: ModelVersion | None) -> Memory | None:
+    return Memory(version.version, 0, 0.0) if version is not None else None
+
+
+def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelVersion:
+    tags = {tag_key(policy.name, name): value for name, value in request_tags(tick.now).items()}
+    tick.registry.write_tags(version, tags)
+    return ModelVersion(version.model, version.version, version.run_id, version.model_id, {**version.tags, **tags})
+
+
+def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
+    """Another version that is committed and unfinished: it is finished before the challenger's turn."""
+    found = promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
+    live = next((one for one in found if one.rollback is None), None)
+    if live is None or (version is not None and live.identity.version == version.version):
+        return None
+    other = tick.registry.version(policy.model, live.identity.version)
+    if other is None or other.state(policy.name) not in (State.COMMITTED, State.HELD, State.REJECTED):
+        return None
+    return other if is_unfinished(other, policy.name) else None
+
+
+def _request(
+    tick: _Tick, policy: Policy, version: ModelVersion, memory: Memory | None
+) -> tuple[Request | None, Memory]:
+    """A run for an unfinished promotion, unless somebody holds the application's lease: then it is being worked on.
+
+    How many runs there were is asked of the instance, because it is the instance that never starts a key twice.
+    """
+    requested_at = version.tag(policy.name, "requested_at") or "by-hand"
+    number = _runs_so_far(tick.instance, policy, Request(version.version, requested_at, 0))
+    lease = tick.git.lease(policy.argocd.application)
+    if number > 0 and lease is not None and lease.expires_at > tick.now:
+        return None, Memory(version.version, number, tick.now + FIRST_LOOK_SECONDS / 3)
+    return (
+        Request(version.version, requested_at, number),
+        Memory(version.version, number, tick.now + pause_after(number)),
+    )
+
+
+def _runs_so_far(instance: dg.DagsterInstance, policy: Policy, request: Request) -> int:
+    tag = request.run_key(policy.name).rpartition("/")[0]
+    return instance.get_runs_count(dg.RunsFilter(tags={REQUEST_TAG: tag}))
+
+
+def _run_request(policy: Policy, request: Request) -> dg.RunRequest:
+    key = request.run_key(policy.name)
+    return dg.RunRequest(
+        run_key=key,
+        partition_key=partition_key(policy.name, request.version),
+        tags={REQUEST_TAG: key.rpartition("/")[0]},
+    )

@@ -1,0 +1,80 @@
+"""What a person asks for by command: promote this version, or try it again after it had ended."""
+
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
+from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.standing import promotions
+from orchestration.promotion.watching import is_new, request_tags
+
+
+def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> ModelVersion:
+    """Make a version the challenger, and write when that was asked for.
+
+    Raises:
+        InvalidInputError: no such version, or it has ended before (then only `incumbent retry` brings it back).
+    """
+    version = _existing(registry, policy, number)
+    state = version.state(policy.name)
+    if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK):
+        reason = version.tag(policy.name, "reason") or "no reason kept"
+        raise InvalidInputError(
+            Problem(
+                str(version),
+                "a version that has not ended yet",
+                f"{state} ({reason})",
+                f"To try it again on purpose: incumbent retry {policy.name} {number} --reason '...'.",
+            )
+        )
+    if is_new(version, policy.name):
+        _write(registry, policy, version, request_tags(clock.now()))
+    registry.set_alias(version, policy.challenger_alias)
+    return version
+
+
+def retry_promotion(
+    registry: Registry, git: GitOpsRepository, clock: Clock, policy: Policy, number: int, reason: str
+) -> ModelVersion:
+    """Let a version that has ended be tried once more, as its next attempt; the reason is kept on the version.
+
+    Raises:
+        InvalidInputError: no such version, or it has not ended: it goes on by itself, or is champion.
+    """
+    version = _existing(registry, policy, number)
+    state = version.state(policy.name)
+    if state not in (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD):
+        next_step = {
+            None: f"Ask for it first: incumbent register {policy.name} {number}.",
+            State.CHAMPION: "Nothing to do.",
+            State.REJECTED: "Its rollback is not finished yet: materialize its partition, then retry.",
+        }.get(state, "Nothing to do: it goes on by itself.")
+        raise InvalidInputError(
+            Problem(str(version), "a version that has ended", str(state or "never requested"), next_step)
+        )
+    found = promotions(git.history(git.fetch(), policy.name), policy.name)
+    attempts = [one for one in found if one.identity.version == number]
+    under_way = bool(attempts) and attempts[0].rollback is None and state is State.HELD
+    tags = request_tags(clock.now())
+    tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
+    tags |= {"reason": f"retried: {reason}", "held_by": "", "attempt": str(len(attempts) + (not under_way))}
+    _write(registry, policy, version, tags)
+    registry.set_alias(version, policy.challenger_alias)
+    return version
+
+
+def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
+    version = registry.version(policy.model, number)
+    if version is None:
+        raise InvalidInputError(
+            Problem(
+                f"version {number} of {policy.model}",
+                "a registered model version",
+                "none in the registry",
+                "Register it, or correct the number.",
+            )
+        )
+    return version
+
+
+def _write(registry: Registry, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
+    registry.write_tags(version, {tag_key(policy.name, name): value for name, value in tags.items()})

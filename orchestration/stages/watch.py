@@ -1,0 +1,178 @@
+"""Waiting for a committed image to be truly rolled out: design rule 4, with deadlines of our own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestration.promotion.manifest import CurrentImage, read_image
+from orchestration.promotion.observed import ApplicationStatus, WorkloadStatus
+from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.rollout import (
+    Condition,
+    Expected,
+    ModelFailed,
+    NotJudged,
+    Progressing,
+    RolledOut,
+    assess,
+    at_deadline,
+    conditions,
+)
+from orchestration.stages.session import Session
+
+_POLL_SECONDS = 0.5
+_ASK_AGAIN_SECONDS = 5.0
+"""A refresh that arrives during a reconcile is dropped (argo-cd#28392): it is asked for until something moves."""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """Somebody put another image into the manifest after our commit."""
+
+    image: str
+
+
+@dataclass(frozen=True)
+class Waited:
+    """How the waiting ended, what was seen last, and when things were first seen (seconds since the epoch)."""
+
+    outcome: RolledOut | ModelFailed | NotJudged | Undone
+    conditions: tuple[Condition, ...]
+    workload: WorkloadStatus | None
+    seen: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Observation:
+    application: ApplicationStatus | None
+    workload: WorkloadStatus | None
+
+
+def wait_rolled_out(session: Session, expected: Expected) -> Waited:
+    """Poll Argo CD and the cluster until the image is rolled out, failed, undone, or the policy's deadline is over.
+
+    Argo CD goes on saying Synced and Healthy of a dead cluster, so the cluster itself is asked each time.
+
+    Raises:
+        StageEnded: the lease was lost.
+    """
+    clock, policy = session.clients.clock, session.policy
+    deadline = clock.now() + policy.rollout.deadline
+    revisions = _Revisions(session, expected)
+    refreshes = _Refreshes(session)
+    seen: dict[str, float] = {}
+    last_said = ""
+    while True:
+        session.keep()
+        observed = _Observation(None, None)
+        outcome: RolledOut | Progressing | ModelFailed | NotJudged | DependencyError
+        try:
+            observed = observe(session)
+            outcome = assess(observed.application, observed.workload, expected, revisions.carry_our_image)
+            if isinstance(outcome, Progressing):
+                refreshes.ask(outcome)
+            if revisions.undone is not None:
+                return _waited(Undone(revisions.undone), observed, expected, revisions.carry_our_image, seen)
+        except DependencyError as error:
+            outcome = error
+        for condition in conditions(observed.application, observed.workload, expected, revisions.carry_our_image):
+            if condition.met:
+                seen.setdefault(condition.name, clock.now())
+        if isinstance(outcome, RolledOut | ModelFailed | NotJudged):
+            return _waited(outcome, observed, expected, revisions.carry_our_image, seen)
+        waiting_for = outcome.waiting_for if isinstance(outcome, Progressing) else str(outcome)
+        if waiting_for != last_said:
+            session.say(f"waiting: {waiting_for}")
+            last_said = waiting_for
+        if clock.now() >= deadline:
+            end = (
+                NotJudged(outcome.problem)
+                if isinstance(outcome, DependencyError)
+                else at_deadline(observed.application, observed.workload, expected)
+            )
+            return _waited(end, observed, expected, revisions.carry_our_image, seen)
+        clock.sleep(_POLL_SECONDS)
+
+
+def observe(session: Session) -> _Observation:
+    """One look at the cluster (which must say that it is ready), the application and the workload."""
+    clients, policy, target = session.clients, session.policy, session.policy.manifest
+    clients.cluster.ready()
+    return _Observation(
+        clients.argocd.application(policy.argocd.namespace, policy.argocd.application),
+        clients.cluster.workload(target.kind, target.namespace, target.name),
+    )
+
+
+def _waited(
+    outcome: RolledOut | ModelFailed | NotJudged | Undone,
+    observed: _Observation,
+    expected: Expected,
+    carries: Callable[[str], bool | None],
+    seen: dict[str, float],
+) -> Waited:
+    found = conditions(observed.application, observed.workload, expected, carries)
+    return Waited(outcome, found, observed.workload, seen)
+
+
+class _Refreshes:
+    """Asks Argo CD to look again, and no more often than it helps; hard only once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.next_at = 0.0
+        self.was_hard = False
+
+    def ask(self, outcome: Progressing) -> None:
+        now = self.session.clients.clock.now()
+        hard = outcome.refresh == "hard"
+        if outcome.refresh == "no" or now < self.next_at or (hard and self.was_hard):
+            return
+        target = self.session.policy.argocd
+        self.session.clients.argocd.refresh(target.namespace, target.application, hard=hard)
+        self.was_hard = self.was_hard or hard
+        self.next_at = now + _ASK_AGAIN_SECONDS
+
+
+class _Revisions:
+    """Whether a revision is our commit or a descendant that still has our image; remembers what it found."""
+
+    def __init__(self, session: Session, expected: Expected) -> None:
+        self.session, self.expected = session, expected
+        self.known: dict[str, bool] = {}
+        self.undone: str | None = None
+        """The image that a descendant of our commit has instead of ours."""
+
+    def carry_our_image(self, revision: str) -> bool | None:
+        """True, False, or None while the branch as we know it has no such commit."""
+        if revision not in self.known:
+            answer = self._find(revision)
+            if answer is None:
+                return None
+            self.known[revision] = answer
+        return self.known[revision]
+
+    def _find(self, revision: str) -> bool | None:
+        git, target = self.session.clients.git, self.session.policy.manifest
+        if not git.is_ancestor(self.expected.commit, revision):
+            if git.is_ancestor(revision, self.expected.commit):
+                return False
+            git.fetch()
+            if not git.is_ancestor(self.expected.commit, revision):
+                return None
+        content = git.read_file(revision, target.path)
+        current = read_image(content, target) if content is not None else None
+        image = current.value if isinstance(current, CurrentImage) else "no image"
+        if image == str(self.expected.image):
+            return True
+        self.undone = image
+        return False
+
+
+def undone_problem(session: Session, commit: str, image: str) -> Problem:
+    """A foreign revert of our commit counts as a rejection (design rule 8)."""
+    return Problem(
+        str(session.version),
+        f"commit {commit[:12]} to stand until it is judged",
+        f"{image} in {session.policy.manifest.path}, put there by somebody else",
+        f"To try it again on purpose: incumbent retry {session.policy.name} {session.version.version} --reason '...'.",
+    )
