@@ -39,7 +39,8 @@ class SloReading:
 
     @property
     def value(self) -> float | None:
-        return None if isinstance(self.answer, Unusable) else self.answer
+        """The measured number; None when there is none, and NaN and infinity are none."""
+        return None if isinstance(self.answer, Unusable) or not math.isfinite(self.answer) else self.answer
 
     @property
     def enough(self) -> bool:
@@ -49,7 +50,7 @@ class SloReading:
     def kept(self) -> bool:
         """Whether a usable value keeps the bound; the bound itself does."""
         value = self.value
-        if value is None or not math.isfinite(value):
+        if value is None:
             return False
         low, high = self.slo.at_least, self.slo.at_most
         return (low is None or value >= low) and (high is None or value <= high)
@@ -62,6 +63,8 @@ class SloReading:
     def finding(self) -> str:
         if isinstance(self.answer, Unusable):
             return self.answer.reason
+        if self.value is None:
+            return f"{self.answer} is no measurement"
         if not self.enough:
             return f"too little traffic: {self.requests:g} of {self.slo.min_requests} requests"
         return "kept" if self.kept else f"violated: {self.answer:g} is not {self.bound}"

@@ -115,7 +115,7 @@ def test_while_the_template_is_unknown_there_are_no_new_pods() -> None:
 
 def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
     """The states of a container, the scheduler's message and the events in order of time."""
-    status = {
+    status: dict[str, Any] = {
         "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
         "containerStatuses": [
             {

@@ -53,7 +53,7 @@ def test_a_pull_is_the_models_fault_only_when_there_is_no_such_image(message: st
 def test_while_a_pull_backs_off_its_last_event_says_why() -> None:
     """Older kubelets say only that they back off; the newest failed pull decides, not an older one."""
     pulls = ("Failed: Failed to pull image: connection refused", "Failed: Failed to pull image: manifest unknown")
-    backing_off = {"waiting_reason": "ImagePullBackOff", "waiting_message": "Back-off"}
+    backing_off: dict[str, Any] = {"waiting_reason": "ImagePullBackOff", "waiting_message": "Back-off"}
     assert trouble(pod(pulls, **backing_off)).fault == "model"
     assert trouble(pod(pulls[::-1], **backing_off)).fault == "ours"
 
@@ -84,7 +84,8 @@ def test_a_crash_by_a_liveness_probe_names_the_probe() -> None:
 @pytest.mark.parametrize("field", ["terminated_reason", "last_terminated_reason"])
 def test_an_oom_kill_is_final_and_the_models_also_as_last_state(field: str) -> None:
     """It is told apart from a crash even when the container already runs again."""
-    found = trouble(pod(**{field: "OOMKilled"}, last_exit_code=137, restarts=1))
+    status: Any = pod(last_exit_code=137, restarts=1).containers[0]
+    found = trouble(replace(pod(), containers=(replace(status, **{field: "OOMKilled"}),)))
     assert (found.kind, found.fault, found.final) == ("oom", "model", True)
 
 
