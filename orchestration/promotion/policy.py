@@ -3,13 +3,16 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.problems import InvalidInputError, Problem
 
-_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
+_DURATION = re.compile(r"(?:(?P<h>[0-9]{1,6})h)?(?:(?P<m>[0-9]{1,6})m)?(?:(?P<s>[0-9]{1,9})s)?")
+_LONGEST = 30 * 24 * 3600.0
+"""Seconds. A longer wait is a slip of the pen: nobody holds a promotion open for more than a month."""
 _POLICY_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -33,7 +36,18 @@ def _duration_to_seconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0)]
+def _is_repository(value: str) -> str:
+    if "/" not in value or parse_image(value) != ImageRef(value):
+        raise ValueError(f"expected a repository such as ghcr.io/team/model, without tag or digest, found {value!r}")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0, le=_LONGEST, strict=True)]
+# A bound is a number and nothing that can be made one: NaN would refuse nothing, and `true` is no 1.
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+# Within MLflow's own rule for aliases; a policy also refuses `latest` and `v1`, which mean something else to MLflow.
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,254}$")]
 # Kubernetes object names (RFC 1123 subdomain); no name from a file becomes a path or a query unchecked.
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
@@ -45,7 +59,7 @@ class _Part(BaseModel):
 class ImagePolicy(_Part):
     """The one image repository that this policy deploys from, and how long an unpublished image is waited for."""
 
-    repository: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")]
+    repository: Annotated[str, AfterValidator(_is_repository)]
     deadline: Seconds = 600.0
 
 
@@ -53,17 +67,17 @@ class ManifestTarget(_Part):
     """The scalar that a promotion edits: a container's image in a raw manifest, or a YAML path in another file."""
 
     path: Annotated[str, Field(min_length=1)]
-    kind: str = "Deployment"
+    kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")] = "Deployment"
     namespace: ObjectName
     name: ObjectName
     container: ObjectName
-    yaml_path: str | None = None
+    yaml_path: Annotated[str, Field(min_length=1)] | None = None
     """For Kustomize or Helm files: where the image stands, such as `images[name=iris].newTag`."""
 
     @model_validator(mode="after")
     def _path_stays_in_repository(self) -> Self:
         parts = self.path.split("/")
-        if self.path.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\\" in self.path:
+        if any(part in ("", ".", "..", ".git") for part in parts) or "\\" in self.path or not self.path.isprintable():
             raise ValueError(f"path must be relative and stay in the repository, found {self.path!r}")
         return self
 
@@ -80,9 +94,9 @@ class QualityBound(_Part):
     """
 
     metric: Annotated[str, Field(min_length=1)]
-    at_least: float | None = None
-    at_most: float | None = None
-    no_worse_than_champion_by: Annotated[float, Field(ge=0)] | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+    no_worse_than_champion_by: Annotated[Number, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _one_direction(self) -> Self:
@@ -105,11 +119,11 @@ class Slo(_Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    query: str | None = None
+    query: Annotated[str, Field(min_length=1)] | None = None
     from_: Annotated[Literal["pods"] | None, Field(alias="from")] = None
-    at_least: float | None = None
-    at_most: float | None = None
-    min_requests: Annotated[int, Field(ge=0)] = 0
+    at_least: Number | None = None
+    at_most: Number | None = None
+    min_requests: Count = 0
 
     @model_validator(mode="after")
     def _one_source_one_bound(self) -> Self:
@@ -128,7 +142,7 @@ class GatePolicy(_Part):
     judge_within: Seconds = 600.0
     when_unjudged: Literal["hold", "roll_back"] = "hold"
     traffic: Literal["replayed_ok", "real_only"] = "replayed_ok"
-    min_samples: Annotated[int, Field(ge=1)] = 3
+    min_samples: Annotated[Count, Field(ge=1)] = 3
     """Scrapes of each new pod that the soak must hold before anything is judged."""
     requests: str
     """Query that counts the requests that the new pods answered; `$source` becomes `real` or `replayed`."""
@@ -153,8 +167,8 @@ class Policy(_Part):
 
     name: Annotated[str, Field(pattern=_POLICY_NAME.pattern)]
     model: Annotated[str, Field(pattern=r"^[^/:\n\r\t]{1,250}$")]
-    challenger_alias: str = "challenger"
-    champion_alias: str = "champion"
+    challenger_alias: Alias = "challenger"
+    champion_alias: Alias = "champion"
     image: ImagePolicy
     manifest: ManifestTarget
     argocd: ArgoTarget
@@ -168,6 +182,9 @@ class Policy(_Part):
     def _aliases_differ(self) -> Self:
         if self.challenger_alias == self.champion_alias:
             raise ValueError("challenger_alias and champion_alias must differ")
+        for alias in (self.challenger_alias, self.champion_alias):
+            if re.fullmatch(r"latest|v[0-9]+", alias, re.IGNORECASE):
+                raise ValueError(f"alias {alias!r} is reserved by MLflow")
         return self
 
 
@@ -186,8 +203,10 @@ def parse_policy(name: str, text: str) -> Policy:
     if not _POLICY_NAME.fullmatch(name):
         raise refuse("a file name that is not lower-case letters, digits and dashes (63 at most)")
     try:
-        raw: Any = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.max_depth = 30
+        raw: Any = yaml.load(text)
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:  # 2001-99-99 is a ValueError
         raise refuse(f"YAML that cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(raw, dict):
         raise refuse("a file that is not a YAML mapping")

@@ -1,0 +1,220 @@
+"""A policy file is read strictly: one wrong field is named, and nothing is guessed."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from orchestration.promotion.policy import Policy, parse_duration, parse_policy
+from orchestration.promotion.problems import InvalidInputError
+
+DESIGN = """
+model: iris-classifier
+challenger_alias: challenger
+champion_alias: champion
+image: {repository: ghcr.io/dycouzt/mlops-ai-platform-model-source, deadline: 10m}
+manifest:
+  path: manifests/applications/iris-classifier/deployment.yaml
+  kind: Deployment
+  namespace: ml-apps
+  name: iris-classifier
+  container: model-server
+argocd: {application: iris-classifier, namespace: argocd}
+cluster: edge
+service_url: http://100.85.38.128:30808
+quality:
+  - {metric: accuracy, at_least: 0.85, no_worse_than_champion_by: 0.0}
+rollout: {deadline: 5m}
+gate:
+  soak: 2m
+  every: 15s
+  judge_within: 10m
+  when_unjudged: hold
+  traffic: replayed_ok
+  min_samples: 3
+  requests: 'sum(increase(model_predictions_total{pod=~"$pods",source=~"$source"}[$window]))'
+  slos:
+    - {name: success_ratio, query: 'a / b', at_least: 0.99, min_requests: 20}
+    - {name: p95_latency_seconds, query: 'c', at_most: 0.25, min_requests: 20}
+    - {name: restarts, from: pods, at_most: 0}
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert old in DESIGN
+    return DESIGN.replace(old, new, 1)
+
+
+def refusal(text: str, name: str = "edge") -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_policy(name, text)
+    assert caught.value.problem.subject == f"policy {name}"
+    return caught.value.problem.found
+
+
+def test_the_documented_policy_is_read() -> None:
+    """The example of the design is a policy; durations are seconds and the file's name is its name."""
+    policy = parse_policy("iris-classifier-edge", DESIGN)
+    assert policy.name == "iris-classifier-edge"
+    assert (policy.image.deadline, policy.rollout.deadline) == (600.0, 300.0)
+    assert (policy.gate.soak, policy.gate.every, policy.gate.judge_within) == (120.0, 15.0, 600.0)
+    assert policy.quality[0].no_worse_than_champion_by == 0.0
+    assert [slo.from_ for slo in policy.gate.slos] == [None, None, "pods"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h0m1s", 3601), ("0h5s", 5), ("720h", 2_592_000)],
+)
+def test_durations_are_seconds(text: str, seconds: int) -> None:
+    """Hours, minutes and seconds, in that order."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0s", "10", "s", "1.5m", "-5s", "5m1h", "1d", " 5s", "5s\n", "٣m", "9" * 5000 + "h"]
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Zero, bare numbers, other units and other scripts are refused as values, never as a crash."""
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("model: iris-classifier\n", "", "model: Field required"),
+        ("model: iris-classifier\n", "model: a/b\n", "model"),
+        ("model: iris-classifier\n", 'model: "a\\nb"\n', "model"),
+        ("cluster: edge", "cluster: edge\ntypo: 1", "typo: Extra inputs"),
+        ("cluster: edge", "cluster: edge\nname: other", "'name': the file's name"),
+        ("cluster: edge", "cluster: edge\ncluster: edge", "duplicate key"),
+        ("cluster: edge", "cluster: ''", "cluster"),
+        ("cluster: edge", "cluster: 2001-99-99", "YAML that cannot be read"),
+        ("challenger_alias: challenger", "challenger_alias: champion", "must differ"),
+        ("challenger_alias: challenger", "challenger_alias: ''", "challenger_alias"),
+        ("challenger_alias: challenger", "challenger_alias: a/b", "challenger_alias"),
+        ("challenger_alias: challenger", "challenger_alias: latest", "reserved by MLflow"),
+        ("challenger_alias: challenger", "challenger_alias: v2", "reserved by MLflow"),
+        ("ghcr.io/dycouzt/mlops-ai-platform-model-source", "ghcr.io/x:latest", "image.repository"),
+        ("ghcr.io/dycouzt/mlops-ai-platform-model-source", "nginx", "image.repository"),
+        ("ghcr.io/dycouzt/mlops-ai-platform-model-source", ".../a", "image.repository"),
+        ("ghcr.io/dycouzt/mlops-ai-platform-model-source", "GHCR.io/A", "image.repository"),
+        ("deadline: 10m", "deadline: soon", "image.deadline"),
+        ("deadline: 10m", "deadline: true", "image.deadline"),
+        ("deadline: 10m", "deadline: .inf", "image.deadline"),
+        ("deadline: 10m", "deadline: .nan", "image.deadline"),
+        ("deadline: 10m", "deadline: -1", "image.deadline"),
+        ("deadline: 10m", "deadline: 9999h", "image.deadline"),
+        ("deadline: 10m", f"deadline: {'9' * 400}h", "image.deadline"),
+        ("manifests/applications", "/manifests", "stay in the repository"),
+        ("manifests/applications", "../manifests", "stay in the repository"),
+        ("manifests/applications", "a//b", "stay in the repository"),
+        ("manifests/applications", ".git/hooks", "stay in the repository"),
+        ("manifests/applications", "a\\b", "stay in the repository"),
+        ("path: manifests/applications/iris-classifier/deployment.yaml", 'path: "a\\nb"', "stay in the repository"),
+        ("kind: Deployment", "kind: deployment", "manifest.kind"),
+        ("namespace: ml-apps", "namespace: ML", "manifest.namespace"),
+        ("namespace: ml-apps", "namespace: ml/apps", "manifest.namespace"),
+        ("container: model-server", "container: ''", "manifest.container"),
+        ("container: model-server", "container: c\n  yaml_path: ''", "manifest.yaml_path"),
+        ("http://100.85.38.128:30808", "http://user:hunter2@host", "service_url"),
+        ("http://100.85.38.128:30808", "ftp://host", "service_url"),
+        ("http://100.85.38.128:30808", '"http://host\\n"', "service_url"),
+        ("at_least: 0.85", "at_least: .nan", "quality.0.at_least"),
+        ("at_least: 0.85", "at_least: .inf", "quality.0.at_least"),
+        ("at_least: 0.85", "at_least: true", "quality.0.at_least"),
+        ("at_least: 0.85", "at_least: '0.85'", "quality.0.at_least"),
+        ("at_least: 0.85", "at_least: 0.85, at_most: 1", "exactly one of"),
+        ("at_least: 0.85, ", "", "exactly one of"),
+        ("champion_by: 0.0", "champion_by: -0.1", "no_worse_than_champion_by"),
+        ("  - {metric: accuracy, at_least: 0.85, no_worse_than_champion_by: 0.0}", "  []", "quality"),
+        ("soak: 2m", "soak: 20m", "shorter than soak"),
+        ("every: 15s", "every: 3m", "longer than soak"),
+        ("when_unjudged: hold", "when_unjudged: ignore", "when_unjudged"),
+        ("traffic: replayed_ok", "traffic: any", "traffic"),
+        ("min_samples: 3", "min_samples: 0", "min_samples"),
+        ("min_samples: 3", "min_samples: true", "min_samples"),
+        ('source=~"$source"', 'a="b"', "requests must select"),
+        ("query: 'c'", "query: ''", "gate.slos.1.query"),
+        ("query: 'c'", "query: c, from: pods", "exactly one of query and from"),
+        ("query: 'c', ", "", "exactly one of query and from"),
+        ("name: restarts", "name: latency", "only restarts"),
+        ("name: p95_latency_seconds", "name: success_ratio", "a name of its own"),
+        ("name: success_ratio", "name: Success Ratio", "gate.slos.0.name"),
+        ("at_least: 0.99", "at_least: .nan", "gate.slos.0.at_least"),
+        ("min_requests: 20}", "min_requests: -1}", "min_requests"),
+        ("min_requests: 20}", "min_requests: 1.5}", "min_requests"),
+    ],
+)
+def test_each_wrong_field_is_named(old: str, new: str, field: str) -> None:
+    """A slip in any field refuses the policy, and the problem names the field."""
+    found = refusal(changed(old, new))
+    assert field in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a",
+        "text",
+        "a: [",
+        "[" * 10_000,
+        "a: " * 3,
+        "\0",
+        "? [a]\n: b",
+        "1: 2",
+        "&a [*a]",
+        "!!python/name:os.x a: b",
+    ],
+)
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    """Empty, malformed, deep, self-containing and hostile YAML is a refused policy and never a crash."""
+    assert refusal(text)
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a/b", "../a", "a\n", "a" * 64, "a.yaml"])
+def test_a_file_name_that_is_no_policy_name_is_refused(name: str) -> None:
+    """The name becomes part of tags, refs and partitions, so it is lower-case letters, digits and dashes."""
+    assert "file name" in refusal(DESIGN, name)
+
+
+def test_several_faults_are_told_at_once() -> None:
+    """Whoever corrects a policy sees all of its faults."""
+    found = refusal(changed("cluster: edge", "cluster: ''").replace("soak: 2m", "soak: x"))
+    assert "cluster" in found
+    assert "gate.soak" in found
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.text(max_size=80) | st.text(alphabet="{}[]&*!|>'\"%@:-? \n\tab019.~<", max_size=40))
+def test_reading_never_crashes(text: str) -> None:
+    """Whatever the file holds, the answer is a policy or InvalidInputError, so one bad policy stops no other."""
+    refusal(text)
+
+
+@given(
+    st.sampled_from(sorted(Policy.model_fields)), st.none() | st.sampled_from(["repository", "slos", "soak"]), VALUES
+)
+def test_a_field_of_any_value_is_read_or_refused(field: str, inner: str | None, value: Any) -> None:
+    """No value in any field crashes the reading, and what is accepted is written and read as the same policy."""
+    raw = YAML(typ="safe", pure=True).load(DESIGN)
+    if inner is not None and isinstance(raw.get(field), dict):
+        raw[field][inner] = value
+    else:
+        raw[field] = value
+    with suppress(InvalidInputError):
+        policy = parse_policy("edge", json.dumps(raw))
+        assert Policy.model_validate_json(policy.model_dump_json(by_alias=True)) == policy
