@@ -1,9 +1,11 @@
-"""`python -m testbeds.training`: train the story's models and publish them, one JSON line a model on stdout."""
+"""`python -m testbeds.training`: train the story's models and publish them; one JSON line a model in a file."""
 
 import argparse
+import os
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from testbeds.training.models import STORY, split_iris, train
 from testbeds.training.publish import log_model, publish
@@ -16,7 +18,10 @@ def main() -> None:
     parser.add_argument("--repository", required=True, help="repository in it, without the registry's name")
     parser.add_argument("--baseline-tag", required=True, help="tag of the image that the manifest names")
     parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait for MLflow to answer")
+    parser.add_argument("--results", type=Path, required=True, help="file that gets a line a model")
     options = parser.parse_args()
+    # MLflow's clients would print the addresses of pages in between.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
     # Fitting takes as long as MLflow's start, so both go on at the same time.
     split = split_iris()
@@ -29,7 +34,8 @@ def main() -> None:
         tag = options.baseline_tag if model.spec.name == "baseline" else None
         logged = log_model(model, split)
         done = publish(model, logged, registry_url=options.registry_url, repository=options.repository, tag=tag)
-        print(done.as_json(), flush=True)
+        with options.results.open("a", encoding="utf-8") as results:
+            results.write(f"{done.as_json()}\n")
 
 
 def _wait_for(url: str, seconds: float) -> None:

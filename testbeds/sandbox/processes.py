@@ -1,0 +1,159 @@
+"""The sandbox's processes: started with a mark and a log, waited for by condition, and ended whatever happens."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.sandbox import guardian
+from testbeds.sandbox.guardian import MARK, end_all
+
+Found = TypeVar("Found")
+_LOG_LINES = 12
+_POLL_SECONDS = 0.1
+_QUIET_SECONDS = 1.0
+# A user's own settings must not leak into the sandbox, nor must bytecode be compiled again at each start.
+_NOT_INHERITED = ("INCUMBENT_", "MLFLOW_", "DAGSTER_", "PROMETHEUS_", "GIT_", "PYTHONDONTWRITEBYTECODE")
+_LOOPBACK = "127.0.0.1,localhost"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One running program of the sandbox."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def ended(self) -> int | None:
+        return self.process.poll()
+
+    def log_tail(self) -> str:
+        """The log's last lines, as an error shows them."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
+
+
+class Processes:
+    """All processes of one sandbox. When this process ends, however it ends, the guardian ends them.
+
+    `state` remembers the sandbox's mark, so that a start after a killed one also ends what that one left.
+    """
+
+    def __init__(self, state: Path) -> None:
+        state.mkdir(parents=True, exist_ok=True)
+        self._logs = state / "logs"
+        self._logs.mkdir(exist_ok=True)
+        self._remembered = state / "sandbox.id"
+        if self._remembered.exists():
+            end_all(self._remembered.read_text(encoding="utf-8").strip())
+        self.identity = uuid.uuid4().hex
+        self._remembered.write_text(f"{self.identity}\n", encoding="utf-8")
+        self._services: list[Service] = []
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, self.identity],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """The environment of a child: what is left of ours, the mark, and these settings."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+        for name in ("NO_PROXY", "no_proxy"):
+            inherited[name] = ",".join(filter(None, (inherited.get(name), _LOOPBACK)))
+        return {**inherited, "PYTHONUNBUFFERED": "1", MARK: self.identity, **settings}
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        settings: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Service:
+        """Start a program; what it says goes to its log."""
+        log = self._logs / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                env=self.environment(**(settings or {})),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
+            )
+        service = Service(name, process, log)
+        self._services.append(service)
+        return service
+
+    def stop(self, service: Service, seconds: float = 5.0) -> None:
+        """End one program, and kill it when it takes longer than that."""
+        service.process.terminate()
+        try:
+            service.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            service.process.kill()
+            service.process.wait()
+        self._services.remove(service)
+
+    def stop_all(self) -> None:
+        """End everything that was started, and everything that it started."""
+        end_all(self.identity)
+        for service in self._services:
+            service.process.wait()
+        self._services.clear()
+        assert self._guardian.stdin is not None, "the guardian was started with a pipe"
+        self._guardian.stdin.close()
+        self._guardian.wait()
+        self._remembered.unlink(missing_ok=True)
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, so that a killed `make` takes the sandbox along."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died just before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_until(
+    condition: Callable[[], Found | None], seconds: float, what: str, service: Service | None = None
+) -> Found:
+    """What `condition` returns as soon as it is true; a line on stderr says so when that takes more than a second.
+
+    Raises:
+        ProblemError: it was not true in time, or the service that it depends on has ended; with the log's tail.
+    """
+    began = time.monotonic()
+    said = False
+    while True:
+        found = condition()
+        if found:
+            if said:
+                print(f"  {what}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+            return found
+        waited = time.monotonic() - began
+        if service is not None and service.ended is not None:
+            raise _not_up(what, f"{service.name} ended with exit code {service.ended}", service)
+        if waited > seconds:
+            raise _not_up(what, f"nothing after {seconds:g} s", service)
+        if waited > _QUIET_SECONDS and not said:
+            said = True
+            print(f"  waiting: {what} ...", file=sys.stderr, flush=True)
+        time.sleep(_POLL_SECONDS)
+
+
+def _not_up(what: str, found: str, service: Service | None) -> ProblemError:
+    if service is None:
+        return ProblemError(Problem("sandbox", what, found, "Try again."))
+    found = f"{found}; its log ends:\n{service.log_tail()}\n"
+    return ProblemError(Problem("sandbox", what, found, f"The whole log: {service.log}"))

@@ -1,0 +1,235 @@
+"""The whole sandbox: everything that the pipeline talks to, on one machine, with a healthy baseline serving.
+
+Nothing in it needs root, Docker or a network beyond loopback once the tools are there. The pipeline is given URLs and
+a kubeconfig, here as anywhere else.
+"""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from orchestration.promotion.images import ImageRef, parse_image
+from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.sandbox import services
+from testbeds.sandbox.guardian import MARK
+from testbeds.sandbox.processes import Processes, Service, wait_until
+from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
+from testbeds.sandbox.tools import CHECKOUT, find_tool
+from testbeds.training.publish import Published
+
+POLICY = "iris-classifier-edge"
+_POLICIES = CHECKOUT / "testbeds" / "sandbox" / "policies"
+_START_SECONDS = 180.0
+_ENTRIES_KEPT = ("logs", ".lock", "sandbox.id")
+
+
+class Sandbox:
+    """The sandbox in a state folder, which one sandbox at a time may use. A start begins anew there."""
+
+    mlflow_url: str
+    registry_url: str
+    prometheus_url: str
+    service_url: str
+    git: Git
+    cluster: Cluster
+    policy: Policy
+    processes: Processes
+
+    def __init__(self, state: Path) -> None:
+        self.state = state.resolve()
+        self.dagster_url: str | None = None
+        self._settings: dict[str, str] = {}
+        self._training: Service
+        self._results = self.state / "models.jsonl"
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and return when the baseline answers at `service_url` and all models are published.
+
+        Raises:
+            ProblemError: something does not come up, or another sandbox uses the state folder.
+        """
+        for tool in ("docker-registry", "prometheus"):
+            find_tool(tool)
+        self._lock = _lock(self.state)
+        self.processes = Processes(self.state)
+        _clear(self.state)
+        mlflow_port, registry_port, prometheus_port = free_ports(3)
+        self.mlflow_url = f"http://{HOST}:{mlflow_port}"
+        self.registry_url = f"http://{HOST}:{registry_port}"
+        self.prometheus_url = f"http://{HOST}:{prometheus_port}"
+        mlflow = services.start_mlflow(self.processes, self.state, mlflow_port)  # first: it takes longest
+        registry = services.start_registry(self.processes, self.state, registry_port)
+        baseline = baseline_image()
+        wait_until(lambda: answers(f"{self.registry_url}/v2/"), _START_SECONDS, "the OCI registry answers", registry)
+        self._training = services.start_training(
+            self.processes,
+            self._results,
+            registry_url=self.registry_url,
+            mlflow_url=self.mlflow_url,
+            repository=baseline.repository.partition("/")[2],
+            baseline_tag=baseline.tag or "",
+        )
+        self.git = services.start_git(self.processes, self.state, secrets.token_urlsafe(24))
+        wait_until(lambda: answers(f"{self.mlflow_url}/health"), _START_SECONDS, "MLflow answers", mlflow)
+        # Not earlier: the kubelet's back-off would grow while the baseline's image is not yet published.
+        self.cluster = services.start_cluster(
+            self.processes,
+            self.state,
+            self.git,
+            registry_url=self.registry_url,
+            mlflow_url=self.mlflow_url,
+            node_port=_node_port(),
+        )
+        prometheus = services.start_prometheus(self.processes, self.state, self.cluster, prometheus_port)
+        self.service_url = f"http://{HOST}:{self.cluster.node_ports[_node_port()]}"
+        self.policy = _render_policies(self.state / "policies", self.service_url)
+        wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
+        wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
+        serving = f"{self.service_url}/health"
+        wait_until(lambda: answers(serving), _START_SECONDS, "the baseline serves", self.cluster.service)
+        self._await_training()
+
+    def stop(self) -> None:
+        """End everything. The state folder stays, to be looked at."""
+        if hasattr(self, "processes"):
+            self.processes.stop_all()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def models(self) -> dict[str, Published]:
+        """The models that are published so far, by their names in the story (`baseline`, `version 1`, ...)."""
+        if not self._results.exists():
+            return {}
+        lines = self._results.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = (Published(**json.loads(line)) for line in lines if line.endswith("\n"))
+        return {model.name: model for model in whole}
+
+    def environment(self) -> dict[str, str]:
+        """The pipeline's settings, and the mark by which a process that is given them ends with the sandbox."""
+        if not self._settings:
+            home = self.state / "dagster"
+            home.mkdir()
+            shutil.copy(CHECKOUT / "dagster.yaml", home)
+            self._settings = {
+                "MLFLOW_TRACKING_URI": self.mlflow_url,
+                "INCUMBENT_POLICIES": str(self.state / "policies"),
+                "INCUMBENT_GIT_URL": self.git.url,
+                "INCUMBENT_GIT_BRANCH": BRANCH,
+                "INCUMBENT_GIT_TOKEN_FILE": str(self.git.token_file),
+                "INCUMBENT_KUBECONFIG": str(self.cluster.kubeconfig),
+                "INCUMBENT_ARGOCD_CONTEXT": "gcp",
+                "PROMETHEUS_URL": self.prometheus_url,
+                "INCUMBENT_OCI_MIRRORS": f"ghcr.io={self.registry_url}",
+                "INCUMBENT_STATE": str(self.state / "incumbent"),
+                "DAGSTER_HOME": str(home),
+                MARK: self.processes.identity,
+            }
+        return dict(self._settings)
+
+    def start_dagster(self) -> None:
+        """Start Dagster's daemon and webserver, and return when the UI answers at `dagster_url`.
+
+        Raises:
+            ProblemError: it does not come up.
+        """
+        (port,) = free_ports(1)
+        _, webserver = services.start_dagster(self.processes, self.environment(), port)
+        url = f"http://{HOST}:{port}"
+        wait_until(lambda: answers(f"{url}/server_info"), _START_SECONDS, "Dagster's pages answer", webserver)
+        self.dagster_url = url
+
+    def _await_training(self) -> None:
+        code = wait_until(
+            lambda: None if self._training.ended is None else str(self._training.ended),
+            _START_SECONDS,
+            "all models are trained and published",
+        )
+        if code != "0":
+            problem = Problem(
+                "training", "exit code 0", f"{code}; its log ends:\n{self._training.log_tail()}\n", "Look into its log."
+            )
+            raise ProblemError(problem)
+
+
+def baseline_image() -> ImageRef:
+    """The image that the checkout's manifest names: what serves before anything is promoted."""
+    manifest = CHECKOUT / "manifests/applications/iris-classifier/deployment.yaml"
+    found = re.search(r"^\s*(?:- )?image: (\S+)", manifest.read_text(encoding="utf-8"), re.MULTILINE)
+    image = parse_image(found[1]) if found else None
+    if image is None or image.tag is None:
+        raise ProblemError(
+            Problem(f"{manifest.relative_to(CHECKOUT)}", "an image with a tag", "none", "Write the image that serves.")
+        )
+    return image
+
+
+def _node_port() -> int:
+    """The node port in the policy's `service_url`, which the sandbox maps to a free one."""
+    text = (_POLICIES / f"{POLICY}.yaml").read_text(encoding="utf-8")
+    return int(parse_policy(POLICY, text).service_url.rpartition(":")[2])
+
+
+def _render_policies(folder: Path, service_url: str) -> Policy:
+    """Copy the sandbox's policies with the real address of the service, and return the one of the story."""
+    folder.mkdir()
+    for template in _POLICIES.glob("*.yaml"):
+        text = re.sub(
+            r"^service_url: \S+",
+            f"service_url: {service_url}",
+            template.read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+        (folder / template.name).write_text(text, encoding="utf-8")
+    return parse_policy(POLICY, (folder / f"{POLICY}.yaml").read_text(encoding="utf-8"))
+
+
+def _lock(state: Path) -> IO[str]:
+    state.mkdir(parents=True, exist_ok=True)
+    lock = (state / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ProblemError(
+            Problem(
+                f"sandbox in {state}",
+                "a state folder that no other sandbox uses",
+                "one that is running",
+                "End that one, or give this one another folder (--state).",
+            )
+        ) from None
+    return lock
+
+
+def _clear(state: Path) -> None:
+    """Remove what an earlier sandbox left, except what this one has begun to use."""
+    for name in os.listdir(state):  # noqa: PTH208  names are what is compared
+        path = state / name
+        if name in _ENTRIES_KEPT:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
