@@ -1,0 +1,109 @@
+"""`python -m testbeds.sandbox.client`: somebody who uses the model throughout, and writes down what came of it.
+
+Each request opens a connection of its own, so that it meets the routing of that moment, and leaves one JSON line: what
+was asked is never tried again, because the people whom a bad version harms do not get a second answer either. The log
+is the story's witness (`tests/scenarios/verifier.py`), so nothing here knows of promotions.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import signal
+import threading
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+_IN_FLIGHT = 32
+"""Requests under way at once; a service that is slower than that many makes the client slower, not the machine."""
+_TIMEOUT = 5.0
+_SEED = 20
+# Lengths and widths as irises have them (cm), drawn between the species' extremes.
+_RANGES = ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request and what came of it: a line of the log."""
+
+    at: float
+    """When it was sent, seconds since the epoch."""
+    seconds: float
+    status: int
+    """The HTTP status; 0 when no answer came."""
+    version: str | None
+    """The model version that answered, as the server says in `X-Model-Version`."""
+    pod: str | None
+    ok: bool
+    """Status 200 and a prediction in the body."""
+    error: str | None
+
+
+def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
+    """Send one request to `<url>/predict`; whatever goes wrong is part of the answer."""
+    address = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=timeout)
+    at, begun = time.time(), time.perf_counter()
+    status, version, pod, ok, error = 0, None, None, False, None
+    try:
+        body = json.dumps({"features": features})
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request("POST", f"{address.path.rstrip('/')}/predict", body, headers)
+        answer = connection.getresponse()
+        status, version, pod = answer.status, answer.getheader("X-Model-Version"), answer.getheader("X-Served-By")
+        content = answer.read()
+        parsed = json.loads(content)
+        ok = status == 200 and isinstance(parsed, dict) and "prediction" in parsed
+        error = None if ok else content[:200].decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    finally:
+        connection.close()
+    return Answered(at, round(time.perf_counter() - begun, 4), status, version, pod, ok, error)
+
+
+def send(url: str, log: TextIO, per_second: float, stop: threading.Event) -> int:
+    """Send requests at an even pace until `stop`; returns how many. Those under way are waited for and logged."""
+    flowers, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
+    sent, due = 0, time.monotonic()
+
+    def one(features: list[float]) -> None:
+        try:
+            line = json.dumps(asdict(ask(url, features)))
+            with writing:
+                log.write(f"{line}\n")
+                log.flush()  # a killed client leaves whole lines
+        finally:
+            room.release()
+
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            due = max(due + 1 / per_second, time.monotonic() - 1.0)  # after a stall no burst makes up for it
+            if not room.acquire(timeout=_TIMEOUT):
+                continue
+            # Four decimals: no recorded request has so many, so none of these is taken for one.
+            pool.submit(one, [round(flowers.uniform(*limits), 4) for limits in _RANGES])
+            sent += 1
+    return sent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox.client", description=__doc__)
+    parser.add_argument("url", help="the service, such as http://127.0.0.1:30808")
+    parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line a request")
+    parser.add_argument("--per-second", type=float, default=25.0)
+    options = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with options.log.open("a", encoding="utf-8") as log:
+        sent = send(options.url, log, options.per_second, stop)
+    print(f"{sent} requests sent", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What a story needs of the place that it is told in: the sandbox now, a real homelab later."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from tests.scenarios.seen import Serving
+
+
+class Environment(Protocol):
+    """A platform with a healthy baseline, on which the story's versions are trained and none is promoted yet."""
+
+    policy: str
+    model: str
+    challenger_alias: str
+    champion_alias: str
+    manifest: str
+    """The path of the file that a promotion edits."""
+    judge_within: float
+    """The policy's time for a verdict, in seconds."""
+    mlflow_url: str
+    service_url: str
+    git_url: str
+    git_branch: str
+    git_token_file: Path
+    client_log: Path
+    """What the client writes that sends requests throughout."""
+    logs: Path
+    """The folder with every service's log, for whoever must find out what went wrong."""
+
+    def settings(self) -> Mapping[str, str]:
+        """The environment variables by which the pipeline is told of this place."""
+
+    def serving(self) -> tuple[Serving, ...]:
+        """What every serving process says of itself, asked directly and not through the service."""
+
+    def start_client(self) -> None:
+        """Begin to send requests to `service_url` and to log what comes of them."""
+
+    def stop_client(self) -> None:
+        """Stop sending; the log is whole afterwards."""
+
+    def start_dagster(self) -> None:
+        """Start the daemon with the registry's sensor on; returns when the sensor ticks."""
+
+    def stop_dagster(self) -> None: ...

@@ -1,0 +1,124 @@
+"""The stories, told once for every environment: a person names a challenger in MLflow, and the rest happens by itself.
+
+A story only sets aliases and waits for the ends that the pipeline writes on the versions. Whether these ends are true
+is for the verifier to say.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.scenarios.environment import Environment
+from tests.scenarios.verifier import End, Expected
+
+END_SECONDS = 120.0
+"""A promotion of the sandbox takes 15 to 40 s; whoever needs longer than this has lost its way."""
+_ENDS = ("champion", "refused", "superseded", "rolled_back")
+_POLL_SECONDS = 0.3
+
+FIVE_VERSIONS = (
+    End(1, "champion"),
+    End(2, "champion"),
+    End(3, "rolled_back", reason=r"success_ratio|p95_latency", back_to=2),
+    End(4, "refused", reason=r"accuracy.*champion"),
+    End(5, "refused", reason=r"no such image"),
+)
+"""Two good versions; a bad one that looks good until real requests come; a worse one; one that was never built."""
+
+INTENTS = {
+    1: "the first that is registered; nothing was ever verified here",
+    2: "better than version 1 on the same data",
+    3: "answers the recorded requests well, but is slow and fails each fifth of the others",
+    4: "worse than the champion on the same data",
+    5: "its image is never published",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """One promotion as whoever asked for it saw it: when, for which end, and until when (seconds since the epoch)."""
+
+    version: int
+    asked_at: float
+    state: str
+    reason: str
+    ended_at: float
+
+
+class StoryStuckError(Exception):
+    """A version did not come to any end in time."""
+
+
+def expected(environment: Environment, ends: tuple[End, ...], champion: int) -> Expected:
+    """A story's ends, as the verifier wants them for this environment."""
+    return Expected(environment.policy, environment.manifest, ends, champion, environment.judge_within)
+
+
+def tell(environment: Environment, versions: tuple[int, ...], say: Callable[[str], None]) -> tuple[Told, ...]:
+    """Make each version the challenger, one after the other, and wait for its end.
+
+    Raises:
+        StoryStuckError: a version did not end in time; the message names its state and the logs.
+    """
+    client = registry(environment)
+    return tuple(_ask_for(environment, client, version, say) for version in versions)
+
+
+def registry(environment: Environment) -> Any:
+    """MLflow's own client, as a person's notebook would have it."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(environment.mlflow_url)
+
+
+def _ask_for(environment: Environment, client: Any, version: int, say: Callable[[str], None]) -> Told:
+    asked_at = time.time()
+    say(f"version {version}: alias {environment.challenger_alias} set ({INTENTS.get(version, 'as asked')})")
+    client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
+    return wait_for_end(environment, client, version, asked_at, say)
+
+
+def wait_for_end(
+    environment: Environment, client: Any, version: int, asked_at: float, say: Callable[[str], None]
+) -> Told:
+    """Wait until the pipeline has written an end on the version; each new state is a line of progress.
+
+    Raises:
+        StoryStuckError: it did not end in time.
+    """
+    last = ""
+    while True:
+        tags = client.get_model_version(environment.model, str(version)).tags
+        state, reason, commit = (tags.get(f"incumbent.{environment.policy}.{name}", "") for name in _READ)
+        now = time.time()
+        if state != last:
+            last = state
+            say(f"version {version}: {_in_words(state, reason, commit)} (after {now - asked_at:.1f} s)")
+        if state in _ENDS:
+            return Told(version, asked_at, state, reason, now)
+        if now - asked_at > END_SECONDS:
+            raise StoryStuckError(
+                f"version {version} of {environment.model}: expected an end within {END_SECONDS:g} s, found "
+                f"{state or 'no state'}{f' ({reason})' if reason else ''}. The logs are in {environment.logs}."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+_READ = ("state", "reason", "commit")
+
+
+def _in_words(state: str, reason: str, commit: str) -> str:
+    match state:
+        case "committed":
+            return f"committed as {commit[:8]}; it is rolled out and judged now"
+        case "champion":
+            return "passed, and is the champion"
+        case "rejected":
+            return "failed; it is taken back now"
+        case "rolled_back":
+            return f"rolled back: {reason}"
+        case "":
+            return "not seen by the sensor yet"
+        case _:
+            return f"{state}{f': {reason}' if reason else ''}"
