@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -194,6 +195,11 @@ class HttpClient:
             if time.monotonic() > deadline:
                 raise self.failure("an answer that trickles in and does not end in time")
         return bytes(body)
+
+
+def secrets_of(user: str, password: str) -> tuple[str, ...]:
+    """A password in the forms in which a server may repeat it: as it is, and as basic authentication carries it."""
+    return password, base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def require_plain_url(subject: str, url: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from orchestration.adapters.http import HttpClient, Reply
+from orchestration.adapters.http import HttpClient, Reply, secrets_of
 from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import InvalidInputError, Problem
 
@@ -65,7 +65,7 @@ class RegistryHost:
             http=HttpClient(
                 f"image registry {domain}" + (f" (mirror {mirror})" if mirror else ""),
                 "Look whether the registry is up and whether it lets this machine in.",
-                secrets=(login.password,) if login else (),
+                secrets=secrets_of(login.user, login.password) if login else (),
             ),
         )
 
@@ -147,7 +147,7 @@ def read_docker_auths(path: Path | None) -> dict[str, Login]:
         auths = json.loads(path.read_bytes()).get("auths") or {}
         found = {}
         for host, entry in auths.items():
-            user, colon, password = base64.b64decode(entry.get("auth") or "").decode().partition(":")
+            user, colon, password = base64.b64decode(entry.get("auth") or "", validate=True).decode().partition(":")
             if colon:
                 found[host] = Login(user, password)
         return found

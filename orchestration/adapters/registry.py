@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from orchestration.adapters.http import HttpClient, Reply, TooLargeError, require_plain_url
+from orchestration.adapters.http import HttpClient, Reply, TooLargeError, require_plain_url, secrets_of
 from orchestration.adapters.mlflow_json import parse_run, parse_signature, parse_version
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
@@ -56,7 +56,7 @@ class MlflowRegistry:
             auth=basic,
             headers={"Authorization": f"Bearer {token}"} if token and not basic else None,
             verify=False if insecure else environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True,
-            secrets=tuple(secret for secret in (password, token) if secret),
+            secrets=(*(secrets_of(*basic) if basic else ()), *((token,) if token else ())),
         )
 
     def ping(self) -> None:

@@ -1,0 +1,98 @@
+"""Argo CD's Applications: which requests are made, and what each kind of answer means."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from orchestration.adapters.argocd import ArgoCDApplications
+from orchestration.promotion.problems import DependencyError
+from tests.adapters.kubeconfigs import write_kubeconfig
+from tests.adapters.test_clusters import status
+
+ANY_PATH = re.compile("/")
+APPLICATION = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/iris-classifier"
+
+
+@pytest.fixture
+def argocd(httpserver: HTTPServer, tmp_path: Path) -> ArgoCDApplications:
+    """The adapter, with the scripted server as the API server that holds the Applications."""
+    return ArgoCDApplications(write_kubeconfig(tmp_path, httpserver.url_for("").rstrip("/"), "gcp"), "gcp")
+
+
+def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
+    """Sync, revision and health are what the Application's status says."""
+    httpserver.expect_request(APPLICATION).respond_with_json(
+        {
+            "metadata": {"name": "iris-classifier"},
+            "spec": {"syncPolicy": {"automated": {}}},
+            "status": {"sync": {"status": "Synced", "revision": "abc"}, "health": {"status": "Healthy"}},
+        }
+    )
+    found = argocd.application("argocd", "iris-classifier")
+    assert found is not None
+    assert (found.sync_status, found.sync_revision, found.health_status) == ("Synced", "abc", "Healthy")
+    assert found.auto_sync
+
+
+def test_an_application_that_is_not_there_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
+    """Only the API server's own 404 means that there is none; a missing resource type is an error."""
+    httpserver.expect_oneshot_request(APPLICATION).respond_with_json(status(404, "NotFound"), status=404)
+    assert argocd.application("argocd", "iris-classifier") is None
+    httpserver.expect_oneshot_request(APPLICATION).respond_with_data("404 page not found", 404)
+    with pytest.raises(DependencyError, match="HTTP 404"):
+        argocd.application("argocd", "iris-classifier")
+
+
+@pytest.mark.parametrize(("hard", "word"), [(False, "normal"), (True, "hard")])
+def test_a_refresh_is_a_merge_patch_of_one_annotation(
+    httpserver: HTTPServer, argocd: ArgoCDApplications, hard: bool, word: str
+) -> None:
+    """The patch holds the annotation and nothing else, so it can meet no conflict of ours."""
+    httpserver.expect_request(
+        APPLICATION,
+        method="PATCH",
+        headers={"Content-Type": "application/merge-patch+json"},
+        json={"metadata": {"annotations": {"argocd.argoproj.io/refresh": word}}},
+    ).respond_with_json({})
+    argocd.refresh("argocd", "iris-classifier", hard=hard)
+    assert len(httpserver.log) == 1
+
+
+def test_a_conflict_is_asked_again_by_the_caller(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
+    """A refresh may be dropped anyway, so a 409 is no error (argo-cd#28306)."""
+    httpserver.expect_request(APPLICATION).respond_with_json(status(409, "Conflict"), status=409)
+    argocd.refresh("argocd", "iris-classifier")
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 422, 500, 503])
+def test_a_refused_refresh_is_an_error_and_sent_once(
+    httpserver: HTTPServer, argocd: ArgoCDApplications, code: int
+) -> None:
+    """Missing rights, a missing Application and failures are said, and a write is not repeated."""
+    httpserver.expect_request(APPLICATION).respond_with_json(status(code, "No"), status=code)
+    with pytest.raises(DependencyError):
+        argocd.refresh("argocd", "iris-classifier")
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize(("code", "body"), [(200, "<html>"), (401, "{}"), (403, "{}"), (500, "x")])
+def test_answers_that_are_none_are_errors(
+    httpserver: HTTPServer, argocd: ArgoCDApplications, code: int, body: str
+) -> None:
+    """Garbage and refusals are never an Application that is not there."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, code)
+    with pytest.raises(DependencyError, match=f"HTTP {code}"):
+        argocd.application("argocd", "iris-classifier")
+
+
+def test_the_api_server_that_holds_the_applications_is_asked_itself(
+    httpserver: HTTPServer, argocd: ArgoCDApplications
+) -> None:
+    """Ready is what /readyz says."""
+    httpserver.expect_oneshot_request("/readyz").respond_with_data("ok")
+    argocd.ready()
+    httpserver.expect_oneshot_request("/readyz").respond_with_data("no", 500)
+    with pytest.raises(DependencyError):
+        argocd.ready()

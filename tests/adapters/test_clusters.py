@@ -1,0 +1,282 @@
+"""The serving cluster: which requests are made, and what each kind of answer means."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.promotion.problems import DependencyError, InvalidInputError
+from tests.adapters.kubeconfigs import TOKEN, write_kubeconfig
+from tests.adapters.test_service import raw_server
+
+ANY_PATH = re.compile("/")
+DEPLOYMENT = "/apis/apps/v1/namespaces/ml-apps/deployments/iris-classifier"
+
+
+def status(code: int, reason: str) -> dict[str, Any]:
+    """An error body as the API server writes it."""
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": reason,
+        "code": code,
+        "message": reason,
+    }
+
+
+@pytest.fixture
+def cluster(httpserver: HTTPServer, tmp_path: Path) -> KubernetesCluster:
+    """The adapter, with the scripted server as its API server."""
+    return KubernetesCluster(write_kubeconfig(tmp_path, httpserver.url_for("").rstrip("/")), "edge")
+
+
+def test_a_ready_cluster_passes(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """/readyz is asked with the kubeconfig's token."""
+    httpserver.expect_request("/readyz").respond_with_data("ok")
+    cluster.ready()
+    assert httpserver.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 500, 503])
+def test_a_cluster_that_is_not_ready_is_an_error(httpserver: HTTPServer, cluster: KubernetesCluster, code: int) -> None:
+    """Whatever is not ok names the context and the next step, and shows no token."""
+    httpserver.expect_request("/readyz").respond_with_data(f"[-]etcd failed, Bearer {TOKEN}", code)
+    with pytest.raises(DependencyError, match=f"context edge.*HTTP {code}") as caught:
+        cluster.ready()
+    assert TOKEN not in str(caught.value)
+    assert len(httpserver.log) == (3 if code == 503 else 1)
+
+
+def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """Deployment, ReplicaSets, pods by the Deployment's own selector, and the pods' warnings: four requests."""
+    pod = {
+        "metadata": {"name": "iris-1", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "status": {"phase": "Pending"},
+    }
+    event = {
+        "involvedObject": {"kind": "Pod", "name": "iris-1"},
+        "type": "Warning",
+        "reason": "Failed",
+        "message": "no such image",
+    }
+    httpserver.expect_request(DEPLOYMENT).respond_with_json(
+        {
+            "metadata": {"name": "iris-classifier", "namespace": "ml-apps", "generation": 3},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "iris-classifier", "tier": "a/b"}}},
+        }
+    )
+    selector = {"labelSelector": "app=iris-classifier,tier=a/b", "limit": "500"}
+    warnings = {"fieldSelector": "involvedObject.kind=Pod,type=Warning", "limit": "500"}
+    for path, query, items in (
+        ("/apis/apps/v1/namespaces/ml-apps/replicasets", selector, []),
+        ("/api/v1/namespaces/ml-apps/pods", selector, [pod]),
+        ("/api/v1/namespaces/ml-apps/events", warnings, [event]),
+    ):
+        httpserver.expect_request(path, query_string=query).respond_with_json({"items": items})
+    found = cluster.workload("Deployment", "ml-apps", "iris-classifier")
+    assert found is not None
+    assert (found.generation, found.wanted) == (3, 2)
+    assert [one.name for one in found.pods] == ["iris-1"]
+    assert "no such image" in found.pods[0].warnings[0]
+    assert len(httpserver.log) == 4
+
+
+def test_a_deployment_that_is_not_there_is_none(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """Only the API server's own 404 means that there is none."""
+    httpserver.expect_request(DEPLOYMENT).respond_with_json(status(404, "NotFound"), status=404)
+    assert cluster.workload("Deployment", "ml-apps", "iris-classifier") is None
+    httpserver.clear()
+    httpserver.expect_request(DEPLOYMENT).respond_with_data("404 page not found", 404)
+    with pytest.raises(DependencyError):
+        cluster.workload("Deployment", "ml-apps", "iris-classifier")
+
+
+def test_a_deployment_that_selects_everything_is_refused(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """Without matchLabels all pods of the namespace would count as the model's."""
+    httpserver.expect_request(DEPLOYMENT).respond_with_json({"spec": {"selector": {}}})
+    with pytest.raises(DependencyError, match="matchLabels"):
+        cluster.workload("Deployment", "ml-apps", "iris-classifier")
+
+
+@pytest.mark.parametrize("name", ["", "..", "."])
+def test_names_that_are_folders_are_refused(cluster: KubernetesCluster, name: str) -> None:
+    """No name becomes another path of the API."""
+    with pytest.raises(InvalidInputError):
+        cluster.workload("Deployment", "ml-apps", name)
+
+
+def test_other_kinds_are_refused(cluster: KubernetesCluster) -> None:
+    """A kind that cannot be read is the policy's fault."""
+    with pytest.raises(InvalidInputError, match=r"manifest\.kind"):
+        cluster.workload("StatefulSet", "ml-apps", "iris-classifier")
+
+
+def test_long_lists_are_read_page_by_page(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """All pages count, and a list whose continuation expired (410) is read once more from its beginning."""
+    expired = [True]
+
+    def nodes(request: Request) -> Response:
+        following = request.args.get("continue")
+        if following is None:
+            return _json({"metadata": {"continue": "a&b"}, "items": [_node("one")]})
+        if expired.pop() if expired else False:
+            return _json(status(410, "Expired"), 410)
+        assert following == "a&b"
+        return _json({"metadata": {}, "items": [_node("two")]})
+
+    httpserver.expect_request("/api/v1/nodes").respond_with_handler(nodes)
+    assert [node.name for node in cluster.nodes()] == ["one", "two"]
+    assert cluster.nodes()[0].architecture == "arm64"
+
+
+def test_a_list_that_never_ends_is_an_error(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """A server that always names a next page does not hold us for ever."""
+    httpserver.expect_request("/api/v1/nodes").respond_with_json({"metadata": {"continue": "x"}, "items": []})
+    with pytest.raises(DependencyError, match="pages"):
+        cluster.nodes()
+
+
+def _node(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": {"kubernetes.io/arch": "arm64"}}}
+
+
+def _json(document: object, code: int = 200) -> Response:
+    return Response(json.dumps(document), code, {"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(("code", "body"), [(200, "<html>"), (200, "[]"), (500, "x"), (401, "{}"), (403, "{}")])
+def test_garbage_and_refusals_are_errors(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, body: str
+) -> None:
+    """An answer that is none is never an empty list."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, code)
+    with pytest.raises(DependencyError, match=f"HTTP {code}"):
+        cluster.nodes()
+    with pytest.raises(DependencyError, match=f"HTTP {code}"):
+        cluster.workload("Deployment", "ml-apps", "iris-classifier")
+
+
+def test_a_transient_failure_is_asked_again(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """An API server that is restarted behind its load balancer does not end a promotion."""
+    httpserver.expect_oneshot_request("/readyz").respond_with_data("", 502)
+    httpserver.expect_request("/readyz").respond_with_data("ok")
+    cluster.ready()
+
+
+def test_log_lines_are_the_containers_own(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """The last lines of the named container, of its previous life when asked, without passwords."""
+    httpserver.expect_request(
+        "/api/v1/namespaces/ml-apps/pods/iris-1/log",
+        query_string={"container": "model-server", "tailLines": "5", "previous": "true"},
+    ).respond_with_data("a\npassword=hunter22 \xff\n")
+    text = cluster.log_tail("ml-apps", "iris-1", "model-server", previous=True, lines=5)
+    assert text.startswith("a\n")
+    assert "hunter22" not in text
+
+
+@pytest.mark.parametrize(("code", "reason"), [(400, "BadRequest"), (404, "NotFound")])
+def test_a_container_without_log_has_an_empty_one(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
+) -> None:
+    """A container that waits, or a pod that is gone, has no last lines; anything else is an error."""
+    httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
+    assert cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False) == ""
+    httpserver.clear()
+    httpserver.expect_request(ANY_PATH).respond_with_data("", 500)
+    with pytest.raises(DependencyError):
+        cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False)
+
+
+def ask(cluster: KubernetesCluster, timeout: float = 5) -> Any:
+    """A recorded request to one pod."""
+    body = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
+    return cluster.ask_pod("ml-apps", "iris-1", 8080, "/predict", body, {"X-Incumbent-Replay": "1"}, timeout)
+
+
+def test_a_pod_is_asked_through_the_proxy(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """Body and headers reach the pod, and its answer comes back as the model's, whatever its status is."""
+    httpserver.expect_request(
+        "/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy/predict",
+        method="POST",
+        json={"features": [5.1, 3.5, 1.4, 0.2]},
+        headers={"X-Incumbent-Replay": "1"},
+    ).respond_with_data('{"detail": "kind of wrong"}', 500)
+    answer = ask(cluster)
+    assert (answer.status, answer.body, answer.from_api) == (500, b'{"detail": "kind of wrong"}', False)
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (404, "NotFound"), (503, "ServiceUnavailable")])
+def test_the_api_servers_own_errors_are_told_from_the_models(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
+) -> None:
+    """A `kind: Status` body is the API's word and never the model's fault; it is not asked again."""
+    httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
+    answer = ask(cluster)
+    assert (answer.status, answer.from_api) == (code, True)
+    assert len(httpserver.log) == 1
+
+
+def test_an_api_server_that_is_silent_is_an_error(tmp_path: Path) -> None:
+    """A proxy that does not answer in time is our side's fault."""
+    with raw_server() as url, pytest.raises(DependencyError):
+        ask(KubernetesCluster(write_kubeconfig(tmp_path, url), "edge"), timeout=0.3)
+
+
+def test_a_trickle_is_given_up(tmp_path: Path) -> None:
+    """Bytes that keep coming do not prolong the time-out."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    with raw_server(head, endless=b"x") as url, pytest.raises(DependencyError, match="trickles"):
+        ask(KubernetesCluster(write_kubeconfig(tmp_path, url), "edge"), timeout=0.5)
+
+
+def test_a_dead_api_server_is_an_error(free_address: str, tmp_path: Path) -> None:
+    """A refused connection names the context and a command that shows the same."""
+    cluster = KubernetesCluster(write_kubeconfig(tmp_path, f"http://{free_address}"), "edge")
+    with pytest.raises(DependencyError, match="kubectl --context edge"):
+        cluster.ready()
+
+
+def test_a_server_without_the_right_certificate_is_an_error(tmp_path: Path) -> None:
+    """TLS that fails is an answer that did not come."""
+    with raw_server(b"no TLS here\r\n") as url:
+        cluster = KubernetesCluster(write_kubeconfig(tmp_path, url.replace("http:", "https:")), "edge")
+        with pytest.raises(DependencyError):
+            cluster.ready()
+
+
+def test_a_missing_context_lists_those_that_are_there(tmp_path: Path) -> None:
+    """A misspelt `cluster` in a policy is told which names there are."""
+    cluster = KubernetesCluster(write_kubeconfig(tmp_path, "http://127.0.0.1:1", "gcp"), "edge")
+    with pytest.raises(InvalidInputError, match="contexts: gcp"):
+        cluster.ready()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"[",
+        b"\xff\xfe",
+        b"[]",
+        b"contexts: 7",
+        b"contexts: [{}]",
+        b"contexts: [{name: edge}]",
+        b"token: s3cret\n[",
+    ],
+)
+def test_an_unusable_kubeconfig_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is missing, broken or incomplete is named, and nothing in it is shown."""
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match="kubeconfig") as caught:
+        KubernetesCluster(path, "edge").ready()
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,106 @@
+"""The service from outside, and the bounds that all HTTP of the adapters has."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from orchestration.adapters.clock import SystemClock
+from orchestration.adapters.http import HttpClient
+from orchestration.adapters.service import HttpService
+from orchestration.promotion.problems import DependencyError
+
+
+@contextmanager
+def raw_server(*chunks: bytes, endless: bytes = b"") -> Iterator[str]:
+    """A server that sends the chunks to each client, then `endless` again and again, and never ends by itself."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    try:
+                        client.recv(65536)
+                        for chunk in chunks:
+                            client.sendall(chunk)
+                        while not over.wait(0.05):
+                            client.sendall(endless)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+def test_the_answer_comes_back_as_it_is(httpserver: HTTPServer) -> None:
+    """Status, body and time of the model's answer, whatever the status is; headers go with the request."""
+    httpserver.expect_request(
+        "/predict", method="POST", data=b"{}", headers={"X-Incumbent-Replay": "1"}
+    ).respond_with_data(b"no", 503)
+    answer = HttpService().ask(httpserver.url_for("/predict"), b"{}", {"X-Incumbent-Replay": "1"}, 5)
+    assert (answer.status, answer.body, answer.from_api) == (503, b"no", False)
+    assert answer.seconds > 0
+    assert len(httpserver.log) == 1
+    assert httpserver.log[0][0].content_type == "application/json"
+
+
+def test_a_refused_connection_is_an_answer_of_status_0(free_address: str) -> None:
+    """No exception: that a service cannot be reached is something to judge."""
+    answer = HttpService().ask(f"http://{free_address}/predict", b"{}", {}, 5)
+    assert answer.status == 0
+    assert b"ConnectError" in answer.body
+
+
+def test_silence_is_an_answer_of_status_0() -> None:
+    """A server that takes the request and says nothing is given up after the time-out."""
+    with raw_server() as url:
+        answer = HttpService().ask(url, b"{}", {}, 0.3)
+    assert answer.status == 0
+    assert b"in time" in answer.body
+
+
+def test_a_trickle_is_given_up() -> None:
+    """Bytes that keep coming do not prolong the time-out."""
+    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", endless=b"x") as url:
+        answer = HttpService().ask(url, b"{}", {}, 0.5)
+    assert answer.status == 0
+    assert b"trickles" in answer.body
+
+
+def test_what_is_no_http_is_an_answer_of_status_0() -> None:
+    """Garbage instead of HTTP is a failed connection too."""
+    with raw_server(b"SSH-2.0-hello\r\n") as url:
+        assert HttpService().ask(url, b"{}", {}, 5).status == 0
+
+
+def test_a_body_above_the_cap_is_not_read_on() -> None:
+    """An endless body ends the call as soon as it is larger than the caller takes."""
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with (
+        raw_server(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", endless=chunk) as url,
+        pytest.raises(DependencyError, match="1000 bytes at most"),
+    ):
+        HttpClient("a server", "Look at it.").get(url, cap=1000)
+
+
+def test_time_passes() -> None:
+    """The system's clock goes forward by what was slept, and a moment that has passed is no sleep."""
+    clock = SystemClock()
+    before = clock.now()
+    clock.sleep(0.01)
+    clock.sleep(-5)
+    assert clock.now() >= before + 0.009

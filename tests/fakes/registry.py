@@ -1,0 +1,100 @@
+"""A model registry in memory, held to the same contract tests as the one that asks MLflow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
+
+
+@dataclass
+class FakeRegistry:
+    """Plays the port `Registry`. Tests fill it, read it, and take it down with `down = True`."""
+
+    versions: dict[tuple[str, int], ModelVersion] = field(default_factory=dict)
+    aliases: dict[tuple[str, str], int] = field(default_factory=dict)
+    runs: dict[str, TrainingRun] = field(default_factory=dict)
+    signatures: dict[tuple[str, int], Signature] = field(default_factory=dict)
+    artifacts: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    down: bool = False
+    calls: list[str] = field(default_factory=list)
+    """The names of the calls that were made, in order."""
+
+    def add_run(self, run: TrainingRun) -> TrainingRun:
+        self.runs[run.run_id] = run
+        return run
+
+    def add_version(
+        self,
+        model: str,
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        model_id: str | None = None,
+        signature: Signature | None = None,
+    ) -> ModelVersion:
+        """Register the next version of a model."""
+        number = 1 + max((version for name, version in self.versions if name == model), default=0)
+        version = ModelVersion(model, number, run_id, model_id, dict(tags or {}))
+        self.versions[model, number] = version
+        if signature is not None:
+            self.signatures[model, number] = signature
+        return version
+
+    def ping(self) -> None:
+        self._called("ping")
+
+    def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        self._called("version_by_alias")
+        number = self.aliases.get((model, alias))
+        return None if number is None else self.versions.get((model, number))
+
+    def version(self, model: str, version: int) -> ModelVersion | None:
+        self._called("version")
+        return self.versions.get((model, version))
+
+    def run(self, run_id: str) -> TrainingRun | None:
+        self._called("run")
+        return self.runs.get(run_id)
+
+    def signature(self, version: ModelVersion) -> Signature | None:
+        self._called("signature")
+        return self.signatures.get((version.model, version.version))
+
+    def artifact(self, run_id: str, path: str) -> bytes | None:
+        self._called("artifact")
+        return self.artifacts.get((run_id, path))
+
+    def put_artifact(self, run_id: str, path: str, content: bytes) -> None:
+        self._called("put_artifact")
+        if run_id not in self.runs:
+            raise _error(f"run {run_id}", "no such run")
+        self.artifacts[run_id, path] = content
+
+    def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        self._called("write_tags")
+        known = self._known(version)
+        self.versions[version.model, version.version] = replace(known, tags={**known.tags, **tags})
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        self._called("set_alias")
+        self._known(version)
+        self.aliases[version.model, alias] = version.version
+
+    def version_url(self, version: ModelVersion) -> str:
+        return f"http://registry.test/#/models/{version.model}/versions/{version.version}"
+
+    def _known(self, version: ModelVersion) -> ModelVersion:
+        known = self.versions.get((version.model, version.version))
+        if known is None:
+            raise _error(str(version), "no such version")
+        return known
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.down:
+            raise _error("the model registry", "no answer")
+
+
+def _error(subject: str, found: str) -> DependencyError:
+    return DependencyError(Problem(subject, "an answer", found, "Start it again."))
