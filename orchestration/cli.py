@@ -1,13 +1,20 @@
 """The command `incumbent`. Heavy imports stay inside the commands, so that `--help` answers at once."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+if TYPE_CHECKING:
+    from orchestration.resources import HomelabPlatform
+
 REFUSED = 3
 """Exit code of a command that looked, decided not to act, and changed nothing."""
+UNANSWERED = 4
+"""Exit code of a command that a dependency did not answer: trying again later may help."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,6 +73,161 @@ def set_image(
             click.echo(f"{file}, line {outcome.line}: already {outcome.value}")
     except OSError as error:
         _refuse(f"{file}: expected a file that can be read and replaced, found {error.strerror}. Nothing was changed.")
+
+
+@main.command()
+@click.argument("policy")
+@click.argument("version", type=click.IntRange(min=1))
+def register(policy: str, version: int) -> None:
+    """Make VERSION the challenger of POLICY, and add its partition to this Dagster instance.
+
+    With a running sensor that is all: the promotion begins within seconds. Without one (in CI) materialize next.
+
+    \b
+    Example:
+      incumbent register iris-classifier-edge 7
+      dagster asset materialize -m orchestration.definitions --partition iris-classifier-edge@7 \\
+          --select 'promotion_candidate,manifest_commit,rollout,serving_model'
+
+    \b
+    Exit code:
+      0  registered, or it was so already
+      3  refused (no such version, or it has ended before); the reason is on stderr
+      4  a dependency does not answer
+    """
+    with _problems():
+        from orchestration.adapters.clock import SystemClock
+        from orchestration.resources import platform_from_environment
+        from orchestration.stages.requests import request_promotion
+
+        platform = _resolved(platform_from_environment())
+        found = platform.policy(policy)
+        _require_dagster_home()
+        request_promotion(platform.registry(), SystemClock(), found, version)
+        key = _add_partition(policy, version)
+        click.echo(f"version {version} of {found.model} is {found.challenger_alias}; partition {key}")
+
+
+@main.command()
+@click.argument("policy")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--reason", required=True, help="Why it is tried again; kept on the version.")
+def retry(policy: str, version: int, reason: str) -> None:
+    """Let VERSION be tried once more under POLICY, after it was refused, rejected and rolled back, or held.
+
+    A version that failed never comes back by itself; this is the only way back, and its attempt is counted.
+
+    \b
+    Example:
+      incumbent retry iris-classifier-edge 7 --reason 'the node had no memory left'
+
+    \b
+    Exit code:
+      0  it will be tried again
+      3  refused (it has not ended); the reason is on stderr
+      4  a dependency does not answer
+    """
+    with _problems():
+        from orchestration.adapters.clock import SystemClock
+        from orchestration.resources import platform_from_environment
+        from orchestration.stages.requests import retry_promotion
+
+        platform = _resolved(platform_from_environment())
+        found = platform.policy(policy)
+        _require_dagster_home()
+        attempt = retry_promotion(platform.registry(), platform.git(), SystemClock(), found, version, reason)
+        key = _add_partition(policy, version)
+        click.echo(f"version {version} of {found.model} will be tried again as attempt {attempt}; partition {key}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--url", required=True, metavar="URL", help="A running server of that version: its prediction address.")
+@click.option(
+    "--requests",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A JSON list of request bodies.  [default: the rows of the model's input example]",
+)
+def record(model: str, version: int, url: str, file: Path | None) -> None:
+    """Record what a running server of VERSION answers, as the requests that it must go on answering.
+
+    Each request is asked three times; fields that differ between the answers, such as times, are left out. The
+    recording becomes the artifact incumbent/recorded_requests.json of the version's training run.
+
+    \b
+    Example:
+      incumbent record iris-classifier 7 --url http://127.0.0.1:8080/predict
+
+    \b
+    Exit code:
+      0  recorded
+      3  refused; the reason is on stderr
+      4  the server or the registry does not answer
+    """
+    with _problems():
+        from orchestration.adapters.service import HttpService
+        from orchestration.promotion.recorded import RECORDING_PATH, dump_recording
+        from orchestration.resources import platform_from_environment
+        from orchestration.stages.record import record_answers, recorded_bodies
+
+        registry = _resolved(platform_from_environment()).registry()
+        run_id, bodies = recorded_bodies(registry, model, version, file.read_bytes() if file else None)
+        recording = record_answers(HttpService(), url, bodies)
+        registry.put_artifact(run_id, RECORDING_PATH, dump_recording(recording))
+        click.echo(f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}")
+
+
+def _resolved(platform: "HomelabPlatform") -> "HomelabPlatform":
+    """The platform with its settings read from the environment, as Dagster does it for a run."""
+    from orchestration.resources import HomelabPlatform
+
+    resolved = platform.process_config_and_initialize()
+    assert isinstance(resolved, HomelabPlatform), "a resource resolves to itself"
+    return resolved
+
+
+def _require_dagster_home() -> None:
+    import os
+
+    from orchestration.promotion.problems import InvalidInputError, Problem
+
+    if not os.environ.get("DAGSTER_HOME"):
+        problem = Problem(
+            "setting DAGSTER_HOME", "the folder of a Dagster instance", "none", "Set it; it may be empty."
+        )
+        raise InvalidInputError(problem)
+
+
+def _add_partition(policy: str, version: int) -> str:
+    """Add the version's partition to the instance that DAGSTER_HOME names, and return its key."""
+    from dagster import DagsterInstance
+
+    from orchestration.partitions import model_versions
+    from orchestration.promotion.identity import partition_key
+
+    key = partition_key(policy, version)
+    with DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(model_versions.name or "", [key])
+    return key
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Turn a problem into one line on stderr and an exit code; nobody sees a traceback for a mistake."""
+    import logging
+
+    from orchestration.promotion.problems import DependencyError, ProblemError
+
+    logging.disable(logging.WARNING)  # libraries' notes about retries and defaults; what matters is said by the problem
+    try:
+        yield
+    except DependencyError as error:
+        click.echo(str(error), err=True)
+        sys.exit(UNANSWERED)
+    except ProblemError as error:
+        _refuse(str(error))
 
 
 def _replace(file: Path, old: bytes, new: bytes) -> None:

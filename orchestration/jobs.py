@@ -3,12 +3,10 @@
 import dagster as dg
 
 from orchestration.assets import stages
-from orchestration.partitions import model_versions
 
 promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets(*stages),
-    partitions_def=model_versions,
     description="Promote one version: judge it, commit it, wait for its rollout, prove it healthy; or take it back.",
     executor_def=dg.in_process_executor,  # a process a step would cost 5 to 9 s each
 )

@@ -42,6 +42,9 @@ class Registry(Protocol):
     def signature(self, version: ModelVersion) -> Signature | None:
         """The signature that the version's model was logged with; None when it has none."""
 
+    def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
+        """The rows of the input example that the version's model was logged with; None when it has none."""
+
     def artifact(self, run_id: str, path: str) -> bytes | None:
         """A run's artifact, 10 MB at most; None when there is none at that path."""
 

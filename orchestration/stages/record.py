@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.promotion.ports import Service
+from orchestration.promotion.ports import Registry, Service
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.recorded import REPLAY_HEADER, RecordedRequest, Recording
 
@@ -12,6 +12,38 @@ _ASKED = 3
 """How often each request is asked: a field that differs between the answers (a time, an id) is not recorded."""
 _TOLERANCE = 1e-6
 _TIMEOUT = 10.0
+
+
+def recorded_bodies(
+    registry: Registry, model: str, number: int, content: bytes | None
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """The run that the recording will belong to, and the request bodies: from a file's content, or the input example.
+
+    Raises:
+        InvalidInputError: no such version, no run, or no requests to ask.
+    """
+    version = registry.version(model, number)
+    if version is None or version.run_id is None:
+        found = "no run" if version else "none in the registry"
+        next_step = "Correct the model or the number, or log the model in a run."
+        problem = Problem(f"version {number} of {model}", "a version with a training run", found, next_step)
+        raise InvalidInputError(problem)
+    if content is None:
+        rows = registry.input_example(version)
+        bodies: Any = [{"features": list(row)} for row in rows or ()]
+        source, next_step = (
+            f"the input example of {version}",
+            "Log the model with input_example=..., or give --requests.",
+        )
+    else:
+        source, next_step = "the requests", 'Give a JSON list of request bodies, [{"features": [...]}, ...].'
+        try:
+            bodies = json.loads(content)
+        except ValueError:
+            bodies = None
+    if not isinstance(bodies, list) or not bodies or not all(isinstance(body, dict) and body for body in bodies):
+        raise InvalidInputError(Problem(source, "one request or more", "none", next_step))
+    return version.run_id, bodies
 
 
 def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, Any]]) -> Recording:

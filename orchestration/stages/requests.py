@@ -34,8 +34,11 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
 
 def retry_promotion(
     registry: Registry, git: GitOpsRepository, clock: Clock, policy: Policy, number: int, reason: str
-) -> ModelVersion:
-    """Let a version that has ended be tried once more, as its next attempt; the reason is kept on the version.
+) -> int:
+    """Let a version that has ended be tried once more; the reason is kept on the version.
+
+    Returns:
+        The attempt that it will be.
 
     Raises:
         InvalidInputError: no such version, or it has not ended: it goes on by itself, or is champion.
@@ -56,10 +59,11 @@ def retry_promotion(
     under_way = bool(attempts) and attempts[0].rollback is None and state is State.HELD
     tags = request_tags(clock.now())
     tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
-    tags |= {"reason": f"retried: {reason}", "held_by": "", "attempt": str(len(attempts) + (not under_way))}
+    attempt = len(attempts) + (not under_way)
+    tags |= {"reason": f"retried: {reason}", "held_by": "", "attempt": str(attempt)}
     _write(registry, policy, version, tags)
     registry.set_alias(version, policy.challenger_alias)
-    return version
+    return attempt
 
 
 def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
