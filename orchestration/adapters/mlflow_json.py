@@ -72,6 +72,21 @@ def parse_signature(mlmodel: bytes) -> Signature | None:
         raise ValueError(f"signature inputs that cannot be read ({type(error).__name__})") from error
 
 
+def parse_input_example(content: bytes) -> tuple[tuple[object, ...], ...] | None:
+    """The rows of a `serving_input_example.json`: an array of rows, or a data frame; None for what has no rows."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    frame = document.get("dataframe_split")
+    rows = frame.get("data") if isinstance(frame, dict) else document.get("inputs")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+        return None
+    return tuple(tuple(row) for row in rows)
+
+
 def _tensor(raw: dict[str, Any]) -> TensorInput:
     spec = raw["tensor-spec"]
     name = raw.get("name")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from orchestration.adapters.http import HttpClient, Reply, TooLargeError, require_plain_url, secrets_of
-from orchestration.adapters.mlflow_json import parse_run, parse_signature, parse_version
+from orchestration.adapters.mlflow_json import parse_input_example, parse_run, parse_signature, parse_version
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
 
@@ -103,6 +103,12 @@ class MlflowRegistry:
                     "Log the model again with mlflow's log_model and a signature.",
                 )
             ) from error
+
+    def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
+        folder = self._model_folder(version)
+        what = f"the input example of {version}"
+        content = None if folder is None else self._download(f"{folder}/serving_input_example.json", what)
+        return None if content is None else parse_input_example(content)
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
         path = _safe_path(path)

@@ -269,12 +269,13 @@ def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_url)
 
-    def log(model: str, signature: ModelSignature | None) -> ModelVersion:
+    def log(model: str, signature: ModelSignature | None, example: object = None) -> ModelVersion:
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=Echo(),
                 signature=signature,
+                input_example=example,
                 pip_requirements=[],
                 registered_model_name=model,
             )
@@ -302,6 +303,21 @@ def test_tensor_and_column_signatures_are_read(
     columns = ModelSignature(Schema([ColSpec("double", "sepal length"), ColSpec("string", "note", required=False)]))
     found = registry.signature(logged_models(f"{model}-columns", columns))
     assert found == Signature((ColumnInput("sepal length", "double", True), ColumnInput("note", "string", False)))
+
+
+def test_input_examples_are_rows(logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str) -> None:
+    """An array and a data frame that a model was logged with are read as rows; what has no rows is None."""
+    import numpy
+    import pandas  # type: ignore[import-untyped] # no stubs in the lock
+
+    registry = MlflowRegistry(mlflow_url, {})
+    rows = [[5.1, 3.5], [6.2, 2.9]]
+    examples = {"array": numpy.array(rows), "frame": pandas.DataFrame(rows, columns=["a", "b"]), "text": ["hello"]}
+    found = {
+        name: registry.input_example(logged_models(f"{model}-{name}", None, one)) for name, one in examples.items()
+    }
+    assert found == {"array": ((5.1, 3.5), (6.2, 2.9)), "frame": ((5.1, 3.5), (6.2, 2.9)), "text": None}
+    assert registry.input_example(logged_models(f"{model}-none", None)) is None
 
 
 def test_a_model_without_signature_has_none(mlflow_url: str, model: str) -> None:

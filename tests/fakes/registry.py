@@ -15,6 +15,7 @@ class FakeRegistry:
     aliases: dict[tuple[str, str], int] = field(default_factory=dict)
     runs: dict[str, TrainingRun] = field(default_factory=dict)
     signatures: dict[tuple[str, int], Signature] = field(default_factory=dict)
+    examples: dict[tuple[str, int], tuple[tuple[object, ...], ...]] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], bytes] = field(default_factory=dict)
     down: bool = False
     calls: list[str] = field(default_factory=list)
@@ -60,6 +61,10 @@ class FakeRegistry:
     def signature(self, version: ModelVersion) -> Signature | None:
         self._called("signature")
         return self.signatures.get((version.model, version.version))
+
+    def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
+        self._called("input_example")
+        return self.examples.get((version.model, version.version))
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
         self._called("artifact")
