@@ -1,0 +1,147 @@
+"""Applying manifests: what of Git differs from what lives, and what the API server makes of an applied object."""
+
+import copy
+import datetime
+import json
+from typing import Any
+
+from testbeds.sandbox.cluster.nodes import quantity
+from testbeds.sandbox.cluster.objects import Json, Key, Store, key_of
+
+TRACKING = "argocd.argoproj.io/tracking-id"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_DEPLOYMENT_DEFAULTS: Json = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}
+_DEFAULT_STRATEGY: Json = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+_CLUSTER_KINDS = ("Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass", "Node")
+
+
+class InvalidObjectError(Exception):
+    """The API server refuses the object; the text is its message."""
+
+
+def desired_objects(manifests: list[Json], application: Json) -> dict[Key, Json]:
+    """The objects of an Application, each in its namespace and marked as the Application's."""
+    name = application["metadata"]["name"]
+    namespace = application["spec"]["destination"].get("namespace", "default")
+    result = {}
+    for manifest in manifests:
+        item: Json = jsonable(manifest)
+        metadata = item["metadata"]
+        if item["kind"] in _CLUSTER_KINDS:
+            metadata.pop("namespace", None)
+        else:
+            metadata.setdefault("namespace", namespace)
+        group = item["apiVersion"].rpartition("/")[0]
+        owner = f"{name}:{group}/{item['kind']}:{metadata.get('namespace', '')}/{metadata['name']}"
+        metadata.setdefault("annotations", {})
+        metadata["annotations"] = {**(metadata["annotations"] or {}), TRACKING: owner}
+        result[key_of(item)] = item
+    return result
+
+
+def jsonable(value: Any) -> Any:
+    """YAML's values as JSON has them (a date is text), in a copy."""
+    if isinstance(value, dict):
+        return {str(field): jsonable(one) for field, one in value.items()}
+    if isinstance(value, list):
+        return [jsonable(one) for one in value]
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()
+    return value
+
+
+def belongs_to(item: Json, application: Json) -> bool:
+    owner = item["metadata"].get("annotations", {}).get(TRACKING, "")
+    return str(owner).startswith(f"{application['metadata']['name']}:")
+
+
+def differs(wanted: Any, live: Any, field: str = "") -> bool:
+    """Whether a field that Git states is otherwise in the cluster; fields that Git leaves out are not compared."""
+    if isinstance(wanted, dict):
+        if not isinstance(live, dict):
+            return bool(wanted)
+        return any(differs(value, live.get(name), name) for name, value in wanted.items() if value is not None)
+    if isinstance(wanted, list):
+        if not isinstance(live, list) or len(wanted) != len(live):
+            return bool(wanted or live)
+        return any(differs(one, other) for one, other in zip(wanted, live, strict=True))
+    if field in ("cpu", "memory"):
+        return live is None or quantity(wanted) != quantity(live)
+    return bool(wanted != live)
+
+
+def out_of_sync(wanted: Json, live: Json | None) -> bool:
+    """Whether the live object differs from Git, or still holds what Git once stated and no longer does."""
+    if live is None or differs(wanted, live):
+        return True
+    last = json.loads(live["metadata"].get("annotations", {}).get(_LAST_APPLIED, "{}"))
+    return _removed(last, wanted, live)
+
+
+def _removed(last: Any, wanted: Any, live: Any) -> bool:
+    if isinstance(last, dict) and isinstance(wanted, dict) and isinstance(live, dict):
+        gone = (last.keys() - wanted.keys()) & live.keys()
+        return bool(gone) or any(
+            _removed(last[name], wanted[name], live.get(name)) for name in last.keys() & wanted.keys()
+        )
+    if isinstance(last, list) and isinstance(wanted, list) and isinstance(live, list):
+        return len(last) == len(wanted) == len(live) and any(map(_removed, last, wanted, live))
+    return False
+
+
+def apply_object(store: Store, wanted: Json) -> bool:
+    """Create or update the live object as Git has it; whether anything changed.
+
+    Raises:
+        InvalidObjectError: the API server would refuse it.
+    """
+    wanted = copy.deepcopy(wanted)
+    _validate(wanted)
+    live = store.get(*key_of(wanted))
+    if not out_of_sync(wanted, live):
+        return False
+    wanted["metadata"]["annotations"][_LAST_APPLIED] = json.dumps(wanted, sort_keys=True)
+    if wanted["kind"] == "Deployment":
+        wanted["spec"] = _DEPLOYMENT_DEFAULTS | {"strategy": copy.deepcopy(_DEFAULT_STRATEGY)} | wanted["spec"]
+        wanted["spec"]["strategy"].setdefault("type", "RollingUpdate")
+    if live is None:
+        wanted.pop("status", None)
+        store.create(wanted)
+        return True
+    if wanted["kind"] == "Deployment" and wanted["spec"]["selector"] != live["spec"]["selector"]:
+        raise InvalidObjectError(
+            f'Deployment.apps "{wanted["metadata"]["name"]}" is invalid: spec.selector: field is immutable'
+        )
+    spec_changed = wanted.get("spec") != live.get("spec")
+    for field, value in wanted.items():
+        if field == "metadata":
+            for part in ("labels", "annotations"):
+                live["metadata"][part] = {**live["metadata"].get(part, {}), **(value.get(part) or {})}
+        elif field != "status":
+            live[field] = value
+    store.changed(live, spec=spec_changed)
+    return True
+
+
+def _validate(item: Json) -> None:
+    if item["kind"] != "Deployment":
+        return
+    about = f'Deployment.apps "{item["metadata"]["name"]}" is invalid: '
+    try:
+        spec = item["spec"]
+        labels = spec["template"]["metadata"]["labels"]
+        containers = spec["template"]["spec"]["containers"]
+        if not spec["selector"]["matchLabels"].items() <= labels.items():
+            raise InvalidObjectError(
+                f"{about}spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`"
+            )
+        for place, container in enumerate(containers):
+            if not isinstance(container.get("image"), str) or not container["image"].strip():
+                raise InvalidObjectError(f"{about}spec.template.spec.containers[{place}].image: Required value")
+            for bounds in container.get("resources", {}).values():
+                for amount in bounds.values():
+                    quantity(amount)
+        if len({one["name"] for one in containers}) != len(containers) or not containers:
+            raise InvalidObjectError(f"{about}spec.template.spec.containers: Required value, each name once")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidObjectError(f"{about}{type(error).__name__} {error}") from error

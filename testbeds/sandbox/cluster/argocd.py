@@ -1,0 +1,253 @@
+"""The application controller: compares Git with the cluster, applies, prunes, heals, and says so in the Application."""
+
+import asyncio
+import contextlib
+import copy
+import time
+
+from testbeds.sandbox.cluster.apply import InvalidObjectError, apply_object, belongs_to, desired_objects, out_of_sync
+from testbeds.sandbox.cluster.gitsource import GitSource, SourceError
+from testbeds.sandbox.cluster.health import application_health, object_health
+from testbeds.sandbox.cluster.objects import Json, Key, key_of, timestamp
+from testbeds.sandbox.cluster.tasks import Tasks
+from testbeds.sandbox.cluster.world import World, status_of
+
+REFRESH = "argocd.argoproj.io/refresh"
+POLL_SECONDS = 180.0
+"""How often Git is asked unbidden, as in the real one."""
+_PERIOD = 0.2
+_HEAL_AFTER = 2.0
+_HISTORY = 10
+_KINDS_OF_ITS_OWN = ("Application", "Pod", "ReplicaSet", "Event", "Node")
+
+
+class ApplicationController:
+    """One for each Application in the store."""
+
+    def __init__(self, world: World, source: GitSource, application: Json, tasks: Tasks) -> None:
+        self._world, self._store, self._source, self._app = world, world.store, source, application
+        self._name = application["metadata"]["name"]
+        self._rendered: dict[str, list[Json]] = {}
+        self._revision = ""
+        self._compared_spec: Json = {}
+        self._live_changed = False
+        self._stirred = asyncio.Event()
+        self._operation_ended = self._compared_at = 0.0
+        self._store.listeners.append(self._notice)
+        tasks.start(self._run())
+
+    def _notice(self, kind: str, item: Json) -> None:
+        if item is self._app:
+            self._stirred.set()
+        elif kind not in _KINDS_OF_ITS_OWN and belongs_to(item, self._app):
+            self._live_changed = True
+            self._stirred.set()
+
+    async def _run(self) -> None:
+        polled = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), _PERIOD)
+            self._stirred.clear()
+            if self._world.faults.freeze_argocd:
+                continue
+            refresh = self._app["metadata"].get("annotations", {}).get(REFRESH)
+            if refresh and self._world.faults.drop_refreshes > 0:
+                self._world.faults.drop_refreshes -= 1
+                self._world.log(f"application {self._name}", "refresh dropped")
+                self._take_refresh_away()
+                continue
+            spec = self._app["spec"]
+            moved_source = spec.get("source") != self._compared_spec.get("source")
+            due = polled == 0.0 or time.monotonic() - polled > POLL_SECONDS
+            if refresh or due or moved_source:
+                polled = time.monotonic()
+                await self._reconcile(ask_git=True, hard=refresh == "hard")
+            elif self._live_changed or spec != self._compared_spec or self._heal_due():
+                await self._reconcile(ask_git=False, hard=False)
+
+    def _heal_due(self) -> bool:
+        automated = self._app["spec"].get("syncPolicy", {}).get("automated") or {}
+        if not automated.get("selfHeal") or self._app["status"]["sync"]["status"] != "OutOfSync":
+            return False
+        return time.monotonic() - max(self._operation_ended, self._compared_at) > _HEAL_AFTER
+
+    def _take_refresh_away(self) -> None:
+        """Whatever refresh is asked for by now counts as worked on, also one that came a moment ago (argo-cd#28392)."""
+        if self._app["metadata"].get("annotations", {}).pop(REFRESH, None):
+            self._store.changed(self._app)
+
+    async def _reconcile(self, *, ask_git: bool, hard: bool) -> None:
+        self._live_changed = False
+        self._compared_at = time.monotonic()
+        spec: Json = copy.deepcopy(self._app["spec"])
+        try:
+            if ask_git:
+                revision = await self._source.resolve(spec["source"].get("targetRevision", "HEAD"))
+                await self._render(revision, spec["source"], hard=hard)
+                self._world.log(f"application {self._name}", f"compares with {revision[:12]}")
+                await asyncio.sleep(self._world.faults.reconcile_seconds)
+                self._revision = revision
+            desired = desired_objects(self._rendered[self._revision], self._app) if self._revision else {}
+        except SourceError as error:
+            self._show_error(f"Failed to load target state: failed to generate manifest for source 1 of 1: {error}")
+        else:
+            if self._revision:
+                self._show(spec, desired)
+                await self._auto_sync(spec, desired)
+        self._compared_spec = spec
+        if ask_git:
+            self._take_refresh_away()
+
+    async def _render(self, revision: str, source: Json, *, hard: bool) -> None:
+        if hard:
+            self._rendered.clear()
+        if revision in self._rendered:
+            return
+        if self._world.faults.poisoned_cache and not hard and self._revision in self._rendered:
+            self._world.log(f"application {self._name}", f"cache of {revision[:12]} poisoned")
+            self._rendered[revision] = self._rendered[self._revision]
+        else:
+            self._rendered[revision] = await self._source.manifests(revision, source)
+
+    def _show_error(self, message: str) -> None:
+        status = status_of(self._app)
+        if status["sync"]["status"] != "Unknown":
+            self._world.log(f"application {self._name}", message)
+        status["sync"] = {"status": "Unknown", "comparedTo": {"source": self._app["spec"]["source"]}}
+        status["conditions"] = [_condition("ComparisonError", message)]
+        status["reconciledAt"] = timestamp()
+        self._store.set_status(self._app, status)
+
+    def _surplus(self, desired: dict[Key, Json]) -> list[Json]:
+        """What the Application brought and Git no longer has."""
+        kinds = {kind for kind, _, _ in self._store.keys if kind not in _KINDS_OF_ITS_OWN}
+        mine = (one for kind in kinds for one in self._store.all(kind) if belongs_to(one, self._app))
+        return [one for one in mine if key_of(one) not in desired]
+
+    def _show(self, spec: Json, desired: dict[Key, Json]) -> None:
+        """Write what was compared: sync status and revision, resources, health."""
+        resources, images = [], set()
+        for key, wanted in desired.items():
+            live = self._store.get(*key)
+            resources.append(_resource(wanted, "OutOfSync" if out_of_sync(wanted, live) else "Synced"))
+            resources[-1] |= {"health": health} if (health := object_health(wanted["kind"], live)) else {}
+            containers = wanted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+            images |= {container.get("image") for container in containers}
+        resources += [_resource(one, "OutOfSync") | {"requiresPruning": True} for one in self._surplus(desired)]
+        status = status_of(self._app)
+        synced = all(resource["status"] == "Synced" for resource in resources)
+        source = {"source": spec["source"], "destination": spec["destination"]}
+        sync = {"status": "Synced" if synced else "OutOfSync", "revision": self._revision, "comparedTo": source}
+        worst = application_health(resources)
+        before = (status["sync"]["status"], status["sync"].get("revision", ""), status["health"]["status"])
+        if before[2] != worst:
+            status["health"] = {"status": worst, "lastTransitionTime": timestamp()}
+        if before != (sync["status"], self._revision, worst):
+            said = f"{sync['status']} at {self._revision[:12]}, {worst}"
+            self._world.log(f"application {self._name}", said)
+        status |= {"sync": sync, "resources": resources, "summary": {"images": sorted(filter(None, images))}}
+        status |= {"sourceType": "Directory", "reconciledAt": timestamp()}
+        kept = [one for one in status.get("conditions", []) if one["type"] == "SyncError" and not synced]
+        status["conditions"] = kept
+        self._store.set_status(self._app, status)
+
+    async def _auto_sync(self, spec: Json, desired: dict[Key, Json]) -> None:
+        """Start the operation that the sync policy asks for, if it does."""
+        automated = spec.get("syncPolicy", {}).get("automated")
+        status = self._app["status"]
+        if automated is None or automated.get("enabled") is False or status["sync"]["status"] != "OutOfSync":
+            return
+        prune = bool(automated.get("prune"))
+        if not prune and all(one.get("requiresPruning") for one in status["resources"] if one["status"] == "OutOfSync"):
+            return
+        if not desired and not automated.get("allowEmpty"):
+            self._show_sync_error(f"Skipping sync attempt to {self._revision}: auto-sync will wipe out all resources")
+            return
+        last = status.get("operationState", {})
+        if last.get("syncResult", {}).get("revision") == self._revision:
+            # The same revision is not tried twice after a failure, and again after a success only to heal.
+            if last["phase"] != "Succeeded":
+                self._show_sync_error(f"Failed last sync attempt to [{self._revision}]: {last['message']}")
+                return
+            if not automated.get("selfHeal") or time.monotonic() - self._operation_ended < _HEAL_AFTER:
+                return
+        await self._sync(spec, desired, prune=prune)
+
+    def _show_sync_error(self, message: str) -> None:
+        status = status_of(self._app)
+        status["conditions"] = [_condition("SyncError", message)]
+        self._store.set_status(self._app, status)
+
+    async def _sync(self, spec: Json, desired: dict[Key, Json], *, prune: bool) -> None:
+        self._world.log(f"application {self._name}", f"sync to {self._revision[:12]} starts")
+        revision, started = self._revision, timestamp()
+        result: Json = {"revision": revision, "source": spec["source"], "resources": []}
+        operation = {"initiatedBy": {"automated": True}, "sync": {"prune": prune, "revision": revision}}
+        state: Json = {"operation": operation, "phase": "Running", "message": "waiting for completion of tasks"}
+        state |= {"startedAt": started, "syncResult": result}
+        self._show_operation(state)
+        await asyncio.sleep(_PERIOD / 2)  # the API calls that the real one makes here take about as long
+        refused = []
+        for wanted in desired.values():
+            try:
+                changed = apply_object(self._store, wanted)
+                words = {"status": "Synced", "message": "configured" if changed else "unchanged"}
+            except InvalidObjectError as error:
+                refused.append(str(error))
+                words = {"status": "SyncFailed", "message": str(error)}
+            result["resources"].append(_resource(wanted, words["status"]) | words)
+        if prune and not refused:
+            for surplus in self._surplus(desired):
+                self._store.delete(surplus)
+                result["resources"].append(_resource(surplus, "Pruned") | {"message": "pruned"})
+                self._world.log(f"application {self._name}", f"pruned {'/'.join(key_of(surplus))}")
+        state = {**state, "phase": "Succeeded", "message": "successfully synced (all tasks run)"}
+        if refused:
+            state |= {
+                "phase": "Failed",
+                "message": f"one or more objects failed to apply, reason: {'; '.join(refused)}",
+            }
+        if refused or not self._world.faults.never_finish:
+            state["finishedAt"] = timestamp()
+        self._operation_ended = time.monotonic()
+        self._show_operation(state)
+        self._world.log(f"application {self._name}", f"sync to {revision[:12]}: {state['message']}")
+        self._live_changed = True  # compared again soon; until then reconciledAt is older than finishedAt
+        self._stirred.set()
+
+    def _show_operation(self, state: Json) -> None:
+        status = status_of(self._app)
+        status["operationState"] = state
+        if state.get("finishedAt") and state["phase"] == "Succeeded":
+            history = status.get("history", [])
+            entry = {"id": history[-1]["id"] + 1 if history else 0, "revision": state["syncResult"]["revision"]}
+            entry |= {"deployStartedAt": state["startedAt"], "deployedAt": state["finishedAt"]}
+            status["history"] = [*history, entry | {"source": state["syncResult"]["source"]}][-_HISTORY:]
+        self._store.set_status(self._app, status)
+
+
+def _resource(item: Json, status: str) -> Json:
+    group, _, version = item["apiVersion"].rpartition("/")
+    result = {"kind": item["kind"], "version": version, "name": item["metadata"]["name"], "status": status}
+    result |= {"group": group} if group else {}
+    namespace = item["metadata"].get("namespace")
+    return result | ({"namespace": namespace} if namespace else {})
+
+
+def _condition(kind: str, message: str) -> Json:
+    return {"type": kind, "message": message, "lastTransitionTime": timestamp()}
+
+
+def create_application(world: World, manifest: Json) -> Json:
+    """Take in an Application, as `kubectl apply` does, with the status that says nothing yet.
+
+    Raises:
+        SourceError: the manifest is no Application with one plain source.
+    """
+    spec = manifest.get("spec", {})
+    if manifest["kind"] != "Application" or "source" not in spec or "destination" not in spec:
+        raise SourceError(f"{manifest['kind']} {manifest['metadata']['name']} is no Application with one source")
+    manifest["metadata"].setdefault("namespace", "argocd")
+    manifest["status"] = {"sync": {"status": "Unknown"}, "health": {"status": "Missing"}}
+    return world.store.create(manifest)

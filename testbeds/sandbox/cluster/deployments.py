@@ -1,0 +1,253 @@
+"""The Deployment and ReplicaSet controllers: templates become ReplicaSets, ReplicaSets become pods, step by step."""
+
+import asyncio
+import contextlib
+import copy
+import hashlib
+import json
+import math
+import random
+import time
+
+from testbeds.sandbox.cluster.kubelet import delete_pod, is_ready
+from testbeds.sandbox.cluster.objects import Json, owner_uid, timestamp
+from testbeds.sandbox.cluster.tasks import Tasks
+from testbeds.sandbox.cluster.world import World, set_condition, status_of
+
+_PERIOD = 0.2
+_REVISION = "deployment.kubernetes.io/revision"
+_HASH = "pod-template-hash"
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own: no word can come of it
+
+
+def template_hash(template: Json) -> str:
+    number = int.from_bytes(hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()[:8])
+    return "".join(_ALPHABET[number // len(_ALPHABET) ** place % len(_ALPHABET)] for place in range(10))
+
+
+State = tuple[str, int, tuple[int, int], int]
+"""Template hash, pods, pods of that template and how many of them are ready, ready pods: what counts as progress."""
+
+
+class DeploymentController:
+    def __init__(self, world: World, tasks: Tasks) -> None:
+        self._world, self._store = world, world.store
+        self._stirred = asyncio.Event()
+        self._progress: dict[str, tuple[State, float]] = {}
+        self._store.listeners.append(self._notice)
+        tasks.start(self._run())
+
+    def _notice(self, kind: str, item: Json) -> None:
+        if kind in ("Deployment", "ReplicaSet", "Pod"):
+            self._stirred.set()
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), _PERIOD)  # deadlines pass without a change
+            self._stirred.clear()
+            for deployment in self._store.all("Deployment"):
+                self._reconcile(deployment)
+            self._collect_orphans()
+            for replica_set in self._store.all("ReplicaSet"):
+                self._reconcile_replica_set(replica_set)
+            await asyncio.sleep(0.02)  # a controller sees the world a moment late
+
+    def _collect_orphans(self) -> None:
+        alive = {one["metadata"]["uid"] for kind in ("Deployment", "ReplicaSet") for one in self._store.all(kind)}
+        for replica_set in self._store.all("ReplicaSet"):
+            if owner_uid(replica_set) not in alive:
+                self._store.delete(replica_set)
+        for pod in self._store.all("Pod"):
+            if owner_uid(pod) not in alive:
+                delete_pod(self._world, pod)
+
+    def _reconcile_replica_set(self, replica_set: Json) -> None:
+        pods = self._active_pods(replica_set)
+        wanted = replica_set["spec"]["replicas"]
+        for _ in range(wanted - len(pods)):
+            pods.append(self._create_pod(replica_set))
+        if wanted < len(pods):
+            # First those that serve least: not placed, not ready, youngest.
+            pods.sort(key=lambda pod: (bool(pod["spec"].get("nodeName")), is_ready(pod)))
+            for pod in pods[: len(pods) - wanted]:
+                delete_pod(self._world, pod)
+            pods = pods[len(pods) - wanted :]
+        ready = sum(map(is_ready, pods))
+        counts = {"replicas": len(pods), "fullyLabeledReplicas": len(pods)}
+        counts |= {"readyReplicas": ready, "availableReplicas": ready} if ready else {}
+        observed = {"observedGeneration": replica_set["metadata"]["generation"]}
+        self._store.set_status(replica_set, counts | observed)
+
+    def _active_pods(self, replica_set: Json) -> list[Json]:
+        return [one for one in self._store.owned("Pod", replica_set) if "deletionTimestamp" not in one["metadata"]]
+
+    def _create_pod(self, replica_set: Json) -> Json:
+        template = replica_set["spec"]["template"]
+        metadata = copy.deepcopy(template.get("metadata", {}))
+        name = f"{replica_set['metadata']['name']}-{''.join(random.choices(_ALPHABET, k=5))}"
+        metadata |= {"name": name, "generateName": f"{replica_set['metadata']['name']}-"}
+        metadata["namespace"] = replica_set["metadata"]["namespace"]
+        spec = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30} | template["spec"]
+        status: Json = {"phase": "Pending", "conditions": [], "qosClass": "Burstable"}
+        pod = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec, "status": status}
+        return self._store.create(pod, replica_set)
+
+    def _reconcile(self, deployment: Json) -> None:
+        spec = deployment["spec"]
+        if not spec.get("paused"):
+            new = self._new_replica_set(deployment)
+            old = [one for one in self._store.owned("ReplicaSet", deployment) if one is not new]
+            if spec["strategy"]["type"] == "Recreate":
+                self._recreate(spec, new, old)
+            else:
+                self._roll(spec, new, old)
+            retired = sorted((one for one in old if not self._counts(one)[1]), key=_revision)
+            for replica_set in retired[: max(0, len(retired) - spec["revisionHistoryLimit"])]:
+                self._store.delete(replica_set)
+        self._publish(deployment)
+
+    def _new_replica_set(self, deployment: Json) -> Json:
+        """The ReplicaSet of the present template, made when there is none, with the newest revision number."""
+        template = deployment["spec"]["template"]
+        digest = template_hash(template)
+        metadata = deployment["metadata"]
+        owned = self._store.owned("ReplicaSet", deployment)
+        newest = max(map(_revision, owned), default=0)
+        found = next((one for one in owned if one["metadata"]["labels"][_HASH] == digest), None)
+        if found is None:
+            labelled = copy.deepcopy(template)
+            labelled.setdefault("metadata", {}).setdefault("labels", {})[_HASH] = digest
+            selector = {"matchLabels": deployment["spec"]["selector"]["matchLabels"] | {_HASH: digest}}
+            found = self._store.create(
+                {
+                    "kind": "ReplicaSet",
+                    "apiVersion": "apps/v1",
+                    "metadata": {
+                        "name": f"{metadata['name']}-{digest}",
+                        "namespace": metadata["namespace"],
+                        "labels": labelled["metadata"]["labels"],
+                        "annotations": {_REVISION: str(newest + 1)},
+                    },
+                    "spec": {"replicas": 0, "selector": selector, "template": labelled},
+                    "status": {"replicas": 0},
+                },
+                deployment,
+            )
+            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {found['metadata']['name']} created")
+        elif _revision(found) < newest:  # a rollback takes the old ReplicaSet up again
+            found["metadata"]["annotations"][_REVISION] = str(newest + 1)
+            self._store.changed(found)
+            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {found['metadata']['name']} taken up again")
+        annotations = metadata.setdefault("annotations", {})
+        if annotations.get(_REVISION) != found["metadata"]["annotations"][_REVISION]:
+            annotations[_REVISION] = found["metadata"]["annotations"][_REVISION]
+            self._store.changed(deployment)
+        return found
+
+    def _scale(self, replica_set: Json, replicas: int) -> None:
+        if replica_set["spec"]["replicas"] != replicas:
+            replica_set["spec"]["replicas"] = replicas
+            self._store.changed(replica_set, spec=True)
+
+    def _recreate(self, spec: Json, new: Json, old: list[Json]) -> None:
+        for replica_set in old:
+            self._scale(replica_set, 0)
+        if not any(self._store.owned("Pod", replica_set) for replica_set in old):
+            self._scale(new, spec["replicas"])
+
+    def _roll(self, spec: Json, new: Json, old: list[Json]) -> None:
+        """One step of a rolling update, by the controller's own arithmetic."""
+        wanted = spec["replicas"]
+        bounds = spec["strategy"].get("rollingUpdate", {})
+        surge = _share(bounds.get("maxSurge", "25%"), wanted, up=True)
+        unavailable = _share(bounds.get("maxUnavailable", "25%"), wanted, up=False)
+        unavailable = unavailable or int(surge == 0)
+        total = sum(one["spec"]["replicas"] for one in [new, *old])
+        if new["spec"]["replicas"] > wanted:
+            self._scale(new, wanted)
+        elif (room := wanted + surge - total) > 0:
+            self._scale(new, min(new["spec"]["replicas"] + room, wanted))
+            total = sum(one["spec"]["replicas"] for one in [new, *old])
+        new_missing = new["spec"]["replicas"] - self._counts(new)[1]
+        spare = total - (wanted - unavailable) - new_missing
+        for replica_set in old:  # first those pods that serve nobody
+            sick = min(replica_set["spec"]["replicas"] - self._counts(replica_set)[1], spare)
+            if sick > 0:
+                self._scale(replica_set, replica_set["spec"]["replicas"] - sick)
+                spare -= sick
+        available = sum(min(self._counts(one)[1], one["spec"]["replicas"]) for one in [new, *old])
+        spare = available - (wanted - unavailable)
+        for replica_set in old:
+            step = min(replica_set["spec"]["replicas"], spare)
+            if step > 0:
+                self._scale(replica_set, replica_set["spec"]["replicas"] - step)
+                spare -= step
+
+    def _counts(self, replica_set: Json) -> tuple[int, int]:
+        """Its pods that are not going away, and how many of them are ready."""
+        pods = self._active_pods(replica_set)
+        return len(pods), sum(map(is_ready, pods))
+
+    def _publish(self, deployment: Json) -> None:
+        spec, metadata = deployment["spec"], deployment["metadata"]
+        digest, wanted = template_hash(spec["template"]), spec["replicas"]
+        counted = {
+            one["metadata"]["labels"][_HASH]: self._counts(one) for one in self._store.owned("ReplicaSet", deployment)
+        }
+        total, ready = (sum(counts[place] for counts in counted.values()) for place in (0, 1))
+        updated = counted.get(digest, (0, 0))
+        status = {"observedGeneration": metadata["generation"]}
+        numbers = {"replicas": total, "updatedReplicas": updated[0], "readyReplicas": ready, "availableReplicas": ready}
+        numbers["unavailableReplicas"] = max(wanted - ready, total - ready)
+        status |= {name: number for name, number in numbers.items() if number}
+        status["conditions"] = status_of(deployment).get("conditions", [])
+        bounds = spec["strategy"].get("rollingUpdate", {})
+        missing_allowed = _share(bounds.get("maxUnavailable", "25%"), wanted, up=False)
+        if ready >= wanted - missing_allowed:
+            message = "Deployment has minimum availability."
+            set_condition(status["conditions"], "Available", "True", "MinimumReplicasAvailable", message)
+        else:
+            message = "Deployment does not have minimum availability."
+            set_condition(status["conditions"], "Available", "False", "MinimumReplicasUnavailable", message)
+        self._set_progress(deployment, status["conditions"], (digest, total, updated, ready))
+        self._store.set_status(deployment, status)
+
+    def _set_progress(self, deployment: Json, conditions: list[Json], state: State) -> None:
+        """The Progressing condition: complete, going on, or given up after progressDeadlineSeconds without a step."""
+        spec, metadata = deployment["spec"], deployment["metadata"]
+        digest, total, updated, ready = state
+        name = f"{metadata['name']}-{digest}"
+        seen, since = self._progress.get(metadata["uid"], (None, 0.0))
+        moved = seen != state
+        if moved:
+            since = time.monotonic()
+            self._progress[metadata["uid"]] = (state, since)
+        old = next((one for one in conditions if one["type"] == "Progressing"), None)
+        if updated == (spec["replicas"], spec["replicas"]) and total == ready == spec["replicas"]:
+            reason, message = "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.'
+        elif old is not None and old["reason"] == "NewReplicaSetAvailable" and seen is not None and digest == seen[0]:
+            return  # a finished rollout stays finished when a pod of it falters later
+        elif not moved and time.monotonic() - since > spec["progressDeadlineSeconds"]:
+            reason, message = "ProgressDeadlineExceeded", f'ReplicaSet "{name}" has timed out progressing.'
+        elif not moved:
+            return
+        else:
+            reason, message = "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.'
+        if old is None or (old["reason"], old["message"]) != (reason, message) or moved:
+            if old is None or old["reason"] != reason:
+                self._world.log(f"rollout {metadata['name']}", message)
+            status = "False" if reason == "ProgressDeadlineExceeded" else "True"
+            set_condition(conditions, "Progressing", status, reason, message, lastUpdateTime=timestamp())
+
+
+def _revision(replica_set: Json) -> int:
+    return int(replica_set["metadata"].get("annotations", {}).get(_REVISION, 0))
+
+
+def _share(bound: object, of: int, *, up: bool) -> int:
+    """A maxSurge or maxUnavailable: a number, or a percentage rounded up or down."""
+    if isinstance(bound, str) and bound.endswith("%"):
+        exact = of * float(bound[:-1]) / 100
+        return math.ceil(exact) if up else math.floor(exact)
+    return int(str(bound))

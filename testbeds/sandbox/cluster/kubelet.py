@@ -1,0 +1,142 @@
+"""Pods' lives: placed on the node, their containers run, and all of it taken down again when they are deleted."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import httpx2
+
+from testbeds.sandbox.cluster.containers import Container
+from testbeds.sandbox.cluster.forks import Forks
+from testbeds.sandbox.cluster.nodes import NODE, unschedulable
+from testbeds.sandbox.cluster.objects import Json, timestamp
+from testbeds.sandbox.cluster.tasks import Tasks
+from testbeds.sandbox.cluster.world import World, set_condition, status_of
+
+_PERIOD = 0.1
+
+
+def delete_pod(world: World, pod: Json) -> None:
+    """Ask for a pod's graceful end: it is shown as terminating until its processes have ended."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
+        pod["metadata"] |= {"deletionTimestamp": timestamp(), "deletionGracePeriodSeconds": grace}
+        world.store.changed(pod)
+
+
+def is_ready(pod: Json) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+
+
+class Kubelet:
+    """Runs every pod that appears in the store."""
+
+    def __init__(self, world: World, forks: Forks, client: httpx2.AsyncClient, tasks: Tasks) -> None:
+        self._world, self._forks, self._client, self._tasks = world, forks, client, tasks
+        self._pods: dict[str, Pod] = {}
+        # Every address of 127.0.0.0/8 is this machine's: each pod has one, as pods have, and its own ports on it.
+        self._network = f"127.{random.randint(16, 250)}.{random.randint(1, 250)}"
+        self._next = 0
+        world.store.listeners.append(self._notice)
+
+    def log_path(self, pod: Json, container: str, *, previous: bool) -> Path:
+        return self._pods[pod["metadata"]["uid"]].containers[container].log_path(previous=previous)
+
+    def _notice(self, kind: str, item: Json) -> None:
+        if kind != "Pod":
+            return
+        uid = item["metadata"]["uid"]
+        if uid not in self._pods:
+            self._pods[uid] = Pod(self._world, self._forks, self._client, item, self._address())
+            self._tasks.start(self._pods[uid].run())
+        elif "deletionTimestamp" in item["metadata"]:
+            self._pods[uid].deleted.set()
+
+    def _address(self) -> str:
+        taken = {pod["status"].get("podIP") for pod in self._world.store.all("Pod") if "status" in pod}
+        while True:
+            self._next = self._next % 250 + 2
+            address = f"{self._network}.{self._next}"
+            if address not in taken:
+                return address
+
+
+class Pod:
+    def __init__(self, world: World, forks: Forks, client: httpx2.AsyncClient, pod: Json, address: str) -> None:
+        self.pod, self.address = pod, address
+        self.deleted = asyncio.Event()
+        self.folder = world.settings.state / "pods" / pod["metadata"]["uid"]
+        self.folder.mkdir(parents=True)
+        self.containers = {
+            spec["name"]: Container(world, forks, client, self, spec) for spec in pod["spec"]["containers"]
+        }
+        self._world = world
+
+    async def run(self) -> None:
+        """Live until deleted."""
+        life = asyncio.create_task(self._live())
+        deletion = asyncio.create_task(self.deleted.wait())
+        await asyncio.wait([life, deletion], return_when=asyncio.FIRST_COMPLETED)
+        if not deletion.done():
+            deletion.cancel()
+            life.result()  # a life ends only by deletion or by a mistake of this program, which it raises
+        name = self.pod["metadata"]["name"]
+        self._world.log(f"pod {name}", "terminating")
+        grace = self.pod["metadata"]["deletionGracePeriodSeconds"]
+        await asyncio.gather(*(container.stop(grace) for container in self.containers.values()))
+        life.cancel()
+        await asyncio.wait([life])
+        self._world.store.delete(self.pod)
+        self._world.log(f"pod {name}", "gone")
+
+    async def _live(self) -> None:
+        await self._place()
+        async with asyncio.TaskGroup() as group:
+            for container in self.containers.values():
+                group.create_task(container.run())
+        await asyncio.Event().wait()
+
+    async def _place(self) -> None:
+        while (reason := unschedulable(self._world, self.pod)) is not None:
+            status = self.pod["status"]
+            shown = [one.get("message") for one in status["conditions"] if one["type"] == "PodScheduled"]
+            if shown != [reason]:
+                status = status_of(self.pod)
+                set_condition(status["conditions"], "PodScheduled", "False", "Unschedulable", reason)
+                self._world.store.set_status(self.pod, status)
+                self._world.event(self.pod, "Warning", "FailedScheduling", reason)
+            await asyncio.sleep(_PERIOD)
+        self.pod["spec"]["nodeName"] = NODE
+        self.pod["status"]["podIP"] = self.address
+        self._world.event(self.pod, "Normal", "Scheduled", f"Successfully assigned to {NODE}")
+        self.publish()
+
+    def publish(self) -> None:
+        """Bring the pod's status up to date with its containers'."""
+        status = status_of(self.pod)
+        containers = [container.status for container in self.containers.values()]
+        started = any(one["restartCount"] or "waiting" not in one["state"] for one in containers)
+        unready = [one["name"] for one in containers if not one["ready"]]
+        was_ready = is_ready(self.pod)
+        status |= {
+            "phase": "Running" if started else "Pending",
+            "hostIP": "127.0.0.1",
+            "podIP": self.address,
+            "podIPs": [{"ip": self.address}],
+            "qosClass": "Burstable",
+            "containerStatuses": containers,
+        }
+        status.setdefault("startTime", timestamp())
+        conditions = status["conditions"]
+        for kind in ("PodScheduled", "Initialized"):
+            set_condition(conditions, kind, "True", "", "")
+        for kind in ("ContainersReady", "Ready"):
+            if unready:
+                message = f"containers with unready status: [{' '.join(unready)}]"
+                set_condition(conditions, kind, "False", "ContainersNotReady", message)
+            else:
+                set_condition(conditions, kind, "True", "", "")
+        self._world.store.set_status(self.pod, status)
+        if was_ready == bool(unready):
+            name = self.pod["metadata"]["name"]
+            self._world.log(f"pod {name}", "ready" if not unready else f"not ready: {', '.join(unready)}")
