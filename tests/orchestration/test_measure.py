@@ -1,0 +1,309 @@
+"""One measurement of the gate through the ports: with scripted fakes, and with a real Prometheus."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from orchestration.adapters.clock import SystemClock
+from orchestration.adapters.prometheus import Prometheus
+from orchestration.promotion.gate import Evaluation, Verdict, VerdictKind, judge
+from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.recorded import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.stages.measure import measure
+from testbeds.sandbox.tools import find_tool
+from tests.adapters.conftest import free_port, serving, wait_until
+from tests.fakes.clock import FakeClock
+from tests.fakes.cluster import DOWN, FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod
+from tests.fakes.metrics import FakeMetrics
+
+POLICY_TEXT = """
+model: iris
+image: {repository: ghcr.io/o/model}
+manifest: {path: a.yaml, namespace: ml-apps, name: iris, container: model-server}
+argocd: {application: iris, namespace: argocd}
+cluster: edge
+service_url: http://edge:30808
+quality: [{metric: accuracy, at_least: 0.8}]
+gate:
+  soak: 60s
+  every: 10s
+  traffic: replayed_ok
+  requests: requests_of{pod=~"$pods",source=~"$source"}[$window]
+  slos:
+    - {name: success_ratio, query: 'ratio_of{pod=~"$pods",source=~"$source"}', at_least: 0.99, min_requests: 20}
+    - {name: memory, query: 'memory_of{pod=~"$pods"}', at_most: 0.9}
+    - {name: restarts, from: pods, at_most: 0}
+"""
+POLICY = parse_policy("iris-edge", POLICY_TEXT)
+IMAGE = "ghcr.io/o/model:v7@sha256:" + "a" * 64
+PODS = (a_pod("p1", IMAGE), a_pod("p2", IMAGE))
+WORKLOAD = a_deployment(IMAGE, PODS, namespace="ml-apps", name="iris")
+RECORDING = Recording(
+    requests=tuple(RecordedRequest(request={"features": [n]}, response={"prediction": n}) for n in range(3))
+)
+ID = "iris-edge/7/aaaaaaaaaaaa/1"
+
+
+def right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    """The model's right answer, whoever is asked."""
+    (number,) = json.loads(body)["features"]
+    return Answer(200, json.dumps({"prediction": number, "inference_time_ms": 1.5}).encode(), 0.01)
+
+
+class World:
+    """Healthy pods, sixty seconds into their soak; a test breaks what it is about."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.cluster, self.service, self.metrics = FakeCluster(WORKLOAD), FakeService(right), FakeMetrics(self.clock)
+        self.cluster.respond = right
+        now = self.clock.now()
+        self.requests: dict[str, Any] = {"real": 30.0, "replayed": 12.0}
+        self.metrics.script = {
+            "sum_over_time(up": {"p1": 4, "p2": 4},
+            "timestamp(up": {"p1": now - 3, "p2": now - 2},
+            'requests_of{pod=~"p1|p2",source=~"real"}[60s]': lambda _: self.requests["real"],
+            'requests_of{pod=~"p1|p2",source=~"replayed"}[60s]': lambda _: self.requests["replayed"],
+            "ratio_of": 1.0,
+            "memory_of": 0.4,
+        }
+
+    def measure(self, policy: Policy = POLICY, workload: Any = WORKLOAD) -> Evaluation:
+        return measure(_clients(self), policy, workload, RECORDING, self.clock.now() - 60, ID)
+
+    def kind(self, evaluation: Evaluation, *, late: bool = False) -> VerdictKind | None:
+        """What the gate makes of this one evaluation, at once or when its time is over."""
+        started, now = evaluation.at - 60, self.clock.now()
+        gate = POLICY.gate.model_copy(update={"judge_within": 60.0}) if late else POLICY.gate
+        decision = judge([evaluation], soak_started=started, now=now, gate=gate)
+        return decision.kind if isinstance(decision, Verdict) else None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def slo(evaluation: Evaluation, name: str = "success_ratio") -> Any:
+    return next(reading for reading in evaluation.readings if reading.slo.name == name)
+
+
+def test_a_healthy_model_is_measured_whole_and_passes(world: World) -> None:
+    """Every request to each pod and once to the service, marked as replayed; numbers for everything."""
+    found = world.measure()
+    assert (found.recorded.due, found.recorded.asked, found.problems) == (9, 9, ())
+    assert [(pod, port, path) for pod, port, path, _, _ in world.cluster.asked] == (
+        [("p1", 8080, "/predict")] * 3 + [("p2", 8080, "/predict")] * 3
+    )
+    assert [url for url, _, _ in world.service.asked] == ["http://edge:30808/predict"] * 3
+    headers = [one[-1] for one in (*world.cluster.asked, *world.service.asked)]
+    assert all(one == {REPLAY_HEADER: ID} for one in headers)
+    assert (found.real_requests, found.replayed_requests) == (30, 12)
+    assert [reading.value for reading in found.readings] == [1.0, 0.4, 0.0]
+    assert world.kind(found) is VerdictKind.PASSED
+
+
+def test_a_service_url_with_a_path_is_asked_there_and_so_are_the_pods(world: World) -> None:
+    """Another server than the seed's has another path."""
+    world.measure(POLICY.model_copy(update={"service_url": "http://edge:1/v2/models/iris/infer?x=1"}))
+    assert world.cluster.asked[0][2] == "/v2/models/iris/infer?x=1"
+    assert world.service.asked[0][0] == "http://edge:1/v2/models/iris/infer?x=1"
+
+
+def test_a_wrong_answer_of_one_pod_fails(world: World) -> None:
+    """The service may hide one bad pod behind good ones; asking each pod does not."""
+    wrong = Answer(200, b'{"prediction": 9}', 0.01)
+    world.cluster.respond = lambda pod, path, body, headers: wrong if pod == "p2" else right(pod, path, body, headers)
+    found = world.measure()
+    assert len(found.recorded.wrong) == 3
+    assert found.recorded.wrong[0].asked == "pod p2, recorded request 1 of 3"
+    assert world.kind(found) is VerdictKind.FAILED
+
+
+def test_the_models_own_5xx_is_wrong_and_the_apis_is_not(world: World) -> None:
+    """A `kind: Status` body is the API server's answer (design rule 6)."""
+    world.cluster.respond = lambda *_: Answer(503, b"model is broken", 0.01)
+    assert world.kind(world.measure()) is VerdictKind.FAILED
+    world.cluster.respond = lambda *_: Answer(503, b'{"kind": "Status"}', 0.01, from_api=True)
+    found = world.measure()
+    assert (len(found.recorded.wrong), len(found.recorded.unanswered)) == (0, 2)
+    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+
+
+@pytest.mark.parametrize("status", [0, 502, 503, 504])
+def test_a_service_that_is_not_routed_yet_is_unanswered(world: World, status: int) -> None:
+    """Routes lag behind Healthy by about a second (design rule 4)."""
+    world.service.respond = lambda *_: Answer(status, b"", 0.01)
+    found = world.measure()
+    assert (found.recorded.wrong, len(found.recorded.unanswered)) == ((), 1)
+    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+
+
+def test_a_wrong_answer_of_the_service_fails(world: World) -> None:
+    """An answer that did come through the route is the model's."""
+    world.service.respond = lambda *_: Answer(500, b"oops", 0.01)
+    assert world.kind(world.measure()) is VerdictKind.FAILED
+
+
+def test_a_cluster_that_is_down_is_asked_once_a_pod_and_is_our_fault(world: World) -> None:
+    """Time-outs do not add up over a long recording."""
+    world.cluster.respond = lambda *_: DOWN
+    found = world.measure()
+    assert len(world.cluster.asked) == 2
+    assert found.problems == (DOWN, DOWN)
+    assert world.kind(found, late=True) is VerdictKind.ERROR
+
+
+def test_a_prometheus_that_is_down_is_asked_once_and_is_our_fault(world: World) -> None:
+    """A metric backend that is down is no bad release (argo-rollouts#2866), and no pass either."""
+    world.metrics.down = Problem("Prometheus", "an answer", "connection refused", "Start it.")
+    found = world.measure()
+    assert found.problems == (world.metrics.down,)
+    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+
+
+def test_a_refused_query_names_its_slo(world: World) -> None:
+    """It is the policy's fault, and no waiting helps."""
+    world.metrics.script["ratio_of"] = QueryRejected("parse error")
+    found = world.measure()
+    assert (found.rejected[0].subject, found.rejected[0].found) == ("SLO success_ratio", "parse error")
+    assert world.kind(found) is VerdictKind.ERROR
+
+
+def test_enough_real_traffic_is_judged_alone(world: World) -> None:
+    """Replayed requests never dilute real errors."""
+    found = slo(world.measure())
+    assert (found.source, found.requests) == ("real", 30)
+    assert 'ratio_of{pod=~"p1|p2",source=~"real"}' in world.metrics.queries
+
+
+def test_replayed_requests_stand_in_for_missing_traffic(world: World) -> None:
+    """Nobody asks the model at night; the evidence says what it was judged by."""
+    world.requests = {"real": QueryResult(()), "replayed": 24.0}
+    found = slo(world.measure())
+    assert (found.source, found.requests, found.enough) == ("real|replayed", 24, True)
+    assert 'ratio_of{pod=~"p1|p2",source=~"real|replayed"}' in world.metrics.queries
+
+
+def test_with_real_only_replayed_requests_never_meet_a_minimum(world: World) -> None:
+    """The policy asked for real traffic, so without it there is no verdict."""
+    world.requests = {"real": 5.0, "replayed": 1000.0}
+    real_only = POLICY.model_copy(update={"gate": POLICY.gate.model_copy(update={"traffic": "real_only"})})
+    found = world.measure(real_only)
+    assert (slo(found).source, slo(found).requests) == ("real", 5)
+    assert world.kind(found, late=True) is VerdictKind.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("count", [float("nan"), QueryResult((Sample({}, 99.0, 1e6),), ("partial",))])
+def test_a_count_that_cannot_be_believed_meets_no_minimum(world: World, count: Any) -> None:
+    """Unknown real traffic is not taken for none, because replayed requests would then cover its errors."""
+    world.requests["real"] = count
+    found = world.measure()
+    assert slo(found).value is None
+    assert world.kind(found) is None
+
+
+def test_a_scrape_that_is_old_or_missing_keeps_the_gate_shut(world: World) -> None:
+    """The sums still answer for five minutes after the last scrape; `up` of each pod says that they are old."""
+    now = world.clock.now()
+    world.metrics.script["timestamp(up"] = {"p1": now - 3, "p2": now - 21}
+    assert world.kind(world.measure(), late=True) is VerdictKind.ERROR
+    world.metrics.script["timestamp(up"] = {"p1": now - 3}
+    assert world.kind(world.measure(), late=True) is VerdictKind.INCONCLUSIVE
+
+
+def test_restarts_are_counted_over_all_pods_of_the_template(world: World) -> None:
+    """Including one that was evicted since: its crashes happened."""
+    crashed = a_pod("p3", IMAGE, restarts=2)
+    pods = (*PODS, replace(crashed, phase="Failed", reason="Evicted"))
+    assert slo(world.measure(workload=replace(WORKLOAD, pods=pods)), "restarts").value == 2
+
+
+def test_pods_that_are_missing_or_have_no_port_are_no_pass(world: World) -> None:
+    """Evidence about some of the pods is not whole."""
+    missing = world.measure(workload=replace(WORKLOAD, wanted=3))
+    portless = world.measure(workload=replace(WORKLOAD, ports={}))
+    empty = world.measure(workload=replace(WORKLOAD, pods=()))
+    assert [world.kind(one) for one in (missing, portless, empty)] == [None, None, None]
+    assert "containerPort" in portless.problems[0].expected
+
+
+class _Metrics(BaseHTTPRequestHandler):
+    """A model server's metrics: forty requests more at each scrape, until it is told to break."""
+
+    scrapes = 0
+    broken = False
+
+    def do_GET(self) -> None:
+        type(self).scrapes += 1
+        self.send_response(500 if self.broken else 200)
+        self.end_headers()
+        self.wfile.write(f'requests_total{{source="real"}} {40 * self.scrapes}\n'.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def scraped(tmp_path: Path) -> Iterator[str]:
+    """A real Prometheus that scrapes one pod, five times a second, with the labels that the real one gives."""
+    _Metrics.broken = False
+    exporter = ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
+    threading.Thread(target=exporter.serve_forever, daemon=True).start()
+    target = f"127.0.0.1:{exporter.server_address[1]}"
+    settings, port = tmp_path / "prometheus.yml", free_port()
+    settings.write_text(
+        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs: [{job_name: edge, static_configs: ["
+        f"{{targets: ['{target}'], labels: {{namespace: ml-apps, pod: p1}}}}]}}]\n"
+    )
+    command = [
+        *(str(find_tool("prometheus")), f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'data'}"),
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    try:
+        with serving(command, f"http://127.0.0.1:{port}/-/ready", tmp_path / "log"):
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        exporter.shutdown()
+        exporter.server_close()
+
+
+def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> None:
+    """Freshness holds while scrapes work; failed ones are neither counted nor taken for fresh."""
+    clock = SystemClock()
+    world = World()
+    one_pod = replace(WORKLOAD, wanted=1, pods=PODS[:1])
+    text = POLICY_TEXT.replace("requests_of{pod", "increase(requests_total{pod").replace("[$window]\n", "[$window])\n")
+    policy = parse_policy("iris-edge", text)
+    world.metrics = cast(Any, Prometheus(scraped))
+    world.clock = cast(Any, clock)
+    started = clock.now()
+    seen: list[Evaluation] = []
+
+    def look() -> Evaluation:
+        seen.append(measure(_clients(world), policy, one_pod, RECORDING, started, ID))
+        return seen[-1]
+
+    wait_until(lambda: look().freshness[0].scrapes >= 3 and (seen[-1].real_requests or 0) > 20, "three scrapes")
+    (freshness,) = seen[-1].freshness
+    assert freshness.newest_at is not None
+    assert started - 1 <= freshness.newest_at <= clock.now() + 1
+    assert seen[-1].problems == seen[-1].rejected == ()
+    assert seen[-1].replayed_requests == 0.0
+    _Metrics.broken = True
+    wait_until(lambda: look().freshness[0].newest_at is None, "a failed scrape")
+    failing = seen[-1].freshness[0].scrapes
+    assert look().freshness[0].scrapes <= failing
+
+
+def _clients(world: World) -> Clients:
+    unused = cast(Any, None)  # the gate asks neither registry nor Git nor the image registry
+    return Clients(world.clock, unused, unused, FakeArgoCD(), world.cluster, world.service, world.metrics, unused)
