@@ -1,0 +1,136 @@
+"""What lies in `manifests/`, `argocd-apps/` and `policies/` fits together."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from orchestration.promotion.policy import Policy, parse_policy
+from testbeds.sandbox.tools import CHECKOUT
+
+POLICY = "iris-classifier-edge"
+
+
+def documents(folder: str) -> list[dict[str, Any]]:
+    """All YAML documents of a folder's own files."""
+    return [
+        document
+        for path in sorted((CHECKOUT / folder).glob("*.yaml"))
+        for document in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))
+    ]
+
+
+def of_kind(kind: str, folder: str) -> list[dict[str, Any]]:
+    return [document for document in documents(folder) if document["kind"] == kind]
+
+
+APPLICATIONS = {one["metadata"]["name"]: one for one in of_kind("Application", "argocd-apps")}
+PROJECTS = {one["metadata"]["name"]: one for one in of_kind("AppProject", "argocd-apps")}
+
+
+def policy(folder: str) -> Policy:
+    return parse_policy(POLICY, (CHECKOUT / folder / f"{POLICY}.yaml").read_text(encoding="utf-8"))
+
+
+def deployment() -> Mapping[str, Any]:
+    (found,) = of_kind("Deployment", "manifests/applications/iris-classifier")
+    return found
+
+
+def test_every_file_of_the_root_is_listed() -> None:
+    """The app of apps brings every file that lies beside it."""
+    (kustomization,) = of_kind("Kustomization", "argocd-apps")
+    beside = {path.name for path in (CHECKOUT / "argocd-apps").glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(kustomization["resources"]) == beside
+
+
+def test_the_repositorys_address_is_the_roots() -> None:
+    """All applications and projects say what the root says, so that the copy at build time changes nothing here."""
+    address = APPLICATIONS["root"]["spec"]["source"]["repoURL"]
+    assert {one["spec"]["source"]["repoURL"] for one in APPLICATIONS.values()} == {address}
+    assert [one["spec"]["sourceRepos"] for one in PROJECTS.values()] == [[address]] * len(PROJECTS)
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_an_applications_project_allows_what_it_deploys(name: str) -> None:
+    """Each application's destination and kinds are in its project, its path exists, and its cluster has a name."""
+    spec = APPLICATIONS[name]["spec"]
+    project = PROJECTS[spec["project"]]["spec"]
+    assert set(spec["destination"]) == {"name", "namespace"}
+    assert spec["destination"] in project["destinations"]
+    allowed = {(one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]}
+    deployed = [one for one in documents(spec["source"]["path"]) if one["kind"] != "Kustomization"]
+    assert deployed
+    for document in deployed:
+        group = document["apiVersion"].rpartition("/")[0]
+        assert (group, document["kind"]) in allowed
+        assert document["metadata"]["namespace"] == spec["destination"]["namespace"]
+
+
+def test_nothing_is_allowed_that_is_not_deployed() -> None:
+    """The projects have the least privilege: no kind that none of their applications has."""
+    for name, project in PROJECTS.items():
+        paths = [one["spec"]["source"]["path"] for one in APPLICATIONS.values() if one["spec"]["project"] == name]
+        deployed = {one["kind"] for path in paths for one in documents(path)}
+        allowed = {one["kind"] for one in project["spec"]["namespaceResourceWhitelist"]}
+        assert allowed <= deployed
+
+
+def test_the_policy_names_what_is_there() -> None:
+    """The scalar that a promotion edits exists once, from the policy's repository, on the application's branch."""
+    target = policy("policies").manifest
+    found = deployment()
+    assert (found["kind"], found["metadata"]["namespace"], found["metadata"]["name"]) == (
+        target.kind,
+        target.namespace,
+        target.name,
+    )
+    assert (CHECKOUT / target.path).is_file()
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == target.container
+    assert re.fullmatch(re.escape(policy("policies").image.repository) + ":[0-9a-f]{40}", container["image"])
+    assert policy("policies").argocd.application in APPLICATIONS
+
+
+def test_an_update_loses_no_request() -> None:
+    """The incumbent serves until its successor is ready, and goes on until the routes have left it."""
+    spec = deployment()["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert spec["replicas"] >= 2
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < pause < spec["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert spec["progressDeadlineSeconds"] < policy("policies").rollout.deadline
+
+
+def test_the_memory_bound_is_of_the_containers_limit() -> None:
+    """The query's constant is the limit that the manifest sets."""
+    (container,) = deployment()["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == "512Mi"
+    query = next(slo.query for slo in policy("policies").gate.slos if slo.name == "memory_of_limit")
+    assert query is not None
+    assert "/ (512 * 1024 * 1024)" in query
+
+
+def test_the_sandboxs_policy_differs_only_in_times_and_address() -> None:
+    """What is proved in the sandbox is the policy that people start from."""
+
+    def timeless(one: Policy) -> dict[str, Any]:
+        content = one.model_dump()
+        content.pop("service_url")
+        content.pop("rollout")
+        content["image"].pop("deadline")
+        for name in ("soak", "every", "judge_within"):
+            content["gate"].pop(name)
+        return content
+
+    assert timeless(policy("policies")) == timeless(policy("testbeds/sandbox/policies"))
+
+
+def test_no_secret_lies_in_git() -> None:
+    """Secrets are named, never written down."""
+    folders = {path.parent for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")}
+    assert not [one for folder in folders for one in of_kind("Secret", str(Path(folder).relative_to(CHECKOUT)))]
