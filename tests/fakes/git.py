@@ -1,0 +1,192 @@
+"""The GitOps repository in memory, held to the same contract tests as the real adapter."""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from orchestration.promotion.ports import (
+    BranchCommit,
+    Clock,
+    FileEdit,
+    LeaseBusy,
+    LeaseLost,
+    LeaseRecord,
+    Pushed,
+    TagRecord,
+)
+from orchestration.promotion.problems import DependencyError, Problem
+
+Decision = TypeVar("Decision")
+
+
+@dataclass(frozen=True)
+class FakeCommit:
+    id: str
+    parent: str | None
+    subject: str
+    committed_at: float
+    files: Mapping[str, bytes]
+    trailers: Mapping[str, str]
+
+
+class FakeGitRepository:
+    """Plays the port `GitOpsRepository`; the branch and what stands beside it are plain attributes to look at.
+
+    `before_push` holds actions that happen just before a push arrives, one for each push: other people's commits, or
+    a lease that is taken. `down` makes
+    every call raise `DependencyError` with that finding.
+    """
+
+    def __init__(self, clock: Clock, files: Mapping[str, bytes]) -> None:
+        self._clock = clock
+        self._made = 0
+        self.commits: dict[str, FakeCommit] = {}
+        self.leases: dict[str, LeaseRecord] = {}
+        self.tags: dict[str, TagRecord] = {}
+        self.before_push: list[Callable[[], None]] = []
+        self.down: str | None = None
+        self.head = ""
+        self.commit("Start with what is deployed", files)
+
+    # What a test does and looks at
+
+    def commit(self, subject: str, files: Mapping[str, bytes], trailers: Mapping[str, str] | None = None) -> str:
+        """Another person's commit on the branch; returns its id."""
+        before = self.commits.get(self.head)
+        now = max(float(int(self._clock.now())), before.committed_at if before else 0.0)
+        content = {**(before.files if before else {}), **files}
+        made = FakeCommit(self._new_id(), before.id if before else None, subject, now, content, dict(trailers or {}))
+        self.commits[made.id] = made
+        self.head = made.id
+        return made.id
+
+    @property
+    def log(self) -> list[FakeCommit]:
+        """The branch's commits, newest first."""
+        return self._reachable(self.head)
+
+    def _reachable(self, head: str) -> list[FakeCommit]:
+        found: list[FakeCommit] = []
+        at: str | None = head
+        while at is not None:
+            found.append(self.commits[at])
+            at = self.commits[at].parent
+        return found
+
+    def _new_id(self) -> str:
+        self._made += 1
+        return hashlib.sha1(f"object {self._made}".encode()).hexdigest()
+
+    def _reach_server(self) -> None:
+        if self.down is not None:
+            raise DependencyError(Problem("Git repository", "an answer", self.down, "Check that it is well."))
+
+    # The port
+
+    def fetch(self) -> str:
+        self._reach_server()
+        return self.head
+
+    def read_file(self, commit: str, path: str) -> bytes | None:
+        return self.commits[commit].files.get(path)
+
+    def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
+        return tuple(
+            BranchCommit(one.id, one.parent or "", one.subject, one.committed_at, one.trailers)
+            for one in self._reachable(head)
+            if any(one.trailers.get(name, "").startswith(f"{policy}/") for name in ("Promotion-Id", "Rollback-Of"))
+        )
+
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        return descendant in self.commits and ancestor in {one.id for one in self._reachable(descendant)}
+
+    def push_edit(
+        self, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
+    ) -> Pushed | LeaseLost | Decision:
+        attempts = 0
+        while True:
+            decided_on = self.fetch()
+            decision = decide(decided_on)
+            if not isinstance(decision, FileEdit):
+                return decision
+            attempts += 1
+            self._others_act()
+            if self._is_lost(lease):
+                return LeaseLost(self.leases.get(lease.application))
+            if self.head == decided_on:
+                break
+            self._clock.sleep(1.0)
+        pushed = self.commit(decision.subject, {decision.path: decision.content}, decision.trailers)
+        return Pushed(pushed, self._renewed(lease, ttl), attempts)
+
+    def create_tag(
+        self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
+    ) -> LeaseRecord | LeaseLost:
+        self._reach_server()
+        there = self.tags.get(name)
+        if there is not None and there.commit != commit:
+            found = f"a tag of commit {there.commit[:12]}"
+            raise DependencyError(Problem(f"tag {name}", "none of another commit", found, "Find out who made it."))
+        self._others_act()
+        if self._is_lost(lease):
+            return LeaseLost(self.leases.get(lease.application))
+        self.tags.setdefault(name, TagRecord(name, commit, message.strip()))
+        return self._renewed(lease, ttl)
+
+    def tag(self, name: str) -> TagRecord | None:
+        self._reach_server()
+        return self.tags.get(name)
+
+    def lease(self, application: str) -> LeaseRecord | None:
+        self._reach_server()
+        return self.leases.get(application)
+
+    def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
+        current = self.lease(application)
+        if current is not None and current.holder != holder and current.expires_at > self._clock.now():
+            return LeaseBusy(current)
+        return self._renewed(LeaseRecord(application, holder, 0.0, ""), ttl)
+
+    def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        self._reach_server()
+        self._others_act()
+        if self._is_lost(lease):
+            return LeaseLost(self.leases.get(lease.application))
+        return self._renewed(lease, ttl)
+
+    def release_lease(self, lease: LeaseRecord) -> None:
+        self._reach_server()
+        if not self._is_lost(lease):
+            del self.leases[lease.application]
+
+    def commit_url(self, commit: str) -> str | None:
+        return f"https://git.example/gitops/commit/{commit}"
+
+    def diff(self, commit: str) -> str:
+        after = self.commits[commit]
+        before = self.commits[after.parent].files if after.parent else {}
+        return "".join(
+            line
+            for path in sorted({*before, *after.files})
+            for line in difflib.unified_diff(
+                before.get(path, b"").decode(errors="replace").splitlines(keepends=True),
+                after.files.get(path, b"").decode(errors="replace").splitlines(keepends=True),
+                f"a/{path}",
+                f"b/{path}",
+            )
+        )
+
+    def _others_act(self) -> None:
+        if self.before_push:
+            self.before_push.pop(0)()
+
+    def _is_lost(self, lease: LeaseRecord) -> bool:
+        found = self.leases.get(lease.application)
+        return found is None or found.object_id != lease.object_id
+
+    def _renewed(self, lease: LeaseRecord, ttl: float) -> LeaseRecord:
+        record = LeaseRecord(lease.application, lease.holder, self._clock.now() + ttl, self._new_id())
+        self.leases[lease.application] = record
+        return record
