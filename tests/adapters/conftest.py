@@ -15,7 +15,7 @@ import pytest
 
 from testbeds.sandbox.tools import find_tool
 
-_DEADLINE = 120.0
+_DEADLINE = 180.0
 
 
 def free_port() -> int:
