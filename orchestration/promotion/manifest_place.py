@@ -85,7 +85,7 @@ def find_place(stream: Stream, selector: Selector) -> Place:
     source = stream.source(node)
     if source[:1] in ("!", "&"):
         raise RefusedError(f"an image with a YAML tag ({source.split()[0]})", line=line_of(node))
-    if node.style not in (None, "'", '"') or "\n" in source or "\r" in source:
+    if "\n" in source or "\r" in source:
         raise RefusedError("an image that is written as a block or over several lines", line=line_of(node))
     if node.value == "":
         raise RefusedError("an empty image", line=line_of(node), next_step="Put the image that runs there by hand.")

@@ -8,10 +8,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from orchestration.promotion.manifest import CurrentImage, Edited, EditRefused, Unchanged, read_image, set_image
-from orchestration.promotion.manifest_place import Selector
+from orchestration.promotion.manifest import (
+    CurrentImage,
+    Edited,
+    EditRefused,
+    Unchanged,
+    _prove,
+    _splice,
+    read_image,
+    set_image,
+)
+from orchestration.promotion.manifest_place import Selector, find_place
 from orchestration.promotion.policy import ManifestTarget
-from orchestration.promotion.yaml_text import MAX_BYTES
+from orchestration.promotion.yaml_text import MAX_BYTES, RefusedError, read_stream
 from tests.promotion.manifests import DIGEST, DIGESTS, IMAGES, SELECTOR, TAGS, Manifest, manifests
 
 OTHER_DIGEST = "sha256:" + "cd" * 32
@@ -401,6 +410,28 @@ def test_a_part_is_written_only_when_the_rest_of_the_image_is_right(
     outcome = set_image(text.encode(), Selector("f", yaml_path=path), image)
     assert isinstance(outcome, EditRefused)
     assert reason in str(outcome.problem)
+
+
+def test_a_values_file_keeps_its_blank_lines_comments_and_anchors() -> None:
+    """What argocd-image-updater#884, #1039, #1283, #1489 and #1734 lost or doubled stays, and one image changes."""
+    text = (
+        "# Header\n\n\nglobal:\n  env: &env   production  # aligned\n\n\nimages:\n\n"
+        "  app:   {repository: ghcr.io/team/model,   tag: v1}   # current\n"
+        "  app2:\n    repository: ghcr.io/team/model\n    tag: v1\n\n\nscript: |\n\n\n  tag: v1\n\nother: *env\n\n\n"
+    )
+    new = edited(text, Selector("values.yaml", yaml_path="images.app2.tag"), "ghcr.io/team/model:v2")
+    assert new == text.replace("    tag: v1", "    tag: v2")
+
+
+def test_an_edit_that_would_change_more_than_its_scalar_is_not_handed_out() -> None:
+    """The new content is read again: text that becomes another structure is refused, not returned."""
+    stream = read_stream(deployment().encode())
+    node = find_place(stream, SELECTOR).node
+    for text in ("a: b", "a # b", "a\n          args: []", "[a]", "&x a"):
+        with pytest.raises(RefusedError, match=r"would change more|no YAML"):
+            _splice(stream, node, text)
+    with pytest.raises(RefusedError, match="would change more"):
+        _prove(stream, node, NEW, deployment(f"image: {NEW}", name="other").encode())
 
 
 def test_a_credential_in_a_manifest_is_not_repeated() -> None:
