@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--pod-command", nargs=argparse.REMAINDER, default=[], help="what a pod runs (last option)")
     given = parser.parse_args()
     given.state.mkdir(parents=True, exist_ok=True)
+    _forget(given.state, given.port_file)
     settings = Settings(
         state=given.state.resolve(),
         repo_url=given.repo_url,
@@ -57,6 +59,13 @@ def main() -> None:
         asyncio.run(serve(settings, given.port, given.port_file))
     except SourceError as error:
         sys.exit(f"the cluster cannot start: {error}")
+
+
+def _forget(state: Path, port_file: Path) -> None:
+    """Remove what an earlier one left: its ports lead nowhere, and its clone may hold the lock of a killed fetch."""
+    port_file.unlink(missing_ok=True)
+    for folder in (state / "pods", state / "repository.git"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def serve(settings: Settings, port: int, port_file: Path) -> None:

@@ -13,8 +13,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# One thread each: a process that is forked must have one, and pods share few processors.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# One thread: a process that is forked must have no other, so pyarrow's jemalloc and OpenBLAS are told to start none.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 class Forks:

@@ -55,7 +55,7 @@ class Kubelet:
     def _address(self) -> str:
         taken = {pod["status"].get("podIP") for pod in self._world.store.all("Pod") if "status" in pod}
         while True:
-            self._next = self._next % 250 + 2
+            self._next = self._next % 250 + 1
             address = f"{self._network}.{self._next}"
             if address not in taken:
                 return address

@@ -84,8 +84,6 @@ class World:
         """Record an event of type `kind` (Normal or Warning); the same one again is counted, as the real one does."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace", "")
-        if kind == "Warning":
-            self.log(f"{about['kind'].lower()} {metadata['name']}", f"{reason}: {message}")
         events = self.store.all("Event", namespace)
         for event in events:
             same = event["involvedObject"]["uid"] == metadata["uid"]
@@ -94,6 +92,8 @@ class World:
                 event["lastTimestamp"] = timestamp()
                 self.store.changed(event)
                 return
+        if kind == "Warning":
+            self.log(f"{about['kind'].lower()} {metadata['name']}", f"{reason}: {message}")
         if len(events) >= _EVENTS_KEPT:
             self.store.delete(min(events, key=lambda event: int(event["metadata"]["resourceVersion"])))
         now = timestamp()

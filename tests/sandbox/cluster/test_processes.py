@@ -2,11 +2,13 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.sandbox.cluster.conftest import Running
+from testbeds.sandbox.cluster.handle import start_cluster
+from tests.sandbox.cluster.conftest import POD_COMMAND, Platform, Running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -18,3 +20,29 @@ def test_nothing_is_left_running(running: Running, number: signal.Signals) -> No
     _, alive = psutil.wait_procs(children, timeout=10)
     running.cluster.process.wait(10)
     assert alive == []
+
+
+def test_a_killed_one_starts_again_in_the_same_folder(platform: Platform) -> None:
+    """What an earlier one left behind, the lock of a killed fetch included, is in nobody's way."""
+
+    def start() -> None:
+        mirrors = {"ghcr.io": platform.images.url}
+        url = platform.bare.as_uri()
+        with start_cluster(platform.state, url, oci_mirrors=mirrors, pod_command=POD_COMMAND) as cluster:
+            cluster.wait_for("pods", lambda: list((platform.state / "pods").glob("*/*.log")))
+            cluster.process.kill()
+
+    start()
+    (platform.state / "repository.git" / "shallow.lock").touch()
+    (platform.state / "repository.git" / "refs" / "sandbox" / "target.lock").touch()
+    start()
+
+
+def test_a_repository_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """The program ends at once and names what Git says."""
+    missing = (tmp_path / "missing.git").as_uri()
+    with (
+        pytest.raises(AssertionError, match="cluster cannot start: `git fetch` failed"),
+        start_cluster(tmp_path / "state", missing, oci_mirrors={}, pod_command=POD_COMMAND),
+    ):
+        pass

@@ -187,3 +187,43 @@ def test_a_rollback_takes_the_old_replica_set_up_again(running: Running) -> None
     running.roll_out(f"{REPOSITORY}:v1")
     assert {pod["metadata"]["labels"]["pod-template-hash"] for pod in running.pods} == first
     assert running.deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
+
+
+def test_a_rollout_that_cannot_come_up_is_cured_by_the_next_commit(running: Running) -> None:
+    """Pods that wait for an image, pull for ever or crash end at once when their template is replaced."""
+    running.platform.images.publish("crash", CRASH="7")
+    running.platform.images.publish("slow")
+    for tag, reason in (("missing", "ImagePullBackOff"), ("crash", "CrashLoopBackOff"), ("slow", "ContainerCreating")):
+        image = f"{REPOSITORY}:{tag}"
+        running.cluster.set_faults(stall_pulls=tag == "slow")
+        running.platform.set_image(image)
+        running.refresh()
+        running.cluster.wait_for(reason, lambda: reason in str(running.container_states(image)))  # noqa: B023
+        running.cluster.set_faults(stall_pulls=False)
+        running.roll_out(f"{REPOSITORY}:v1")
+
+
+def test_a_process_that_fails_its_liveness_probe_is_restarted(running: Running) -> None:
+    """The container is stopped, counted and started again."""
+    image = f"{REPOSITORY}:sick"
+    running.platform.images.publish("sick", NEVER_READY="1")
+    probe = "livenessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 1, failureThreshold: 1}\n          "
+    running.platform.set_image(image, **{"resources: {requests": f"{probe}resources: {{requests"})
+    running.refresh()
+    running.cluster.wait_for(
+        "a restart", lambda: [one for one in running.container_states(image) if one["restartCount"] >= 1]
+    )
+
+
+def test_an_image_for_another_processor_does_not_start(running: Running) -> None:
+    """The program cannot be executed: the container ends, and its log says why."""
+    image = f"{REPOSITORY}:foreign"
+    running.platform.images.publish("foreign", architecture="s390x")
+    running.platform.set_image(image)
+    running.refresh()
+    running.cluster.wait_for("a crash", lambda: "CrashLoopBackOff" in str(running.container_states(image)))
+    pod = next(pod for pod in running.pods if pod["spec"]["containers"][0]["image"] == image)
+    log = running.cluster.client.get(
+        f"/api/v1/namespaces/ml/pods/{pod['metadata']['name']}/log", params={"previous": "true"}
+    )
+    assert "exec format error" in log.text
