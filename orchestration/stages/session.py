@@ -193,7 +193,8 @@ class Session:
         """Write the version's state and facts as tags; under a lease, only while it is still ours."""
         if self.lease is not None:
             self.confirm()
-        tags = {"state": str(state), "reason": reason, "held_by": "", **facts}
+        # The registry writes tags one by one: the state comes last, so that who sees it finds its reason and commit.
+        tags = {"reason": reason, "held_by": "", **facts, "state": str(state)}
         keyed = {tag_key(self.policy.name, name): value for name, value in tags.items()}
         self.clients.registry.write_tags(self.version, keyed)
         self.reread()
