@@ -1,5 +1,6 @@
 """Stories of rollouts: what a push, an edit by hand and a bad image lead to, and through which states."""
 
+import re
 import threading
 
 import httpx2
@@ -64,9 +65,10 @@ def test_routes_lag_behind_healthy(running: Running) -> None:
     """When all is Healthy and the new pods are ready, the service does not lead to them yet."""
 
     def routes() -> int:
-        return running.cluster.log_file.read_text().count(": leads to 127.")
+        return running.cluster.log_file.read_text().count(": leads to ")
 
-    running.cluster.wait_for("a route", routes)
+    both = re.compile(r": leads to 127[\d.:]+, 127")
+    running.cluster.wait_for("routes to both pods", lambda: both.search(running.cluster.log_file.read_text()))
     running.cluster.set_faults(route_lag_seconds=600)
     before = routes()
     running.platform.images.publish("v2")
