@@ -37,6 +37,7 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError,
 T = TypeVar("T")
 Decision = TypeVar("Decision")
 _HEAD = "refs/incumbent/head"
+_LOOKS = 5
 _MAX_DIFF_CHARACTERS = 200_000
 
 
@@ -197,27 +198,41 @@ class GitRepository:
         lines = (line.partition("\t") for line in ran.text.split("\n"))
         return {ref: object_id for object_id, _, ref in lines if ref in refs}
 
-    def _object(self, ref: str, object_id: str, kind: str) -> bytes | None:
-        """A small object that a ref of the server names; None when it is of another kind or too large to be ours."""
+    def _server_object(self, ref: str, kind: str) -> tuple[str, bytes | None] | None:
+        """Id and text of the small object that a ref of the server names now; None when there is no such ref.
+
+        The text is None when the object is of another kind, or too large to be ours.
+        """
+        error = ""
+        for _ in range(_LOOKS):
+            object_id = self._server_refs(ref).get(ref)
+            if object_id is None:
+                return None
+            found = self._local_object(object_id)
+            if found is None:
+                # By its ref: a server need not give an object by id. The ref may move meanwhile: then look again.
+                ran = self._mirror.network(
+                    "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", "origin", ref
+                )
+                error, found = ran.error, self._local_object(object_id)
+            if found is not None:
+                is_ours = found[0] == kind and found[1] <= MAX_LEASE_BYTES
+                return object_id, self._mirror.local("cat-file", kind, object_id).output if is_ours else None
+        raise self._remote.failure(f"fetch {ref}", error or "it moves all the time")
+
+    def _local_object(self, object_id: str) -> tuple[str, int] | None:
+        """Kind and size of an object, when the mirror has it."""
         found = self._mirror.local("cat-file", "--batch-check", stdin=f"{object_id}\n".encode()).text.split()
-        if found[-1] == "missing":
-            # By its ref: a server need not give an object by id. Whoever moves the ref meanwhile makes us look again.
-            ran = self._mirror.network("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", "origin", ref)
-            found = self._mirror.local("cat-file", "--batch-check", stdin=f"{object_id}\n".encode()).text.split()
-            if found[-1] == "missing":
-                raise self._remote.failure(f"fetch {ref}", ran.error or "it moved while it was read")
-        if found[1] != kind or int(found[2]) > MAX_LEASE_BYTES:
-            return None
-        return self._mirror.local("cat-file", kind, object_id).output
+        return None if found[-1] == "missing" else (found[1], int(found[2]))
 
     # Leases
 
     def lease(self, application: str) -> LeaseRecord | None:
         ref = lease_ref(application)
-        object_id = self._server_refs(ref).get(ref)
-        if object_id is None:
+        there = self._repairing(lambda: self._server_object(ref, "commit"))
+        if there is None:
             return None
-        content = self._repairing(lambda: self._object(ref, object_id, "commit"))
+        object_id, content = there
         record = "it is no small commit" if content is None else parse_lease(application, object_id, content)
         if isinstance(record, str):
             # It may be the lease of a newer incumbent, so it is not taken for an expired one.
@@ -331,11 +346,11 @@ class GitRepository:
         there = self._tagged(ref)
         if there is None:
             return None
-        object_id, commit = there
-        if object_id == commit:
-            return TagRecord(name, commit, "")  # a lightweight tag, which says nothing
-        content = self._repairing(lambda: self._object(ref, object_id, "tag")) or b""
-        return TagRecord(name, commit, content.partition(b"\n\n")[2].decode("utf-8", errors="replace").strip())
+        if there[0] == there[1]:
+            return TagRecord(name, there[1], "")  # a lightweight tag, which says nothing
+        found = self._repairing(lambda: self._server_object(ref, "tag"))
+        text = found[1] if found is not None and found[1] is not None else b""
+        return TagRecord(name, there[1], text.partition(b"\n\n")[2].decode("utf-8", errors="replace").strip())
 
     def _tagged(self, ref: str) -> tuple[str, str] | None:
         """The tag's own object id and its commit's, which are the same for a lightweight tag."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class Fault:
     """What the server does to the next request whose path and query hold `where`.
 
     `before` is called first. Then: `status` answers with that and does nothing; `cut` closes the connection after the
-    request was carried out in full, so that only the acknowledgement is lost.
+    request was carried out in full, so that only the acknowledgement is lost; `keep` answers 500 and keeps the request
+    for `FaultyServer.carry_out_kept`, as a proxy may that gives up on a slow server.
     """
 
     where: str
@@ -39,6 +41,7 @@ class Fault:
     after: Callable[[], object] = lambda: None
     status: int | None = None
     cut: bool = False
+    keep: bool = False
     times: int = 1
 
 
@@ -50,11 +53,24 @@ class FaultyServer(GitServer):
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.sent = 0
+        self.kept: tuple[str, dict[str, str], bytes] | None = None
         self._guard = threading.Lock()
 
     def order(self, where: str, before: Callable[[], object] = lambda: None, **fault: Any) -> None:
         """Order a fault for the next request that holds `where`."""
-        self.faults.append(Fault(where, before, **fault))
+        self.faults.append(self.fault(where, before, **fault))
+
+    def carry_out_kept(self) -> None:
+        """Send the request that was kept, long after its sender was told that it failed."""
+        assert self.kept is not None
+        path, headers, body = self.kept
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, headers=headers)
+        with urllib.request.urlopen(request) as answer:
+            answer.read()
+
+    @staticmethod
+    def fault(where: str, before: Callable[[], object] = lambda: None, **fault: Any) -> Fault:
+        return Fault(where, before, **fault)
 
     def next_fault(self, request: str) -> Fault | None:
         with self._guard:
@@ -80,6 +96,12 @@ class _FaultyHandler(GitHandler):
             super().serve_git()
             return
         fault.before()
+        if fault.keep:
+            names = ("Authorization", "Content-Type", "Content-Encoding")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
+            self._faulty.kept = (self.path, headers, b"".join(self._body()))
+            self.refuse(500, "ordered by a test\n")
+            return
         if fault.status is not None:
             self.refuse(fault.status, "ordered by a test\n")
             return

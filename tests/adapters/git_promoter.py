@@ -1,0 +1,34 @@
+"""A process that promotes once through the Git adapter; tests start it, race it and kill it.
+
+python -m tests.adapters.git_promoter URL TOKEN_FILE STATE HOLDER IDENTITY
+"""
+
+import sys
+from pathlib import Path
+
+from orchestration.adapters.clock import SystemClock
+from orchestration.adapters.git import GitRepository
+from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
+from tests.adapters.git_fixtures import edit
+
+
+def main(url: str, token_file: str, state: str, holder: str, identity: str) -> str:
+    """`busy`, `pushed`, `found` (it was there already) or `lost`, as a promotion would see it."""
+    repository = GitRepository(url, "main", token_file=Path(token_file), state=Path(state), clock=SystemClock())
+    lease = repository.acquire_lease("iris", holder, 60.0)
+    if not isinstance(lease, LeaseRecord):
+        return "busy"
+
+    def decide(head: str) -> FileEdit | str:
+        there = [one for one in repository.history(head, "iris") if one.trailers["Promotion-Id"] == identity]
+        return "found" if there else edit(identity)
+
+    done = repository.push_edit(decide, lease, 60.0)
+    if isinstance(done, Pushed):
+        repository.release_lease(done.lease)
+        return "pushed"
+    return done if isinstance(done, str) else "lost"
+
+
+if __name__ == "__main__":
+    print(main(*sys.argv[1:]))

@@ -1,0 +1,219 @@
+"""One commit per promotion, whatever happens to the push, to the pushing process and to its competitors."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from orchestration.promotion.ports import FileEdit, LeaseBusy, LeaseRecord, Pushed
+from orchestration.promotion.problems import DependencyError
+from tests.adapters import git_promoter
+from tests.adapters.git_fixtures import MANIFEST, World, edit, world
+
+__all__ = ["world"]
+_ID = "iris/1/aaaaaaaaaaaa/1"
+_PUSH = "POST /gitops.git/git-receive-pack"
+
+
+def _lease(world: World, holder: str = "run one", ttl: float = 60.0) -> LeaseRecord:
+    lease = world.repository().acquire_lease("iris", holder, ttl)
+    assert isinstance(lease, LeaseRecord)
+    return lease
+
+
+def _promoter(world: World, holder: str, state: str = "state") -> subprocess.Popen[str]:
+    arguments = (world.url, str(world.token_file), str(world.folder / state), holder, _ID)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.adapters.git_promoter", *arguments],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_only_the_manifest_changes(world: World) -> None:
+    """The commit's tree differs in exactly one entry, the file's mode is kept, and Git finds nothing to complain of."""
+    repository = world.repository()
+    first = repository.push_edit(lambda head: edit(), _lease(world), 60.0)
+    assert isinstance(first, Pushed)
+    assert world.git("diff", "--name-status", f"{first.commit}^", first.commit) == f"M\t{MANIFEST}"
+    script = edit("iris/2/aaaaaaaaaaaa/1", b"#!/bin/sh\ntrue\n", path="apps/run.sh")
+    second = repository.push_edit(lambda head: script, first.lease, 60.0)
+    assert isinstance(second, Pushed)
+    assert world.git("ls-tree", second.commit, "apps/run.sh").startswith("100755 blob")
+    world.git("fsck", "--strict")
+
+
+def test_the_commits_date_never_goes_back(world: World) -> None:
+    """A commit on top of one from the future takes its parent's date, so that a walk by date finds it."""
+    world.clock.time = 1_000_000.0
+    parents_date = int(world.git("log", "-1", "--format=%ct", "main"))
+    pushed = world.repository().push_edit(lambda head: edit(), _lease(world), 60.0)
+    assert isinstance(pushed, Pushed)
+    assert int(world.git("log", "-1", "--format=%ct", pushed.commit)) == parents_date
+
+
+def test_several_competitors_in_a_row(world: World) -> None:
+    """Three races lost in a row end in one commit on top of all three, with growing pauses between."""
+    lease = _lease(world)
+    for number in range(3):
+        world.server.order(_PUSH, before=partial(world.commit, f"Other {number}", {"README.md": b"%d" % number}))
+    pushed = world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert isinstance(pushed, Pushed)
+    assert pushed.attempts == 4
+    assert world.log()[:4] == ["Promote iris to version 1", "Other 2", "Other 1", "Other 0"]
+    assert len(world.clock.slept) == 3
+    assert 0.7 <= world.clock.slept[0] <= 1.0 < world.clock.slept[2] <= 2.25
+
+
+@pytest.mark.parametrize("status", [None, 500, 503])
+def test_a_lost_acknowledgement_is_one_commit(world: World, status: int | None) -> None:
+    """A push whose answer is cut off counts once; one that a failing proxy turned away is pushed again, once."""
+    lease = _lease(world)
+    if status is None:
+        world.server.order(_PUSH, cut=True)
+    else:
+        world.server.order(_PUSH, status=status, times=2)
+    decided: list[str] = []
+
+    def decide(head: str) -> FileEdit:
+        decided.append(head)
+        return edit()
+
+    pushed = world.repository().push_edit(decide, lease, 60.0)
+    assert isinstance(pushed, Pushed)
+    assert world.promotions(_ID) == [pushed.commit]
+    assert world.repository().lease("iris") == pushed.lease
+    assert len(decided) == (1 if status is None else pushed.attempts)
+
+
+def test_a_lost_acknowledgement_and_then_a_dead_server(world: World) -> None:
+    """The commit is found although the server cannot be asked at first, and although others went on from it."""
+    lease = _lease(world)
+    refs = "GET /gitops.git/info/refs?service=git-upload-pack"
+
+    def others_go_on() -> None:
+        world.commit("Later", {"README.md": b"later"})
+        world.server.order(refs, status=503, times=3)
+
+    world.server.order(_PUSH, cut=True, after=others_go_on)
+    pushed = world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert isinstance(pushed, Pushed)
+    assert world.promotions(_ID) == [pushed.commit]
+    assert world.log()[0] == "Later"
+
+
+def test_lost_answers_about_leases_and_tags(world: World) -> None:
+    """A lease that was taken, renewed or released and a tag that was pushed without an answer are found to be done."""
+    repository = world.repository()
+    world.server.order(_PUSH, cut=True, times=4)
+    lease = repository.acquire_lease("iris", "run one", 60.0)
+    assert isinstance(lease, LeaseRecord)
+    renewed = repository.renew_lease(lease, 60.0)
+    assert isinstance(renewed, LeaseRecord)
+    tagged = repository.create_tag("incumbent/iris/1-1", repository.fetch(), "Passed", renewed, 60.0)
+    assert isinstance(tagged, LeaseRecord)
+    assert repository.lease("iris") == tagged
+    repository.release_lease(tagged)
+    assert repository.lease("iris") is None
+    assert [fault.times for fault in world.server.faults] == [0]
+
+
+def test_a_push_that_arrives_late_still_counts_once(world: World) -> None:
+    """A push that the server carries out only after we looked for it fences its own repetition, and is the result."""
+    lease = _lease(world)
+    world.server.order(_PUSH, keep=True)
+    world.server.order(_PUSH, before=world.server.carry_out_kept)
+    pushed = world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert isinstance(pushed, Pushed)
+    assert world.promotions(_ID) == [pushed.commit]
+    assert world.repository().lease("iris") == pushed.lease
+
+
+def test_a_rule_of_the_server_is_told_and_not_hammered(world: World) -> None:
+    """A hook that declines the branch ends in an error that names the server's rules, after two pushes, not ten."""
+    hook = world.bare / "hooks" / "update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ncase "$1" in refs/heads/*) echo "main is protected" >&2; exit 1;; esac\n')
+    hook.chmod(0o755)
+    lease = _lease(world)
+    world.server.requests.clear()
+    with pytest.raises(DependencyError, match=r"main is protected.*Allow the token's owner to push"):
+        world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert world.server.requests.count(_PUSH) == 2
+    assert world.log() == ["Start with what is deployed"]
+    assert world.repository().lease("iris") == lease
+
+
+def test_a_token_that_may_only_read(world: World) -> None:
+    """A push that is forbidden is an error at once, and says what the token lacks."""
+    lease = _lease(world)
+    world.server.order("git-receive-pack", status=403, times=99)
+    with pytest.raises(DependencyError, match=r"forbids this.*write access"):
+        world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert world.clock.slept == []
+
+
+def test_a_server_that_never_answers_a_push(world: World) -> None:
+    """Ten attempts and then an error; not one commit, and the lease is still ours."""
+    lease = _lease(world)
+    world.server.order(_PUSH, status=500, times=99)
+    with pytest.raises(DependencyError, match="push to the branch"):
+        world.repository().push_edit(lambda head: edit(), lease, 60.0)
+    assert world.log() == ["Start with what is deployed"]
+    assert world.repository().lease("iris") == lease
+
+
+def test_racing_processes_make_one_commit(world: World) -> None:
+    """Of several processes on one mirror and on mirrors of their own, all with one promotion, exactly one commits."""
+    started = [_promoter(world, f"run {number}", state) for number, state in enumerate(["a", "a", "b", "c"])]
+    ends = [process.communicate(timeout=200)[0].strip() for process in started]
+    assert ends.count("pushed") == 1
+    assert set(ends) <= {"pushed", "busy", "found"}
+    assert len(world.promotions(_ID)) == 1
+
+
+def test_two_owners_never_both_have_the_lease(world: World) -> None:
+    """Of two that find the same expired lease, the one whose push comes second is told that it is busy."""
+    _lease(world, "run zero", ttl=1.0)
+    world.clock.sleep(2.0)
+    winner: list[LeaseRecord | LeaseBusy] = []
+    world.server.order(
+        _PUSH, before=lambda: winner.append(world.repository("b").acquire_lease("iris", "run two", 60.0))
+    )
+    answer = world.repository("a").acquire_lease("iris", "run one", 60.0)
+    assert isinstance(winner[0], LeaseRecord)
+    assert answer == LeaseBusy(winner[0])
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
+    """SIGKILL at each request to the server, before or after it is carried out, and then again: one commit."""
+    start = world.head()
+    for number in itertools.count():
+        world.server.requests.clear()
+        victim: list[subprocess.Popen[str]] = []
+
+        def kill(at: int = number, victim: list[subprocess.Popen[str]] = victim) -> None:
+            if len(world.server.requests) == at + 1:
+                os.kill(victim[0].pid, signal.SIGKILL)
+
+        world.server.faults[:] = [world.server.fault("git", times=99, **{moment: kill})]
+        victim.append(_promoter(world, "run one"))
+        with victim[0] as process:
+            end = process.wait(timeout=200)
+        world.server.faults.clear()
+        if end == 0:
+            assert number > 8, "the promotion ended before it could be killed"
+            break
+        assert end == -signal.SIGKILL
+        again = git_promoter.main(world.url, str(world.token_file), str(world.folder / "state"), "run one", _ID)
+        assert again in ("pushed", "found")
+        assert len(world.promotions(_ID)) == 1, f"killed {moment} request {number}"
+        world.git("update-ref", "refs/heads/main", start)
+        world.git("update-ref", "-d", "refs/incumbent/lease/iris")
