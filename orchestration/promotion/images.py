@@ -16,8 +16,6 @@ _DIGEST = r"sha256:[0-9a-f]{64}"
 _REFERENCE = re.compile(
     rf"(?P<repository>(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
-# Longer than any reference that is one: repository, tag, digest and their separators.
-_MAX_LENGTH = 255 + 1 + 128 + 1 + 71
 _GIT_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -37,7 +35,7 @@ class ImageRef:
 
 def parse_image(text: str) -> ImageRef | None:
     """The reference that `text` is, whole; None when it is none (design rule 9)."""
-    match = _REFERENCE.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    match = _REFERENCE.fullmatch(text)
     if match is None or len(match["repository"]) > 255:
         return None
     return ImageRef(match["repository"], match["tag"], match["digest"])

@@ -144,8 +144,6 @@ def _within(expected: Any, found: Any, tolerance: float) -> bool:
     """Whether two numbers differ by no more than the tolerance, as decimal notation has them: 0.8 - 0.7 is 0.1."""
     if expected == found:
         return True
-    if isinstance(expected, int) and isinstance(found, int):
-        return abs(expected - found) <= tolerance
     one, other = Decimal(str(expected)), Decimal(str(found))
     return one.is_finite() and other.is_finite() and abs(one - other) <= Decimal(str(tolerance))
 
