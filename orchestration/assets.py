@@ -19,6 +19,7 @@ from orchestration.stages.session import Session, StageDone, StageEnded, open_se
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partitions_def.*AssetCheckSpec.*")
 
 _GROUP = "promotion"
+_ORDER = (candidate.ASSET, commit.ASSET, rollout.ASSET, serving.ASSET)
 
 registered_model = dg.AssetSpec(
     "registered_model",
@@ -48,7 +49,7 @@ def _stage(
         try:
             policy_name, version = policy_and_version(context.partition_key)
             policy = platform.policy(policy_name)
-            session = open_session(platform.clients(policy), policy, version, context.run_id, context.log.info)
+            session = open_session(platform.clients(policy), policy, version, context.run.run_id, context.log.info)
             if name == candidate.ASSET:
                 yield _observation(context.partition_key, session)
             finish_rejection(session)
@@ -65,10 +66,19 @@ def _stage(
                 _hold_by_person(session)
             _release(context, session)
             raise
+        if not _goes_on(context, name):
+            _release(context, session)
         yield from check_results(done.checks)
         yield dg.MaterializeResult(metadata=facts_metadata(done.facts))
 
     return stage
+
+
+def _goes_on(context: dg.AssetExecutionContext, name: str) -> bool:
+    """Whether this run has a stage after this one, which takes the lease over; otherwise it is given back now."""
+    selected = context.run.asset_selection
+    later = _ORDER[_ORDER.index(name) + 1 :]
+    return bool(later) and (selected is None or dg.AssetKey(later[0]) in selected)
 
 
 def _observation(key: str, session: Session) -> dg.AssetObservation:
@@ -107,7 +117,7 @@ def _hold_by_person(session: Session) -> None:
 
 def _was_cancelled(context: dg.AssetExecutionContext) -> bool:
     """Whether a person asked for the end; a host that shuts down interrupts runs too, and those are resumed."""
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 

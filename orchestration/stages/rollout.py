@@ -83,6 +83,9 @@ def wait_for(session: Session, promoted: Promoted, checklist: Checklist) -> Wait
         case RolledOut():
             return waited
         case ModelFailed() as failed:
+            ours = _our_fault_after_all(session, failed)
+            if ours is not None:
+                raise not_judged(session, promoted, checklist.failed("rolled_out", ours, State.HELD, rows))
             problem = _with_log(session, failed)
             ended = checklist.failed("rolled_out", problem, State.ROLLED_BACK, rows)
             roll_back(session, promoted, problem, reject=True)
@@ -94,6 +97,17 @@ def wait_for(session: Session, promoted: Promoted, checklist: Checklist) -> Wait
             raise ended
         case NotJudged(problem):
             raise not_judged(session, promoted, checklist.failed("rolled_out", problem, State.HELD, rows))
+
+
+def _our_fault_after_all(session: Session, failed: ModelFailed) -> Problem | None:
+    """A server that cannot load its model crashes or stays unready: while the registry is down that is our fault."""
+    if failed.reason_code not in ("crash", "probe"):
+        return None
+    try:
+        session.clients.registry.ping()
+    except DependencyError as error:
+        return error.problem
+    return None
 
 
 def not_judged(session: Session, promoted: Promoted, ended: StageEnded) -> StageEnded:

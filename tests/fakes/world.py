@@ -1,0 +1,207 @@
+"""A whole platform in memory: what is pushed is rolled out as soon as Argo CD is asked to look."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import dagster as dg
+
+from orchestration.promotion.manifest import CurrentImage, read_image
+from orchestration.promotion.observed import PodStatus
+from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.ports import Answer, Clients
+from orchestration.promotion.recorded import RECORDING_PATH, RecordedRequest, Recording, dump_recording
+from orchestration.promotion.registered import ModelVersion, Signature, State, TensorInput, TrainingRun
+from tests.fakes.clock import FakeClock
+from tests.fakes.cluster import FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod, an_application
+from tests.fakes.git import FakeGitRepository
+from tests.fakes.images import FakeImages
+from tests.fakes.metrics import FakeMetrics
+from tests.fakes.registry import FakeRegistry
+
+POLICY_NAME = "iris-edge"
+REPOSITORY = "ghcr.io/acme/iris"
+POLICY_TEXT = f"""
+model: iris
+image: {{repository: {REPOSITORY}, deadline: 30s}}
+manifest: {{path: apps/iris.yaml, namespace: ml-apps, name: iris, container: model-server}}
+argocd: {{application: iris}}
+cluster: edge
+service_url: http://edge:30808
+quality: [{{metric: accuracy, at_least: 0.8, no_worse_than_champion_by: 0.0}}]
+rollout: {{deadline: 60s}}
+gate:
+  soak: 60s
+  every: 10s
+  judge_within: 120s
+  requests: requests_of{{pod=~"$pods",source=~"$source"}}[$window]
+  slos:
+    - {{name: success_ratio, query: 'ratio_of{{pod=~"$pods",source=~"$source"}}', at_least: 0.99, min_requests: 20}}
+    - {{name: restarts, from: pods, at_most: 0}}
+"""
+MANIFEST = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: iris, namespace: ml-apps}}
+spec:
+  template:
+    spec:
+      containers:
+        - name: model-server # the model
+          image: {image}
+"""
+SIGNATURE = Signature((TensorInput(None, "float64", (-1, 1)),))
+RECORDING = Recording(
+    requests=tuple(RecordedRequest(request={"features": [n]}, response={"prediction": n}) for n in range(2))
+)
+
+
+class World:
+    """The ports, and the platform behind them. Break what a test is about; the rest works."""
+
+    def __init__(self, policy: str = POLICY_TEXT) -> None:
+        self.policies: dict[str, str] = {POLICY_NAME: policy}
+        self.clock = FakeClock()
+        self.registry, self.images = FakeRegistry(), FakeImages()
+        self.images.publish(REPOSITORY, "before")
+        manifest = MANIFEST.format(image=f"{REPOSITORY}:before")
+        self.git = FakeGitRepository(self.clock, {"apps/iris.yaml": manifest.encode(), "README": b"hello\n"})
+        self.argocd, self.cluster = FakeArgoCD(), FakeCluster()
+        self.service, self.metrics = FakeService(_right), FakeMetrics(self.clock)
+        self.cluster.respond = _right
+        self.argocd.on_refresh = lambda _: self.reconcile()
+        self.bad_images: set[str] = set()
+        """Images whose metrics violate the SLO."""
+        self.crashing_images: set[str] = set()
+        self.said: list[str] = []
+        self.reconcile()
+
+    # What a test asks for
+
+    def register(self, accuracy: float = 0.9, *, dataset: str = "d1", publish: bool = True) -> ModelVersion:
+        """Train, register and publish the next version, and make it the challenger."""
+        from orchestration.promotion.registered import Dataset
+
+        number = 1 + len(self.registry.versions)
+        run_id = f"run{number}"
+        datasets = (Dataset("test", dataset, "test"),)
+        self.registry.add_run(TrainingRun(run_id, "FINISHED", {"accuracy": accuracy}, datasets))
+        self.registry.artifacts[run_id, RECORDING_PATH] = dump_recording(RECORDING)
+        version = self.registry.add_version("iris", run_id, {"image_tag": f"v{number}"}, signature=SIGNATURE)
+        if publish:
+            self.images.publish(REPOSITORY, f"v{number}", {"MODEL_URI": f"models:/iris/{number}"})
+        self.registry.set_alias(version, "challenger")
+        return version
+
+    def image(self, number: int) -> str:
+        """The reference that a promotion of that version commits."""
+        return f"{REPOSITORY}:v{number}@{self.images.tags[REPOSITORY, f'v{number}']}"
+
+    def state(self, number: int) -> State | None:
+        return self.registry.versions["iris", number].state(POLICY_NAME)
+
+    def reason(self, number: int) -> str:
+        return self.registry.versions["iris", number].tag(POLICY_NAME, "reason") or ""
+
+    @property
+    def champion(self) -> int | None:
+        return self.registry.aliases.get(("iris", "champion"))
+
+    @property
+    def live_image(self) -> str:
+        """The image that HEAD's manifest has."""
+        current = read_image(self.git.commits[self.git.head].files["apps/iris.yaml"], self.policy(POLICY_NAME).manifest)
+        assert isinstance(current, CurrentImage)
+        return current.value
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subjects of the branch's commits, oldest first, without the first."""
+        return [commit.subject for commit in self.git.log][::-1][1:]
+
+    def reconcile(self) -> None:
+        """What Argo CD and a Deployment do: HEAD's image is live, all at once."""
+        image = self.live_image
+        reference = image if "@" in image else f"{image}@{self.images.tags[REPOSITORY, image.rpartition(':')[2]]}"
+        template = reference[-8:]
+        pods: tuple[PodStatus, ...] = tuple(
+            self._pod(f"iris-{template}-{number}", reference, template) for number in (1, 2)
+        )
+        ready = sum(pod.ready for pod in pods)
+        workload = a_deployment(image, pods, namespace="ml-apps", name="iris")
+        self.cluster.status = replace(workload, template_hash=template, ready=ready, available=ready)
+        self.argocd.status = an_application(self.git.head, name="iris")
+        now = self.clock
+        bad = image in self.bad_images
+        self.metrics.script = {
+            "sum_over_time(up": {pod.name: 9.0 for pod in pods},
+            "timestamp(up": lambda _: {pod.name: now.now() for pod in pods},
+            'source=~"real"}[': 0.0,
+            'source=~"replayed"}[': 100.0,
+            "ratio_of": 0.8 if bad else 1.0,
+        }
+
+    def _pod(self, name: str, image: str, template: str) -> PodStatus:
+        if image not in self.crashing_images:
+            return a_pod(name, image, template_hash=template)
+        self.cluster.logs[name, "model-server", True] = "Traceback\nKeyError: 'model'\n"
+        crashed = {"restarts": 3, "waiting_reason": "CrashLoopBackOff", "last_terminated_reason": "Error"}
+        return a_pod(name, image, template_hash=template, ready=False, **crashed, last_exit_code=1)
+
+    # The platform, as assets and sensor see it
+
+    def clients(self, policy: Policy | None = None) -> Clients:
+        return Clients(
+            self.clock,
+            self.registry,
+            self.git,
+            self.argocd,
+            self.cluster,
+            self.service,
+            self.metrics,
+            self.images,
+        )
+
+    def policy_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.policies))
+
+    def policy(self, name: str) -> Policy:
+        return parse_policy(name, self.policies[name])
+
+
+class WorldPlatform:
+    """Plays `resources.Platform` on a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.policy_names, self.policy, self.clients = world.policy_names, world.policy, world.clients
+
+    def registry(self) -> FakeRegistry:
+        return self.world.registry
+
+    def git(self) -> FakeGitRepository:
+        return self.world.git
+
+
+def run_stages(
+    world: World, number: int, instance: dg.DagsterInstance, selection: list[str] | None = None
+) -> dg.ExecuteInProcessResult:
+    """Materialize a version's partition, as the job or a person does."""
+    from orchestration.assets import registered_model, stages
+    from orchestration.partitions import model_versions
+
+    key = f"{POLICY_NAME}@{number}"
+    instance.add_dynamic_partitions(model_versions.name or "", [key])
+    return dg.materialize(
+        [registered_model, *stages],
+        selection=selection,
+        partition_key=key,
+        instance=instance,
+        resources={"platform": WorldPlatform(world)},
+        raise_on_error=False,
+    )
+
+
+def _right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    (number,) = json.loads(body)["features"]
+    return Answer(200, json.dumps({"prediction": number}).encode(), 0.01)

@@ -1,0 +1,347 @@
+"""The asset graph on a platform of fakes: each story of a promotion, and what must not happen in it."""
+
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from orchestration.promotion.recorded import RECORDING_PATH
+from orchestration.promotion.registered import State, TrainingRun, tag_key
+from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """The reason that a person reads on the failed run's page."""
+    (event,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    data = event.step_failure_data
+    assert data.user_failure_data is not None, data.error
+    return data.user_failure_data.description or ""
+
+
+def test_a_good_version_becomes_champion(world: World, instance: dg.DagsterInstance) -> None:
+    """One commit, evidence, an annotated tag and the alias, with all checks passed."""
+    world.register()
+    result = run_stages(world, 1, instance)
+    assert result.success
+    assert world.champion == 1
+    assert world.state(1) is State.CHAMPION
+    assert world.subjects == ["Promote iris-edge to version 1"]
+    assert world.live_image == world.image(1)
+    checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert len(checks) == 11
+    assert all(checks.values())
+    tag = world.git.tags["incumbent/iris-edge/1-1"]
+    evidence = json.loads(world.registry.artifacts["run1", "incumbent/iris-edge/1-1.json"])
+    assert evidence["verdict"] == "Passed"
+    assert "Evidence-Digest: sha256:" in tag.message
+    assert world.git.leases == {}
+
+
+def test_said_twice_makes_no_second_commit(world: World, instance: dg.DagsterInstance) -> None:
+    """A champion that is materialized again is checked again, and nothing is committed or tagged."""
+    world.register()
+    assert run_stages(world, 1, instance).success
+    assert run_stages(world, 1, instance).success
+    assert world.subjects == ["Promote iris-edge to version 1"]
+    assert len(world.git.tags) == 1
+
+
+def test_a_broken_slo_is_rolled_back_in_the_same_run(world: World, instance: dg.DagsterInstance) -> None:
+    """The gate stops it, the champion's image is back by a commit, and the alias has not moved."""
+    world.register()
+    run_stages(world, 1, instance)
+    world.register()
+    world.bad_images.add(world.image(2))
+    result = run_stages(world, 2, instance)
+    assert not result.success
+    assert world.champion == 1
+    assert world.state(2) is State.ROLLED_BACK
+    assert world.subjects[-1] == "Roll back iris-edge from version 2 to version 1"
+    assert world.live_image == world.image(1)
+    assert "success_ratio" in failure(result)
+    assert "success_ratio" in world.reason(2)
+
+
+def test_a_crash_is_rolled_back_with_its_last_words(world: World, instance: dg.DagsterInstance) -> None:
+    """A pod that crashes is the model's fault; the reason holds the exit code and the log's last lines."""
+    world.register()
+    world.crashing_images.add(world.image(1))
+    result = run_stages(world, 1, instance)
+    assert world.state(1) is State.ROLLED_BACK
+    assert world.live_image == f"{REPOSITORY}:before"
+    assert "KeyError: 'model'" in failure(result)
+    assert world.champion is None
+
+
+def test_a_rejected_version_never_comes_back_by_itself(world: World, instance: dg.DagsterInstance) -> None:
+    """Whatever is materialized afterwards, with its tags or without them, commits nothing."""
+    world.register()
+    world.bad_images.add(world.image(1))
+    run_stages(world, 1, instance)
+    commits = len(world.git.log)
+    for selection in (None, ["manifest_commit"], ["rollout"], ["serving_model"]):
+        assert not run_stages(world, 1, instance, selection).success
+    world.registry.write_tags(
+        world.registry.versions["iris", 1], {tag_key(POLICY_NAME, name): "" for name in ("state", "attempt")}
+    )
+    world.bad_images.clear()
+    assert not run_stages(world, 1, instance).success
+    assert len(world.git.log) == commits
+    assert world.champion is None
+
+
+def test_worse_than_the_champion_is_refused_before_any_commit(world: World, instance: dg.DagsterInstance) -> None:
+    """On the same data a lower metric is refused, with both numbers in the reason."""
+    world.register(0.95)
+    run_stages(world, 1, instance)
+    world.register(0.90)
+    result = run_stages(world, 2, instance)
+    assert world.state(2) is State.REFUSED
+    assert len(world.subjects) == 1
+    assert "0.9" in failure(result)
+    assert "0.95" in failure(result)
+
+
+def test_incomparable_with_the_champion_is_refused(world: World, instance: dg.DagsterInstance) -> None:
+    """Metrics measured on other data say nothing; the reason has the lines that would log the data."""
+    world.register(0.95)
+    run_stages(world, 1, instance)
+    world.register(0.99, dataset="other")
+    assert "mlflow.log_input" in failure(run_stages(world, 2, instance))
+    assert world.state(2) is State.REFUSED
+
+
+def test_a_champion_without_its_run_is_incomparable(world: World, instance: dg.DagsterInstance) -> None:
+    """A champion whose metrics are lost cannot be compared with, so nothing is promoted over it."""
+    world.register(0.95)
+    run_stages(world, 1, instance)
+    del world.registry.runs["run1"]
+    world.register(0.99)
+    assert "its training run" in failure(run_stages(world, 2, instance))
+    assert world.state(2) is State.REFUSED
+
+
+def test_a_crash_while_the_registry_is_down_is_not_the_models_fault(world: World, instance: dg.DagsterInstance) -> None:
+    """A server that cannot load its model crashes; with the registry down that is held, not rejected."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    world.crashing_images.add(world.image(1))
+    world.registry.ping = _down  # type: ignore[method-assign]
+    assert not run_stages(world, 1, instance, ["rollout"]).success
+    assert world.state(1) is State.HELD
+    assert world.live_image == world.image(1)
+
+
+def _down() -> None:
+    from orchestration.promotion.problems import DependencyError
+    from tests.fakes.cluster import DOWN
+
+    raise DependencyError(DOWN)
+
+
+def test_an_image_that_is_published_in_time_is_waited_for(world: World, instance: dg.DagsterInstance) -> None:
+    """The wait holds no lease, and the promotion goes on when the image is there."""
+    world.register(publish=False)
+    seen: list[object] = []
+
+    def publish() -> None:
+        seen.append(dict(world.git.leases))
+        world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/1"})
+
+    world.clock.after(10, publish)
+    assert run_stages(world, 1, instance, ["promotion_candidate"]).success
+    assert seen == [{}]
+    assert world.state(1) is State.WAITING
+
+
+def test_an_image_that_is_never_published_is_refused(world: World, instance: dg.DagsterInstance) -> None:
+    """After the deadline the version is refused before any commit."""
+    world.register(publish=False)
+    run_stages(world, 1, instance)
+    assert world.state(1) is State.REFUSED
+    assert world.subjects == []
+
+
+def test_a_newer_challenger_supersedes_one_that_waits(world: World, instance: dg.DagsterInstance) -> None:
+    """The alias is looked at again while waiting, and nothing is committed for the version that lost it."""
+    world.register(publish=False)
+    world.clock.after(4, world.register)
+    result = run_stages(world, 1, instance)
+    assert world.state(1) is State.SUPERSEDED
+    assert world.subjects == []
+    assert "version 2" in failure(result)
+
+
+@pytest.mark.parametrize("stage", ["manifest_commit", "rollout", "serving_model"])
+def test_no_stage_is_got_round_by_selecting_it(world: World, instance: dg.DagsterInstance, stage: str) -> None:
+    """A failed run's version is refused by each stage on its own."""
+    world.register()
+    world.registry.add_run(TrainingRun("run1", "FAILED", {"accuracy": 0.9}))
+    assert not run_stages(world, 1, instance, [stage]).success
+    assert world.subjects == []
+    assert world.champion is None
+
+
+def test_an_image_of_another_version_is_refused(world: World, instance: dg.DagsterInstance) -> None:
+    """An image that says it serves another version would promote nothing."""
+    world.register(publish=False)
+    world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/9"})
+    assert "models:/iris/9" in failure(run_stages(world, 1, instance))
+    assert world.state(1) is State.REFUSED
+
+
+def test_a_dead_cluster_blocks_the_commit(world: World, instance: dg.DagsterInstance) -> None:
+    """Nothing is committed while the cluster does not answer, and the promotion waits."""
+    from tests.fakes.cluster import DOWN
+
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate"])
+    world.cluster.down = DOWN
+    assert not run_stages(world, 1, instance, ["manifest_commit"]).success
+    assert world.subjects == []
+    assert world.git.leases == {}
+    world.cluster.down = None
+    assert run_stages(world, 1, instance).success
+
+
+def test_prometheus_down_in_the_gate_holds(world: World, instance: dg.DagsterInstance) -> None:
+    """What cannot be judged is our fault: no alias moves, nothing is rolled back, and it goes on when that ends."""
+    from tests.fakes.cluster import DOWN
+
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    world.metrics.down = DOWN
+    assert not run_stages(world, 1, instance, ["serving_model"]).success
+    assert world.state(1) is State.HELD
+    assert world.live_image == world.image(1)
+    assert world.champion is None
+    assert "Held" in world.reason(1)
+    world.metrics.down = None
+    assert run_stages(world, 1, instance).success
+    assert world.champion == 1
+
+
+def test_when_unjudged_roll_back_does_not_reject(instance: dg.DagsterInstance) -> None:
+    """The policy may roll back what cannot be judged; the version keeps its good name and may be retried."""
+    from tests.fakes.cluster import DOWN
+    from tests.fakes.world import POLICY_TEXT
+
+    world = World(POLICY_TEXT.replace("judge_within: 120s", "judge_within: 120s\n  when_unjudged: roll_back"))
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    world.metrics.down = DOWN
+    run_stages(world, 1, instance, ["serving_model"])
+    assert world.state(1) is State.ROLLED_BACK
+    assert world.live_image == f"{REPOSITORY}:before"
+    assert world.git.log[0].trailers["Verdict"] == "Error"
+
+
+def test_a_foreign_revert_counts_as_a_rejection(world: World, instance: dg.DagsterInstance) -> None:
+    """A person's change after our commit is never overwritten, and the version is rejected."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    before = world.git.commits[world.git.log[1].id].files
+    world.git.commit("Revert that", before)
+    result = run_stages(world, 1, instance, ["rollout"])
+    assert not result.success
+    assert world.state(1) is State.ROLLED_BACK
+    assert world.subjects == ["Promote iris-edge to version 1", "Revert that"]
+
+
+def test_a_rejection_without_its_rollback_is_finished_first(world: World, instance: dg.DagsterInstance) -> None:
+    """A run that died between the tag and the rollback commit is finished by whatever runs next."""
+    version = world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    world.registry.write_tags(version, {tag_key(POLICY_NAME, "state"): "rejected"})
+    assert not run_stages(world, 1, instance, ["promotion_candidate"]).success
+    assert world.state(1) is State.ROLLED_BACK
+    assert world.live_image == f"{REPOSITORY}:before"
+
+
+def test_a_busy_lease_ends_the_run_as_waiting(world: World, instance: dg.DagsterInstance) -> None:
+    """Another run holds the application: this one writes nothing at all, and says who it waits for."""
+    version = world.register()
+    world.git.acquire_lease("iris", "the-other-run", 600)
+    result = run_stages(world, 1, instance)
+    assert not result.success
+    assert failure(result).startswith("waiting: ")
+    assert "the-other-run" in failure(result)
+    assert world.registry.versions["iris", 1] == version
+    assert world.subjects == []
+    assert world.git.leases["iris"].holder == "the-other-run"
+
+
+def test_a_lease_that_is_lost_stops_all_writing(world: World, instance: dg.DagsterInstance) -> None:
+    """A run whose lease was taken in mid-soak writes nothing more, neither to Git nor to the registry."""
+    world.register()
+
+    def steal() -> None:
+        world.git.leases.pop("iris", None)
+        world.git.acquire_lease("iris", "thief", 600)
+
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    world.clock.after(25, steal)
+    assert not run_stages(world, 1, instance, ["serving_model"]).success
+    assert world.champion is None
+    assert world.git.tags == {}
+    assert world.state(1) is State.COMMITTED
+
+
+def test_a_committed_version_is_finished_before_the_next(world: World, instance: dg.DagsterInstance) -> None:
+    """A newer challenger waits while another version is committed and unjudged."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    world.git.leases.clear()
+    world.register()
+    result = run_stages(world, 2, instance)
+    assert world.state(2) is State.WAITING
+    assert "version 1" in failure(result)
+    assert run_stages(world, 1, instance).success
+    assert run_stages(world, 2, instance).success
+    assert world.champion == 2
+
+
+def test_wrong_recorded_answers_fail_at_once(world: World, instance: dg.DagsterInstance) -> None:
+    """A pod that answers a recorded request wrong is rolled back at the first evaluation."""
+    from orchestration.promotion.ports import Answer
+
+    world.register()
+    world.cluster.respond = lambda *_: Answer(200, b'{"prediction": 99}', 0.01)
+    result = run_stages(world, 1, instance)
+    assert world.state(1) is State.ROLLED_BACK
+    assert "99" in failure(result)
+
+
+def test_without_recorded_requests_there_is_no_candidate(world: World, instance: dg.DagsterInstance) -> None:
+    """The reason names the command that records them."""
+    world.register()
+    del world.registry.artifacts["run1", RECORDING_PATH]
+    assert "incumbent record iris 1" in failure(run_stages(world, 1, instance))
+
+
+def test_evidence_without_the_alias_is_finished(world: World, instance: dg.DagsterInstance) -> None:
+    """A run that died between the Git tag and the alias is finished without a second soak."""
+    world.register()
+    run_stages(world, 1, instance)
+    world.registry.aliases.pop(("iris", "champion"))
+    queries = len(world.metrics.queries)
+    assert run_stages(world, 1, instance, ["serving_model"]).success
+    assert world.champion == 1
+    assert len(world.metrics.queries) == queries
+
+
+def test_an_unknown_partition_is_no_traceback(world: World, instance: dg.DagsterInstance) -> None:
+    """A version that the registry does not have is refused by name."""
+    assert "version 7 of iris" in failure(run_stages(world, 7, instance))
