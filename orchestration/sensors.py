@@ -76,7 +76,7 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
 def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request | None, Memory | None]:
     """What to run for one policy now, and what to remember."""
     version = tick.registry.version_by_alias(policy.model, policy.challenger_alias)
-    alias_changed = memory is None or version is None or memory.version != version.version
+    alias_changed = memory is None or memory.version != _number(version)
     if version is not None and is_new(version, policy.name):
         version = _write_request(tick, policy, version)
     unfinished = version if version is not None and is_unfinished(version, policy.name) else None
@@ -87,12 +87,13 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request 
     # Git is read only here: an alias changed, or a promotion is unfinished and due.
     unfinished = _committed_first(tick, policy, version) or unfinished
     if unfinished is None:
-        return None, _quiet(version)
+        return None, Memory(_number(version), 0, 0.0)
     return _request(tick, policy, unfinished, memory)
 
 
-def _quiet(version: ModelVersion | None) -> Memory | None:
-    return Memory(version.version, 0, 0.0) if version is not None else None
+def _number(version: ModelVersion | None) -> int:
+    """The version that an alias names; 0 for none, so that a quiet policy is remembered too."""
+    return version.version if version is not None else 0
 
 
 def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelVersion:

@@ -159,13 +159,13 @@ def _require_quality(
 ) -> None:
     compared = [bound.metric for bound in session.policy.quality if bound.no_worse_than_champion_by is not None]
     if champion is not None and champion_run is None and compared:
-        problem = Problem(
+        missing = Problem(
             f"champion version {champion.version}",
             f"its training run, to compare {', '.join(compared)} with",
             f"no run {champion.run_id}" if champion.run_id else "a version without a run",
             "Restore the run, or remove no_worse_than_champion_by from the policy for this one promotion.",
         )
-        raise checks.failed("quality", problem)
+        raise checks.failed("quality", missing)
     rows = judge_quality(session.policy, run, champion_run)
     table = [
         {

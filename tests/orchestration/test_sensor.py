@@ -1,0 +1,143 @@
+"""The registry sensor, on a platform of fakes and an ephemeral Dagster instance."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from orchestration.promotion.problems import DependencyError
+from orchestration.promotion.registered import State, parse_time, tag_key
+from orchestration.sensors import REQUEST_TAG, challenger_sensor
+from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def tick(world: World, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    """One tick; the runs that it requests are recorded as Dagster's daemon would, but not executed."""
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    result = challenger_sensor(context, platform=WorldPlatform(world))
+    assert isinstance(result, dg.SensorResult)
+    for request in result.run_requests or ():
+        instance.add_run(dg.DagsterRun(job_name="promote", run_id=str(uuid.uuid4()), tags=request.tags))
+    return result
+
+
+def tags(world: World, number: int, **written: str) -> None:
+    version = world.registry.versions["iris", number]
+    world.registry.write_tags(version, {tag_key(POLICY_NAME, name): value for name, value in written.items()})
+
+
+def test_a_new_challenger_is_requested(world: World, instance: dg.DagsterInstance) -> None:
+    """It gets its state, the time of the request, a partition and a run with a key of its own."""
+    world.register()
+    result = tick(world, instance)
+    (request,) = result.run_requests or ()
+    assert request.partition_key == f"{POLICY_NAME}@1"
+    assert world.state(1) is State.REQUESTED
+    requested_at = world.registry.versions["iris", 1].tag(POLICY_NAME, "requested_at")
+    assert parse_time(requested_at) == pytest.approx(time.time(), abs=600)
+    assert request.run_key == f"{POLICY_NAME}@1/{requested_at}/0"
+    (added,) = result.dynamic_partitions_requests or ()
+    assert list(added.partition_keys) == [f"{POLICY_NAME}@1"]
+
+
+def test_one_registry_call_a_policy_and_tick(instance: dg.DagsterInstance) -> None:
+    """However many versions there are, an idle tick asks the registry one question a policy, and Git nothing."""
+    counts = []
+    for versions in (1, 40):
+        world = World()
+        world.policies["wine-edge"] = POLICY_TEXT.replace("model: iris", "model: wine")
+        for _ in range(versions):
+            world.register()
+        tags(world, versions, state="champion")
+        cursor = tick(world, instance).cursor
+        world.registry.calls.clear()
+        world.git.down = "Git is asked"
+        assert not tick(world, instance, cursor).run_requests
+        counts.append(world.registry.calls)
+    assert counts == [["version_by_alias"] * 2] * 2
+
+
+def test_a_lost_cursor_causes_no_second_promotion(world: World, instance: dg.DagsterInstance) -> None:
+    """A finished version stays finished, and one that is being worked on is not requested again."""
+    world.register()
+    tick(world, instance)
+    world.git.acquire_lease("iris", "the run", time.time() + 3600)
+    assert not tick(world, instance, None).run_requests
+    tags(world, 1, state="champion")
+    assert not tick(world, instance, None).run_requests
+
+
+def test_an_unfinished_promotion_is_resumed_when_nobody_holds_the_lease(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    """A resume has a new run key, and waits until it is due."""
+    world.register()
+    first = tick(world, instance)
+    assert not tick(world, instance, first.cursor).run_requests  # not due yet
+    (resume,) = tick(world, instance, None).run_requests or ()
+    assert resume.run_key is not None
+    assert resume.run_key.endswith("/1")
+    assert resume.tags[REQUEST_TAG] == (first.run_requests or [])[0].tags[REQUEST_TAG]
+
+
+def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterInstance) -> None:
+    """A cancelled promotion waits for a person."""
+    world.register()
+    tags(world, 1, state="held", held_by="person", requested_at="2026-01-01T00:00:00.000Z")
+    assert not tick(world, instance).run_requests
+    tags(world, 1, held_by="")
+    assert tick(world, instance).run_requests
+
+
+def test_a_committed_version_goes_before_a_newer_challenger(world: World, instance: dg.DagsterInstance) -> None:
+    """What is committed and was left behind by a crash is finished first."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    world.register()
+    (request,) = tick(world, instance).run_requests or ()
+    assert request.partition_key == f"{POLICY_NAME}@1"
+
+
+def test_a_registry_that_is_down_fails_the_tick(world: World, instance: dg.DagsterInstance) -> None:
+    """The tick fails by name, and the cursor stays as it was."""
+    world.registry.down = True
+    with pytest.raises(DependencyError, match="registry"):
+        tick(world, instance)
+
+
+def test_a_broken_policy_stops_no_other(world: World, instance: dg.DagsterInstance) -> None:
+    """It is left out and named; the other policy's challenger is requested all the same."""
+    world.policies["a-broken-one"] = "model: [1, 2"
+    world.register()
+    assert len(tick(world, instance).run_requests or ()) == 1
+    tags(world, 1, state="champion")
+    skip = tick(world, instance).skip_reason
+    assert "a-broken-one" in str(skip)
+
+
+def test_a_poisoned_tag_stops_nothing(world: World, instance: dg.DagsterInstance) -> None:
+    """Whatever somebody wrote into our tags, the tick ends well (CVE-2026-40886)."""
+    world.register()
+    tags(world, 1, state="\0\ud800", requested_at="../../etc", attempt="-1", held_by="x" * 5000)
+    tick(world, instance)
+
+
+def test_a_superseded_version_that_is_named_again_is_a_new_request(world: World, instance: dg.DagsterInstance) -> None:
+    """Being overtaken is no judgement: setting the alias back asks anew."""
+    world.register()
+    tags(world, 1, state="superseded")
+    assert tick(world, instance).run_requests
+    assert world.state(1) is State.REQUESTED
