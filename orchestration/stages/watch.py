@@ -33,7 +33,7 @@ class Undone:
 
 @dataclass(frozen=True)
 class Waited:
-    """How the waiting ended, what was seen last, and when things were first seen (seconds since the epoch)."""
+    """How the waiting ended, what was seen last, and since when each condition holds (seconds since the epoch)."""
 
     outcome: RolledOut | ModelFailed | NotJudged | Undone
     conditions: tuple[Condition, ...]
@@ -77,6 +77,8 @@ def wait_rolled_out(session: Session, expected: Expected) -> Waited:
         for condition in conditions(observed.application, observed.workload, expected, revisions.carry_our_image):
             if condition.met:
                 seen.setdefault(condition.name, clock.now())
+            else:  # what held of the old revision says nothing about ours
+                seen.pop(condition.name, None)
         if isinstance(outcome, RolledOut | ModelFailed | NotJudged):
             return _waited(outcome, observed, expected, revisions.carry_our_image, seen)
         waiting_for = outcome.waiting_for if isinstance(outcome, Progressing) else str(outcome)
