@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -28,10 +29,15 @@ POLICY = "iris-classifier-edge"
 _POLICIES = CHECKOUT / "testbeds" / "sandbox" / "policies"
 _START_SECONDS = 180.0
 _ENTRIES_KEPT = ("logs", ".lock", "sandbox.id")
+_ENTRIES_REOPENED = (*_ENTRIES_KEPT, "mlflow", "registry", "git", "dagster", "models.jsonl", "ports.json")
 
 
 class Sandbox:
-    """The sandbox in a state folder, which one sandbox at a time may use. A start begins anew there."""
+    """The sandbox in a state folder, which one sandbox at a time may use.
+
+    A start begins anew there; with `reopen` it goes on with what an earlier one left, at the same ports where these are
+    still free, provided that one was whole.
+    """
 
     mlflow_url: str
     registry_url: str
@@ -42,11 +48,16 @@ class Sandbox:
     policy: Policy
     processes: Processes
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, reopen: bool = False) -> None:
         self.state = state.resolve()
         self.dagster_url: str | None = None
-        self._settings: dict[str, str] = {}
-        self._training: Service
+        self._reopen = reopen
+        self._ports = self.state / "ports.json"
+        """Written when all is there, and so the sign that a state is whole."""
+        self._dagster_port = 0
+        self._training: Service | None = None
+        self._dagster_home: Service
+        self._dagster: tuple[Service, ...] = ()
         self._results = self.state / "models.jsonl"
         self._lock: IO[str] | None = None
 
@@ -73,23 +84,19 @@ class Sandbox:
             find_tool(tool)
         self._lock = _lock(self.state)
         self.processes = Processes(self.state)
-        _clear(self.state)
-        mlflow_port, registry_port, prometheus_port = free_ports(3)
+        reopened = self._reopen and self._ports.exists()
+        ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []
+        _clear(self.state, _ENTRIES_REOPENED if reopened else _ENTRIES_KEPT)
+        ports = free_ports(4, ports)
+        mlflow_port, registry_port, prometheus_port, self._dagster_port = ports
         self.mlflow_url = f"http://{HOST}:{mlflow_port}"
         self.registry_url = f"http://{HOST}:{registry_port}"
         self.prometheus_url = f"http://{HOST}:{prometheus_port}"
         mlflow = services.start_mlflow(self.processes, self.state, mlflow_port)  # first: it takes longest
         registry = services.start_registry(self.processes, self.state, registry_port)
-        baseline = baseline_image()
         wait_until(lambda: answers(f"{self.registry_url}/v2/"), _START_SECONDS, "the OCI registry answers", registry)
-        self._training = services.start_training(
-            self.processes,
-            self._results,
-            registry_url=self.registry_url,
-            mlflow_url=self.mlflow_url,
-            repository=baseline.repository.partition("/")[2],
-            baseline_tag=baseline.tag or "",
-        )
+        if not reopened:
+            self._training = self._start_training()
         self.git = services.start_git(self.processes, self.state, secrets.token_urlsafe(24))
         wait_until(lambda: answers(f"{self.mlflow_url}/health"), _START_SECONDS, "MLflow answers", mlflow)
         # Not earlier: the kubelet's back-off would grow while the baseline's image is not yet published.
@@ -106,9 +113,13 @@ class Sandbox:
         self.policy = _render_policies(self.state / "policies", self.service_url)
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
+        self._dagster_home = services.prepare_dagster(self.processes, self.state / "dagster")
         serving = f"{self.service_url}/health"
-        wait_until(lambda: answers(serving), _START_SECONDS, "the baseline serves", self.cluster.service)
-        self._await_training()
+        wait_until(lambda: answers(serving), _START_SECONDS, "the model serves", self.cluster.service)
+        if self._training is not None:
+            _await_end(self._training, "all models are trained and published")
+        _await_end(self._dagster_home, "Dagster's databases are laid out")
+        self._ports.write_text(json.dumps(ports), encoding="utf-8")
 
     def stop(self) -> None:
         """End everything. The state folder stays, to be looked at."""
@@ -128,25 +139,20 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         """The pipeline's settings, and the mark by which a process that is given them ends with the sandbox."""
-        if not self._settings:
-            home = self.state / "dagster"
-            home.mkdir()
-            shutil.copy(CHECKOUT / "dagster.yaml", home)
-            self._settings = {
-                "MLFLOW_TRACKING_URI": self.mlflow_url,
-                "INCUMBENT_POLICIES": str(self.state / "policies"),
-                "INCUMBENT_GIT_URL": self.git.url,
-                "INCUMBENT_GIT_BRANCH": BRANCH,
-                "INCUMBENT_GIT_TOKEN_FILE": str(self.git.token_file),
-                "INCUMBENT_KUBECONFIG": str(self.cluster.kubeconfig),
-                "INCUMBENT_ARGOCD_CONTEXT": "gcp",
-                "PROMETHEUS_URL": self.prometheus_url,
-                "INCUMBENT_OCI_MIRRORS": f"ghcr.io={self.registry_url}",
-                "INCUMBENT_STATE": str(self.state / "incumbent"),
-                "DAGSTER_HOME": str(home),
-                MARK: self.processes.identity,
-            }
-        return dict(self._settings)
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "INCUMBENT_POLICIES": str(self.state / "policies"),
+            "INCUMBENT_GIT_URL": self.git.url,
+            "INCUMBENT_GIT_BRANCH": BRANCH,
+            "INCUMBENT_GIT_TOKEN_FILE": str(self.git.token_file),
+            "INCUMBENT_KUBECONFIG": str(self.cluster.kubeconfig),
+            "INCUMBENT_ARGOCD_CONTEXT": "gcp",
+            "PROMETHEUS_URL": self.prometheus_url,
+            "INCUMBENT_OCI_MIRRORS": f"ghcr.io={self.registry_url}",
+            "INCUMBENT_STATE": str(self.state / "incumbent"),
+            "DAGSTER_HOME": str(self.state / "dagster"),
+            MARK: self.processes.identity,
+        }
 
     def start_dagster(self) -> None:
         """Start Dagster's daemon and webserver, and return when the UI answers at `dagster_url`.
@@ -154,23 +160,46 @@ class Sandbox:
         Raises:
             ProblemError: it does not come up.
         """
-        (port,) = free_ports(1)
-        _, webserver = services.start_dagster(self.processes, self.environment(), port)
-        url = f"http://{HOST}:{port}"
+        self._dagster = services.start_dagster(self.processes, self.environment(), self._dagster_port)
+        webserver = self._dagster[-1]
+        url = f"http://{HOST}:{self._dagster_port}"
         wait_until(lambda: answers(f"{url}/server_info"), _START_SECONDS, "Dagster's pages answer", webserver)
         self.dagster_url = url
 
-    def _await_training(self) -> None:
-        code = wait_until(
-            lambda: None if self._training.ended is None else str(self._training.ended),
-            _START_SECONDS,
-            "all models are trained and published",
+    def stop_dagster(self) -> None:
+        """End Dagster's daemon and webserver; their code servers follow when nobody asks them any more."""
+        for service in self._dagster:
+            self.processes.stop(service)
+        self._dagster, self.dagster_url = (), None
+
+    def _start_training(self) -> Service:
+        baseline = baseline_image()
+        return services.start_training(
+            self.processes,
+            self._results,
+            registry_url=self.registry_url,
+            mlflow_url=self.mlflow_url,
+            repository=baseline.repository.partition("/")[2],
+            baseline_tag=baseline.tag or "",
         )
-        if code != "0":
-            problem = Problem(
-                "training", "exit code 0", f"{code}; its log ends:\n{self._training.log_tail()}\n", "Look into its log."
+
+
+def _await_end(service: Service, what: str) -> None:
+    """Wait for a program that ends by itself.
+
+    Raises:
+        ProblemError: it took too long, or did not end well.
+    """
+    code = wait_until(lambda: None if service.ended is None else str(service.ended), _START_SECONDS, what)
+    if code != "0":
+        raise ProblemError(
+            Problem(
+                service.name,
+                "exit code 0",
+                f"{code}; its log ends:\n{service.log_tail()}\n",
+                f"The whole log: {service.log}",
             )
-            raise ProblemError(problem)
+        )
 
 
 def baseline_image() -> ImageRef:
@@ -223,11 +252,11 @@ def _lock(state: Path) -> IO[str]:
     return lock
 
 
-def _clear(state: Path) -> None:
-    """Remove what an earlier sandbox left, except what this one has begun to use."""
+def _clear(state: Path, kept: Collection[str]) -> None:
+    """Remove what an earlier sandbox left, except what this one uses."""
     for name in os.listdir(state):  # noqa: PTH208  names are what is compared
         path = state / name
-        if name in _ENTRIES_KEPT:
+        if name in kept:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -7,7 +7,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ _START_SECONDS = 120.0
 _PORTS = range(20000, 32000)
 
 
-def free_ports(count: int) -> list[int]:
-    """That many different ports on which nobody listens."""
+def free_ports(count: int, liked: Sequence[int] = ()) -> list[int]:
+    """That many different ports on which nobody listens; the liked ones first, when they are free."""
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in (*liked, *random.sample(_PORTS, len(_PORTS))):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if one.connect_ex((HOST, port)) == 0:
@@ -66,10 +66,12 @@ class Git:
 def start_git(processes: Processes, state: Path, token: str) -> Git:
     """A Git server with one repository, made from this checkout's manifests and applications."""
     content, root = state / "gitops-content", state / "git"
-    for folder in ("manifests", "argocd-apps"):
-        shutil.copytree(CHECKOUT / folder, content / folder)
-    create_repository(root, _REPOSITORY, content, BRANCH)
+    if not root.exists():
+        for folder in ("manifests", "argocd-apps"):
+            shutil.copytree(CHECKOUT / folder, content / folder)
+        create_repository(root, _REPOSITORY, content, BRANCH)
     token_file, port_file = state / "git-token", state / "git-port"
+    port_file.unlink(missing_ok=True)
     token_file.touch(mode=0o600)
     token_file.write_text(token, encoding="utf-8")
     service = processes.start(
@@ -97,7 +99,7 @@ def start_registry(processes: Processes, state: Path, port: int) -> Service:
 def start_mlflow(processes: Processes, state: Path, port: int) -> Service:
     """An MLflow server with SQLite and proxied artifacts; one worker, because each takes half a gigabyte."""
     folder = state / "mlflow"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = python("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", "--serve-artifacts")
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", folder / "artifacts"]
@@ -120,6 +122,7 @@ def start_cluster(
 ) -> Cluster:
     """The stand-in for Kubernetes and Argo CD, with the application that this checkout describes."""
     port_file = state / "cluster.json"
+    port_file.unlink(missing_ok=True)
     command = python("testbeds.sandbox.cluster", "--state", state / "cluster", "--port-file", port_file)
     command += ["--repo-url", git.url, "--token-file", git.token_file, "--mlflow-uri", mlflow_url]
     command += ["--oci-mirror", f"ghcr.io={registry_url}", "--node-port", f"{node_port}=0"]
@@ -172,6 +175,17 @@ def start_training(
     command = python("testbeds.training", "--mlflow-uri", mlflow_url, "--registry-url", registry_url)
     command += ["--repository", repository, "--baseline-tag", baseline_tag, "--results", results]
     return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
+
+
+# The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.
+_LAY_OUT = "import dagster as dg; one = dg.DagsterInstance.get(); one.get_runs_count(); one.all_instigator_state()"
+
+
+def prepare_dagster(processes: Processes, home: Path) -> Service:
+    """Lay out DAGSTER_HOME's databases by a process that ends when that is done; nothing may use them before."""
+    home.mkdir(exist_ok=True)
+    shutil.copy(CHECKOUT / "dagster.yaml", home)
+    return processes.start("dagster-home", [sys.executable, "-c", _LAY_OUT], {"DAGSTER_HOME": str(home)})
 
 
 def start_dagster(processes: Processes, settings: Mapping[str, str], port: int) -> tuple[Service, Service]:
