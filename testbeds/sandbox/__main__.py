@@ -1,4 +1,4 @@
-"""`python -m testbeds.sandbox`: run the sandbox."""
+"""`python -m testbeds.sandbox`: the whole platform on one machine, to be watched or worked with."""
 
 import argparse
 import signal
@@ -10,43 +10,88 @@ from testbeds.sandbox.processes import die_with_parent
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.tools import CHECKOUT
 
+_INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended, as shells have it."""
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="start it, print its addresses, and keep it running until Ctrl-C")
-    up.add_argument("--state", type=Path, default=CHECKOUT / ".state" / "sandbox", help="folder for all that it keeps")
-    up.add_argument("--dagster", action="store_true", help="with Dagster's daemon and pages")
-    options = parser.parse_args()
+    options = _arguments()
     die_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Sandbox(options.state) as sandbox:
-            if options.dagster:
-                sandbox.start_dagster()
-            describe(sandbox)
-            signal.pause()
+        return int(options.run(options))
     except ProblemError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("\nstopped; everything that was started has ended", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, said in (
+        ("demo", demo, "tell the story of five versions, show what came of it, and end"),
+        ("ui", ui, "keep the sandbox and Dagster running, sensor on, until Ctrl-C"),
+        ("up", up, "keep the sandbox alone running, and print the settings with which the pipeline finds it"),
+    ):
+        command = commands.add_parser(name, help=said, description=said)
+        command.add_argument(
+            "--state", type=Path, default=CHECKOUT / ".state" / "sandbox", help="folder for all that it keeps"
+        )
+        command.set_defaults(run=run)
+    return parser.parse_args()
+
+
+def demo(options: argparse.Namespace) -> int:
+    # Imported here, so that the other commands start without it.
+    from testbeds.sandbox.demo import demo as tell_story
+    from tests.scenarios.stories import StoryStuckError
+
+    try:
+        return tell_story(options.state)
+    except StoryStuckError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def ui(options: argparse.Namespace) -> int:
+    from tests.scenarios.on_sandbox import SandboxEnvironment
+
+    print("starting the sandbox and Dagster; this takes about a minute", flush=True)
+    with Sandbox(options.state, reopen=True) as sandbox:
+        SandboxEnvironment(sandbox).start_dagster()
+        describe(sandbox)
+        print(
+            "\nIn MLflow, give a version of iris-classifier the alias challenger; watch its row in Dagster's assets."
+            "\nCtrl-C ends everything.",
+            flush=True,
+        )
+        signal.pause()
+    return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    with Sandbox(options.state) as sandbox:
+        describe(sandbox)
+        for name, value in sandbox.environment().items():
+            print(f"export {name}='{value}'", flush=True)
+        signal.pause()
     return 0
 
 
 def describe(sandbox: Sandbox) -> None:
-    """Print where everything is, and the settings with which the pipeline is run against it."""
+    """Print where everything is."""
     for name, url in (
-        ("model", sandbox.service_url),
+        ("Dagster", sandbox.dagster_url),
         ("MLflow", sandbox.mlflow_url),
         ("Prometheus", sandbox.prometheus_url),
-        ("Dagster", sandbox.dagster_url),
+        ("model", sandbox.service_url),
     ):
         if url:
-            print(f"{name + ':':12} {url}")
-    print(f"{'logs:':12} {sandbox.state / 'logs'}")
-    for name, value in sandbox.environment().items():
-        print(f"export {name}='{value}'", flush=True)
+            print(f"  {name:12} {url}")
+    print(f"  {'logs':12} {sandbox.state / 'logs'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -54,17 +55,23 @@ class SandboxEnvironment:
         for pod in json.loads(self._api(f"{pods}?labelSelector=app%3D{target.name}"))["items"]:
             name = pod["metadata"]["name"]
             port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
-            info = _INFO.search(self._api(f"{pods}/{name}:{port}/proxy/metrics"))
+            info = _INFO.search(self._metrics(f"{pods}/{name}:{port}/proxy/metrics"))
             labels = dict(_LABEL.findall(info[1])) if info else {}
             found.append(Serving(name, *(labels.get(key, "unknown") for key in ("model", "version", "image"))))
         return tuple(found)
+
+    def _metrics(self, path: str) -> str:
+        try:
+            return self._api(path)
+        except urllib.error.HTTPError:  # a pod that does not answer serves no known version
+            return ""
 
     def _api(self, path: str) -> str:
         token = self.sandbox.cluster.token_file.read_text(encoding="utf-8")
         request = urllib.request.Request(
             f"{self.sandbox.cluster.url}{path}", headers={"Authorization": f"Bearer {token}"}
         )
-        return _read(request)
+        return read_url(request)
 
     def start_client(self) -> None:
         command = python("testbeds.sandbox.client", self.service_url, "--log", self.client_log)
@@ -85,14 +92,15 @@ class SandboxEnvironment:
         request = urllib.request.Request(
             f"{self.sandbox.dagster_url}/graphql", body, {"Content-Type": "application/json"}
         )
-        answer: dict[str, Any] = json.loads(_read(request))
+        answer: dict[str, Any] = json.loads(read_url(request))
         return bool((answer.get("data") or {}).get("startSensor", {}).get("__typename") == "Sensor")
 
     def stop_dagster(self) -> None:
         self.sandbox.stop_dagster()
 
 
-def _read(request: urllib.request.Request) -> str:
+def read_url(request: urllib.request.Request) -> str:
+    """The text of an answer."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
     with opener.open(request, timeout=15) as answer:
         return str(answer.read().decode("utf-8"))

@@ -4,6 +4,7 @@ A story only sets aliases and waits for the ends that the pipeline writes on the
 is for the verifier to say.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def tell(environment: Environment, versions: tuple[int, ...], say: Callable[[str
 
 def registry(environment: Environment) -> Any:
     """MLflow's own client, as a person's notebook would have it."""
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow import MlflowClient
 
     return MlflowClient(environment.mlflow_url)
@@ -117,7 +119,7 @@ def _in_words(state: str, reason: str, commit: str) -> str:
         case "rejected":
             return "failed; it is taken back now"
         case "rolled_back":
-            return f"rolled back: {reason}"
+            return "rolled back, and the version before serves again"
         case "":
             return "not seen by the sensor yet"
         case _:

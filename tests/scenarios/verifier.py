@@ -76,12 +76,14 @@ def _finding(claim: str, faults: list[str], evidence: str) -> Finding:
     return Finding(claim, not faults, "; ".join(faults) if faults else evidence)
 
 
-def _promotions(seen: Seen, story: Expected, version: int) -> list[Commit]:
+def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
+    """The commits that put a version there, known by their trailer."""
     start = f"{story.policy}/{version}/"
     return [one for one in seen.commits if one.trailers.get("Promotion-Id", "").startswith(start)]
 
 
-def _rollbacks(seen: Seen, story: Expected, version: int) -> list[Commit]:
+def rollback_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
+    """The commits that took a version back."""
     start = f"{story.policy}/{version}/"
     return [one for one in seen.commits if one.trailers.get("Rollback-Of", "").startswith(start)]
 
@@ -119,7 +121,7 @@ def _state(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
 
 
 def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = _promotions(seen, story, end.version) + _rollbacks(seen, story, end.version)
+    found = promotion_commits(seen, story, end.version) + rollback_commits(seen, story, end.version)
     digest = _image_digest(seen, end.version)
     found += [one for one in seen.commits if digest and digest in (one.image or "") and one not in found]
     yield Finding(f"version {end.version} was never committed", not found, f"commits: {_short(found)}")
@@ -139,7 +141,7 @@ def _image_digest(seen: Seen, number: int) -> str:
 
 
 def _committed_once(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = _promotions(seen, story, end.version)
+    found = promotion_commits(seen, story, end.version)
     yield Finding(f"version {end.version} has exactly one promotion commit", len(found) == 1, _short(found))
     if len(found) != 1:
         return
@@ -171,10 +173,8 @@ def _evidence_tags(seen: Seen, story: Expected, version: int) -> list[Tag]:
 
 
 def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    commits, tags = _promotions(seen, story, end.version), _evidence_tags(seen, story, end.version)
-    version = seen.versions.get(end.version)
-    path = f"incumbent/{story.policy}/{end.version}-1.json"
-    content = version.evidence.get(path, b"") if version is not None else b""
+    commits, tags = promotion_commits(seen, story, end.version), _evidence_tags(seen, story, end.version)
+    path, content = _evidence_path(story, end.version), _evidence_content(seen, story, end.version)
     names = ", ".join(tag.name for tag in tags) or "none"
     if end.state == "champion":
         right = [
@@ -188,7 +188,7 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         yield Finding(f"version {end.version}'s tag names the evidence's digest", said == digest, f"{said}, {digest}")
     else:
         yield Finding(f"version {end.version} has no evidence tag", not tags, names)
-    document = _document(content)
+    document = evidence_document(seen, story, end.version)
     if document is None or len(commits) != 1:
         found = "no readable evidence document" if document is None else f"{len(commits)} promotion commits"
         yield Finding(f"version {end.version}'s verdict rests on measurements of its soak", False, found)
@@ -203,9 +203,19 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         yield Finding(claim, early, f"{taken:.1f} of {story.judge_within:g} s")
 
 
-def _document(content: bytes) -> dict[str, Any] | None:
+def _evidence_path(story: Expected, version: int) -> str:
+    return f"incumbent/{story.policy}/{version}-1.json"
+
+
+def _evidence_content(seen: Seen, story: Expected, number: int) -> bytes:
+    version = seen.versions.get(number)
+    return version.evidence.get(_evidence_path(story, number), b"") if version is not None else b""
+
+
+def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, Any] | None:
+    """What the gate measured and decided; None when there is no such artifact, or it cannot be read."""
     try:
-        parsed = json.loads(content)
+        parsed = json.loads(_evidence_content(seen, story, version))
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
@@ -243,12 +253,12 @@ def _answered_right(recorded: dict[str, Any]) -> bool:
 
 
 def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = _rollbacks(seen, story, end.version)
+    found = rollback_commits(seen, story, end.version)
     claim = f"version {end.version} has exactly one rollback commit"
     yield Finding(claim, len(found) == 1, _short(found))
     if len(found) != 1 or end.back_to is None:
         return
-    before = _promotions(seen, story, end.back_to)
+    before = promotion_commits(seen, story, end.back_to)
     image = before[-1].image if before else None
     faults = _one_line(found[0], story)
     if image is None or found[0].image != image:
@@ -259,9 +269,9 @@ def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     yield _finding(claim, faults, f"{found[0].commit[:8]} {found[0].subject}")
 
 
-def _window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
+def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
     """From the version's commit until the next version was asked for (or until now); None without one commit."""
-    commits = _promotions(seen, story, end.version)
+    commits = promotion_commits(seen, story, end.version)
     if len(commits) != 1:
         return None
     later = story.ends[story.ends.index(end) + 1 :]
@@ -269,16 +279,16 @@ def _window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None
     return commits[0].at, seen.at if asked is None else asked
 
 
-def _in(seen: Seen, window: tuple[float, float] | None, wanted: Callable[[Request], bool]) -> list[Request]:
+def _in(seen: Seen, during: tuple[float, float] | None, wanted: Callable[[Request], bool]) -> list[Request]:
     """The requests sent inside a window that are wanted; of no window there are none."""
-    if window is None:
+    if during is None:
         return []
-    return [one for one in seen.requests if window[0] <= one.at < window[1] and wanted(one)]
+    return [one for one in seen.requests if during[0] <= one.at < during[1] and wanted(one)]
 
 
 def _good_for_the_client(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    window = _window(seen, story, end)
-    sent = _in(seen, window, lambda one: True)
+    during = window(seen, story, end)
+    sent = _in(seen, during, lambda one: True)
     failed = [one for one in sent if not one.ok]
     answered = [one for one in sent if one.version == str(end.version)]
     shown = f"{len(sent)} sent, {len(failed)} failed{_first(failed)}, {len(answered)} answered by it"
@@ -291,12 +301,12 @@ def _first(requests: list[Request]) -> str:
 
 
 def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    window, name = _window(seen, story, end), str(end.version)
+    during, name = window(seen, story, end), str(end.version)
     answers = [one for one in seen.requests if one.version == name]
-    outside = [one for one in answers if window is None or not window[0] <= one.at < window[1]]
+    outside = [one for one in answers if during is None or not during[0] <= one.at < during[1]]
     last = max((one.answered_at for one in answers), default=None)
     after = [one for one in seen.requests if last is not None and one.at > last and one.ok]
-    stray = [one for one in after if end.back_to is not None and one.at < (window or (0, 0))[1]]
+    stray = [one for one in after if end.back_to is not None and one.at < (during or (0, 0))[1]]
     wrong = [one for one in stray if one.version != str(end.back_to)]
     faults = [f"{len(outside)} answers of it outside its window"] if outside else []
     faults += ["it never answered the client"] if not answers else []
@@ -304,15 +314,15 @@ def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     faults += [f"version {wrong[0].version} answered after it"] if wrong else []
     claim = f"version {name} answers nobody after its rollback, version {end.back_to} answers again"
     yield _finding(claim, faults, f"{len(answers)} answers of version {name}, then {len(stray)} of {end.back_to}")
-    strange = _in(seen, window, lambda one: not one.ok and one.version != name)
+    strange = _in(seen, during, lambda one: not one.ok and one.version != name)
     harmed = [one for one in answers if not one.ok or one.seconds > SLOW_SECONDS]
     claim = f"all harm in version {name}'s time is version {name}'s own"
     yield Finding(claim, not strange, f"{len(harmed)} harmed by it, {len(strange)} by others{_first(strange)}")
 
 
 def _no_failures_elsewhere(seen: Seen, story: Expected) -> Iterator[Finding]:
-    windows = [_window(seen, story, end) for end in story.ends if end.state == "rolled_back"]
-    harmful = [window for window in windows if window is not None]
+    windows = [window(seen, story, end) for end in story.ends if end.state == "rolled_back"]
+    harmful = [during for during in windows if during is not None]
     others = [one for one in seen.requests if not one.ok and not any(start <= one.at < end for start, end in harmful)]
     claim = "no request failed outside the time of a version that was taken back"
     whole = len(seen.requests) >= _ENOUGH
@@ -322,7 +332,7 @@ def _no_failures_elsewhere(seen: Seen, story: Expected) -> Iterator[Finding]:
 def _at_the_end(seen: Seen, story: Expected) -> Iterator[Finding]:
     alias = f"version {seen.champion}" if seen.champion else "no version"
     yield Finding(f"the champion is version {story.champion}", seen.champion == story.champion, alias)
-    commits = _promotions(seen, story, story.champion)
+    commits = promotion_commits(seen, story, story.champion)
     image = commits[-1].image if commits else None
     right = [one for one in seen.serving if one.version == str(story.champion) and one.image == image]
     shown = ", ".join(f"{one.pod}: version {one.version}" for one in seen.serving) or "nothing serves"

@@ -1,0 +1,124 @@
+"""`make demo`: the whole story in the sandbox, with a line for all that happens, a table, and the verifier's word."""
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from testbeds.sandbox.sandbox import Sandbox
+from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
+from tests.scenarios.look import look
+from tests.scenarios.on_sandbox import SandboxEnvironment, read_url
+from tests.scenarios.seen import Seen
+from tests.scenarios.stories import FIVE_VERSIONS, Told, expected, tell
+from tests.scenarios.verifier import Expected, Finding, promotion_commits, verify
+
+_MATERIALIZATIONS = """
+query($asset: AssetKeyInput!, $partitions: [String!]) {
+  assetOrError(assetKey: $asset) {
+    ... on Asset {
+      assetMaterializations(partitions: $partitions, limit: 1) {
+        timestamp
+        metadataEntries { label ... on FloatMetadataEntry { floatValue } }
+      }
+    }
+  }
+}
+"""
+_CONDITIONS = ("revision", "operation", "image", "replicas", "digests")
+
+
+class Progress:
+    """Lines for whoever watches, each with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.began_at = time.time()
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def say(self, text: str) -> None:
+        print(wrapped(text, f"{self.seconds:7.1f} s  ", " " * 11), flush=True)
+
+
+def demo(state: Path) -> int:
+    """Tell the story of the five versions and judge it; the exit code: 0 when it came true.
+
+    Raises:
+        ProblemError: the sandbox does not come up.
+        StoryStuckError: a promotion came to no end.
+    """
+    progress = Progress()
+    progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training six models")
+    with Sandbox(state) as sandbox:
+        environment = SandboxEnvironment(sandbox)
+        progress.say(f"the baseline serves at {sandbox.service_url}; nobody registered its model")
+        environment.start_client()
+        progress.say("a client sends requests from now on; starting Dagster's daemon and pages")
+        environment.start_dagster()
+        progress.say("the registry sensor is on")
+        told = tell(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
+        progress.say("the story is told; looking at what it left in Git, MLflow, the processes and the client's log")
+        environment.stop_client()
+        seen = look(environment)
+        story = expected(environment, FIVE_VERSIONS, champion=2)
+        findings = verify(seen, story)
+        stages = {one.version: stages_of(sandbox, story, seen, one.version) for one in told}
+        print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
+    return _conclude(sandbox, findings, told, progress)
+
+
+def stages_of(sandbox: Sandbox, story: Expected, seen: Seen, version: int) -> Stages:
+    """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
+    partition = f"{story.policy}@{version}"
+    commits = promotion_commits(seen, story, version)
+    rollout = _materialization(sandbox, "rollout", partition)
+    champion = _materialization(sandbox, "serving_model", partition)
+    numbers = {entry["label"]: entry.get("floatValue") for entry in rollout["metadataEntries"]} if rollout else {}
+    since_commit = [numbers.get(f"{name}_seconds") for name in _CONDITIONS]
+    met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
+    whole = len(met) == len(_CONDITIONS)
+    return Stages(
+        met[0] if whole else None,
+        max(met) if whole else None,
+        float(champion["timestamp"]) / 1000 if champion is not None else None,
+    )
+
+
+def _materialization(sandbox: Sandbox, asset: str, partition: str) -> dict[str, Any] | None:
+    variables = {"asset": {"path": [asset]}, "partitions": [partition]}
+    body = json.dumps({"query": _MATERIALIZATIONS, "variables": variables}).encode()
+    request = urllib.request.Request(f"{sandbox.dagster_url}/graphql", body, {"Content-Type": "application/json"})
+    found = json.loads(read_url(request))["data"]["assetOrError"].get("assetMaterializations") or [None]
+    first: dict[str, Any] | None = found[0]
+    return first
+
+
+def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told], progress: Progress) -> int:
+    false = [finding for finding in findings if not finding.holds]
+    if false:
+        print(_coloured(f"The story did not come true: {len(false)} of {len(findings)} claims are false.", 31))
+        for finding in false:
+            print(f"  {finding.claim}\n    found: {finding.evidence}")
+        print(f"The logs are in {sandbox.state / 'logs'}.")
+        return 1
+    first = next(one for one in told if one.state == "champion")
+    print(_coloured(f"The story came true: all {len(findings)} claims of the verifier hold.", 32))
+    to_first = first.ended_at - progress.began_at
+    print(f"  first champion {to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
+    print(f"""
+`make ui` opens this state again and leaves it running until Ctrl-C:
+  Dagster  {sandbox.dagster_url}   (assets: a row a version; each end and its reason)
+  MLflow   {sandbox.mlflow_url}
+Try by hand, while it runs: in MLflow, open model iris-classifier, version 4, and remove its tag
+incumbent.iris-classifier-edge.state; then give it the alias challenger and watch it be refused again.""")
+    return 0
+
+
+def _coloured(text: str, colour: int) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if sys.stdout.isatty() else text

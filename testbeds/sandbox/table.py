@@ -1,0 +1,109 @@
+"""The demo's last page: one row a promotion, and what the client saw. Plain text for a terminal of 100 columns."""
+
+import re
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.scenarios.seen import Seen, seconds_of
+from tests.scenarios.stories import Told
+from tests.scenarios.verifier import (
+    SLOW_SECONDS,
+    Expected,
+    evidence_document,
+    promotion_commits,
+    rollback_commits,
+    window,
+)
+
+WIDTH = 100
+_NONE = "-"
+_HEX = re.compile(r"\b[0-9a-f]{12,64}\b")
+_HEADER = ("version", "event at", "commit", "", "revision", "rolled out", "verdict", "champion", "end")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What Dagster's metadata says of one promotion: seconds since the epoch, None for what was not reached."""
+
+    revision_at: float | None = None
+    rolled_out_at: float | None = None
+    champion_at: float | None = None
+
+
+def story_table(story: Expected, told: Sequence[Told], seen: Seen, stages: Mapping[int, Stages]) -> str:
+    """One row a promotion; all times are seconds since the registry's event, but the event's own."""
+    rows = [_row(story, one, seen, stages.get(one.version, Stages())) for one in told]
+    reasons = [wrapped(f"version {one.version}: {one.reason}") for one in told if one.reason]
+    title = "Promotions (seconds since the registry event)"
+    return "\n".join([title, "", _grid([_HEADER, *rows]), "", *reasons])
+
+
+def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, ...]:
+    commits, rollbacks = (find(seen, story, told.version) for find in (promotion_commits, rollback_commits))
+    document = evidence_document(seen, story, told.version) or {}
+    judged_at = seconds_of(document.get("soak_ended"))
+
+    def since(at: float | None) -> str:
+        return _NONE if at is None else f"+{max(0.0, at - told.asked_at):.1f}"
+
+    end = told.state.replace("_", " ")
+    if told.state != "champion":
+        end += f" {since(told.ended_at)}"
+    if rollbacks:
+        end += f" by {rollbacks[0].commit[:8]}"
+    return (
+        str(told.version),
+        time.strftime("%H:%M:%S", time.localtime(told.asked_at)),
+        commits[0].commit[:8] if commits else _NONE,
+        # Git keeps whole seconds.
+        f"+{max(0.0, commits[0].at - told.asked_at):.0f}" if commits else "",
+        since(stages.revision_at),
+        since(stages.rolled_out_at),
+        f"{document.get('verdict')} {since(judged_at)}" if judged_at is not None else _NONE,
+        since(stages.champion_at),
+        end,
+    )
+
+
+def _grid(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    ruled = "  ".join("-" * width for width in widths)
+    return "\n".join([lines[0], ruled, *lines[1:]])
+
+
+def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
+    """A text in lines that fit, with commit ids and digests cut to what tells them apart."""
+    short = _HEX.sub(lambda match: match[0][:8], " ".join(text.split()))
+    fill = {"initial_indent": first, "subsequent_indent": indent}
+    return textwrap.fill(short, WIDTH, break_on_hyphens=False, break_long_words=False, **fill)
+
+
+def client_summary(story: Expected, seen: Seen) -> str:
+    """What somebody saw who used the model throughout."""
+    good = [end for end in story.ends if end.state == "champion"]
+    windows = [found for end in good if (found := window(seen, story, end)) is not None]
+    during = [one for one in seen.requests if any(start <= one.at < end for start, end in windows)]
+    lost = sum(not one.ok for one in during)
+    lines = [
+        f"A client sent {len(seen.requests)} requests throughout.",
+        f"  during the good promotions of versions {_listed([end.version for end in good])}: "
+        f"{len(during)} sent, {lost} failed",
+    ]
+    for end in story.ends:
+        if end.state == "rolled_back":
+            answers = [one for one in seen.requests if one.version == str(end.version)]
+            failed = sum(not one.ok for one in answers)
+            slow = sum(one.ok and one.seconds > SLOW_SECONDS for one in answers)
+            lines.append(
+                f"  harmed by version {end.version}: {failed + slow} of the {len(answers)} that it answered "
+                f"({failed} failed, {slow} took longer than {SLOW_SECONDS:g} s)"
+            )
+    return "\n".join(lines)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
