@@ -10,7 +10,7 @@ from orchestration.partitions import model_versions
 from orchestration.promotion.identity import partition_key
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
-from orchestration.promotion.problems import InvalidInputError
+from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.registered import ModelVersion, State, tag_key
 from orchestration.promotion.standing import promotions
 from orchestration.promotion.watching import (
@@ -54,7 +54,9 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
         try:
             policy = platform.policy(name)
             request, memory = _watch(tick, policy, memories.get(name))
-        except InvalidInputError as error:
+        except ProblemError as error:
+            if isinstance(error, DependencyError):
+                tick.registry.ping()  # down for all: the tick fails here, and not once a policy until its time is over
             context.log.error(f"policy {name} is left out: {error}")
             broken.append(name)
             continue
@@ -88,7 +90,9 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request 
     unfinished = _committed_first(tick, policy, version) or unfinished
     if unfinished is None:
         return None, Memory(_number(version), 0, 0.0)
-    return _request(tick, policy, unfinished, memory)
+    if not may_look(memory, unfinished.version, tick.now):
+        return None, memory
+    return _request(tick, policy, unfinished)
 
 
 def _number(version: ModelVersion | None) -> int:
@@ -114,9 +118,7 @@ def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) 
     return other if is_unfinished(other, policy.name) else None
 
 
-def _request(
-    tick: _Tick, policy: Policy, version: ModelVersion, memory: Memory | None
-) -> tuple[Request | None, Memory]:
+def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:
     """A run for an unfinished promotion, unless somebody holds the application's lease: then it is being worked on.
 
     How many runs there were is asked of the instance, because it is the instance that never starts a key twice.

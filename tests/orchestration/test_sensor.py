@@ -10,6 +10,7 @@ import pytest
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.registered import State, parse_time, tag_key
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
+from tests.fakes.cluster import DOWN
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
 
 
@@ -107,8 +108,10 @@ def test_a_committed_version_goes_before_a_newer_challenger(world: World, instan
     world.register()
     run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
     world.register()
-    (request,) = tick(world, instance).run_requests or ()
+    first = tick(world, instance)
+    (request,) = first.run_requests or ()
     assert request.partition_key == f"{POLICY_NAME}@1"
+    assert not tick(world, instance, first.cursor).run_requests  # its run may not have begun yet
 
 
 def test_a_registry_that_is_down_fails_the_tick(world: World, instance: dg.DagsterInstance) -> None:
@@ -126,6 +129,23 @@ def test_a_broken_policy_stops_no_other(world: World, instance: dg.DagsterInstan
     tags(world, 1, state="champion")
     skip = tick(world, instance).skip_reason
     assert "a-broken-one" in str(skip)
+
+
+def test_a_policy_that_the_registry_cannot_answer_stops_no_other(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that fails for one model alone is reported; the tick goes on."""
+    world.policies["wine-edge"] = POLICY_TEXT.replace("model: iris", "model: wine")
+    world.register()
+    ask = world.registry.version_by_alias
+
+    def fail_for_wine(model: str, alias: str) -> object:
+        if model == "wine":
+            raise DependencyError(DOWN)
+        return ask(model, alias)
+
+    monkeypatch.setattr(world.registry, "version_by_alias", fail_for_wine)
+    assert len(tick(world, instance).run_requests or ()) == 1
 
 
 def test_a_poisoned_tag_stops_nothing(world: World, instance: dg.DagsterInstance) -> None:
