@@ -43,8 +43,8 @@ def push(mirror: Mirror, updates: tuple[RefUpdate, ...]) -> Applied | Refused | 
     expected = [f"--force-with-lease={one.ref}:{one.old or ''}" for one in updates]
     specs = [f"{one.new or ''}:{one.ref}" for one in updates]
     ran = mirror.network("push", "--porcelain", "--atomic", *expected, "--", "origin", *specs)
-    flags = _flags(ran.text)
-    if ran.status == 0 and all(flags.get(one.ref, ("", ""))[0] in _TAKEN and one.ref in flags for one in updates):
+    flags = _flags(ran.output.decode("utf-8", errors="replace"))
+    if ran.status == 0 and all(one.ref in flags and flags[one.ref][0] in _TAKEN for one in updates):
         return Applied()
     refused = {ref: summary for ref, (flag, summary) in flags.items() if flag == "!"}
     # "[remote failure]" is Git's status for a ref of which the server reported nothing.

@@ -130,7 +130,8 @@ def remote(url: str, branch: str, token_file: Path | None) -> Remote:
         raise InvalidInputError(
             Problem("INCUMBENT_GIT_BRANCH", "a branch's name", repr(branch), "Name the branch that Argo CD follows.")
         )
-    if any(character.isspace() or not character.isprintable() for character in url):
+    # A folder's name may hold spaces.
+    if not url.isprintable() or (" " in url and not url.startswith("file://")):
         raise refuse("white space or control characters in it", "Write the address alone.")
     if _SCP_LIKE.fullmatch(url):
         return Remote(url, branch, token_file)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, cast
+from urllib.parse import unquote
 
 _BLOCK = 64 * 1024
 # For every repository under the root, however it was made. A push is refused whole when it would break an object.
@@ -93,6 +94,8 @@ class GitHandler(BaseHTTPRequestHandler):
             self.refuse(200, "ok\n")
         elif not self._has_token():
             self.refuse(401, "a token is needed\n", {"WWW-Authenticate": 'Basic realm="git"'})
+        elif ".." in self._path_info().split("/"):
+            self.refuse(404, "no such repository\n")
         else:
             self.serve_git()
 
@@ -135,8 +138,11 @@ class GitHandler(BaseHTTPRequestHandler):
             backend.wait()
             feeder.join()
 
+    def _path_info(self) -> str:
+        return unquote(self.path.partition("?")[0])
+
     def _environment(self) -> dict[str, str]:
-        path, _, query = self.path.partition("?")
+        query = self.path.partition("?")[2]
         variables = {
             "PATH": os.environ.get("PATH", os.defpath),
             "GIT_PROJECT_ROOT": str(self.git_server.root),
@@ -144,7 +150,7 @@ class GitHandler(BaseHTTPRequestHandler):
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
-            "PATH_INFO": path,
+            "PATH_INFO": self._path_info(),
             "QUERY_STRING": query,
             "REQUEST_METHOD": self.command,
             "REMOTE_USER": "git",

@@ -42,6 +42,7 @@ class Fault:
     status: int | None = None
     cut: bool = False
     keep: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     times: int = 1
 
 
@@ -103,7 +104,7 @@ class _FaultyHandler(GitHandler):
             self.refuse(500, "ordered by a test\n")
             return
         if fault.status is not None:
-            self.refuse(fault.status, "ordered by a test\n")
+            self.refuse(fault.status, "ordered by a test\n", fault.headers)
             return
         self._muted = fault.cut
         super().serve_git()

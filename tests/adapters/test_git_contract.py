@@ -21,6 +21,8 @@ class Played:
     """A repository that plays the port, and what other people do to it."""
 
     repository: GitOpsRepository
+    elsewhere: GitOpsRepository
+    """The same one, as another machine has it."""
     clock: FakeClock
     commit_by_another: Callable[[str], str]
     """Makes a commit of that subject in README.md and returns its id."""
@@ -34,6 +36,7 @@ def _fake() -> Iterator[Played]:
     fake = FakeGitRepository(clock, CONTENT)
     yield Played(
         fake,
+        fake,
         clock,
         lambda subject: fake.commit(subject, {"README.md": subject.encode()}),
         fake.before_push.append,
@@ -46,6 +49,7 @@ def _real(folder: Path) -> Iterator[Played]:
     with serving_world(folder) as world:
         yield Played(
             world.repository(),
+            world.repository("another machine"),
             world.clock,
             lambda subject: world.commit(subject, {"README.md": subject.encode()}),
             lambda action: _before_push(world, action),
@@ -162,7 +166,7 @@ def test_a_stale_owner_is_fenced(played: Played) -> None:
 def test_a_lease_taken_between_decision_and_push_fences(played: Played) -> None:
     """A lease that is deleted after the decision and before the push stops that push."""
     lease = _leased(played)
-    played.before_next_push(lambda: played.repository.release_lease(lease))
+    played.before_next_push(lambda: played.elsewhere.release_lease(lease))
     assert played.repository.push_edit(lambda head: edit(), lease, 60.0) == LeaseLost(None)
     assert played.subjects() == ["Start with what is deployed"]
 

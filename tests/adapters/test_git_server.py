@@ -1,0 +1,115 @@
+"""The sandbox's Git server keeps strangers out and speaks HTTP as Git's clients do."""
+
+import base64
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from testbeds.sandbox.git_server import GitServer
+from tests.adapters.git_fixtures import TOKEN, World, world
+
+__all__ = ["world"]
+
+
+def _get(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def _clone(world: World, *settings: str) -> Path:
+    folder = world.folder / "clone"
+    url = world.url.replace("http://", f"http://git:{TOKEN}@")
+    quiet = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
+    subprocess.run(["git", *settings, "clone", "--quiet", url, str(folder)], check=True, env=quiet)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Basic", "Basic !!!", "Basic Z2l0Ondyb25n", f"Bearer {TOKEN}", "Basic Z2l0Og==", "Basic Z2l0"]
+)
+def test_without_the_token_nothing_is_served(world: World, header: str) -> None:
+    """No credentials, other ones and unreadable ones are all answered 401, before Git is run."""
+    assert _get(f"{world.url}/info/refs?service=git-upload-pack", Authorization=header)[0] == 401
+    assert world.server.requests == []
+
+
+def test_health_needs_no_token(world: World) -> None:
+    """Whoever starts the server can wait for it to answer."""
+    assert _get(world.server.url("healthz")) == (200, b"ok\n")
+
+
+def test_a_server_without_a_token_is_refused(tmp_path: Path) -> None:
+    """An empty token file does not open the server to everyone."""
+    with pytest.raises(ValueError, match="without a token"):
+        GitServer(tmp_path, "")
+
+
+@pytest.mark.parametrize("path", ["../the%20token", "gitops.git/../../the%20token", "gitops.git/config"])
+def test_nothing_outside_a_repository_is_served(world: World, path: str) -> None:
+    """Paths that lead out of the root, and a repository's own configuration, are not found."""
+    password = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    password.add_password(None, world.server.url(""), "git", TOKEN)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(password))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        opener.open(f"http://127.0.0.1:{world.server.port}/{path}")
+    assert caught.value.code in (400, 403, 404)
+
+
+def test_large_pushes_and_clones(world: World) -> None:
+    """A push larger than Git's buffer comes as chunks and arrives whole, and can be cloned again."""
+    folder = _clone(world)
+    content = os.urandom(3_000_000)
+    (folder / "large.bin").write_bytes(content)
+    for command in (
+        ["add", "."],
+        ["-c", "user.name=p", "-c", "user.email=p", "commit", "-qm", "Large"],
+        ["push", "-q"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+    assert world.log()[0] == "Large"
+    assert int(world.git("cat-file", "-s", "main:large.bin")) == len(content)
+
+
+def test_compressed_requests(world: World) -> None:
+    """A request body that is gzipped, as Git sends long ones, is understood."""
+    request = urllib.request.Request(
+        f"{world.url}/git-upload-pack",
+        data=gzip.compress(b"0014command=ls-refs\n0000"),
+        headers={
+            "Authorization": "Basic " + base64.b64encode(f"git:{TOKEN}".encode()).decode(),
+            "Content-Type": "application/x-git-upload-pack-request",
+            "Content-Encoding": "gzip",
+            "Git-Protocol": "version=2",
+        },
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert world.head().encode() in answer.read()
+
+
+def test_the_program_serves_until_it_is_told_to_stop(world: World) -> None:
+    """As a program it takes a free port, writes it down once it is open, and ends cleanly on SIGTERM."""
+    port_file = world.folder / "port"
+    arguments = ["--root", str(world.bare.parent), "--token-file", str(world.token_file), "--port-file", str(port_file)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "testbeds.sandbox.git_server", *arguments],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        port = program.stdout.readline().strip()
+        assert port_file.read_text().strip() == port
+        repository = world.repository(url=f"http://127.0.0.1:{port}/gitops.git")
+        assert repository.fetch() == world.head()
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(timeout=30) == 0
