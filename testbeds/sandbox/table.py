@@ -35,13 +35,13 @@ class Stages:
 def story_table(story: Expected, told: Sequence[Told], seen: Seen, stages: Mapping[int, Stages]) -> str:
     """One row a promotion; all times are seconds since the registry's event, but the event's own."""
     rows = [_row(story, one, seen, stages.get(one.version, Stages())) for one in told]
-    reasons = [wrapped(f"version {one.version}: {one.reason}") for one in told if one.reason]
+    reasons = [wrapped(f"{_named(story, one, seen)}: {one.reason}") for one in told if one.reason]
     title = "Promotions (seconds since the registry event)"
     return "\n".join([title, "", _grid([_HEADER, *rows]), "", *reasons])
 
 
 def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, ...]:
-    commits, rollbacks = (find(seen, story, told.version) for find in (promotion_commits, rollback_commits))
+    commits = promotion_commits(seen, story, told.version)
     document = evidence_document(seen, story, told.version) or {}
     judged_at = seconds_of(document.get("soak_ended"))
 
@@ -51,8 +51,6 @@ def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, 
     end = told.state.replace("_", " ")
     if told.state != "champion":
         end += f" {since(told.ended_at)}"
-    if rollbacks:
-        end += f" by {rollbacks[0].commit[:8]}"
     return (
         str(told.version),
         time.strftime("%H:%M:%S", time.localtime(told.asked_at)),
@@ -65,6 +63,11 @@ def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, 
         since(stages.champion_at),
         end,
     )
+
+
+def _named(story: Expected, told: Told, seen: Seen) -> str:
+    rollbacks = rollback_commits(seen, story, told.version)
+    return f"version {told.version}" + (f" (taken back by {rollbacks[0].commit[:8]})" if rollbacks else "")
 
 
 def _grid(rows: Sequence[tuple[str, ...]]) -> str:

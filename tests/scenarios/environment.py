@@ -16,6 +16,7 @@ class Environment(Protocol):
     champion_alias: str
     manifest: str
     """The path of the file that a promotion edits."""
+    image_repository: str
     judge_within: float
     """The policy's time for a verdict, in seconds."""
     mlflow_url: str

@@ -33,6 +33,7 @@ class SandboxEnvironment:
         self.policy, self.model = POLICY, policy.model
         self.challenger_alias, self.champion_alias = policy.challenger_alias, policy.champion_alias
         self.manifest = policy.manifest.path
+        self.image_repository = policy.image.repository
         self.judge_within = policy.gate.judge_within
         self.mlflow_url, self.service_url = sandbox.mlflow_url, sandbox.service_url
         self.git_url, self.git_branch = sandbox.git.url, BRANCH

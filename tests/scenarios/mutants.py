@@ -1,0 +1,50 @@
+"""Pipelines with one guard taken out: copies of `orchestration/` in which one piece of text is another one."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbeds.sandbox.tools import CHECKOUT
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    old: str
+    new: str
+
+    def write(self, folder: Path) -> Path:
+        """Copy the pipeline with the replacement made; fails when its text is not there exactly once."""
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / "orchestration", folder / "orchestration", ignore=skipped)
+        file = folder / "orchestration" / self.file
+        text = file.read_text(encoding="utf-8")
+        assert text.count(self.old) == 1, f"{self.file} has {text.count(self.old)} times: {self.old!r}"
+        file.write_text(text.replace(self.old, self.new), encoding="utf-8")
+        return folder
+
+
+NO_ROLLBACK = Mutant(
+    "stages/rollback.py",
+    "    reason = str(problem)\n    session.say(",
+    '    return "left as it is"\n    reason = str(problem)\n    session.say(',
+)
+NO_COMPARISON = Mutant(
+    "stages/candidate.py",
+    "judge_quality(session.policy, run, champion_run)",
+    "judge_quality(session.policy, run, None)",
+)
+NO_PUBLICATION_CHECK = Mutant(
+    "stages/candidate.py",
+    "    requested_at = parse_time(",
+    "    from dataclasses import replace\n"
+    '    believed = replace(chosen, digest=chosen.digest or "sha256:" + "0" * 64)\n'
+    '    checklist.passed("image_published", "believed")\n'
+    "    return ResolvedImage(believed, ())\n"
+    "    requested_at = parse_time(",
+)
+NO_GATE = Mutant(
+    "promotion/gate.py",
+    "    begun_with = evaluations[0]",
+    '    return _verdict(VerdictKind.PASSED, "believed")\n    begun_with = evaluations[0]',
+)

@@ -1,0 +1,91 @@
+"""What people do in the stories besides setting an alias: register another version, push to the branch, run CI."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from testbeds.sandbox.images import publish_image
+from testbeds.sandbox.tools import CHECKOUT
+from tests.scenarios.environment import Environment
+from tests.scenarios.look import Git
+from tests.scenarios.stories import registry
+
+_CI_SECONDS = 240
+
+
+def register_again(environment: Environment, of: int, registry_url: str | None, **faults: str) -> int:
+    """Register the model of a version once more, as the next version, with an image of its own.
+
+    Without a registry's address the image is never built: the version only says which it would be.
+    """
+    client = registry(environment)
+    known = client.get_model_version(environment.model, str(of))
+    made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=known.model_id)
+    tag = f"{made.version:0>40}"
+    tags = {"image_tag": tag}
+    if registry_url is not None:
+        content = {"MODEL_URI": f"models:/{environment.model}/{made.version}", **faults}
+        tags["image_digest"] = publish_image(registry_url, environment.image_repository.partition("/")[2], tag, content)
+    for name, value in tags.items():
+        client.set_model_version_tag(environment.model, made.version, name, value)
+    return int(made.version)
+
+
+def write_state(environment: Environment, version: int, state: str) -> None:
+    """Write a state on a version, as nobody but a test should."""
+    client: Any = registry(environment)
+    client.set_model_version_tag(environment.model, str(version), f"incumbent.{environment.policy}.state", state)
+
+
+def put_image_back(environment: Environment, version: int) -> None:
+    """Somebody commits the image of a promoted version to the manifest again, unless it is there already."""
+    with tempfile.TemporaryDirectory() as folder:
+        git = Git(environment, Path(folder))
+        start = f"{environment.policy}/{version}/"
+        commits = [one for one in git.commits() if one.trailers.get("Promotion-Id", "").startswith(start)]
+        wanted = f"{commits[-1].commit}:{environment.manifest}"
+        content = git.run("show", wanted)
+        file = git.folder / environment.manifest
+        if file.read_text(encoding="utf-8") == content:
+            return
+        file.write_text(content, encoding="utf-8")
+        author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+        git.run(*author, "commit", "--quiet", "--all", "--message", f"Serve version {version} again")
+        git.run("push", "--quiet", "origin", f"HEAD:{environment.git_branch}")
+
+
+class Ci:
+    """A CI job on a Dagster of its own, without a daemon; `pipeline` is the folder that holds its `orchestration`."""
+
+    def __init__(self, environment: Environment, home: Path, pipeline: Path = CHECKOUT) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.environment, self.pipeline = environment, pipeline
+        settings = {"DAGSTER_HOME": str(home), "PYTHONPATH": str(pipeline)}
+        self.variables = {**os.environ, **environment.settings(), **settings}
+
+    def promote(self, version: int) -> int:
+        """The README's two lines; the exit code of the first that fails, else 0."""
+        return self.register(version) or self.materialize(version).wait(_CI_SECONDS)
+
+    def register(self, version: int) -> int:
+        return self._start("incumbent", "register", self.environment.policy, str(version)).wait(_CI_SECONDS)
+
+    def materialize(self, version: int) -> "subprocess.Popen[bytes]":
+        """Start the second line."""
+        select = ("--select", "*serving_model", "--partition", f"{self.environment.policy}@{version}")
+        return self._start("dagster", "asset", "materialize", "-m", "orchestration.definitions", *select)
+
+    def _start(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        log = (self.environment.logs / "ci.log").open("ab")
+        with log:
+            return subprocess.Popen(
+                [str(Path(sys.executable).parent / program), *arguments],
+                cwd=self.pipeline,
+                env=self.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )

@@ -1,0 +1,148 @@
+"""The stories on the sandbox: told by the daemon and its sensor, by CI, and by pipelines with a guard taken out.
+
+All share one sandbox and stand in order: each leaves a champion, and the next version is newer.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios import mutants
+from tests.scenarios.look import look
+from tests.scenarios.mutants import Mutant
+from tests.scenarios.on_sandbox import SandboxEnvironment
+from tests.scenarios.people import Ci, put_image_back, register_again, write_state
+from tests.scenarios.seen import Seen
+from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell
+from tests.scenarios.verifier import End, Finding, promotion_commits, verify
+
+_FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "0.4"}
+
+
+def false_claims(findings: Sequence[Finding]) -> dict[str, str]:
+    return {finding.claim: finding.evidence for finding in findings if not finding.holds}
+
+
+def commits_of(environment: SandboxEnvironment, seen: Seen, version: int) -> int:
+    return len(promotion_commits(seen, expected(environment, (), 0), version))
+
+
+@pytest.fixture(scope="module")
+def after_the_story(environment: SandboxEnvironment) -> SandboxEnvironment:
+    """The sandbox when the five versions' story has been told."""
+    tell(environment, tuple(end.version for end in FIVE_VERSIONS), print)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def without_a_daemon(after_the_story: SandboxEnvironment) -> SandboxEnvironment:
+    """The sandbox when nobody watches the registry any more."""
+    after_the_story.stop_dagster()
+    return after_the_story
+
+
+@pytest.mark.timeout(5 * END_SECONDS + 300)
+def test_the_story_of_five_versions_comes_true(after_the_story: SandboxEnvironment) -> None:
+    """Two champions, one rollback and two refusals, as the verifier finds them and not as the pipeline says."""
+    findings = verify(look(after_the_story), expected(after_the_story, FIVE_VERSIONS, champion=2))
+    assert false_claims(findings) == {}
+
+
+def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
+    without_a_daemon: SandboxEnvironment, tmp_path: Path
+) -> None:
+    """The README's two lines on an empty DAGSTER_HOME make a champion; the same lines on another one change nothing."""
+    environment = without_a_daemon
+    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    assert Ci(environment, tmp_path / "first home").promote(version) == 0
+    first = look(environment)
+    assert false_claims(verify(first, expected(environment, (End(version, "champion"),), version))) == {}
+    assert Ci(environment, tmp_path / "second home").promote(version) == 0
+    second = look(environment)
+    assert (second.champion, second.commits, second.tags) == (version, first.commits, first.tags)
+
+
+def test_ci_fails_for_a_bad_version(without_a_daemon: SandboxEnvironment, tmp_path: Path) -> None:
+    """A version that is worse than the champion ends CI with an error, without a commit, and never as champion."""
+    environment = without_a_daemon
+    before = look(environment)
+    version = register_again(environment, of=4, registry_url=environment.sandbox.registry_url)
+    assert Ci(environment, tmp_path / "home").promote(version) != 0
+    after = look(environment)
+    assert (after.champion, after.commits) == (before.champion, before.commits)
+
+
+def test_two_runs_at_once_commit_once(without_a_daemon: SandboxEnvironment, tmp_path: Path) -> None:
+    """Two CI jobs on two Dagsters promote the same version: one commit, and it is champion."""
+    environment = without_a_daemon
+    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    jobs = [Ci(environment, tmp_path / name) for name in ("one", "other")]
+    for job in jobs:
+        assert job.register(version) == 0
+    codes = [run.wait() for run in [job.materialize(version) for job in jobs]]
+    seen = look(environment)
+    assert 0 in codes  # the other one may end as waiting for the lease
+    assert (seen.champion, commits_of(environment, seen, version)) == (version, 1)
+
+
+def bad(environment: SandboxEnvironment) -> int:
+    return register_again(environment, of=3, registry_url=environment.sandbox.registry_url, **_FAULTS)
+
+
+def worse(environment: SandboxEnvironment) -> int:
+    return register_again(environment, of=4, registry_url=environment.sandbox.registry_url)
+
+
+def unpublished(environment: SandboxEnvironment) -> int:
+    return register_again(environment, of=2, registry_url=None)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "make", "end", "claim"),
+    [
+        pytest.param(
+            mutants.NO_COMPARISON, worse, End(0, "refused"), "version {} was never committed", id="no comparison"
+        ),
+        pytest.param(
+            mutants.NO_PUBLICATION_CHECK,
+            unpublished,
+            End(0, "refused"),
+            "version {} was never committed",
+            id="no publication check",
+        ),
+        pytest.param(
+            mutants.NO_ROLLBACK,
+            bad,
+            End(0, "rolled_back"),
+            "version {} has exactly one rollback commit",
+            id="no rollback",
+        ),
+        pytest.param(mutants.NO_GATE, bad, End(0, "rolled_back"), "version {} ended as rolled_back", id="no gate"),
+    ],
+)
+def test_the_verifier_goes_red_without(
+    without_a_daemon: SandboxEnvironment, tmp_path: Path, mutant: Mutant, make: object, end: End, claim: str
+) -> None:
+    """A pipeline whose guard is taken out leaves a claim false that names what it did."""
+    environment = without_a_daemon
+    champion = look(environment).champion
+    assert champion is not None
+    assert callable(make)
+    version = make(environment)
+    ci = Ci(environment, tmp_path / "home", mutant.write(tmp_path / "mutant"))
+    ci.promote(version)
+    story = expected(environment, (End(version, end.state, back_to=champion),), champion)
+    try:
+        found = false_claims(verify(look(environment), story))
+        assert claim.format(version) in found
+    finally:
+        _settle(environment, champion, version)
+
+
+def _settle(environment: SandboxEnvironment, champion: int, version: int) -> None:
+    """Put back by hand what a mutant left, so that the next one begins as this one did."""
+    put_image_back(environment, champion)
+    write_state(environment, version, "rolled_back")
+    client = registry(environment)
+    client.set_registered_model_alias(environment.model, environment.champion_alias, str(champion))
