@@ -47,7 +47,7 @@ STORY = (
         "version 3",
         n_estimators=60,
         max_depth=10,
-        environment={"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "0.4"},
+        environment={"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"},
     ),
     ModelSpec("version 4", n_estimators=5, max_depth=1),  # above the threshold, worse than version 2
     ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),

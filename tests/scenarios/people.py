@@ -14,6 +14,7 @@ from tests.scenarios.look import Git
 from tests.scenarios.stories import registry
 
 _CI_SECONDS = 240
+_STAGES = "promotion_candidate,manifest_commit,rollout,serving_model"
 
 
 def register_again(environment: Environment, of: int, registry_url: str | None, **faults: str) -> int:
@@ -75,7 +76,7 @@ class Ci:
 
     def materialize(self, version: int) -> "subprocess.Popen[bytes]":
         """Start the second line."""
-        select = ("--select", "*serving_model", "--partition", f"{self.environment.policy}@{version}")
+        select = ("--select", _STAGES, "--partition", f"{self.environment.policy}@{version}")
         return self._start("dagster", "asset", "materialize", "-m", "orchestration.definitions", *select)
 
     def _start(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":

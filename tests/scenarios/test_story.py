@@ -17,7 +17,7 @@ from tests.scenarios.seen import Seen
 from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell
 from tests.scenarios.verifier import End, Finding, promotion_commits, verify
 
-_FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "0.4"}
+_FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
 
 def false_claims(findings: Sequence[Finding]) -> dict[str, str]:

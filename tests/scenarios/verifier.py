@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tests.scenarios.seen import Commit, Request, Seen, Tag, Version, seconds_of
 
-SLOW_SECONDS = 0.25
+SLOW_SECONDS = 1.0
 """An answer that takes longer is harm, as the sandbox policy's latency bound has it."""
 _ENOUGH = 10
 """Requests without which a window shows nothing."""
