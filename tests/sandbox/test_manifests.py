@@ -125,6 +125,9 @@ def test_the_sandboxs_policy_differs_only_in_times_and_address() -> None:
         content["image"].pop("deadline")
         for name in ("soak", "every", "judge_within"):
             content["gate"].pop(name)
+        for slo in content["gate"]["slos"]:
+            if slo["name"].endswith("_seconds"):
+                slo.pop("at_most")  # a busy laptop answers later than a cluster
         return content
 
     assert timeless(policy("policies")) == timeless(policy("testbeds/sandbox/policies"))
