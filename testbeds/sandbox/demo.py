@@ -1,9 +1,7 @@
 """`make demo`: the whole story in the sandbox, with a line for all that happens, a table, and the verifier's word."""
 
-import json
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
 from tests.scenarios.look import look
-from tests.scenarios.on_sandbox import SandboxEnvironment, read_url
+from tests.scenarios.on_sandbox import SandboxEnvironment
 from tests.scenarios.seen import Seen
 from tests.scenarios.stories import FIVE_VERSIONS, Told, expected, tell
 from tests.scenarios.verifier import Expected, Finding, promotion_commits, verify
@@ -68,17 +66,17 @@ def demo(state: Path) -> int:
         seen = look(environment)
         story = expected(environment, FIVE_VERSIONS, champion=2)
         findings = verify(seen, story)
-        stages = {one.version: stages_of(sandbox, story, seen, one.version) for one in told}
+        stages = {one.version: stages_of(environment, story, seen, one.version) for one in told}
         print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
     return _conclude(sandbox, findings, told, progress)
 
 
-def stages_of(sandbox: Sandbox, story: Expected, seen: Seen, version: int) -> Stages:
+def stages_of(environment: SandboxEnvironment, story: Expected, seen: Seen, version: int) -> Stages:
     """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
     partition = f"{story.policy}@{version}"
     commits = promotion_commits(seen, story, version)
-    rollout = _materialization(sandbox, "rollout", partition)
-    champion = _materialization(sandbox, "serving_model", partition)
+    rollout = _materialization(environment, "rollout", partition)
+    champion = _materialization(environment, "serving_model", partition)
     numbers = {entry["label"]: entry.get("floatValue") for entry in rollout["metadataEntries"]} if rollout else {}
     since_commit = [numbers.get(f"{name}_seconds") for name in _CONDITIONS]
     met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
@@ -90,11 +88,9 @@ def stages_of(sandbox: Sandbox, story: Expected, seen: Seen, version: int) -> St
     )
 
 
-def _materialization(sandbox: Sandbox, asset: str, partition: str) -> dict[str, Any] | None:
+def _materialization(environment: SandboxEnvironment, asset: str, partition: str) -> dict[str, Any] | None:
     variables = {"asset": {"path": [asset]}, "partitions": [partition]}
-    body = json.dumps({"query": _MATERIALIZATIONS, "variables": variables}).encode()
-    request = urllib.request.Request(f"{sandbox.dagster_url}/graphql", body, {"Content-Type": "application/json"})
-    found = json.loads(read_url(request))["data"]["assetOrError"].get("assetMaterializations") or [None]
+    found = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"].get("assetMaterializations") or [None]
     first: dict[str, Any] | None = found[0]
     return first
 

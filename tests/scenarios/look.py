@@ -20,8 +20,8 @@ _FIELD, _RECORD = "\x1f", "\x1e"
 _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo incumbent ;;\n  *) cat "$VERIFIER_TOKEN_FILE" ;;\nesac\n'
 
 
-def look(environment: Environment) -> Seen:
-    """Everything, now."""
+def look(environment: Environment, since: float = 0.0) -> Seen:
+    """Everything, now; of the client's requests those that were sent since a time."""
     client = registry(environment)
     with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
         git = Git(environment, Path(folder))
@@ -33,7 +33,7 @@ def look(environment: Environment) -> Seen:
         versions=versions,
         champion=_champion(environment, client),
         serving=environment.serving(),
-        requests=tuple(read_log(environment.client_log)),
+        requests=tuple(one for one in read_log(environment.client_log) if one.at >= since),
         at=time.time(),
     )
 

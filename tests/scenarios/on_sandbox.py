@@ -24,6 +24,21 @@ mutation($selector: SensorSelector!) {
 """
 
 
+_STARTED_RUNS = """
+query {
+  runsOrError(filter: {statuses: [STARTED]}) {
+    ... on Runs {
+      results {
+        eventConnection {
+          events { ... on EngineEvent { metadataEntries { label ... on TextMetadataEntry { text } } } }
+        }
+      }
+    }
+  }
+}
+"""
+
+
 class SandboxEnvironment:
     """A running sandbox, seen as what the stories need."""
 
@@ -89,12 +104,22 @@ class SandboxEnvironment:
 
     def _start_sensor(self) -> bool:
         selector = {"repositoryLocationName": _LOCATION, "repositoryName": _REPOSITORY, "sensorName": _SENSOR}
-        body = json.dumps({"query": _START_SENSOR, "variables": {"selector": selector}}).encode()
-        request = urllib.request.Request(
-            f"{self.sandbox.dagster_url}/graphql", body, {"Content-Type": "application/json"}
-        )
-        answer: dict[str, Any] = json.loads(read_url(request))
-        return bool((answer.get("data") or {}).get("startSensor", {}).get("__typename") == "Sensor")
+        answer = self.ask_dagster(_START_SENSOR, {"selector": selector})
+        return bool(answer.get("startSensor", {}).get("__typename") == "Sensor")
+
+    def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The data of an answer of Dagster's GraphQL; empty when it is an error."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        address = f"{self.sandbox.dagster_url}/graphql"
+        answer = json.loads(read_url(urllib.request.Request(address, body, {"Content-Type": "application/json"})))
+        return dict(answer.get("data") or {})
+
+    def run_processes(self) -> set[int]:
+        """The process ids of the runs that Dagster takes for started."""
+        runs = self.ask_dagster(_STARTED_RUNS, {})["runsOrError"]["results"]
+        events = [event for run in runs for event in run["eventConnection"]["events"]]
+        entries = [entry for event in events for entry in event.get("metadataEntries", [])]
+        return {int(entry["text"]) for entry in entries if entry["label"] == "pid"}
 
     def stop_dagster(self) -> None:
         self.sandbox.stop_dagster()

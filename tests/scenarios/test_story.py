@@ -3,6 +3,9 @@
 All share one sandbox and stand in order: each leaves a champion, and the next version is newer.
 """
 
+import os
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from tests.scenarios.mutants import Mutant
 from tests.scenarios.on_sandbox import SandboxEnvironment
 from tests.scenarios.people import Ci, put_image_back, register_again, write_state
 from tests.scenarios.seen import Seen
-from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell
+from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell, wait_for_end
 from tests.scenarios.verifier import End, Finding, promotion_commits, verify
 
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
@@ -35,6 +38,28 @@ def after_the_story(environment: SandboxEnvironment) -> SandboxEnvironment:
     return environment
 
 
+@pytest.mark.timeout(2 * END_SECONDS)
+def test_a_run_killed_after_its_commit_is_resumed(after_the_story: SandboxEnvironment) -> None:
+    """SIGKILL of a run that has committed: the sensor runs the promotion again, to a champion with still one commit."""
+    environment, client = after_the_story, registry(after_the_story)
+    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    killed: set[int] = set()
+
+    def kill_once_committed(line: str) -> None:
+        print(line)
+        if "committed" in line and not killed:
+            killed.update(environment.run_processes())
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    asked_at = time.time()
+    client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
+    wait_for_end(environment, client, version, asked_at, kill_once_committed)
+    story = expected(environment, (End(version, "champion"),), version)
+    assert len(killed) == 1
+    assert false_claims(verify(look(environment, asked_at), story)) == {}
+
+
 @pytest.fixture(scope="module")
 def without_a_daemon(after_the_story: SandboxEnvironment) -> SandboxEnvironment:
     """The sandbox when nobody watches the registry any more."""
@@ -53,10 +78,10 @@ def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
     without_a_daemon: SandboxEnvironment, tmp_path: Path
 ) -> None:
     """The README's two lines on an empty DAGSTER_HOME make a champion; the same lines on another one change nothing."""
-    environment = without_a_daemon
+    environment, asked_at = without_a_daemon, time.time()
     version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
     assert Ci(environment, tmp_path / "first home").promote(version) == 0
-    first = look(environment)
+    first = look(environment, asked_at)
     assert false_claims(verify(first, expected(environment, (End(version, "champion"),), version))) == {}
     assert Ci(environment, tmp_path / "second home").promote(version) == 0
     second = look(environment)
