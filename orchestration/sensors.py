@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -14,9 +15,11 @@ from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.registered import ModelVersion, State, tag_key
 from orchestration.promotion.standing import promotions
 from orchestration.promotion.watching import (
-    FIRST_LOOK_SECONDS,
+    LONGEST_START_SECONDS,
+    LOOK_AGAIN_SECONDS,
     Memory,
     Request,
+    is_alive,
     is_new,
     is_unfinished,
     may_look,
@@ -124,25 +127,42 @@ def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Reques
     How many runs there were is asked of the instance, because it is the instance that never starts a key twice.
     """
     requested_at = version.tag(policy.name, "requested_at") or "by-hand"
-    number = _runs_so_far(tick.instance, policy, Request(version.version, requested_at, 0))
-    lease = tick.git.lease(policy.argocd.application)
-    if number > 0 and lease is not None and lease.expires_at > tick.now:
-        return None, Memory(version.version, number, tick.now + FIRST_LOOK_SECONDS / 3)
+    request = Request(version.version, requested_at, 0)
+    number = _runs_so_far(tick.instance, policy, request)
+    if number > 0 and (_is_about_to_start(tick, policy, request) or _is_worked_on(tick, policy, version)):
+        return None, Memory(version.version, number, tick.now + LOOK_AGAIN_SECONDS)
     return (
         Request(version.version, requested_at, number),
         Memory(version.version, number, tick.now + pause_after(number)),
     )
 
 
+def _is_worked_on(tick: _Tick, policy: Policy, version: ModelVersion) -> bool:
+    """Whether a run holds the lease, or waits without one (for an image) and has said so just now."""
+    lease = tick.git.lease(policy.argocd.application)
+    return (lease is not None and lease.expires_at > tick.now) or is_alive(version, policy.name, tick.now)
+
+
+def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
+    """Whether a run of this request waits for its process: another one would only make the machine slower.
+
+    A run that claims so for long is not believed, because a host that was killed leaves such runs behind.
+    """
+    starting = dg.RunsFilter(
+        tags={REQUEST_TAG: request.tag(policy.name)},
+        statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING],
+        created_after=datetime.fromtimestamp(tick.now - LONGEST_START_SECONDS, UTC),
+    )
+    return tick.instance.get_runs_count(starting) > 0
+
+
 def _runs_so_far(instance: dg.DagsterInstance, policy: Policy, request: Request) -> int:
-    tag = request.run_key(policy.name).rpartition("/")[0]
-    return instance.get_runs_count(dg.RunsFilter(tags={REQUEST_TAG: tag}))
+    return instance.get_runs_count(dg.RunsFilter(tags={REQUEST_TAG: request.tag(policy.name)}))
 
 
 def _run_request(policy: Policy, request: Request) -> dg.RunRequest:
-    key = request.run_key(policy.name)
     return dg.RunRequest(
-        run_key=key,
+        run_key=request.run_key(policy.name),
         partition_key=partition_key(policy.name, request.version),
-        tags={REQUEST_TAG: key.rpartition("/")[0]},
+        tags={REQUEST_TAG: request.tag(policy.name)},
     )

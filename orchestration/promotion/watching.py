@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestration.promotion.registered import ModelVersion, State, format_time
+from orchestration.promotion.registered import ModelVersion, State, format_time, parse_time
 
-FIRST_LOOK_SECONDS = 15.0
+FIRST_LOOK_SECONDS = 20.0
 """How long a requested run may take to write its first sign of life (from request to start took 7 s)."""
+LOOK_AGAIN_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 120.0
+LONGEST_START_SECONDS = 300.0
+"""How long a run may take from its request to its process, on a machine that is very busy."""
+SIGN_OF_LIFE_SECONDS = 20.0
+"""How often a run that waits without a lease says on the version that it is there."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,13 @@ class Request:
     requested_at: str
     number: int
 
+    def tag(self, policy: str) -> str:
+        """What all runs of one request have in common."""
+        return f"{policy}@{self.version}/{self.requested_at}"
+
     def run_key(self, policy: str) -> str:
         """Dagster never starts two runs of one key, so each resume has its own."""
-        return f"{policy}@{self.version}/{self.requested_at}/{self.number}"
+        return f"{self.tag(policy)}/{self.number}"
 
 
 def is_new(version: ModelVersion, policy: str) -> bool:
@@ -51,6 +60,12 @@ def is_unfinished(version: ModelVersion, policy: str) -> bool:
     state = version.state(policy)
     held_by_person = state is State.HELD and version.tag(policy, "held_by") == "person"
     return state is not None and not state.is_end and not held_by_person
+
+
+def is_alive(version: ModelVersion, policy: str, now: float) -> bool:
+    """Whether a run that waits without a lease has given a sign of life lately (three are missed by a dead one)."""
+    seen_at = parse_time(version.tag(policy, "seen_at"))
+    return seen_at is not None and abs(now - seen_at) < 3 * SIGN_OF_LIFE_SECONDS
 
 
 def may_look(memory: Memory | None, version: int, now: float) -> bool:

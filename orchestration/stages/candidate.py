@@ -7,8 +7,9 @@ from orchestration.promotion.images import ImageRef, choose_image, served_model_
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded import RECORDING_PATH, parse_recording, signature_problem
-from orchestration.promotion.registered import ModelVersion, State, TrainingRun, parse_time
+from orchestration.promotion.registered import ModelVersion, State, TrainingRun, format_time, parse_time
 from orchestration.promotion.standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
+from orchestration.promotion.watching import SIGN_OF_LIFE_SECONDS
 from orchestration.stages.session import Check, Checklist, Session, StageDone, StageEnded, View
 
 ASSET = "promotion_candidate"
@@ -227,14 +228,15 @@ def _require_image(session: Session, run: TrainingRun, checklist: Checklist) -> 
         raise checklist.failed("image_published", chosen)
     requested_at = parse_time(version.tag(policy.name, "requested_at"))
     deadline = (clock.now() if requested_at is None else requested_at) + policy.image.deadline
-    said = False
+    sign_at = 0.0
     while (image := session.clients.images.resolve(chosen)) is None:
         if clock.now() >= deadline:
-            raise checklist.failed("image_published", _not_published(chosen, policy.image.deadline))
-        if not said:
-            said = True
+            raise checklist.failed("image_published", _not_published(session, chosen))
+        if clock.now() >= sign_at:
+            sign_at = clock.now() + SIGN_OF_LIFE_SECONDS
             session.say(f"waiting for image {chosen} to be published, for {deadline - clock.now():.0f} s at most")
-            session.write(State.WAITING, f"image {chosen} is not published yet")
+            seen_at = format_time(clock.now())
+            session.write(State.WAITING, f"image {chosen} is not published yet", seen_at=seen_at)
         clock.sleep(_POLL_SECONDS)
         require_alias(session, checklist)
     problem = _architecture_problem(session, image) or next(
@@ -254,12 +256,13 @@ def _require_image(session: Session, run: TrainingRun, checklist: Checklist) -> 
     return image
 
 
-def _not_published(image: ImageRef, deadline: float) -> Problem:
+def _not_published(session: Session, image: ImageRef) -> Problem:
+    policy, version = session.policy, session.version
     return Problem(
         f"image {image}",
-        f"to be published within {deadline:g} s of the request",
+        f"to be published within {policy.image.deadline:g} s of the request",
         "that the registry has no such image",
-        "Push it, then: incumbent retry POLICY VERSION --reason 'image published'.",
+        f"Push it, then: incumbent retry {policy.name} {version.version} --reason 'image published'.",
     )
 
 

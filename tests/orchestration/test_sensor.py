@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.registered import State, parse_time, tag_key
+from orchestration.promotion.registered import State, format_time, parse_time, tag_key
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
 from tests.fakes.cluster import DOWN
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
@@ -33,6 +33,15 @@ def tick(world: World, instance: dg.DagsterInstance, cursor: str | None = None) 
     for request in result.run_requests or ():
         instance.add_run(dg.DagsterRun(job_name="promote", run_id=str(uuid.uuid4()), tags=request.tags))
     return result
+
+
+def end_runs(instance: dg.DagsterInstance) -> None:
+    """The runs so far were started, and their host was killed: they stay STARTED for ever (dagster#26753)."""
+    for run in instance.get_runs():
+        instance.handle_run_event(
+            run.run_id,
+            dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, "promote", message="started"),
+        )
 
 
 def tags(world: World, number: int, **written: str) -> None:
@@ -87,11 +96,32 @@ def test_an_unfinished_promotion_is_resumed_when_nobody_holds_the_lease(
     """A resume has a new run key, and waits until it is due."""
     world.register()
     first = tick(world, instance)
+    end_runs(instance)
     assert not tick(world, instance, first.cursor).run_requests  # not due yet
     (resume,) = tick(world, instance, None).run_requests or ()
     assert resume.run_key is not None
     assert resume.run_key.endswith("/1")
     assert resume.tags[REQUEST_TAG] == (first.run_requests or [])[0].tags[REQUEST_TAG]
+
+
+def test_a_run_that_waits_for_an_image_is_not_doubled(world: World, instance: dg.DagsterInstance) -> None:
+    """It holds no lease, but it has said just now that it is there; when it is silent, it is resumed."""
+    world.register()
+    tick(world, instance)
+    end_runs(instance)
+    tags(world, 1, state="waiting", seen_at=format_time(time.time()))
+    assert not tick(world, instance, None).run_requests
+    tags(world, 1, seen_at=format_time(time.time() - 3600))
+    assert tick(world, instance, None).run_requests
+
+
+def test_a_run_that_is_about_to_start_is_not_doubled(world: World, instance: dg.DagsterInstance) -> None:
+    """On a busy machine a run may be queued for long; another one would only make it slower."""
+    world.register()
+    tick(world, instance)
+    assert not tick(world, instance, None).run_requests
+    end_runs(instance)
+    assert tick(world, instance, None).run_requests
 
 
 def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterInstance) -> None:
