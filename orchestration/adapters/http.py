@@ -29,10 +29,6 @@ _SHOWN = 300
 """Characters of an unexpected answer that an error shows."""
 
 
-class TooLargeError(DependencyError):
-    """An answer is larger than its cap; reading stopped there."""
-
-
 @dataclass(frozen=True)
 class Reply:
     """An HTTP answer, read whole."""
@@ -61,21 +57,13 @@ class HttpClient:
 
     subject: str
     next_step: str
-    auth: tuple[str, str] | None = field(default=None, repr=False)
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
-    verify: str | bool = True
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @cached_property
     def _client(self) -> httpx2.Client:
         import httpx2
 
-        return httpx2.Client(
-            auth=self.auth,
-            headers=dict(self.headers or {}),
-            verify=self.verify if isinstance(self.verify, bool) else _trusting(self.verify),
-            max_redirects=5,
-        )
+        return httpx2.Client(max_redirects=5)
 
     def get(
         self,
@@ -112,10 +100,6 @@ class HttpClient:
     ) -> Reply:
         """Send `content` once."""
         return self._ask(method, url, repeat=False, timeout=timeout, request={"content": content, "headers": headers})
-
-    def send_json(self, method: str, url: str, document: object) -> Reply:
-        content = json.dumps(document).encode()
-        return self.send(method, url, content=content, headers={"Content-Type": "application/json"})
 
     def unexpected(self, reply: Reply, expected: str, next_step: str | None = None) -> DependencyError:
         """The error of an answer that is not the `expected` one; for the caller to raise."""
@@ -190,7 +174,7 @@ class HttpClient:
         for chunk in chunks:
             body += chunk
             if len(body) > cap:
-                raise TooLargeError(self.failure(f"more than {cap} bytes", f"an answer of {cap} bytes at most").problem)
+                raise self.failure(f"more than {cap} bytes", f"an answer of {cap} bytes at most")
             # The client's read time-out bounds the silence between two chunks; this bounds the whole.
             if time.monotonic() > deadline:
                 raise self.failure("an answer that trickles in and does not end in time")
@@ -225,9 +209,3 @@ def require_plain_url(subject: str, url: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise refuse(repr(redact(url)), "Correct the setting.")
     return url.rstrip("/")
-
-
-def _trusting(ca_file: str) -> Any:
-    import ssl
-
-    return ssl.create_default_context(cafile=ca_file)
