@@ -27,5 +27,5 @@ check: setup ## lint, types, import contracts and definitions
 	@.venv/bin/dagster definitions validate -m orchestration.definitions
 
 lock: setup ## make the lock again, without download addresses
-	@.tools/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --group dev --group sandbox pyproject.toml -o requirements.lock
