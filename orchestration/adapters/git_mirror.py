@@ -39,6 +39,10 @@ _SETTINGS = (
     "push.gpgSign=false",
     "push.followTags=false",
 )
+# Given to the commands that may bring left-out content here, and to those that must know that it is left out. It never
+# stands in the mirror's own configuration, so all other commands take what is not here for missing: kept from
+# the network alone, Git would try to fetch all the same, and sometimes die of SIGPIPE on the way.
+_PARTIAL = ("-c", "remote.origin.promisor=true", "-c", "remote.origin.partialCloneFilter=blob:none")
 
 
 class MirrorBrokenError(Exception):
@@ -149,7 +153,7 @@ class Mirror:
     def tidy(self) -> None:
         """Let Git pack what has piled up, when it finds that worth while."""
         with self.locked():
-            self.local("-c", "gc.auto=6700", "gc", "--auto", "--quiet", seconds=NETWORK_SECONDS)
+            self.local(*_PARTIAL, "-c", "gc.auto=6700", "gc", "--auto", "--quiet", seconds=NETWORK_SECONDS)
 
     def local(
         self,
@@ -166,13 +170,14 @@ class Mirror:
         """
         ran = self._run(arguments, {**(variables or {}), "GIT_ALLOW_PROTOCOL": "none"}, stdin, seconds)
         if ran.status not in allowed:
-            raise MirrorBrokenError(f"git {arguments[0]} ended with status {ran.status}: {ran.error}")
+            command = next(one for one in arguments if not one.startswith("-") and "=" not in one)
+            raise MirrorBrokenError(f"git {command} ended with status {ran.status}: {ran.error}")
         return ran
 
     def network(self, *arguments: str, stdin: bytes = b"") -> Ran:
         """Run a command in the mirror that may talk to the server; its end is for the caller to judge."""
         with self.locked():
-            return self._run(arguments, self._credentials(), stdin, NETWORK_SECONDS)
+            return self._run((*_PARTIAL, *arguments), self._credentials(), stdin, NETWORK_SECONDS)
 
     def ask_server(self, *arguments: str) -> Ran:
         """Run a command that talks to the server and needs nothing of the mirror, nor its lock."""

@@ -222,6 +222,32 @@ def test_content_is_fetched_for_the_asked_path_alone(world: World) -> None:
     assert blobs == [f"blob {world.git('rev-parse', f'{head}:{MANIFEST}')}"]
 
 
+def test_local_questions_never_reach_the_network(world: World) -> None:
+    """Whether an unknown commit is an ancestor is answered here: it is not, and no object is asked of the server."""
+    repository = world.repository()
+    head = repository.fetch()
+    world.server.requests.clear()
+    assert not repository.is_ancestor("1" * 40, head)
+    assert not repository.is_ancestor(head, "1" * 40)
+    assert not repository.is_ancestor("HEAD", head)
+    assert not repository.is_ancestor("--all", head)
+    assert world.server.requests == []
+    assert "promisor" not in (_mirror(world) / "config").read_text()
+
+
+def test_piled_up_packs_are_packed(world: World) -> None:
+    """A mirror with very many packs is tidied by the next process, and still knows what it left out."""
+    repository = world.repository()
+    for number in range(60):
+        world.commit(f"Commit {number}", {"README.md": b"%d" % number})
+        repository.fetch()
+    assert len(list(_mirror(world).glob("objects/pack/*.pack"))) > 50
+    again = world.repository()
+    head = again.fetch()
+    assert len(list(_mirror(world).glob("objects/pack/*.pack"))) < 5
+    assert again.read_file(head, MANIFEST) == CONTENT[MANIFEST]
+
+
 def test_an_unknown_commit_is_an_error(world: World) -> None:
     """A file of a commit that is not on the branch is no missing file, but an error that says so."""
     repository = world.repository()
