@@ -52,7 +52,7 @@ def demo(state: Path) -> int:
         StoryStuckError: a promotion came to no end.
     """
     progress = Progress()
-    progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training six models")
+    progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training seven models")
     with Sandbox(state) as sandbox:
         environment = SandboxEnvironment(sandbox)
         progress.say(f"the baseline serves at {sandbox.service_url}; nobody registered its model")
@@ -109,10 +109,9 @@ def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told
     print(f"  first champion {to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
     print(f"""
 `make ui` opens this state again and leaves it running until Ctrl-C:
-  Dagster  {sandbox.dagster_url}   (assets: a row a version; each end and its reason)
-  MLflow   {sandbox.mlflow_url}
-Try by hand, while it runs: in MLflow, open model iris-classifier, version 4, and remove its tag
-incumbent.iris-classifier-edge.state; then give it the alias challenger and watch it be refused again.""")
+  Dagster  {sandbox.dagster_url}/assets   (a row a version; each end with its reason)
+  MLflow   {sandbox.mlflow_url}/#/models/{sandbox.policy.model}
+Try by hand, while it runs: in MLflow, give version 6 the alias challenger, and watch Dagster promote it.""")
     return 0
 
 

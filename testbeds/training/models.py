@@ -51,6 +51,7 @@ STORY = (
     ),
     ModelSpec("version 4", n_estimators=5, max_depth=1),  # above the threshold, worse than version 2
     ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),
+    ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for whoever tries a promotion by hand
 )
 
 

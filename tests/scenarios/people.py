@@ -24,7 +24,8 @@ def register_again(environment: Environment, of: int, registry_url: str | None, 
     """
     client = registry(environment)
     known = client.get_model_version(environment.model, str(of))
-    made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=known.model_id)
+    model_id = known.source.removeprefix("models:/")  # MLflow does not say it again in `model_id`
+    made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=model_id)
     tag = f"{made.version:0>40}"
     tags = {"image_tag": tag}
     if registry_url is not None:
