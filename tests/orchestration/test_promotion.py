@@ -345,3 +345,36 @@ def test_evidence_without_the_alias_is_finished(world: World, instance: dg.Dagst
 def test_an_unknown_partition_is_no_traceback(world: World, instance: dg.DagsterInstance) -> None:
     """A version that the registry does not have is refused by name."""
     assert "version 7 of iris" in failure(run_stages(world, 7, instance))
+
+
+def interrupt(world: World, instance: dg.DagsterInstance, *, by_person: bool) -> None:
+    """Version 1's run is interrupted in mid-soak: a person cancelled it, or its host shuts down."""
+    world.register()
+
+    def stop() -> None:
+        if by_person:
+            instance.report_run_canceling(instance.get_runs()[0])
+        raise dg.DagsterExecutionInterruptedError
+
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    world.clock.after(25, stop)
+    assert not run_stages(world, 1, instance, ["serving_model"]).success
+
+
+def test_a_cancelled_promotion_is_held_by_a_person(world: World, instance: dg.DagsterInstance) -> None:
+    """It is not resumed by itself, says how to go on, and holds no lease; materialized again it goes on."""
+    interrupt(world, instance, by_person=True)
+    assert world.state(1) is State.HELD
+    assert world.registry.versions["iris", 1].tag(POLICY_NAME, "held_by") == "person"
+    assert "Materialize the partition again" in world.reason(1)
+    assert world.git.leases == {}
+    assert run_stages(world, 1, instance).success
+    assert world.champion == 1
+    assert world.registry.versions["iris", 1].tag(POLICY_NAME, "held_by") == ""
+
+
+def test_a_host_that_shuts_down_holds_nothing(world: World, instance: dg.DagsterInstance) -> None:
+    """Without a person's wish the promotion stays committed, and the sensor resumes it."""
+    interrupt(world, instance, by_person=False)
+    assert world.state(1) is State.COMMITTED
+    assert world.git.leases == {}
