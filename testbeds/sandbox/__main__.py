@@ -11,7 +11,7 @@ from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.tools import CHECKOUT
 
 _INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended, as shells have it."""
+"""The exit code of a demo that Ctrl-C ended, as shells have it; what runs until Ctrl-C ends well by it."""
 
 
 def main() -> int:
@@ -25,22 +25,22 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         print("\nstopped; everything that was started has ended", file=sys.stderr)
-        return _INTERRUPTED
+        return int(options.interrupted)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run, said in (
-        ("demo", demo, "tell the story of five versions, show what came of it, and end"),
-        ("ui", ui, "keep the sandbox and Dagster running, sensor on, until Ctrl-C"),
-        ("up", up, "keep the sandbox alone running, and print the settings with which the pipeline finds it"),
+    for name, run, interrupted, said in (
+        ("demo", demo, _INTERRUPTED, "tell the story of five versions, show what came of it, and end"),
+        ("ui", ui, 0, "keep the sandbox and Dagster running, sensor on, until Ctrl-C"),
+        ("up", up, 0, "keep the sandbox alone running, and print the settings with which the pipeline finds it"),
     ):
         command = commands.add_parser(name, help=said, description=said)
         command.add_argument(
             "--state", type=Path, default=CHECKOUT / ".state" / "sandbox", help="folder for all that it keeps"
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, interrupted=interrupted)
     return parser.parse_args()
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
+from tests.scenarios.expectation import Expected, promotion_commits
 from tests.scenarios.look import look
 from tests.scenarios.on_sandbox import SandboxEnvironment
 from tests.scenarios.seen import Seen
 from tests.scenarios.stories import FIVE_VERSIONS, Told, expected, tell
-from tests.scenarios.verifier import Expected, Finding, promotion_commits, verify
+from tests.scenarios.verifier import Finding, verify
 
 _MATERIALIZATIONS = """
 query($asset: AssetKeyInput!, $partitions: [String!]) {

@@ -6,16 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.scenarios.expectation import Expected, evidence_document, promotion_commits, rollback_commits, window
 from tests.scenarios.seen import Seen, seconds_of
 from tests.scenarios.stories import Told
-from tests.scenarios.verifier import (
-    SLOW_SECONDS,
-    Expected,
-    evidence_document,
-    promotion_commits,
-    rollback_commits,
-    window,
-)
+from tests.scenarios.verifier import SLOW_SECONDS
 
 WIDTH = 100
 _NONE = "-"

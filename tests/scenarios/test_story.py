@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios import mutants
+from tests.scenarios.expectation import End, promotion_commits
 from tests.scenarios.look import look
 from tests.scenarios.mutants import Mutant
 from tests.scenarios.on_sandbox import SandboxEnvironment
 from tests.scenarios.people import Ci, put_image_back, register_again, write_state
 from tests.scenarios.seen import Seen
 from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell, wait_for_end
-from tests.scenarios.verifier import End, Finding, promotion_commits, verify
+from tests.scenarios.verifier import Finding, verify
 
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 

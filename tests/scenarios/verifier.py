@@ -1,46 +1,31 @@
 """Decides whether a story came true, from what it left behind in Git, MLflow, the serving processes and a client's log.
 
-It imports nothing of the pipeline, so that no mistake of the pipeline is its own: the conventions that it holds the
-pipeline to (trailers, tags, artifact paths) are written here a second time.
+It imports nothing of the pipeline, so that no mistake of the pipeline is its own.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from tests.scenarios.seen import Commit, Request, Seen, Tag, Version, seconds_of
+from tests.scenarios.expectation import (
+    End,
+    Expected,
+    evidence_content,
+    evidence_document,
+    evidence_path,
+    promotion_commits,
+    rollback_commits,
+    version_tag,
+    window,
+)
+from tests.scenarios.seen import Commit, Request, Seen, Tag, seconds_of
 
 SLOW_SECONDS = 1.0
 """An answer that takes longer is harm, as the sandbox policy's latency bound has it."""
 _ENOUGH = 10
 """Requests without which a window shows nothing."""
-
-
-@dataclass(frozen=True)
-class End:
-    """How one version's promotion must have ended."""
-
-    version: int
-    state: Literal["champion", "rolled_back", "refused"]
-    reason: str = ""
-    """A regular expression that the reason on the version must match."""
-    back_to: int | None = None
-    """The version that serves again after a rollback."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A story as it must come out; `ends` in the order in which the versions were asked for."""
-
-    policy: str
-    manifest: str
-    ends: tuple[End, ...]
-    champion: int
-    judge_within: float
-    """The policy's time for a verdict, in seconds: a gate that takes a bad version back earlier was not waiting."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +61,8 @@ def _finding(claim: str, faults: list[str], evidence: str) -> Finding:
     return Finding(claim, not faults, "; ".join(faults) if faults else evidence)
 
 
-def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
-    """The commits that put a version there, known by their trailer."""
-    start = f"{story.policy}/{version}/"
-    return [one for one in seen.commits if one.trailers.get("Promotion-Id", "").startswith(start)]
-
-
-def rollback_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
-    """The commits that took a version back."""
-    start = f"{story.policy}/{version}/"
-    return [one for one in seen.commits if one.trailers.get("Rollback-Of", "").startswith(start)]
-
-
 def _short(commits: list[Commit]) -> str:
     return ", ".join(one.commit[:8] for one in commits) or "none"
-
-
-def _tag(version: Version | None, story: Expected, name: str) -> str:
-    return version.tags.get(f"incumbent.{story.policy}.{name}", "") if version is not None else ""
 
 
 def _one_line(commit: Commit, story: Expected) -> list[str]:
@@ -112,7 +81,7 @@ def _but_image(line: str | None) -> str:
 
 def _state(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     version = seen.versions.get(end.version)
-    state, reason = _tag(version, story, "state"), _tag(version, story, "reason")
+    state, reason = version_tag(version, story, "state"), version_tag(version, story, "reason")
     shown = f"{state or 'no state'}{f': {reason}' if reason else ''}"
     yield Finding(f"version {end.version} ended as {end.state}", state == end.state, shown)
     if end.reason:
@@ -174,7 +143,7 @@ def _evidence_tags(seen: Seen, story: Expected, version: int) -> list[Tag]:
 
 def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     commits, tags = promotion_commits(seen, story, end.version), _evidence_tags(seen, story, end.version)
-    path, content = _evidence_path(story, end.version), _evidence_content(seen, story, end.version)
+    path, content = evidence_path(story, end.version), evidence_content(seen, story, end.version)
     names = ", ".join(tag.name for tag in tags) or "none"
     if end.state == "champion":
         right = [
@@ -201,24 +170,6 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         early = 0 <= taken < story.judge_within
         claim = f"the gate stopped version {end.version} before its time was over"
         yield Finding(claim, early, f"{taken:.1f} of {story.judge_within:g} s")
-
-
-def _evidence_path(story: Expected, version: int) -> str:
-    return f"incumbent/{story.policy}/{version}-1.json"
-
-
-def _evidence_content(seen: Seen, story: Expected, number: int) -> bytes:
-    version = seen.versions.get(number)
-    return version.evidence.get(_evidence_path(story, number), b"") if version is not None else b""
-
-
-def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, Any] | None:
-    """What the gate measured and decided; None when there is no such artifact, or it cannot be read."""
-    try:
-        parsed = json.loads(_evidence_content(seen, story, version))
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
 
 
 def _document_faults(document: dict[str, Any], commit: Commit, digest: str, end: End) -> Iterator[str]:
@@ -267,16 +218,6 @@ def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         faults.append(f"its trailer Verdict is {found[0].trailers.get('Verdict')!r}")
     claim = f"the rollback puts version {end.back_to}'s image there and changes nothing else"
     yield _finding(claim, faults, f"{found[0].commit[:8]} {found[0].subject}")
-
-
-def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
-    """From the version's commit until the next version was asked for (or until now); None without one commit."""
-    commits = promotion_commits(seen, story, end.version)
-    if len(commits) != 1:
-        return None
-    later = story.ends[story.ends.index(end) + 1 :]
-    asked = seconds_of(_tag(seen.versions.get(later[0].version), story, "requested_at")) if later else None
-    return commits[0].at, seen.at if asked is None else asked
 
 
 def _in(seen: Seen, during: tuple[float, float] | None, wanted: Callable[[Request], bool]) -> list[Request]:

@@ -1,0 +1,75 @@
+"""How a story must end, and where its traces are: the pipeline's conventions, written a second time to hold it to them."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tests.scenarios.seen import Commit, Seen, Version, seconds_of
+
+
+@dataclass(frozen=True)
+class End:
+    """How one version's promotion must have ended."""
+
+    version: int
+    state: Literal["champion", "rolled_back", "refused"]
+    reason: str = ""
+    """A regular expression that the reason on the version must match."""
+    back_to: int | None = None
+    """The version that serves again after a rollback."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A story as it must come out; `ends` in the order in which the versions were asked for."""
+
+    policy: str
+    manifest: str
+    ends: tuple[End, ...]
+    champion: int
+    judge_within: float
+    """The policy's time for a verdict, in seconds: a gate that takes a bad version back earlier was not waiting."""
+
+
+def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
+    """The commits that put a version there, known by their trailer."""
+    start = f"{story.policy}/{version}/"
+    return [one for one in seen.commits if one.trailers.get("Promotion-Id", "").startswith(start)]
+
+
+def rollback_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
+    """The commits that took a version back."""
+    start = f"{story.policy}/{version}/"
+    return [one for one in seen.commits if one.trailers.get("Rollback-Of", "").startswith(start)]
+
+
+def version_tag(version: Version | None, story: Expected, name: str) -> str:
+    return version.tags.get(f"incumbent.{story.policy}.{name}", "") if version is not None else ""
+
+
+def evidence_path(story: Expected, version: int) -> str:
+    return f"incumbent/{story.policy}/{version}-1.json"
+
+
+def evidence_content(seen: Seen, story: Expected, number: int) -> bytes:
+    version = seen.versions.get(number)
+    return version.evidence.get(evidence_path(story, number), b"") if version is not None else b""
+
+
+def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, Any] | None:
+    """What the gate measured and decided; None when there is no such artifact, or it cannot be read."""
+    try:
+        parsed = json.loads(evidence_content(seen, story, version))
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
+    """From the version's commit until the next version was asked for (or until now); None without one commit."""
+    commits = promotion_commits(seen, story, end.version)
+    if len(commits) != 1:
+        return None
+    later = story.ends[story.ends.index(end) + 1 :]
+    asked = seconds_of(version_tag(seen.versions.get(later[0].version), story, "requested_at")) if later else None
+    return commits[0].at, seen.at if asked is None else asked
