@@ -1,4 +1,4 @@
-"""How a story must end, and where its traces are: the pipeline's conventions, written a second time to hold it to them."""
+"""How a story must end, and where its traces are: the pipeline's conventions, written once more to hold it to them."""
 
 import json
 from dataclasses import dataclass
