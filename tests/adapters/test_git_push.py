@@ -1,5 +1,6 @@
 """One commit per promotion, whatever happens to the push, to the pushing process and to its competitors."""
 
+import fcntl
 import itertools
 import os
 import signal
@@ -217,3 +218,28 @@ def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
         assert len(world.promotions(_ID)) == 1, f"killed {moment} request {number}"
         world.git("update-ref", "refs/heads/main", start)
         world.git("update-ref", "-d", "refs/incumbent/lease/iris")
+
+
+def test_the_orphan_of_a_killed_process_keeps_its_mirror(world: World) -> None:
+    """While the Git of a process that was killed still runs, nobody else may work in its mirror."""
+    victim: list[subprocess.Popen[str]] = []
+    excluded: list[bool] = []
+
+    def kill_and_try() -> None:
+        victim[0].kill()
+        victim[0].wait()
+        (lock,) = (world.folder / "state/git").glob("*/lock")
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                excluded.append(True)
+            else:
+                excluded.append(False)
+
+    world.server.order(_PUSH, before=kill_and_try)
+    victim.append(_promoter(world, "run one"))
+    with victim[0] as process:
+        process.wait(timeout=200)
+    assert world.repository().fetch() == world.head()  # waits for the orphan to end
+    assert excluded == [True]
