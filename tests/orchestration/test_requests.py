@@ -1,0 +1,135 @@
+"""What a person asks for by command, on a platform of fakes."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+import pytest
+
+from orchestration.promotion.ports import Answer
+from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.registered import State
+from orchestration.stages.record import record_answers, recorded_bodies
+from orchestration.stages.requests import request_promotion, retry_promotion
+from tests.fakes.cluster import FakeService
+from tests.fakes.world import POLICY_NAME, World, run_stages
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def ask(world: World, number: int) -> None:
+    request_promotion(world.registry, world.clock, world.policy(POLICY_NAME), number)
+
+
+def retry(world: World, number: int) -> int:
+    policy = world.policy(POLICY_NAME)
+    return retry_promotion(world.registry, world.git, world.clock, policy, number, "we know why")
+
+
+def test_register_makes_the_challenger(world: World) -> None:
+    """The alias names it, and the request has its time; said twice, the time stays."""
+    world.register()
+    del world.registry.aliases["iris", "challenger"]
+    ask(world, 1)
+    assert world.registry.aliases["iris", "challenger"] == 1
+    before = world.registry.versions["iris", 1].tags
+    world.clock.sleep(60)
+    ask(world, 1)
+    assert world.registry.versions["iris", 1].tags == before
+
+
+def test_register_refuses_what_has_ended(world: World, instance: dg.DagsterInstance) -> None:
+    """A refused version is not brought back by asking again; the reason names the command that does."""
+    world.register(accuracy=0.1)
+    run_stages(world, 1, instance)
+    with pytest.raises(InvalidInputError, match="incumbent retry iris-edge 1"):
+        ask(world, 1)
+
+
+def test_register_refuses_an_unknown_version(world: World) -> None:
+    """The version and the model are named."""
+    with pytest.raises(InvalidInputError, match="version 9 of iris"):
+        ask(world, 9)
+
+
+def test_retry_after_a_rejection_is_the_next_attempt(world: World, instance: dg.DagsterInstance) -> None:
+    """The fault was elsewhere: the second attempt is a second commit, with evidence of its own."""
+    world.register()
+    world.bad_images.add(world.image(1))
+    run_stages(world, 1, instance)
+    assert world.state(1) is State.ROLLED_BACK
+    world.bad_images.clear()
+    assert retry(world, 1) == 2
+    assert run_stages(world, 1, instance).success
+    assert world.champion == 1
+    assert list(world.git.tags) == ["incumbent/iris-edge/1-2"]
+    ids = [commit.trailers.get("Promotion-Id", "") for commit in world.git.log]
+    assert sum(one.endswith("/2") for one in ids) == 1
+
+
+def test_retry_after_a_refusal_is_still_the_first_attempt(world: World, instance: dg.DagsterInstance) -> None:
+    """Nothing was committed, so nothing is counted."""
+    world.register(publish=False)
+    run_stages(world, 1, instance)
+    assert world.state(1) is State.REFUSED
+    world.images.publish("ghcr.io/acme/iris", "v1", {"MODEL_URI": "models:/iris/1"})
+    assert retry(world, 1) == 1
+    assert run_stages(world, 1, instance).success
+
+
+@pytest.mark.parametrize("state", ["champion", "rejected", "requested", "committed"])
+def test_retry_refuses_what_has_not_ended(world: World, state: str) -> None:
+    """What goes on by itself, or is champion, needs no retry; the reason says what to do instead."""
+    version = world.register()
+    world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.state": state})
+    with pytest.raises(InvalidInputError, match=state):
+        retry(world, 1)
+
+
+def answering(status: int = 200, **fields: object) -> FakeService:
+    times = iter(range(1000))
+
+    def respond(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        return Answer(status, json.dumps({**fields, "inference_time_ms": next(times)}).encode(), 0.01)
+
+    return FakeService(respond)
+
+
+def test_record_keeps_what_stays_the_same() -> None:
+    """Fields that differ between answers are left out of all recorded requests."""
+    recording = record_answers(answering(prediction=1), "http://server/predict", [{"features": [1]}, {"features": [2]}])
+    assert [one.response for one in recording.requests] == [{"prediction": 1}] * 2
+
+
+def test_record_refuses_a_server_that_refuses() -> None:
+    """A 400 is the request's fault, a 500 the server's: neither is recorded."""
+    with pytest.raises(InvalidInputError, match="status 400"):
+        record_answers(answering(400), "http://server/predict", [{"features": [1]}])
+    with pytest.raises(DependencyError, match="status 500"):
+        record_answers(answering(500), "http://server/predict", [{"features": [1]}])
+
+
+def test_record_refuses_answers_that_never_stay_the_same() -> None:
+    """A server without any stable field cannot be recorded."""
+    with pytest.raises(InvalidInputError, match="stay the same"):
+        record_answers(answering(), "http://server/predict", [{"features": [1]}])
+
+
+def test_bodies_come_from_the_input_example_or_a_file(world: World) -> None:
+    """The rows of the input example become requests; a file's list is taken as it is."""
+    world.register()
+    world.registry.examples["iris", 1] = ((1.0, 2.0), (3.0, 4.0))
+    assert recorded_bodies(world.registry, "iris", 1, None)[1] == [{"features": [1.0, 2.0]}, {"features": [3.0, 4.0]}]
+    assert recorded_bodies(world.registry, "iris", 1, b'[{"x": 1}]') == ("run1", [{"x": 1}])
+    for content in (b"", b"{}", b"[]", b"[1]", b"[{}]"):
+        with pytest.raises(InvalidInputError, match="one request or more"):
+            recorded_bodies(world.registry, "iris", 1, content)
