@@ -27,7 +27,7 @@ class GitAccess:
             for _ in range(2):
                 ran = self.mirror.network(
                     *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
-                    *("--filter=blob:none", "--", "origin", f"+{self.branch}:{_HEAD}"),
+                    *("--", "origin", f"+{self.branch}:{_HEAD}"),
                 )
                 if ran.status == 0:
                     return self.mirror.local("rev-parse", "--verify", "--end-of-options", f"{_HEAD}^{{commit}}").text

@@ -39,9 +39,9 @@ _SETTINGS = (
     "push.gpgSign=false",
     "push.followTags=false",
 )
-# Given to the commands that may bring left-out content here, and to those that must know that it is left out. It never
-# stands in the mirror's own configuration, so all other commands take what is not here for missing: kept from
-# the network alone, Git would try to fetch all the same, and sometimes die of SIGPIPE on the way.
+# A partial clone, where the server can. Given to the commands that may bring left-out content here, and to those that
+# must know that it is left out. It never stands in the mirror's own configuration, so all other commands take what is
+# not here for missing: kept from the network alone, Git would try to fetch all the same, and sometimes die of SIGPIPE.
 _PARTIAL = ("-c", "remote.origin.promisor=true", "-c", "remote.origin.partialCloneFilter=blob:none")
 
 

@@ -64,15 +64,17 @@ def test_a_broken_mirror_is_made_again(world: World, damage: str) -> None:
 
 
 def test_lock_files_of_dead_processes_are_removed(world: World) -> None:
-    """Lock files that a killed Git left behind stop nothing (argo-cd#7898, #17623, #27930)."""
+    """Lock files that a killed Git left behind cost nothing, not even the mirror (argo-cd#7898, #17623, #27930)."""
     repository = world.repository()
     repository.fetch()
     mirror = _mirror(world)
+    made = mirror.stat().st_ino
     for name in ("HEAD", "config", "packed-refs", "shallow", "refs/incumbent/head", "objects/info/commit-graph"):
         (mirror / f"{name}.lock").touch()
     head = world.commit("Later", {"README.md": b"later"})
     assert repository.fetch() == head
     assert list(mirror.rglob("*.lock")) == []
+    assert mirror.stat().st_ino == made
 
 
 def test_a_living_process_is_waited_for(world: World) -> None:
