@@ -1,7 +1,8 @@
 """The ports of a promotion: what its stages ask of the world, and the values that come back.
 
-Every method raises `DependencyError` when the other side cannot answer (down, time-out, 5xx, refused credentials) and
-for nothing else; what a caller decides on is a value in the return type. `orchestration.adapters` plays each port
+Every method raises `DependencyError` when the other side cannot answer (down, time-out, 5xx, refused credentials), and
+`InvalidInputError` for what a person wrote wrongly (an address, a path, a context); what a caller decides on is a value
+in the return type. `orchestration.adapters` plays each port
 against a real server; the fakes of the tests are held to the same contract tests.
 """
 
