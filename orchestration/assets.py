@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from textwrap import shorten
 
 import dagster as dg
 
-from orchestration.metadata import check_results, facts_metadata, problem_metadata
+from orchestration.metadata import CHECKS_SAY, check_results, facts_metadata, problem_metadata
 from orchestration.partitions import model_versions, policy_and_version
 from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.registered import State
@@ -17,6 +18,10 @@ from orchestration.stages.session import Session, StageDone, StageEnded, open_se
 
 # Checks of single partitions are a preview feature; the exact version of Dagster is pinned for it.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partitions_def.*AssetCheckSpec.*")
+
+VERSION_TAG, OUTCOME_TAG, REASON_TAG = "version", "outcome", "reason"
+"""Tags of a run, without a prefix: the list of runs cuts a tag off after about 25 characters."""
+_REASON_WIDTH = 120
 
 _GROUP = "promotion"
 _ORDER = (candidate.ASSET, commit.ASSET, rollout.ASSET, serving.ASSET)
@@ -42,12 +47,16 @@ def _stage(
         group_name=_GROUP,
         kinds=kinds,
         description=doc,
-        check_specs=[dg.AssetCheckSpec(check, asset=name, partitions_def=model_versions) for check in checks],
+        check_specs=[
+            dg.AssetCheckSpec(check, asset=name, partitions_def=model_versions, description=CHECKS_SAY[check])
+            for check in checks
+        ],
     )
     def stage(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[object]:
         session: Session | None = None
         try:
             policy_name, version = policy_and_version(context.partition_key)
+            context.instance.add_run_tags(context.run.run_id, {VERSION_TAG: str(version)})
             policy = platform.policy(policy_name)
             session = open_session(platform.clients(policy), policy, version, context.run.run_id, context.log.info)
             if name == candidate.ASSET:
@@ -60,7 +69,9 @@ def _stage(
             _release(context, session)
             if isinstance(error, StageEnded):
                 yield from check_results([check for check in error.checks if check.name in checks])
-            raise _failure(error) from error
+            outcome = _outcome(error, session)
+            _tell_outcome(context, outcome, error.problem.found)
+            raise _failure(error, outcome) from None  # the problem says all; a trace would push it off the page
         except dg.DagsterExecutionInterruptedError:
             if session is not None and _was_cancelled(context):
                 _hold_by_person(session)
@@ -68,8 +79,10 @@ def _stage(
             raise
         if not _goes_on(context, name):
             _release(context, session)
+        if name == serving.ASSET:
+            _tell_outcome(context, str(State.CHAMPION))
         yield from check_results(done.checks)
-        yield dg.MaterializeResult(metadata=facts_metadata(done.facts))
+        yield dg.MaterializeResult(metadata=facts_metadata({**_about(name, session), **done.facts}))
 
     return stage
 
@@ -92,9 +105,39 @@ def _observation(key: str, session: Session) -> dg.AssetObservation:
     return dg.AssetObservation(registered_model.key, partition=key, metadata=facts_metadata(facts))
 
 
-def _failure(error: ProblemError) -> dg.Failure:
-    state = f"{error.state}: " if isinstance(error, StageEnded) else ""
-    return dg.Failure(f"{state}{error.problem}", metadata=problem_metadata(error.problem), allow_retries=False)
+def _about(name: str, session: Session) -> dict[str, object]:
+    """Where a stage's work is to be seen outside of Dagster."""
+    policy, version = session.policy, session.version
+    target = policy.manifest
+    facts: dict[str, dict[str, object]] = {
+        candidate.ASSET: {"version_url": session.clients.registry.version_url(version), "mlflow_run": version.run_id},
+        commit.ASSET: {"manifest": target.path},
+        rollout.ASSET: {
+            "argocd_application": f"{policy.argocd.namespace}/{policy.argocd.application}",
+            "workload": f"{target.kind} {target.namespace}/{target.name} of cluster {policy.cluster}",
+        },
+        serving.ASSET: {"service_url": policy.service_url},
+    }
+    return facts[name]
+
+
+def _outcome(error: ProblemError, session: Session | None) -> str:
+    """How the run ends, in the design's words; `error` when nothing was judged and nothing is committed."""
+    if isinstance(error, StageEnded):
+        return str(error.state).replace("_", " ")
+    held = session is not None and session.version.state(session.policy.name) is State.HELD
+    return str(State.HELD) if held else "error"
+
+
+def _tell_outcome(context: dg.AssetExecutionContext, outcome: str, found: str = "") -> None:
+    """Put the end on the run itself, so that the list of runs shows it and can be filtered by it."""
+    tags = {OUTCOME_TAG: outcome} | ({REASON_TAG: shorten(found, _REASON_WIDTH, placeholder=" ...")} if found else {})
+    context.instance.add_run_tags(context.run.run_id, tags)
+
+
+def _failure(error: ProblemError, outcome: str) -> dg.Failure:
+    metadata = problem_metadata(error.problem)
+    return dg.Failure(f"{outcome}: {error.problem}", metadata=metadata, allow_retries=False)
 
 
 def _hold_what_is_committed(context: dg.AssetExecutionContext, session: Session, error: DependencyError) -> None:

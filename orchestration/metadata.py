@@ -1,11 +1,27 @@
 """How a stage's findings are shown in Dagster: tables, numbers that are charted, links, diffs and reasons."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from orchestration.promotion.problems import Problem
 from orchestration.stages.session import Check
+
+CHECKS_SAY: Mapping[str, str] = {
+    "is_challenger": "The challenger alias names this version; it is newer than the champion and has not ended before.",
+    "run_finished": "Its training run ended as FINISHED.",
+    "quality": "Its metrics keep the policy's bounds and are no worse than the champion's, measured on the same data.",
+    "recorded_requests_fit": "Its own recorded requests, and the champion's, fit its signature.",
+    "image_published": "Its image is in the registry, by digest, for the nodes' architecture, and serves this version.",
+    "dependencies_ready": "Before the commit: all that it needs answers, sync is automated, and there is a way back.",
+    "one_commit": "The branch has exactly one commit of this promotion.",
+    "rolled_out": "Five things at once: revision, operation, live image, complete replicas, digests of their pods.",
+    "recorded_requests": "Each new pod and the service answer the recorded requests as they were recorded.",
+    "slos": "Every SLO of the policy held for the whole soak, with enough samples and traffic.",
+    "champion_alias": "The champion alias names this version: written, and read back.",
+}
+"""What each check proves, for its page."""
 
 
 def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
@@ -14,7 +30,7 @@ def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
         metadata: dict[str, dg.MetadataValue] = {"summary": dg.MetadataValue.text(check.summary)}
         if check.rows:
             metadata["details"] = table(check.rows)
-        metadata.update({name: dg.MetadataValue.float(float(value)) for name, value in check.numbers.items()})
+        metadata.update({name: dg.MetadataValue.float(short(value)) for name, value in check.numbers.items()})
         yield dg.AssetCheckResult(
             check_name=check.name, passed=check.passed, description=check.summary, metadata=metadata
         )
@@ -26,13 +42,20 @@ def facts_metadata(facts: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
 
 
 def problem_metadata(problem: Problem) -> dict[str, dg.MetadataValue]:
-    """The four parts of a problem, for the page of a run that ended."""
-    text = (
-        f"**{problem.subject}**\n\n"
-        f"| | |\n|---|---|\n| expected | {_cell(problem.expected)} |\n| found | {_cell(problem.found)} |\n"
-        f"| next step | {_cell(problem.next_step)} |\n"
-    )
-    return {"reason": dg.MetadataValue.md(text)}
+    """The four parts of a problem, a line each; as plain text, because Markdown in a run's log hides behind a click."""
+    return {
+        "what": dg.MetadataValue.text(problem.subject),
+        "expected": dg.MetadataValue.text(problem.expected),
+        "found": dg.MetadataValue.text(problem.found),
+        "next_step": dg.MetadataValue.text(problem.next_step),
+    }
+
+
+def short(value: float) -> float:
+    """A measured number as a person reads it: four digits, whole numbers whole. The evidence keeps all digits."""
+    if value == 0 or not math.isfinite(value):
+        return float(value)
+    return round(float(value), max(0, 3 - math.floor(math.log10(abs(value)))))
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
@@ -55,7 +78,7 @@ def _value(name: str, fact: object) -> dg.MetadataValue:
     if isinstance(fact, int):
         return dg.MetadataValue.int(fact)
     if isinstance(fact, float):
-        return dg.MetadataValue.float(fact)
+        return dg.MetadataValue.float(short(fact))
     if isinstance(fact, Sequence) and fact and all(isinstance(row, Mapping) for row in fact):
         return table(fact)
     return dg.MetadataValue.text(str(fact))
@@ -63,7 +86,9 @@ def _value(name: str, fact: object) -> dg.MetadataValue:
 
 def _plain(value: object) -> str | int | float | bool:
     """A table's cells are plain: what has no number says so with a dash."""
-    if isinstance(value, str | int | float | bool):
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, str | int):
         return value
     return "-" if value is None else str(value)
 
@@ -75,7 +100,3 @@ def _column_type(records: Sequence[dg.TableRecord], name: str) -> str:
     if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return "float"
     return "string"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
