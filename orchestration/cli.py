@@ -96,14 +96,13 @@ def register(policy: str, version: int) -> None:
       4  a dependency does not answer
     """
     with _problems():
-        from orchestration.adapters.clock import SystemClock
         from orchestration.resources import platform_from_environment
         from orchestration.stages.requests import request_promotion
 
         platform = _resolved(platform_from_environment())
         found = platform.policy(policy)
         _require_dagster_home()
-        request_promotion(platform.registry(), SystemClock(), found, version)
+        request_promotion(platform.registry(), platform.clock(), found, version)
         key = _add_partition(policy, version)
         click.echo(f"version {version} of {found.model} is {found.challenger_alias}; partition {key}")
 
@@ -128,14 +127,13 @@ def retry(policy: str, version: int, reason: str) -> None:
       4  a dependency does not answer
     """
     with _problems():
-        from orchestration.adapters.clock import SystemClock
         from orchestration.resources import platform_from_environment
         from orchestration.stages.requests import retry_promotion
 
         platform = _resolved(platform_from_environment())
         found = platform.policy(policy)
         _require_dagster_home()
-        attempt = retry_promotion(platform.registry(), platform.git(), SystemClock(), found, version, reason)
+        attempt = retry_promotion(platform.registry(), platform.git(), platform.clock(), found, version, reason)
         key = _add_partition(policy, version)
         click.echo(f"version {version} of {found.model} will be tried again as attempt {attempt}; partition {key}")
 

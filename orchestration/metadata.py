@@ -25,9 +25,9 @@ CHECKS_SAY: Mapping[str, str] = {
 
 
 def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
-    """One result a check, with its summary, its table and its numbers."""
+    """One result a check, with its table and its numbers."""
     for check in checks:
-        metadata: dict[str, dg.MetadataValue] = {"summary": dg.MetadataValue.text(check.summary)}
+        metadata: dict[str, dg.MetadataValue] = {}
         if check.rows:
             metadata["details"] = table(check.rows)
         metadata.update({name: dg.MetadataValue.float(short(value)) for name, value in check.numbers.items()})

@@ -9,7 +9,7 @@ import dagster as dg
 
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, GitOpsRepository, Registry
+from orchestration.promotion.ports import Clients, Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 
@@ -19,6 +19,8 @@ class Platform(Protocol):
     def policy_names(self) -> tuple[str, ...]: ...
 
     def policy(self, name: str) -> Policy: ...
+
+    def clock(self) -> Clock: ...
 
     def registry(self) -> Registry: ...
 
@@ -57,13 +59,17 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
         """
         return load_policy(Path(self.policies_folder), name)
 
+    def clock(self) -> Clock:
+        from orchestration.adapters.clock import SystemClock
+
+        return SystemClock()
+
     def registry(self) -> Registry:
         from orchestration.adapters.registry import MlflowRegistry  # late: importing mlflow takes seconds
 
         return MlflowRegistry(required("MLFLOW_TRACKING_URI", self.mlflow_tracking_uri))
 
     def git(self) -> GitOpsRepository:
-        from orchestration.adapters.clock import SystemClock
         from orchestration.adapters.git import GitRepository
 
         return GitRepository(
@@ -71,7 +77,7 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
             self.git_branch,
             token_file=Path(self.git_token_file) if self.git_token_file else None,
             state=Path(self.state).expanduser(),
-            clock=SystemClock(),
+            clock=self.clock(),
         )
 
     def clients(self, policy: Policy) -> Clients:
@@ -81,7 +87,6 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
             InvalidInputError: a setting is missing or unusable.
         """
         from orchestration.adapters.argocd import ArgoCDApplications
-        from orchestration.adapters.clock import SystemClock
         from orchestration.adapters.clusters import KubernetesCluster
         from orchestration.adapters.oci import OciRegistry
         from orchestration.adapters.prometheus import Prometheus
@@ -89,7 +94,7 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
 
         kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
         return Clients(
-            clock=SystemClock(),
+            clock=self.clock(),
             registry=self.registry(),
             git=self.git(),
             argocd=ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)),

@@ -1,6 +1,5 @@
 """The registry sensor: sees a new challenger within seconds, and resumes what a crash or an outage left unfinished."""
 
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +14,7 @@ from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.registered import ModelVersion, State, tag_key
 from orchestration.promotion.standing import promotions
 from orchestration.promotion.watching import (
+    FIRST_SIGN_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
     Memory,
@@ -49,7 +49,7 @@ class _Tick:
 def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
     """One tick: a registry that is down fails it; one broken policy is reported and stops no other."""
     memories = read_cursor(context.cursor)
-    tick = _Tick(context.instance, platform.registry(), platform.git(), time.time())
+    tick = _Tick(context.instance, platform.registry(), platform.git(), platform.clock().now())
     requests: list[dg.RunRequest] = []
     kept: dict[str, Memory] = {}
     broken: list[str] = []
@@ -144,16 +144,20 @@ def _is_worked_on(tick: _Tick, policy: Policy, version: ModelVersion) -> bool:
 
 
 def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
-    """Whether a run of this request waits for its process: another one would only make the machine slower.
+    """Whether a run of this request has had no time for a sign of life: another one would only slow the machine down.
 
     A run that claims so for long is not believed, because a host that was killed leaves such runs behind.
     """
-    starting = dg.RunsFilter(
-        tags={REQUEST_TAG: request.tag(policy.name)},
-        statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING],
-        created_after=datetime.fromtimestamp(tick.now - LONGEST_START_SECONDS, UTC),
-    )
-    return tick.instance.get_runs_count(starting) > 0
+    waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+    for statuses, seconds in ((waiting, LONGEST_START_SECONDS), ([dg.DagsterRunStatus.STARTED], FIRST_SIGN_SECONDS)):
+        young = dg.RunsFilter(
+            tags={REQUEST_TAG: request.tag(policy.name)},
+            statuses=statuses,
+            created_after=datetime.fromtimestamp(tick.now - seconds, UTC),
+        )
+        if tick.instance.get_runs_count(young) > 0:
+            return True
+    return False
 
 
 def _runs_so_far(instance: dg.DagsterInstance, policy: Policy, request: Request) -> int:

@@ -93,7 +93,7 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
     return Problem(
         f"metric {bound.metric} of run {run.run_id}",
         _threshold(bound),
-        f"{value:.12g}",
+        f"{value:.6g}",
         "Train a better model and register it as a new version.",
     )
 
@@ -124,8 +124,8 @@ def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: Tra
     sign = ">=" if bound.at_least is not None else "<="
     return Problem(
         subject,
-        f"{sign} {limit:.12g} (the champion's {champion_value:.12g} with a margin of {margin:.12g})",
-        f"{value:.12g}, which is worse than the champion on the same data",
+        f"{sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
+        f"{value:.6g}, which is worse than the champion on the same data",
         "Train a better model and register it as a new version.",
     )
 

@@ -7,7 +7,7 @@ from orchestration.promotion.images import ImageRef, choose_image, served_model_
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded import RECORDING_PATH, parse_recording, signature_problem
-from orchestration.promotion.registered import ModelVersion, State, TrainingRun, format_time, parse_time
+from orchestration.promotion.registered import ModelVersion, State, TrainingRun, parse_time
 from orchestration.promotion.standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.watching import SIGN_OF_LIFE_SECONDS
 from orchestration.stages.session import Check, Checklist, Session, StageDone, StageEnded, View
@@ -38,7 +38,10 @@ def examine(session: Session) -> StageDone:
     if isinstance(view.standing, OnBranch):
         promoted = view.standing.promoted
         note = f"judged before commit {promoted.commit.commit[:12]}; what is committed is finished first"
-        return StageDone(tuple(Check(name, True, note) for name in CHECKS), {"promotion_id": str(promoted.identity)})
+        facts = {"image": view.image, "attempt": promoted.identity.attempt, "promotion_id": str(promoted.identity)}
+        return StageDone(tuple(Check(name, True, note) for name in CHECKS), facts)
+    if isinstance(view.standing, MayCommit):
+        session.give_sign_of_life()
     try:
         candidate = find_candidate(session, view)
     except StageEnded as ended:
@@ -94,7 +97,8 @@ def _require_challenger(session: Session, view: View, champion: ModelVersion | N
             raise refuse("a version that has not ended yet", f"{state} ({reason})", retry, state)
         case TakenBack(promoted):
             assert promoted.rollback is not None, "taken back means that there is a rollback commit"
-            found = f"taken back by commit {promoted.rollback.commit[:12]}"
+            reason = version.tag(policy.name, "reason") or "no reason kept"
+            found = f"taken back by commit {promoted.rollback.commit[:12]} ({reason})"
             raise refuse("a version that was not rejected", found, retry, State.ROLLED_BACK)
         case Reverted(promoted, image):
             found = f"commit {promoted.commit.commit[:12]} undone by somebody, who put {image} there"
@@ -235,8 +239,8 @@ def _require_image(session: Session, run: TrainingRun, checklist: Checklist) -> 
         if clock.now() >= sign_at:
             sign_at = clock.now() + SIGN_OF_LIFE_SECONDS
             session.say(f"waiting for image {chosen} to be published, for {deadline - clock.now():.0f} s at most")
-            seen_at = format_time(clock.now())
-            session.write(State.WAITING, f"image {chosen} is not published yet", seen_at=seen_at)
+            session.give_sign_of_life()
+            session.write(State.WAITING, f"image {chosen} is not published yet")
         clock.sleep(_POLL_SECONDS)
         require_alias(session, checklist)
     problem = _architecture_problem(session, image) or next(

@@ -7,7 +7,7 @@ from orchestration.promotion.manifest import EditRefused, read_image
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem, ProblemError
-from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.registered import ModelVersion, State, format_time, tag_key
 from orchestration.promotion.standing import Promoted, Standing, promotions, standing
 
 LEASE_SECONDS = 60.0
@@ -188,6 +188,11 @@ class Session:
         there = self.clients.git.lease(ours.application)
         if there is None or there.object_id != ours.object_id:
             raise self.lost(LeaseLost(there))
+
+    def give_sign_of_life(self) -> None:
+        """Say on the version that a run without a lease is at work, so that the sensor starts no other."""
+        seen_at = format_time(self.clients.clock.now())
+        self.clients.registry.write_tags(self.version, {tag_key(self.policy.name, "seen_at"): seen_at})
 
     def write(self, state: State, reason: str = "", **facts: str) -> None:
         """Write the version's state and facts as tags; under a lease, only while it is still ours."""

@@ -61,7 +61,9 @@ def ui(options: argparse.Namespace) -> int:
 
     print("starting the sandbox and Dagster; this takes about a minute", flush=True)
     with Sandbox(options.state, reopen=True) as sandbox:
-        SandboxEnvironment(sandbox).start_dagster()
+        environment = SandboxEnvironment(sandbox)
+        environment.start_client()  # without real requests a version that is bad only for them would pass
+        environment.start_dagster()
         describe(sandbox)
         print(
             "\nIn MLflow, give a version of iris-classifier the alias challenger; watch its row in Dagster's assets."

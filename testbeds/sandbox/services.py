@@ -28,10 +28,11 @@ def free_ports(count: int, liked: Sequence[int] = ()) -> list[int]:
     found: list[int] = []
     for port in (*liked, *random.sample(_PORTS, len(_PORTS))):
         with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if one.connect_ex((HOST, port)) == 0:
                 continue
         with socket.socket() as one:
+            # As servers bind: connections of an earlier one that linger do not take the port from the next.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 one.bind((HOST, port))
             except OSError:

@@ -176,6 +176,9 @@ class WorldPlatform:
         self.world = world
         self.policy_names, self.policy, self.clients = world.policy_names, world.policy, world.clients
 
+    def clock(self) -> FakeClock:
+        return self.world.clock
+
     def registry(self) -> FakeRegistry:
         return self.world.registry
 

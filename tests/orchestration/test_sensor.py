@@ -9,6 +9,7 @@ import pytest
 
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.registered import State, format_time, parse_time, tag_key
+from orchestration.promotion.watching import FIRST_SIGN_SECONDS
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
 from tests.fakes.cluster import DOWN
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
@@ -16,13 +17,19 @@ from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, ru
 
 @pytest.fixture
 def world() -> World:
-    return World()
+    """A world whose clock agrees with the one by which Dagster dates its runs."""
+    return at_present(World())
 
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+def at_present(world: World) -> World:
+    world.clock.time = time.time()
+    return world
 
 
 def tick(world: World, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
@@ -35,13 +42,14 @@ def tick(world: World, instance: dg.DagsterInstance, cursor: str | None = None) 
     return result
 
 
-def end_runs(instance: dg.DagsterInstance) -> None:
-    """The runs so far were started, and their host was killed: they stay STARTED for ever (dagster#26753)."""
+def kill_runs(world: World, instance: dg.DagsterInstance) -> None:
+    """The runs so far were started long ago, and their host was killed: they stay STARTED for ever (dagster#26753)."""
     for run in instance.get_runs():
         instance.handle_run_event(
             run.run_id,
             dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, "promote", message="started"),
         )
+    world.clock.sleep(FIRST_SIGN_SECONDS + 1)
 
 
 def tags(world: World, number: int, **written: str) -> None:
@@ -57,7 +65,7 @@ def test_a_new_challenger_is_requested(world: World, instance: dg.DagsterInstanc
     assert request.partition_key == f"{POLICY_NAME}@1"
     assert world.state(1) is State.REQUESTED
     requested_at = world.registry.versions["iris", 1].tag(POLICY_NAME, "requested_at")
-    assert parse_time(requested_at) == pytest.approx(time.time(), abs=600)
+    assert parse_time(requested_at) == pytest.approx(world.clock.now(), abs=1)
     assert request.run_key == f"{POLICY_NAME}@1/{requested_at}/0"
     (added,) = result.dynamic_partitions_requests or ()
     assert list(added.partition_keys) == [f"{POLICY_NAME}@1"]
@@ -67,7 +75,7 @@ def test_one_registry_call_a_policy_and_tick(instance: dg.DagsterInstance) -> No
     """However many versions there are, an idle tick asks the registry one question a policy, and Git nothing."""
     counts = []
     for versions in (1, 40):
-        world = World()
+        world = at_present(World())
         world.policies["wine-edge"] = POLICY_TEXT.replace("model: iris", "model: wine")
         for _ in range(versions):
             world.register()
@@ -84,7 +92,7 @@ def test_a_lost_cursor_causes_no_second_promotion(world: World, instance: dg.Dag
     """A finished version stays finished, and one that is being worked on is not requested again."""
     world.register()
     tick(world, instance)
-    world.git.acquire_lease("iris", "the run", time.time() + 3600)
+    world.git.acquire_lease("iris", "the run", 3600)
     assert not tick(world, instance, None).run_requests
     tags(world, 1, state="champion")
     assert not tick(world, instance, None).run_requests
@@ -96,8 +104,8 @@ def test_an_unfinished_promotion_is_resumed_when_nobody_holds_the_lease(
     """A resume has a new run key, and waits until it is due."""
     world.register()
     first = tick(world, instance)
-    end_runs(instance)
     assert not tick(world, instance, first.cursor).run_requests  # not due yet
+    kill_runs(world, instance)
     (resume,) = tick(world, instance, None).run_requests or ()
     assert resume.run_key is not None
     assert resume.run_key.endswith("/1")
@@ -108,10 +116,10 @@ def test_a_run_that_waits_for_an_image_is_not_doubled(world: World, instance: dg
     """It holds no lease, but it has said just now that it is there; when it is silent, it is resumed."""
     world.register()
     tick(world, instance)
-    end_runs(instance)
-    tags(world, 1, state="waiting", seen_at=format_time(time.time()))
+    kill_runs(world, instance)
+    tags(world, 1, state="waiting", seen_at=format_time(world.clock.now()))
     assert not tick(world, instance, None).run_requests
-    tags(world, 1, seen_at=format_time(time.time() - 3600))
+    tags(world, 1, seen_at=format_time(world.clock.now() - 3600))
     assert tick(world, instance, None).run_requests
 
 
@@ -120,7 +128,7 @@ def test_a_run_that_is_about_to_start_is_not_doubled(world: World, instance: dg.
     world.register()
     tick(world, instance)
     assert not tick(world, instance, None).run_requests
-    end_runs(instance)
+    kill_runs(world, instance)
     assert tick(world, instance, None).run_requests
 
 
