@@ -1,8 +1,13 @@
 """The definition graph, as a snapshot: names and arrows are what users select, link to and script against."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import dagster as dg
 from inline_snapshot import snapshot
 
+import orchestration
 from orchestration.definitions import defs
 
 
@@ -56,3 +61,18 @@ def test_every_check_is_partitioned() -> None:
     specs = [spec for asset in defs.resolve_asset_graph().assets_defs for spec in asset.check_specs]
     assert specs
     assert all(spec.partitions_def is not None for spec in specs)
+
+
+def test_the_pipeline_knows_no_testbed() -> None:
+    """It is given URLs and a kubeconfig, here as anywhere; no line of it is for a testbed."""
+    package = Path(orchestration.__file__).parent
+    naming = [path.name for path in package.rglob("*.py") if "sandbox" in path.read_text(encoding="utf-8").lower()]
+    assert naming == []
+
+
+def test_loading_the_definitions_is_light() -> None:
+    """The clients are imported when they are used: MLflow alone would cost seconds at each start."""
+    heavy = ("mlflow", "kubernetes", "git", "httpx2", "sklearn")
+    code = f"import sys, orchestration.definitions; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

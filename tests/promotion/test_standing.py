@@ -1,6 +1,8 @@
 """Where a version stands, told from the branch, the manifest and the tags."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.ports import BranchCommit
@@ -113,3 +115,43 @@ def test_foreign_trailers_are_ignored() -> None:
     forged = BranchCommit("c", "p", "s", 0.0, {"Promotion-Id": "iris-classifier-edge/1/../x/1"})
     other = BranchCommit("d", "p", "s", 0.0, {"Promotion-Id": "wine/1/000000000001/1"})
     assert promotions([forged, other], POLICY) == ()
+
+
+EVENTS = st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12)
+"""What happened on the branch: a version was promoted, and (True) taken back before the next event."""
+
+
+def told(events: list[tuple[int, bool]]) -> tuple[list[BranchCommit], str]:
+    """The commits that those events make, oldest first, and the image that HEAD has afterwards."""
+    history, image, attempts = [], "old:1", {1: 0, 2: 0, 3: 0}
+    for number, failed in events:
+        attempts[number] += 1
+        history.append(promotion_of(number, attempts[number]))
+        if failed:
+            history.append(rollback_of(number, attempts[number]))
+        else:
+            image = image_of(number)
+    return history, image
+
+
+@given(EVENTS, st.integers(1, 3), st.integers(0, 20))
+def test_no_history_commits_an_attempt_twice(events: list[tuple[int, bool]], number: int, asked: int) -> None:
+    """A commit may only be made as the attempt after all that there were, and a taken back version only when asked."""
+    history, image = told(events)
+    found = stand(number, history, image, attempt=str(asked))
+    attempts = [failed for version, failed in events if version == number]
+    if isinstance(found, MayCommit):
+        assert found.attempt == len(attempts) + 1
+        assert not attempts or asked > len(attempts)
+    elif asked <= len(attempts):
+        assert isinstance(found, TakenBack) == attempts[-1]
+
+
+@given(EVENTS)
+def test_exactly_the_live_version_is_on_the_branch(events: list[tuple[int, bool]]) -> None:
+    """Of all versions at most one goes on from where the branch stands: the one whose image HEAD has."""
+    history, image = told(events)
+    standings = {number: stand(number, history, image) for number in (1, 2, 3)}
+    going_on = [number for number, found in standings.items() if isinstance(found, OnBranch)]
+    live = [number for number in (1, 2, 3) if image == image_of(number)]
+    assert set(going_on) <= set(live)
