@@ -1,6 +1,8 @@
 """What people do in the stories besides setting an alias: register another version, push to the branch, run CI."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,6 @@ from tests.scenarios.look import Git
 from tests.scenarios.stories import registry
 
 _CI_SECONDS = 240
-_STAGES = "promotion_candidate,manifest_commit,rollout,serving_model"
 
 
 def register_again(environment: Environment, of: int, registry_url: str | None, **faults: str) -> int:
@@ -73,12 +74,19 @@ class Ci:
         return self.register(version) or self.materialize(version).wait(_CI_SECONDS)
 
     def register(self, version: int) -> int:
-        return self._start("incumbent", "register", self.environment.policy, str(version)).wait(_CI_SECONDS)
+        return self._start(*self._readme_line("incumbent register", version)).wait(_CI_SECONDS)
 
     def materialize(self, version: int) -> "subprocess.Popen[bytes]":
         """Start the second line."""
-        select = ("--select", _STAGES, "--partition", f"{self.environment.policy}@{version}")
-        return self._start("dagster", "asset", "materialize", "-m", "orchestration.definitions", *select)
+        return self._start(*self._readme_line("dagster asset materialize", version))
+
+    def _readme_line(self, command: str, version: int) -> list[str]:
+        """The README's line that begins so, for this policy and version instead of its example's."""
+        readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+        (line,) = re.findall(rf"^\$ ({command} .*)$", readme, re.MULTILINE)
+        example = {"iris-classifier-edge": self.environment.policy, "7": str(version)}
+        example["iris-classifier-edge@7"] = f"{self.environment.policy}@{version}"
+        return [example.get(word, word) for word in shlex.split(line)]
 
     def _start(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
         log = (self.environment.logs / "ci.log").open("ab")
