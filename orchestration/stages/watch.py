@@ -1,6 +1,5 @@
 """Waiting for a committed image to be truly rolled out: design rule 4, with deadlines of our own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestration.promotion.manifest import CurrentImage, read_image
@@ -41,12 +40,6 @@ class Waited:
     seen: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Observation:
-    application: ApplicationStatus | None
-    workload: WorkloadStatus | None
-
-
 def wait_rolled_out(session: Session, expected: Expected) -> Waited:
     """Poll Argo CD and the cluster until the image is rolled out, failed, undone, or the policy's deadline is over.
 
@@ -63,57 +56,46 @@ def wait_rolled_out(session: Session, expected: Expected) -> Waited:
     last_said = ""
     while True:
         session.keep()
-        observed = _Observation(None, None)
-        outcome: RolledOut | Progressing | ModelFailed | NotJudged | DependencyError
+        workload: WorkloadStatus | None = None
+        found: tuple[Condition, ...] = ()
+        outcome: RolledOut | Progressing | ModelFailed | NotJudged | Undone | DependencyError
         try:
-            observed = observe(session)
-            outcome = assess(observed.application, observed.workload, expected, revisions.carry_our_image)
-            if isinstance(outcome, Progressing):
-                refreshes.ask(outcome)
+            application, workload = observe(session)
+            outcome = assess(application, workload, expected, revisions.carry_our_image)
+            found = conditions(application, workload, expected, revisions.carry_our_image)
             if revisions.undone is not None:
-                return _waited(Undone(revisions.undone), observed, expected, revisions.carry_our_image, seen)
+                outcome = Undone(revisions.undone)
+            elif isinstance(outcome, Progressing):
+                refreshes.ask(outcome)
+                if clock.now() >= deadline:
+                    outcome = at_deadline(application, workload, expected)
         except DependencyError as error:
-            outcome = error
-        for condition in conditions(observed.application, observed.workload, expected, revisions.carry_our_image):
-            if condition.met:
-                seen.setdefault(condition.name, clock.now())
-            else:  # what held of the old revision says nothing about ours
-                seen.pop(condition.name, None)
-        if isinstance(outcome, RolledOut | ModelFailed | NotJudged):
-            return _waited(outcome, observed, expected, revisions.carry_our_image, seen)
+            outcome = NotJudged(error.problem) if clock.now() >= deadline else error
+        _date(found, seen, clock.now())
+        if not isinstance(outcome, Progressing | DependencyError):
+            return Waited(outcome, found, workload, seen)
         waiting_for = outcome.waiting_for if isinstance(outcome, Progressing) else str(outcome)
         if waiting_for != last_said:
             session.say(f"waiting: {waiting_for}")
             last_said = waiting_for
-        if clock.now() >= deadline:
-            end = (
-                NotJudged(outcome.problem)
-                if isinstance(outcome, DependencyError)
-                else at_deadline(observed.application, observed.workload, expected)
-            )
-            return _waited(end, observed, expected, revisions.carry_our_image, seen)
         clock.sleep(_POLL_SECONDS)
 
 
-def observe(session: Session) -> _Observation:
+def _date(found: tuple[Condition, ...], seen: dict[str, float], now: float) -> None:
+    """Keep since when each condition holds; what held of the old revision says nothing about ours."""
+    for condition in found:
+        if condition.met:
+            seen.setdefault(condition.name, now)
+        else:
+            seen.pop(condition.name, None)
+
+
+def observe(session: Session) -> tuple[ApplicationStatus | None, WorkloadStatus | None]:
     """One look at the cluster (which must say that it is ready), the application and the workload."""
     clients, policy, target = session.clients, session.policy, session.policy.manifest
     clients.cluster.ready()
-    return _Observation(
-        clients.argocd.application(policy.argocd.namespace, policy.argocd.application),
-        clients.cluster.workload(target.kind, target.namespace, target.name),
-    )
-
-
-def _waited(
-    outcome: RolledOut | ModelFailed | NotJudged | Undone,
-    observed: _Observation,
-    expected: Expected,
-    carries: Callable[[str], bool | None],
-    seen: dict[str, float],
-) -> Waited:
-    found = conditions(observed.application, observed.workload, expected, carries)
-    return Waited(outcome, found, observed.workload, seen)
+    application = clients.argocd.application(policy.argocd.namespace, policy.argocd.application)
+    return application, clients.cluster.workload(target.kind, target.namespace, target.name)
 
 
 class _Refreshes:

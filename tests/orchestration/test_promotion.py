@@ -8,6 +8,7 @@ import pytest
 
 from orchestration.promotion.recorded import RECORDING_PATH
 from orchestration.promotion.registered import State, TrainingRun, tag_key
+from tests.fakes.cluster import an_application
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
 
 
@@ -231,6 +232,18 @@ def test_prometheus_down_in_the_gate_holds(world: World, instance: dg.DagsterIns
     world.metrics.down = None
     assert run_stages(world, 1, instance).success
     assert world.champion == 1
+
+
+def test_git_down_for_a_moment_in_the_rollout_is_waited_out(world: World, instance: dg.DagsterInstance) -> None:
+    """A revision that cannot be looked up just now is no end; the rollout goes on when Git answers again."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    world.argocd.on_refresh = lambda _: None
+    world.argocd.status = an_application("f" * 40, name="iris")
+    for at, down in ((1, "down"), (5, None)):
+        world.clock.after(at, lambda down=down: setattr(world.git, "down", down))  # type: ignore[misc]
+    world.clock.after(9, world.reconcile)
+    assert run_stages(world, 1, instance, ["rollout"]).success
 
 
 def test_when_unjudged_roll_back_does_not_reject(instance: dg.DagsterInstance) -> None:
