@@ -1,12 +1,17 @@
 """A policy file is read strictly: one wrong field is named, and nothing is guessed."""
 
 import json
+import re
+import typing
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from orchestration.promotion.policy import Policy, parse_duration, parse_policy
@@ -218,3 +223,24 @@ def test_a_field_of_any_value_is_read_or_refused(field: str, inner: str | None, 
     with suppress(InvalidInputError):
         policy = parse_policy("edge", json.dumps(raw))
         assert Policy.model_validate_json(policy.model_dump_json(by_alias=True)) == policy
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The fields of a policy as `docs/policies.md` writes them: `gate.slos[].name`."""
+    for name, field in model.model_fields.items():
+        shown = f"{prefix}{field.alias or name}"
+        annotation = field.annotation
+        many = typing.get_origin(annotation) is tuple
+        inner = typing.get_args(annotation)[0] if many else annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from fields_of(inner, f"{shown}[]." if many else f"{shown}.")
+        else:
+            yield shown
+
+
+def test_every_field_is_documented() -> None:
+    """The page that each policy error points to has all fields, and none that is gone."""
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `") and not row.startswith("| `$")]
+    documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert documented == set(fields_of(Policy)) - {"name"}  # the file's name is the policy's
