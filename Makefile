@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 
-.PHONY: help setup demo ui test check lock
+.PHONY: help setup tools demo ui test check lock
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -10,13 +10,16 @@ help: ## what can be made
 setup: ## install what is missing into the project's own folders
 	@./testbeds/setup.sh
 
+tools: setup ## find or fetch Prometheus and the OCI registry, so that nothing later needs a network
+	@$(PYTHON_IN) -m testbeds.sandbox.tools
+
 demo: setup ## the whole story in the sandbox: five versions, two champions, one rollback, two refusals
 	@$(PYTHON_IN) -m testbeds.sandbox demo
 
 ui: setup ## leave the sandbox and the Dagster UI running, sensor on
 	@$(PYTHON_IN) -m testbeds.sandbox ui
 
-test: setup ## all tests
+test: tools ## all tests
 	@$(PYTHON_IN) -m pytest -q
 
 check: setup ## lint, types, import contracts and definitions

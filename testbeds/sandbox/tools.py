@@ -149,3 +149,18 @@ def _unavailable(name: str, package: str, found: str) -> ProblemError:
             f"`{name} --version` works, and try again.",
         )
     )
+
+
+def main() -> int:
+    """Find or fetch all of them and print where they are: afterwards nothing needs a network."""
+    try:
+        for name in TOOLS:
+            print(f"{name}: {find_tool(name)}")
+    except ProblemError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
