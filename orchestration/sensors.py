@@ -11,7 +11,7 @@ from orchestration.promotion.identity import partition_key
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
-from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.registered import ModelVersion, policy_tags
 from orchestration.promotion.standing import promotions
 from orchestration.promotion.watching import (
     FIRST_SIGN_SECONDS,
@@ -29,6 +29,7 @@ from orchestration.promotion.watching import (
     write_cursor,
 )
 from orchestration.resources import Platform
+from orchestration.stages.candidate import under_way_on_branch
 
 REQUEST_TAG = "incumbent/request"
 
@@ -104,7 +105,7 @@ def _number(version: ModelVersion | None) -> int:
 
 
 def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelVersion:
-    tags = {tag_key(policy.name, name): value for name, value in request_tags(tick.now).items()}
+    tags = policy_tags(policy.name, request_tags(tick.now))
     tick.registry.write_tags(version, tags)
     return ModelVersion(version.model, version.version, version.run_id, version.model_id, {**version.tags, **tags})
 
@@ -112,13 +113,8 @@ def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelV
 def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
     """Another version that is committed and unfinished: it is finished before the challenger's turn."""
     found = promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
-    live = next((one for one in found if one.rollback is None), None)
-    if live is None or (version is not None and live.identity.version == version.version):
-        return None
-    other = tick.registry.version(policy.model, live.identity.version)
-    if other is None or other.state(policy.name) not in (State.COMMITTED, State.HELD, State.REJECTED):
-        return None
-    return other if is_unfinished(other, policy.name) else None
+    other = under_way_on_branch(tick.registry, policy, found, version.version if version is not None else None)
+    return other[1] if other is not None and is_unfinished(other[1], policy.name) else None
 
 
 def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:

@@ -73,6 +73,11 @@ def rollback_trailers(identity: PromotionId, verdict: str, image: str) -> dict[s
     return {"Rollback-Of": str(identity), "Verdict": verdict, "Image": image}
 
 
+def how_to_retry(policy: str, version: int) -> str:
+    """The only way back for a version that has ended, as a next step."""
+    return f"To try it again on purpose: incumbent retry {policy} {version} --reason '...'."
+
+
 def partition_key(policy: str, version: int) -> str:
     """The Dagster partition of one version under one policy: `iris-classifier-edge@7`."""
     return f"{policy}@{version}"

@@ -29,6 +29,11 @@ class State(StrEnum):
         """Nothing more happens by itself; `rejected` is no end, because its rollback must still be finished."""
         return self in (State.CHAMPION, State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK)
 
+    @property
+    def is_under_way_on_branch(self) -> bool:
+        """Committed, and neither champion nor taken back yet."""
+        return self in (State.COMMITTED, State.HELD, State.REJECTED)
+
 
 @dataclass(frozen=True)
 class ModelVersion:
@@ -55,6 +60,14 @@ class ModelVersion:
 def tag_key(policy: str, name: str) -> str:
     """The key of a version tag that incumbent writes, such as `incumbent.iris-classifier-edge.state`."""
     return f"incumbent.{policy}.{name}"
+
+
+def policy_tags(policy: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Version tags under their full keys, the state last.
+
+    The registry writes tags one by one: who sees a state must find what belongs to it.
+    """
+    return {tag_key(policy, name): tags[name] for name in sorted(tags, key="state".__eq__)}
 
 
 def format_time(at: float) -> str:

@@ -35,6 +35,11 @@ def promotions(history: Sequence[BranchCommit], policy: str) -> tuple[Promoted, 
     return tuple(found)
 
 
+def live_promotion(found: Sequence[Promoted]) -> Promoted | None:
+    """The newest promotion that was not taken back."""
+    return next((one for one in found if one.rollback is None), None)
+
+
 def is_image_of(identity: PromotionId, image: str) -> bool:
     """Whether a manifest's image is the one that a promotion committed, by its digest."""
     reference = parse_image(image)
@@ -106,7 +111,7 @@ def standing(version: ModelVersion, policy: str, found: Sequence[Promoted], head
     last = ours[0]
     if last.rollback is not None:
         return TakenBack(last)
-    newer = next((one for one in found[: found.index(last)] if one.rollback is None), None)
+    newer = live_promotion(found[: found.index(last)])
     if is_image_of(last.identity, head_image) and (newer is None or newer.identity.digest != last.identity.digest):
         return OnBranch(last)
     return Overtaken(last, newer) if newer else Reverted(last, head_image)

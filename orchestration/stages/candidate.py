@@ -1,14 +1,26 @@
 """Stage 1, `promotion_candidate`: may this version be promoted at all? Nothing is committed here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.candidate import judge_quality, run_problem
+from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.images import ImageRef, choose_image, served_model_problem
-from orchestration.promotion.ports import ResolvedImage
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Registry, ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded import RECORDING_PATH, parse_recording, signature_problem
 from orchestration.promotion.registered import ModelVersion, State, TrainingRun, parse_time
-from orchestration.promotion.standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
+from orchestration.promotion.standing import (
+    Ended,
+    MayCommit,
+    OnBranch,
+    Overtaken,
+    Promoted,
+    Reverted,
+    TakenBack,
+    live_promotion,
+)
 from orchestration.promotion.watching import SIGN_OF_LIFE_SECONDS
 from orchestration.stages.session import Check, Checklist, Session, StageDone, StageEnded, View
 
@@ -84,7 +96,7 @@ def find_candidate(session: Session, view: View) -> Candidate:
 def _require_challenger(session: Session, view: View, champion: ModelVersion | None, checklist: Checklist) -> int:
     """The attempt that a commit would be; ends the stage when this version is not the one to promote."""
     policy, version = session.policy, session.version
-    retry = f"To try it again on purpose: incumbent retry {policy.name} {version.version} --reason '...'."
+    retry = how_to_retry(policy.name, version.version)
 
     def refuse(expected: str, found: str, next_step: str, state: State = State.REFUSED) -> StageEnded:
         return checklist.failed("is_challenger", Problem(str(version), expected, found, next_step), state)
@@ -138,19 +150,28 @@ def require_alias(session: Session, checklist: Checklist) -> None:
         raise checklist.failed("is_challenger", problem, State.SUPERSEDED if now else State.REFUSED)
 
 
+def under_way_on_branch(
+    registry: Registry, policy: Policy, found: Sequence[Promoted], version: int | None
+) -> tuple[Promoted, ModelVersion] | None:
+    """Another version than this one that is committed and neither champion nor taken back: it is finished first."""
+    live = live_promotion(found)
+    if live is None or live.identity.version == version:
+        return None
+    other = registry.version(policy.model, live.identity.version)
+    state = other.state(policy.name) if other is not None else None
+    return (live, other) if other is not None and state is not None and state.is_under_way_on_branch else None
+
+
 def _unfinished_promotion(session: Session, view: View) -> Problem | None:
-    """Another version of this policy that is committed and neither champion nor taken back: it is finished first."""
-    live = next((one for one in view.found if one.rollback is None), None)
-    if live is None or live.identity.version == session.version.version:
+    policy = session.policy
+    found = under_way_on_branch(session.clients.registry, policy, view.found, session.version.version)
+    if found is None:
         return None
-    other = session.clients.registry.version(session.policy.model, live.identity.version)
-    state = other.state(session.policy.name) if other else None
-    if state not in (State.COMMITTED, State.HELD, State.REJECTED):
-        return None
+    live, other = found
     return Problem(
         str(session.version),
         "no other promotion under way",
-        f"version {live.identity.version} committed ({live.commit.commit[:12]}) and {state}",
+        f"version {live.identity.version} committed ({live.commit.commit[:12]}) and {other.state(policy.name)}",
         "Nothing to do: it is finished first, then this one goes on. If it is held, its page says how to leave that.",
     )
 

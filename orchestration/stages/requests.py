@@ -1,9 +1,10 @@
 """What a person asks for by command: promote this version, or try it again after it had ended."""
 
+from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
-from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.registered import ModelVersion, State, policy_tags
 from orchestration.promotion.standing import promotions
 from orchestration.promotion.watching import is_new, request_tags
 
@@ -23,7 +24,7 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
                 str(version),
                 "a version that has not ended yet",
                 f"{state} ({reason})",
-                f"To try it again on purpose: incumbent retry {policy.name} {number} --reason '...'.",
+                how_to_retry(policy.name, number),
             )
         )
     if is_new(version, policy.name):
@@ -81,4 +82,4 @@ def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
 
 
 def _write(registry: Registry, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
-    registry.write_tags(version, {tag_key(policy.name, name): value for name, value in tags.items()})
+    registry.write_tags(version, policy_tags(policy.name, tags))

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from orchestration.promotion.identity import rollback_subject, rollback_trailers
+from orchestration.promotion.identity import how_to_retry, rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
-from orchestration.promotion.manifest import CurrentImage, Edited, EditRefused, read_image, set_image
+from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, LeaseLost, Pushed
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.registered import State
@@ -33,7 +33,7 @@ def rollback_target(session: Session, view: View, *, before: str) -> RollbackTar
     if champion is not None and champion.version != session.version.version:
         for one in view.found:
             if one.identity.version == champion.version and one.rollback is None:
-                image = _image_at(session, one.commit.commit)
+                image = session.image_at(one.commit.commit)
                 if image is not None and git.tag(one.identity.evidence_tag) is not None:
                     return RollbackTarget(image, f"version {champion.version}")
     return RollbackTarget(before, "the image before, unverified")
@@ -82,7 +82,7 @@ class _PersonsChange:
 
 def _commit_rollback(session: Session, promoted: Promoted, *, reject: bool) -> _RolledBack | _PersonsChange:
     policy, git = session.policy, session.clients.git
-    before = _image_at(session, promoted.commit.parent)
+    before = session.image_at(promoted.commit.parent)
 
     def decide(head: str) -> FileEdit | _RolledBack | _PersonsChange:
         view = session.view(head)
@@ -109,7 +109,7 @@ def _commit_rollback(session: Session, promoted: Promoted, *, reject: bool) -> _
     if isinstance(pushed, _RolledBack | _PersonsChange):
         return pushed
     session.lease = pushed.lease
-    return _RolledBack(pushed.commit, _image_at(session, pushed.commit) or "")
+    return _RolledBack(pushed.commit, session.image_at(pushed.commit) or "")
 
 
 def _wait_for_target(session: Session, done: _RolledBack) -> None:
@@ -131,13 +131,6 @@ def _wait_for_target(session: Session, done: _RolledBack) -> None:
         raise StageEnded(State.REJECTED, problem)
 
 
-def _image_at(session: Session, commit: str) -> str | None:
-    target = session.policy.manifest
-    content = session.clients.git.read_file(commit, target.path)
-    current = read_image(content, target) if content is not None else None
-    return current.value if isinstance(current, CurrentImage) else None
-
-
 def finish_rejection(session: Session) -> None:
     """Finish a rejection whose rollback was not finished: every stage begins with this.
 
@@ -150,9 +143,8 @@ def finish_rejection(session: Session) -> None:
     view = session.look()
     attempts = [one for one in view.found if one.identity.version == version.version]
     reason = version.tag(policy.name, "reason") or "rejected"
-    problem = Problem(
-        str(version), "a version that was not rejected", reason, f"incumbent retry {policy.name} {version.version}."
-    )
+    next_step = how_to_retry(policy.name, version.version)
+    problem = Problem(str(version), "a version that was not rejected", reason, next_step)
     if attempts:
         session.acquire()
         roll_back(session, attempts[0], problem, reject=True)

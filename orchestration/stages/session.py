@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestration.promotion.manifest import EditRefused, read_image
+from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem, ProblemError
-from orchestration.promotion.registered import ModelVersion, State, format_time, tag_key
+from orchestration.promotion.registered import ModelVersion, State, format_time, policy_tags
 from orchestration.promotion.standing import Promoted, Standing, promotions, standing
 
 LEASE_SECONDS = 60.0
@@ -114,6 +114,12 @@ class Session:
         found = promotions(git.history(head, self.policy.name), self.policy.name)
         return View(head, content, current.value, found, standing(self.version, self.policy.name, found, current.value))
 
+    def image_at(self, commit: str) -> str | None:
+        """The image that the manifest has at a commit; None when it cannot be read there."""
+        content = self.clients.git.read_file(commit, self.policy.manifest.path)
+        current = read_image(content, self.policy.manifest) if content is not None else None
+        return current.value if isinstance(current, CurrentImage) else None
+
     def reread(self) -> None:
         """Read the version again, because its tags may have changed."""
         version = self.clients.registry.version(self.version.model, self.version.version)
@@ -191,17 +197,15 @@ class Session:
 
     def give_sign_of_life(self) -> None:
         """Say on the version that a run without a lease is at work, so that the sensor starts no other."""
-        seen_at = format_time(self.clients.clock.now())
-        self.clients.registry.write_tags(self.version, {tag_key(self.policy.name, "seen_at"): seen_at})
+        tags = policy_tags(self.policy.name, {"seen_at": format_time(self.clients.clock.now())})
+        self.clients.registry.write_tags(self.version, tags)
 
     def write(self, state: State, reason: str = "", **facts: str) -> None:
         """Write the version's state and facts as tags; under a lease, only while it is still ours."""
         if self.lease is not None:
             self.confirm()
-        # The registry writes tags one by one: the state comes last, so that who sees it finds its reason and commit.
-        tags = {"reason": reason, "held_by": "", **facts, "state": str(state)}
-        keyed = {tag_key(self.policy.name, name): value for name, value in tags.items()}
-        self.clients.registry.write_tags(self.version, keyed)
+        tags = {"state": str(state), "reason": reason, "held_by": "", **facts}
+        self.clients.registry.write_tags(self.version, policy_tags(self.policy.name, tags))
         self.reread()
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.promotion.manifest import CurrentImage, read_image
+from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.observed import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.rollout import (
@@ -136,16 +136,14 @@ class _Revisions:
         return self.known[revision]
 
     def _find(self, revision: str) -> bool | None:
-        git, target = self.session.clients.git, self.session.policy.manifest
+        git = self.session.clients.git
         if not git.is_ancestor(self.expected.commit, revision):
             if git.is_ancestor(revision, self.expected.commit):
                 return False
             git.fetch()
             if not git.is_ancestor(self.expected.commit, revision):
                 return None
-        content = git.read_file(revision, target.path)
-        current = read_image(content, target) if content is not None else None
-        image = current.value if isinstance(current, CurrentImage) else "no image"
+        image = self.session.image_at(revision) or "no image"
         if image == str(self.expected.image):
             return True
         self.undone = image
@@ -158,5 +156,5 @@ def undone_problem(session: Session, commit: str, image: str) -> Problem:
         str(session.version),
         f"commit {commit[:12]} to stand until it is judged",
         f"{image} in {session.policy.manifest.path}, put there by somebody else",
-        f"To try it again on purpose: incumbent retry {session.policy.name} {session.version.version} --reason '...'.",
+        how_to_retry(session.policy.name, session.version.version),
     )

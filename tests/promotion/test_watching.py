@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.registered import ModelVersion, State, tag_key
+from orchestration.promotion.registered import ModelVersion, State, policy_tags, tag_key
 from orchestration.promotion.watching import (
     LONGEST_PAUSE_SECONDS,
     Memory,
@@ -85,3 +85,9 @@ def test_each_resume_has_its_own_run_key() -> None:
     """Dagster never starts a run key twice, so a resume must not reuse one."""
     keys = {Request(7, "2026-01-01T00:00:00.000Z", number).run_key(POLICY) for number in range(3)}
     assert len(keys) == 3
+
+
+def test_the_state_is_written_last() -> None:
+    """Tags are written one by one: a reader who sees a state must find its attempt and time (a retry, a request)."""
+    tags = policy_tags(POLICY, {"state": "requested", "requested_at": "now", "attempt": "2"})
+    assert list(tags) == [tag_key(POLICY, name) for name in ("requested_at", "attempt", "state")]
