@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
@@ -29,6 +29,11 @@ def of_kind(kind: str, folder: str) -> list[dict[str, Any]]:
 
 APPLICATIONS = {one["metadata"]["name"]: one for one in of_kind("Application", "argocd-apps")}
 PROJECTS = {one["metadata"]["name"]: one for one in of_kind("AppProject", "argocd-apps")}
+
+
+def allowed(project: Mapping[str, Any], whitelist: str) -> set[tuple[str, str]]:
+    """The kinds, each with its group, that a project's list has."""
+    return {(one["group"], one["kind"]) for one in project[whitelist]}
 
 
 def policy(folder: str) -> Policy:
@@ -61,22 +66,30 @@ def test_an_applications_project_allows_what_it_deploys(name: str) -> None:
     project = PROJECTS[spec["project"]]["spec"]
     assert set(spec["destination"]) == {"name", "namespace"}
     assert spec["destination"] in project["destinations"]
-    allowed = {(one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]}
+    namespaces = {one["namespace"] for one in project["destinations"] if one["name"] == spec["destination"]["name"]}
+    of_namespaces = allowed(project, "namespaceResourceWhitelist")
+    of_clusters = allowed(project, "clusterResourceWhitelist")
     deployed = [one for one in documents(spec["source"]["path"]) if one["kind"] != "Kustomization"]
     assert deployed
     for document in deployed:
-        group = document["apiVersion"].rpartition("/")[0]
-        assert (group, document["kind"]) in allowed
-        assert document["metadata"]["namespace"] == spec["destination"]["namespace"]
+        kind = (document["apiVersion"].rpartition("/")[0], document["kind"])
+        if "namespace" in document["metadata"]:
+            assert kind in of_namespaces
+            assert document["metadata"]["namespace"] in namespaces
+        else:
+            assert kind in of_clusters
 
 
 def test_nothing_is_allowed_that_is_not_deployed() -> None:
     """The projects have the least privilege: no kind that none of their applications has."""
     for name, project in PROJECTS.items():
-        paths = [one["spec"]["source"]["path"] for one in APPLICATIONS.values() if one["spec"]["project"] == name]
-        deployed = {one["kind"] for path in paths for one in documents(path)}
-        allowed = {one["kind"] for one in project["spec"]["namespaceResourceWhitelist"]}
-        assert allowed <= deployed
+        applications = [one for one in APPLICATIONS.values() if one["spec"]["project"] == name]
+        content = [each for one in applications for each in documents(one["spec"]["source"]["path"])]
+        deployed = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in content}
+        if any("CreateNamespace=true" in one["spec"]["syncPolicy"].get("syncOptions", []) for one in applications):
+            deployed.add(("", "Namespace"))
+        for whitelist in ("namespaceResourceWhitelist", "clusterResourceWhitelist"):
+            assert allowed(project["spec"], whitelist) <= deployed
 
 
 def test_the_policy_names_what_is_there() -> None:
@@ -134,6 +147,30 @@ def test_the_sandboxs_policy_differs_only_in_times_and_address() -> None:
 
 
 def test_no_secret_lies_in_git() -> None:
-    """Secrets are named, never written down."""
+    """Secrets are named, or declared for the cluster to fill; never written down."""
     folders = {path.parent for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")}
-    assert not [one for folder in folders for one in of_kind("Secret", str(Path(folder).relative_to(CHECKOUT)))]
+    secrets = [one for folder in folders for one in of_kind("Secret", str(folder.relative_to(CHECKOUT)))]
+    assert {one["type"] for one in secrets} == {"kubernetes.io/service-account-token"}
+    assert not [one for one in secrets if {"data", "stringData"} & set(one)]
+
+
+def test_the_edge_clusters_address_stands_in_one_place() -> None:
+    """A homelab with another address edits one line of the manifests; the policy's service has the same address."""
+    address = urlsplit(policy("policies").service_url).hostname
+    files = [path for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")]
+    assert sum(path.read_text(encoding="utf-8").count(str(address)) for path in files) == 1
+
+
+@pytest.mark.parametrize("folder", ["edge", "control-plane"])
+def test_no_account_has_more_than_it_is_given(folder: str) -> None:
+    """The roles name groups, resources and verbs one by one, are bound to accounts of their own, and hold no secret."""
+    content = documents(f"manifests/platform/access/{folder}")
+    rules = [rule for one in content if one["kind"] in ("Role", "ClusterRole") for rule in one["rules"]]
+    assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in rules)
+    named = {word for rule in rules for part in rule.values() for word in part}
+    assert not named & {"*", "secrets", "pods/exec", "pods/attach", "update", "delete", "deletecollection", "escalate"}
+    bindings = [one for one in content if one["kind"].endswith("Binding")]
+    accounts = {one["metadata"]["name"] for one in content if one["kind"] == "ServiceAccount"}
+    for binding in bindings:
+        assert {one["kind"] for one in binding["subjects"]} == {"ServiceAccount"}
+        assert {one["name"] for one in binding["subjects"]} <= accounts
