@@ -1,0 +1,60 @@
+"""Running a program that may take minutes: progress with seconds meanwhile, its last words when it fails."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+
+Say = Callable[[str], None]
+_REPORT_SECONDS = 20.0
+_LOG_LINES = 12
+
+
+def run_long(
+    what: str,
+    command: Sequence[str | Path],
+    say: Say,
+    *,
+    next_step: str,
+    cwd: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """Run a program to its end and return what it wrote; a line every 20 s and one at the end say how long it takes.
+
+    Raises:
+        ProblemError: it is not there, or ended with anything but 0; with its last lines.
+    """
+    began = time.monotonic()
+    say(f"{what} ...")
+    try:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(settings or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise ProblemError(Problem(what, f"a working {command[0]}", str(error), next_step)) from error
+    with process:
+        while True:
+            try:
+                said, _ = process.communicate(timeout=_REPORT_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"{what}: {time.monotonic() - began:.0f} s so far")
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode != 0:
+        tail = "\n".join(f"    {line}" for line in said.splitlines()[-_LOG_LINES:])
+        found = f"{command[0]} that ended with {process.returncode}; its last lines:\n{tail}\n"
+        raise ProblemError(Problem(what, "success", found, next_step))
+    say(f"{what}: {time.monotonic() - began:.1f} s")
+    return said

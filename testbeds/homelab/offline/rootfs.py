@@ -1,0 +1,91 @@
+"""Debian root file systems: the ground of the node's image and of each image that is more than one static program."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab.offline.cache import cache_folder, cached, key_of
+from testbeds.homelab.offline.programs import Say, run_long
+
+SUITE = "bookworm"
+_MIRROR = "http://deb.debian.org/debian"
+_NEXT_STEP = "Look whether the mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."
+# Nobody reads manuals in these images, and APT's lists are a third of a small one.
+_LEFT_OUT = (
+    "./dev/*",
+    "./proc/*",
+    "./sys/*",
+    "./run/*",
+    "./tmp/*",
+    "./var/cache/*",
+    "./var/lib/apt/lists/*",
+    "./var/log/*",
+    "./usr/share/doc/*",
+    "./usr/share/man/*",
+    "./usr/share/info/*",
+    "./usr/share/locale/*",
+    "./usr/share/lintian/*",
+    "*/__pycache__",
+)
+# Raised by hand when something below changes what comes out of equal packages.
+_RECIPE = "1"
+
+
+def root_file_system(packages: Sequence[str], say: Say) -> Path:
+    """A tar of Debian's smallest system with these packages in it, made by debootstrap and kept in the cache.
+
+    The mirror's present versions are taken and then kept: an entry is as old as its first use. Downloaded packages are
+    kept for the next one.
+
+    Raises:
+        ProblemError: debootstrap is not there, may not do it (it needs root), or failed; with its last words.
+    """
+    names = sorted(set(packages))
+    name = f"{SUITE}-{key_of(_RECIPE, SUITE, *names)}.tar"
+
+    def make(unfinished: Path) -> None:
+        if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+            found = "no debootstrap on PATH" if os.geteuid() == 0 else "an ordinary user"
+            raise ProblemError(Problem("Debian root file system", "root with debootstrap", found, _NEXT_STEP))
+        scratch = unfinished.with_suffix(".folder")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            _debootstrap(names, scratch, say)
+            _pack(scratch, unfinished)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    return cached("rootfs", name, make)
+
+
+def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
+    downloads = cache_folder() / "debs"
+    downloads.mkdir(parents=True, exist_ok=True)
+    chosen = [f"--include={','.join(packages)}"] if packages else []
+    # It mounts /proc and /sys in the target; in a mount namespace of its own they go with it, also when it is killed.
+    run_long(
+        f"Debian {SUITE} with {len(packages)} packages",
+        [
+            "unshare",
+            "--mount",
+            "debootstrap",
+            "--variant=minbase",
+            f"--cache-dir={downloads}",
+            *chosen,
+            SUITE,
+            target,
+            _MIRROR,
+        ],
+        say,
+        next_step=_NEXT_STEP,
+    )
+
+
+def _pack(folder: Path, tar: Path) -> None:
+    excluded = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+    # Names, owners and numbers as they are; times fixed, so that an equal system is an equal layer.
+    command = ["tar", "--create", f"--file={tar}", f"--directory={folder}", "--sort=name", "--numeric-owner"]
+    subprocess.run([*command, "--mtime=@0", "--one-file-system", *excluded, "."], check=True)
