@@ -1,1 +1,1 @@
-"""The homelab testbed: two k3d clusters with a real Argo CD, and images made here where none can be pulled."""
+"""The homelab on one machine: two k3d clusters with a real Argo CD, real pods and real images."""

@@ -1,1 +1,1 @@
-"""What a machine without Docker and without image registries needs: programs, images and a daemon, made here."""
+"""The homelab's programs and images for a machine that can pull none: built from pinned modules and packages."""

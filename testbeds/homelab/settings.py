@@ -1,0 +1,69 @@
+"""Names, addresses, ports and versions of the homelab: the one place that states them.
+
+The network's gateway plays the tailnet address of `edge`: every published port is bound to it, and it answers from the
+machine and from the pods of both clusters. `HOMELAB_ADDRESS` moves it, with the network around it.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+DEFAULT_ADDRESS = "100.85.38.128"
+ADDRESS = os.environ.get("HOMELAB_ADDRESS", DEFAULT_ADDRESS)
+
+NETWORK = "homelab"
+BRIDGE = "homelab0"
+"""The network's interface on the machine, named so that it can be found when the daemon is gone."""
+SUBNET = ipaddress.ip_interface(f"{ADDRESS}/24").network
+DYNAMIC_RANGE = list(SUBNET.subnets(new_prefix=26))[1]
+"""Where Docker takes the nodes' addresses from; the fixed ones lie outside."""
+
+GCP = "gcp"
+EDGE = "edge"
+CLUSTERS = (GCP, EDGE)
+API_PORTS = {GCP: 6443, EDGE: 6550}
+MLFLOW_PORT = 30500
+PROMETHEUS_PORT = 30900
+SERVICE_PORTS = (30808, 30809)
+CONTROL_PLANE_HOST = "gcp-control-plane"
+"""The name by which edge's pods reach what gcp publishes."""
+
+REGISTRY = "homelab-registry"
+REGISTRY_PORT = 5000
+REGISTRY_ADDRESS = str(SUBNET[10])
+GIT = "homelab-git"
+GIT_PORT = 3000
+GIT_ADDRESS = str(SUBNET[11])
+
+MLFLOW_URL = f"http://{ADDRESS}:{MLFLOW_PORT}"
+PROMETHEUS_URL = f"http://{ADDRESS}:{PROMETHEUS_PORT}"
+REGISTRY_URL = f"http://{ADDRESS}:{REGISTRY_PORT}"
+GIT_URL = f"http://{ADDRESS}:{GIT_PORT}"
+SERVICE_URL = f"http://{ADDRESS}:{SERVICE_PORTS[0]}"
+
+KUBERNETES_VERSION = "v1.34.4"
+K3D_VERSION = "v5.8.3"
+
+NODE_IMAGE = "docker.io/rancher/k3s:v1.34.4-k3s1"
+K3D_TOOLS_IMAGE = "ghcr.io/k3d-io/k3d-tools:5.8.3"
+REGISTRY_IMAGE = "docker.io/library/registry:2"
+PYTHON_IMAGE = "docker.io/library/python:3.11-bookworm"
+PAUSE_IMAGE = "docker.io/rancher/mirrored-pause:3.6"
+COREDNS_IMAGE = "docker.io/rancher/mirrored-coredns-coredns:1.12.4"
+LOCAL_PATH_IMAGE = "docker.io/rancher/local-path-provisioner:v0.0.30"
+BUSYBOX_IMAGE = "docker.io/rancher/mirrored-library-busybox:1.36.1"
+ARGOCD_IMAGE = "quay.io/argoproj/argocd:v3.2.11"
+REDIS_IMAGE = "public.ecr.aws/docker/library/redis:8.2.2-alpine"
+PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
+MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
+MODEL_REPOSITORY = "ghcr.io/dycouzt/mlops-ai-platform-model-source"
+
+STATE = CHECKOUT / ".state" / "homelab"
+
+
+def cache_folder() -> Path:
+    """Where programs, root file systems and images are kept: `HOMELAB_CACHE`, else the user's cache folder."""
+    given = os.environ.get("HOMELAB_CACHE")
+    return Path(given).resolve() if given else Path.home() / ".cache" / "incumbent" / "homelab"

@@ -1,0 +1,103 @@
+"""Where the homelab's programs and images come from: the internet, or this machine itself."""
+
+import json
+import os
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+Say = Callable[[str], None]
+"""Takes one line of progress."""
+
+_HUB = "https://registry-1.docker.io/v2/"
+_ANSWERS_WITHIN_SECONDS = 5.0
+
+
+class Supply(Protocol):
+    """What brings the homelab to a machine."""
+
+    name: str
+    docker: Path
+    k3d: Path
+    kubectl: Path
+
+    def environment(self) -> Mapping[str, str]:
+        """What `docker` and `k3d` need in their environment to talk to the supply's daemon."""
+        ...
+
+    def prepare(self, say: Say) -> None:
+        """Afterwards all programs, the images that Docker itself runs, and the daemon are there. May be repeated.
+
+        Raises:
+            ProblemError: something is missing and cannot be made.
+        """
+        ...
+
+    def fill_registry(self, url: str, say: Say) -> None:
+        """Put the platform's images into the testbed's registry, unless the clusters pull them from the internet."""
+        ...
+
+    def stop(self, say: Say) -> None:
+        """End what `prepare` started."""
+        ...
+
+
+class OfficialSupply:
+    """Docker, k3d and kubectl as the machine has them; every image from the internet."""
+
+    name = "official"
+
+    def __init__(self, docker: Path, k3d: Path, kubectl: Path) -> None:
+        self.docker, self.k3d, self.kubectl = docker, k3d, kubectl
+
+    def environment(self) -> Mapping[str, str]:
+        """Nothing: the user's own settings hold."""
+        return {}
+
+    def prepare(self, say: Say) -> None:
+        """Nothing: that these programs work is why this supply was chosen."""
+
+    def fill_registry(self, url: str, say: Say) -> None:
+        """Nothing: what the registry lacks, containerd pulls from the internet."""
+
+    def stop(self, say: Say) -> None:
+        """Nothing: the daemon is the user's."""
+
+
+def find_supply() -> Supply:
+    """The official programs and images where there are Docker, k3d, kubectl and internet, else what is built here."""
+    docker, k3d, kubectl = (shutil.which(name) for name in ("docker", "k3d", "kubectl"))
+    if docker and k3d and kubectl and daemon_answers(docker) and _hub_answers():
+        return OfficialSupply(Path(docker), Path(k3d), Path(kubectl))
+    from testbeds.homelab.offline.supply import OfflineSupply
+
+    return OfflineSupply()
+
+
+def daemon_answers(docker: str | Path, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a Docker daemon answers, and not only its command line program."""
+    try:
+        done = subprocess.run(
+            [str(docker), "version", "--format", "{{json .Server}}"],
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            timeout=_ANSWERS_WITHIN_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and json.loads(done.stdout or "null") is not None
+
+
+def _hub_answers() -> bool:
+    """Whether images can be pulled: Docker Hub asks for a login, which is an answer."""
+    try:
+        with urllib.request.urlopen(_HUB, timeout=_ANSWERS_WITHIN_SECONDS):
+            return True
+    except urllib.error.HTTPError as answer:
+        return answer.code == 401
+    except OSError:
+        return False
