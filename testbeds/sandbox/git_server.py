@@ -1,9 +1,10 @@
 """A Git server with smart HTTP and a token: Python's HTTP server around Git's own `git http-backend`.
 
 It speaks what GitHub speaks to a client: protocol version 2, partial clones, atomic pushes, chunked and gzip bodies.
-What it does not have: rules for branches, users, and TLS; it listens on the loopback.
+What it does not have: rules for branches, users, and TLS; it listens on the loopback unless told otherwise.
+It imports the standard library alone, so that this file may run where the project is not installed.
 
-    python -m testbeds.sandbox.git_server --root DIR --token-file FILE [--port 0] [--port-file FILE]
+    python -m testbeds.sandbox.git_server --root DIR --token-file FILE [--host 127.0.0.1] [--port 0] [--port-file FILE]
 """
 
 import argparse
@@ -254,10 +255,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="git_server", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the bare repositories")
     parser.add_argument("--token-file", type=Path, required=True, help="file that holds the token")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--port-file", type=Path, help="file to write the port to, once it is open")
     options = parser.parse_args(arguments)
-    server = GitServer(options.root, options.token_file.read_text().strip(), options.port)
+    server = GitServer(options.root, options.token_file.read_text().strip(), options.port, host=options.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         # shutdown() waits for the loop, which this very thread runs.
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
