@@ -61,9 +61,3 @@ MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
 MODEL_REPOSITORY = "ghcr.io/dycouzt/mlops-ai-platform-model-source"
 
 STATE = CHECKOUT / ".state" / "homelab"
-
-
-def cache_folder() -> Path:
-    """Where programs, root file systems and images are kept: `HOMELAB_CACHE`, else the user's cache folder."""
-    given = os.environ.get("HOMELAB_CACHE")
-    return Path(given).resolve() if given else Path.home() / ".cache" / "incumbent" / "homelab"

@@ -1,0 +1,54 @@
+"""Docker by its command line: in the environment of whatever brought it, and with its own words when it fails."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+
+_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Docker:
+    """The `docker` program together with what tells it where its daemon is."""
+
+    program: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.settings}
+
+    def run(self, *arguments: str, seconds: float = _PATIENCE_SECONDS) -> str:
+        """What the command wrote.
+
+        Raises:
+            ProblemError: it failed or took longer than `seconds`; with what Docker said.
+        """
+        command = f"docker {' '.join(arguments[:3])}"
+        done = self._ask(arguments, seconds)
+        if done.returncode != 0:
+            found = f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()}"
+            raise ProblemError(Problem(command, "success", found, "Look at `docker ps -a` and `docker info`."))
+        return done.stdout.strip()
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether there is an image, container, network or volume (`kind`) of that name."""
+        return self._ask((kind, "inspect", name), _PATIENCE_SECONDS).returncode == 0
+
+    def _ask(self, arguments: tuple[str, ...], seconds: float) -> "subprocess.CompletedProcess[str]":
+        command = [str(self.program), *arguments]
+        try:
+            return subprocess.run(
+                command,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = Problem(" ".join(command[:4]), f"an answer within {seconds:g} s", str(error), "Try again.")
+            raise ProblemError(problem) from error

@@ -1,0 +1,91 @@
+"""A Docker daemon of the homelab's own, for a machine where none runs.
+
+Its images stay in the cache; all else that it has lies in one folder under /run, since there is one such daemon on a
+machine: the homelab's address can be there but once. Everything that it starts belongs to one control group, so what is
+left of a killed one can be found (`leftovers`).
+"""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from testbeds.homelab.offline import leftovers
+from testbeds.homelab.offline.cache import cache_folder
+from testbeds.homelab.offline.programs import Say
+from testbeds.homelab.supply import daemon_answers
+from testbeds.sandbox.guardian import MARK
+from testbeds.sandbox.processes import Service, wait_until
+
+DOCKER = Path("/usr/bin/docker")
+SOCKET = leftovers.RUN / "docker.sock"
+SETTINGS = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_SOCK": str(SOCKET)}
+"""What `docker` needs to find the daemon, and `k3d`, which asks for the socket besides."""
+
+_RUNTIME = Path(__file__).with_name("runc-wrapper")
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+
+
+def start(say: Say) -> None:
+    """Start the daemon unless it runs; what is left of one that was killed is cleared away first.
+
+    Raises:
+        ProblemError: it does not answer; with its log's last lines.
+    """
+    if daemon_answers(DOCKER, SETTINGS):
+        return
+    leftovers.clear()
+    leftovers.remember()
+    configuration = leftovers.RUN / "daemon.json"
+    configuration.write_text(json.dumps(_configuration(), indent=2), encoding="utf-8")
+    log = leftovers.RUN / "dockerd.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            # It enters its control group before it becomes the daemon, so nothing that it starts is outside.
+            ["sh", "-c", 'echo $$ >"$0" && exec /usr/sbin/dockerd --config-file "$1"', _own_group(), configuration],
+            env={name: value for name, value in os.environ.items() if name != MARK},  # it outlives who starts it
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    service = Service("dockerd", process, log)
+    wait_until(lambda: daemon_answers(DOCKER, SETTINGS), _START_SECONDS, "a Docker daemon that answers", service)
+    say(f"Docker daemon: process {process.pid}, {SOCKET}")
+
+
+def stop(say: Say) -> None:
+    """End the daemon and all that it runs, and undo what it changed on the machine."""
+    process_file = leftovers.RUN / "docker.pid"
+    if daemon_answers(DOCKER, SETTINGS):
+        daemon = int(process_file.read_text(encoding="utf-8"))
+        os.kill(daemon, signal.SIGTERM)
+        wait_until(lambda: not leftovers.is_alive(daemon), _STOP_SECONDS, "the end of the Docker daemon")
+        say("Docker daemon: ended")
+    leftovers.clear()
+
+
+def _own_group() -> Path:
+    """The file to which a process is written to belong to the daemon's control group."""
+    root = leftovers.control_group_roots()[0]
+    group = root / leftovers.GROUP / "daemon"
+    group.mkdir(parents=True, exist_ok=True)
+    return group / "cgroup.procs"
+
+
+def _configuration() -> dict[str, object]:
+    return {
+        "hosts": [SETTINGS["DOCKER_HOST"]],
+        "data-root": str(cache_folder() / "docker"),
+        "exec-root": str(leftovers.RUN / "exec"),
+        "pidfile": str(leftovers.RUN / "docker.pid"),
+        "bridge": "none",  # the homelab has its own network
+        "cgroup-parent": f"/{leftovers.GROUP}",
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "default-runtime": "homelab",
+        "runtimes": {"homelab": {"path": str(_RUNTIME)}},
+        "oom-score-adjust": 0,  # to be better than others takes CAP_SYS_RESOURCE
+        "log-opts": {"max-size": "10m", "max-file": "2"},
+    }
