@@ -1,0 +1,3 @@
+module incumbent.example/offline/pause
+
+go 1.24

@@ -1,0 +1,140 @@
+"""Programs built from pinned Go modules: `go/<name>/go.mod` and `go.sum` say what, the table here says how."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab.offline.cache import cached, key_of
+from testbeds.homelab.offline.programs import Say, run_long
+
+_MODULES = Path(__file__).with_name("go")
+_KUBERNETES = "k8s.io/component-base/version"
+_K3D = "github.com/k3d-io/k3d/v5"
+_ARGOCD = "github.com/argoproj/argo-cd/v3"
+_NEXT_STEP = "Look whether the Go module proxy is reachable (`go env GOPROXY`), and try again: what was built is kept."
+
+
+@dataclass(frozen=True)
+class Build:
+    """How one module is built; nothing of it may need a C compiler."""
+
+    packages: str = "tool"
+    """What `go build` gets: `tool` for all that the go.mod names as tools."""
+    program: str = ""
+    """The only program's name; empty when each package's own name is right."""
+    values: tuple[str, ...] = ()
+    """`-X` values of the linker: a built program says the same version as the released one."""
+    tags: str = ""
+    module: str = ""
+    """The module that `files` come from."""
+    files: tuple[str, ...] = ()
+    """Files of the module that lie beside the programs afterwards."""
+
+
+BUILDS = {
+    "kubernetes": Build(
+        values=(
+            f"{_KUBERNETES}.gitVersion=v1.34.4",
+            f"{_KUBERNETES}.gitMajor=1",
+            f"{_KUBERNETES}.gitMinor=34",
+            f"{_KUBERNETES}.gitTreeState=clean",
+            f"{_KUBERNETES}.gitCommit=unknown",
+        )
+    ),
+    "k3d": Build(
+        packages=_K3D,
+        program="k3d",
+        values=(f"{_K3D}/version.Version=v5.8.3", f"{_K3D}/version.K3sVersion=v1.34.4-k3s1"),
+    ),
+    "argocd": Build(
+        packages=f"{_ARGOCD}/cmd",
+        program="argocd",
+        values=(f"{_ARGOCD}/common.version=3.2.11",),
+        module=_ARGOCD,
+        files=("manifests/core-install.yaml", "entrypoint.sh", "hack/gpg-wrapper.sh", "hack/git-verify-wrapper.sh"),
+    ),
+    "coredns": Build(packages=".", program="coredns"),
+    "local-path": Build(packages="github.com/rancher/local-path-provisioner", program="local-path-provisioner"),
+    "prometheus": Build(tags="netgo,remove_all_sd"),
+    "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
+    "pause": Build(packages=".", program="pause"),
+}
+
+
+def build(name: str, say: Say) -> Path:
+    """The folder with the programs of `go/<name>`, built once and kept in the cache.
+
+    Raises:
+        ProblemError: Go is missing or too old, or the build failed; with its last words.
+    """
+    module, how = _MODULES / name, BUILDS[name]
+    sources = sorted(path for path in module.iterdir() if path.suffix in (".mod", ".sum", ".go"))
+    key = key_of(repr(how), _go_version(), *(item for path in sources for item in (path.name, path.read_bytes())))
+
+    def make(unfinished: Path) -> None:
+        _require_go(name, module / "go.mod")
+        unfinished.mkdir()
+        _build(name, how, module, unfinished, say)
+        if how.files:
+            _copy_files(how, module, unfinished)
+
+    return cached("bin", f"{name}-{key}", make)
+
+
+def argocd_manifest(say: Say) -> Path:
+    """Argo CD's own core-install.yaml of the version that is built here."""
+    return build("argocd", say) / "core-install.yaml"
+
+
+def _build(name: str, how: Build, module: Path, folder: Path, say: Say) -> None:
+    linker = " ".join(("-s", "-w", *(f"-X {value}" for value in how.values)))
+    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", linker]
+    if how.tags:
+        command += ["-tags", how.tags]
+    command += ["-o", f"{folder}/{how.program}", how.packages]
+    settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
+    run_long(f"Go: building {name}", command, say, next_step=_NEXT_STEP, cwd=module, settings=settings)
+
+
+def _copy_files(how: Build, module: Path, folder: Path) -> None:
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", how.module], cwd=module, capture_output=True, text=True, check=True
+    )
+    source = Path(json.loads(done.stdout)["Dir"])
+    for name in how.files:
+        shutil.copyfile(source / name, folder / Path(name).name)
+
+
+@cache
+def _go_version() -> str:
+    """As `go env GOVERSION` says it (`go1.26.1`); empty when there is no Go."""
+    if shutil.which("go") is None:
+        return ""
+    done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd=os.sep)
+    return done.stdout.strip()
+
+
+def _require_go(name: str, go_mod: Path) -> None:
+    lines = go_mod.read_text(encoding="utf-8").splitlines()
+    wanted = next(line.removeprefix("go ") for line in lines if line.startswith("go "))
+    found = _go_version()
+    if not found or _numbers(found.removeprefix("go")) < _numbers(wanted):
+        raise ProblemError(
+            Problem(
+                f"Go, to build {name}",
+                f"version {wanted} or later on PATH",
+                found or "none",
+                "Install it (https://go.dev/dl/), or take the official images: Docker, k3d and kubectl on PATH.",
+            )
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`1.26.1` as numbers; what follows them (`rc1`, a space and experiments) does not count."""
+    plain = version.split()[0].split("rc")[0].split("-")[0]
+    return tuple(int(part) for part in plain.split(".") if part.isdigit())
