@@ -1,0 +1,115 @@
+"""The homelab's GitOps repository: what it holds, and the server that keeps it."""
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab import settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.settings import CHECKOUT
+from testbeds.sandbox import git_server
+
+BRANCH = "main"
+_REPOSITORY = "gitops.git"
+URL = f"{settings.GIT_URL}/{_REPOSITORY}"
+HEALTH_URL = f"{settings.GIT_URL}/healthz"
+_FOLDERS = ("manifests", "argocd-apps")
+_SCRAPE_SECONDS = 2
+"""A soak of some seconds needs more samples than the real interval of 15 s gives."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One text that is another one here than in the checkout; it stands once in its file."""
+
+    file: str
+    ours: str
+    here: str
+
+
+def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
+    """All that the homelab's repository has otherwise than the checkout."""
+    prometheus = "manifests/platform/monitoring/prometheus.yaml"
+    intervals = "scrape_interval: {0}s\n      evaluation_interval: {0}s"
+    found = [
+        Difference("argocd-apps/root.yaml", "https://github.com/dycouzt/mlops-ai-platform.git", URL),
+        Difference(prometheus, intervals.format(15), intervals.format(_SCRAPE_SECONDS)),
+        # MLflow refuses names that it does not know; the machine reaches its NodePort by this one.
+        Difference(
+            "manifests/platform/mlflow/mlflow.yaml",
+            "--allowed-hosts=",
+            f"--allowed-hosts={address}:{settings.MLFLOW_PORT},",
+        ),
+    ]
+    if address != settings.DEFAULT_ADDRESS:
+        found.append(Difference(prometheus, settings.DEFAULT_ADDRESS, address))
+    return tuple(found)
+
+
+def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
+    """Write the repository's content into a new folder.
+
+    Raises:
+        ProblemError: the checkout has changed, so that one of the differences has no place or several.
+    """
+    for name in _FOLDERS:
+        shutil.copytree(CHECKOUT / name, folder / name)
+    for difference in differences(address):
+        path = folder / difference.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(difference.ours) != 1:
+            raise ProblemError(
+                Problem(
+                    difference.file,
+                    f"{difference.ours!r} once",
+                    f"{text.count(difference.ours)} times",
+                    "Correct `differences` in testbeds/homelab/gitops.py, which replaces it for the homelab.",
+                )
+            )
+        path.write_text(text.replace(difference.ours, difference.here), encoding="utf-8")
+
+
+def create(state: Path) -> None:
+    """Make the repository, its content beside it to be looked at, and the token, in a state that has none."""
+    write_content(content(state))
+    git_server.create_repository(state / "git", _REPOSITORY, content(state), BRANCH)
+    token_file(state).touch(mode=0o600)
+    token_file(state).write_text(secrets.token_urlsafe(24), encoding="utf-8")
+
+
+def content(state: Path) -> Path:
+    """The folder with what the repository began with."""
+    return state / "gitops-content"
+
+
+def token_file(state: Path) -> Path:
+    """The file with the token that Argo CD, the pipeline and people push and pull with."""
+    return state / "git-token"
+
+
+def start_server(docker: Docker, state: Path) -> None:
+    """Run the Git server beside the clusters, with the repository and the token of the state."""
+    program = Path(git_server.__file__).resolve()
+    docker.run(
+        "run",
+        "--detach",
+        f"--name={settings.GIT}",
+        f"--network={settings.NETWORK}",
+        f"--ip={settings.GIT_ADDRESS}",
+        f"--publish={settings.ADDRESS}:{settings.GIT_PORT}:{settings.GIT_PORT}",
+        "--restart=unless-stopped",
+        f"--user={os.getuid()}:{os.getgid()}",  # whoever owns the repository's files
+        f"--volume={state / 'git'}:/srv/git",
+        f"--volume={token_file(state)}:/srv/token:ro",
+        f"--volume={program}:/srv/git_server.py:ro",
+        settings.PYTHON_IMAGE,
+        "python3",
+        "/srv/git_server.py",
+        "--host=0.0.0.0",
+        f"--port={settings.GIT_PORT}",
+        "--root=/srv/git",
+        "--token-file=/srv/token",
+    )
