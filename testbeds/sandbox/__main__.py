@@ -86,7 +86,7 @@ def up(options: argparse.Namespace) -> int:
 def describe(sandbox: Sandbox) -> None:
     """Print where everything is."""
     for name, url in (
-        ("Dagster", sandbox.dagster_url),
+        ("Dagster", sandbox.dagster.url),
         ("MLflow", sandbox.mlflow_url),
         ("Prometheus", sandbox.prometheus_url),
         ("model", sandbox.service_url),

@@ -8,6 +8,7 @@ from typing import Any
 
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
+from tests.scenarios.environment import Environment
 from tests.scenarios.expectation import Expected, promotion_commits
 from tests.scenarios.look import look
 from tests.scenarios.on_sandbox import SandboxEnvironment
@@ -72,7 +73,7 @@ def demo(state: Path) -> int:
     return _conclude(sandbox, findings, told, progress)
 
 
-def stages_of(environment: SandboxEnvironment, story: Expected, seen: Seen, version: int) -> Stages:
+def stages_of(environment: Environment, story: Expected, seen: Seen, version: int) -> Stages:
     """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
     partition = f"{story.policy}@{version}"
     commits = promotion_commits(seen, story, version)
@@ -83,13 +84,14 @@ def stages_of(environment: SandboxEnvironment, story: Expected, seen: Seen, vers
     met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
     whole = len(met) == len(_CONDITIONS)
     return Stages(
-        met[0] if whole else None,
-        max(met) if whole else None,
-        float(champion["timestamp"]) / 1000 if champion is not None else None,
+        revision_at=met[0] if whole else None,
+        synced_at=met[1] if whole else None,
+        rolled_out_at=max(met) if whole else None,
+        champion_at=float(champion["timestamp"]) / 1000 if champion is not None else None,
     )
 
 
-def _materialization(environment: SandboxEnvironment, asset: str, partition: str) -> dict[str, Any] | None:
+def _materialization(environment: Environment, asset: str, partition: str) -> dict[str, Any] | None:
     variables = {"asset": {"path": [asset]}, "partitions": [partition]}
     found = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"].get("assetMaterializations") or [None]
     first: dict[str, Any] | None = found[0]
@@ -110,7 +112,7 @@ def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told
     print(f"  first champion {to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
     print(f"""
 `make ui` opens this state again and leaves it running until Ctrl-C:
-  Dagster  {sandbox.dagster_url}/assets   (a row a version; each end with its reason)
+  Dagster  {sandbox.dagster.url}/assets   (a row a version; each end with its reason)
   MLflow   {sandbox.mlflow_url}/#/models/{sandbox.policy.model}
 Try by hand, while it runs: in MLflow, give version 6 the alias challenger, and watch Dagster promote it.""")
     return 0

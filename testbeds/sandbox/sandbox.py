@@ -19,6 +19,7 @@ from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.sandbox import services
+from testbeds.sandbox.dagster import Dagster
 from testbeds.sandbox.guardian import MARK
 from testbeds.sandbox.processes import Processes, Service, wait_until
 from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
@@ -47,17 +48,14 @@ class Sandbox:
     cluster: Cluster
     policy: Policy
     processes: Processes
+    dagster: Dagster
 
     def __init__(self, state: Path, *, reopen: bool = False) -> None:
         self.state = state.resolve()
-        self.dagster_url: str | None = None
         self._reopen = reopen
         self._ports = self.state / "ports.json"
         """Written when all is there, and so the sign that a state is whole."""
-        self._dagster_port = 0
         self._training: Service | None = None
-        self._dagster_home: Service
-        self._dagster: tuple[Service, ...] = ()
         self._results = self.state / "models.jsonl"
         self._lock: IO[str] | None = None
 
@@ -88,7 +86,7 @@ class Sandbox:
         ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []
         _clear(self.state, _ENTRIES_REOPENED if reopened else _ENTRIES_KEPT)
         ports = free_ports(4, ports)
-        mlflow_port, registry_port, prometheus_port, self._dagster_port = ports
+        mlflow_port, registry_port, prometheus_port, dagster_port = ports
         self.mlflow_url = f"http://{HOST}:{mlflow_port}"
         self.registry_url = f"http://{HOST}:{registry_port}"
         self.prometheus_url = f"http://{HOST}:{prometheus_port}"
@@ -113,12 +111,13 @@ class Sandbox:
         self.policy = _render_policies(self.state / "policies", self.service_url)
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
-        self._dagster_home = services.prepare_dagster(self.processes, self.state / "dagster")
+        self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
+        dagster_home = self.dagster.lay_out()
         serving = f"{self.service_url}/health"
         wait_until(lambda: answers(serving), _START_SECONDS, "the model serves", self.cluster.service)
         if self._training is not None:
             _await_end(self._training, "all models are trained and published")
-        _await_end(self._dagster_home, "Dagster's databases are laid out")
+        _await_end(dagster_home, "Dagster's databases are laid out")
         self._ports.write_text(json.dumps(ports), encoding="utf-8")
 
     def stop(self) -> None:
@@ -153,24 +152,6 @@ class Sandbox:
             "DAGSTER_HOME": str(self.state / "dagster"),
             MARK: self.processes.identity,
         }
-
-    def start_dagster(self) -> None:
-        """Start Dagster's daemon and webserver, and return when the UI answers at `dagster_url`.
-
-        Raises:
-            ProblemError: it does not come up.
-        """
-        self._dagster = services.start_dagster(self.processes, self.environment(), self._dagster_port)
-        webserver = self._dagster[-1]
-        url = f"http://{HOST}:{self._dagster_port}"
-        wait_until(lambda: answers(f"{url}/server_info"), _START_SECONDS, "Dagster's pages answer", webserver)
-        self.dagster_url = url
-
-    def stop_dagster(self) -> None:
-        """End Dagster's daemon and webserver; their code servers follow when nobody asks them any more."""
-        for service in self._dagster:
-            self.processes.stop(service)
-        self._dagster, self.dagster_url = (), None
 
     def _start_training(self) -> Service:
         baseline = baseline_image()

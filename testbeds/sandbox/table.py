@@ -22,6 +22,7 @@ class Stages:
     """What Dagster's metadata says of one promotion: seconds since the epoch, None for what was not reached."""
 
     revision_at: float | None = None
+    synced_at: float | None = None
     rolled_out_at: float | None = None
     champion_at: float | None = None
 

@@ -1,8 +1,8 @@
-"""What a story needs of the place that it is told in: the sandbox now, a real homelab later."""
+"""What a story needs of the place that it is told in: the sandbox, or the homelab."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.scenarios.seen import Serving
 
@@ -32,6 +32,12 @@ class Environment(Protocol):
     def settings(self) -> Mapping[str, str]:
         """The environment variables by which the pipeline is told of this place."""
 
+    def publish(self, version_uri: str, tag: str, **faults: str) -> str:
+        """Publish an image that serves the model at that URI (`models:/<name>/<version>`) and return its digest.
+
+        `faults` are settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        """
+
     def serving(self) -> tuple[Serving, ...]:
         """What every serving process says of itself, asked directly and not through the service."""
 
@@ -45,3 +51,9 @@ class Environment(Protocol):
         """Start the daemon with the registry's sensor on; returns when the sensor ticks."""
 
     def stop_dagster(self) -> None: ...
+
+    def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The data of an answer of Dagster's GraphQL; empty when it is an error."""
+
+    def run_processes(self) -> set[int]:
+        """The process ids of the runs that Dagster takes for started."""

@@ -17,6 +17,8 @@ class End:
     """A regular expression that the reason on the version must match."""
     back_to: int | None = None
     """The version that serves again after a rollback."""
+    served: bool = True
+    """False for a version that was taken back before any of its pods became ready: nobody ever met it."""
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,25 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbeds.sandbox.images import publish_image
 from testbeds.sandbox.tools import CHECKOUT
 from tests.scenarios.environment import Environment
 from tests.scenarios.look import Git
 from tests.scenarios.stories import registry
 
 _CI_SECONDS = 240
+_PUSHES = 10
 
 
-def register_again(environment: Environment, of: int, registry_url: str | None, **faults: str) -> int:
-    """Register the model of a version once more, as the next version, with an image of its own.
+def register_again(
+    environment: Environment, of: int, faults: Mapping[str, str] | None = None, *, published: bool = True
+) -> int:
+    """Register the model of a version once more, as the next version, with an image of its own and what is wrong in it.
 
-    Without a registry's address the image is never built: the version only says which it would be.
+    An image that is not published was never built: the version only says which it would be.
     """
     client = registry(environment)
     known = client.get_model_version(environment.model, str(of))
@@ -29,9 +32,9 @@ def register_again(environment: Environment, of: int, registry_url: str | None, 
     made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=model_id)
     tag = f"{made.version:0>40}"
     tags = {"image_tag": tag}
-    if registry_url is not None:
-        content = {"MODEL_URI": f"models:/{environment.model}/{made.version}", **faults}
-        tags["image_digest"] = publish_image(registry_url, environment.image_repository.partition("/")[2], tag, content)
+    if published:
+        uri = f"models:/{environment.model}/{made.version}"
+        tags["image_digest"] = environment.publish(uri, tag, **(faults or {}))
     for name, value in tags.items():
         client.set_model_version_tag(environment.model, made.version, name, value)
     return int(made.version)
@@ -55,9 +58,22 @@ def put_image_back(environment: Environment, version: int) -> None:
         if file.read_text(encoding="utf-8") == content:
             return
         file.write_text(content, encoding="utf-8")
-        author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
-        git.run(*author, "commit", "--quiet", "--all", "--message", f"Serve version {version} again")
-        git.run("push", "--quiet", "origin", f"HEAD:{environment.git_branch}")
+        commit_and_push(git, f"Serve version {version} again")
+
+
+def commit_and_push(git: Git, message: str) -> None:
+    """Somebody commits all that is changed in a clone, and pushes it onto whatever the branch has meanwhile."""
+    author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+    git.run("add", "--all")
+    git.run(*author, "commit", "--quiet", "--message", message)
+    for pushes_left in reversed(range(_PUSHES)):
+        try:
+            git.run("push", "--quiet", "origin", f"HEAD:{git.branch}")
+            return
+        except RuntimeError:
+            if not pushes_left:
+                raise
+        git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)  # somebody else was faster
 
 
 class Ci:

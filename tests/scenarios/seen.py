@@ -1,8 +1,12 @@
 """What a story left behind, as plain values: the only things that the verifier knows."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+_INFO = re.compile(r"^model_info\{(.*)\} 1(?:\.0)?$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Serving:
-    """What one serving process says of itself: its `model_info`."""
+    """What one serving process says of itself: its `model_info`, and by which image it runs."""
 
     pod: str
     model: str
@@ -111,3 +115,9 @@ def seconds_of(text: str | None) -> float | None:
     except ValueError:
         return None
     return parsed.timestamp() if parsed.tzinfo else None
+
+
+def model_info(metrics: str) -> dict[str, str]:
+    """The labels of `model_info` in a text of metrics; none when it is not there."""
+    found = _INFO.search(metrics)
+    return dict(_LABEL.findall(found[1])) if found else {}

@@ -6,7 +6,7 @@ is for the verifier to say.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,16 @@ def registry(environment: Environment) -> Any:
 
 
 def _ask_for(environment: Environment, client: Any, version: int, say: Callable[[str], None]) -> Told:
-    asked_at = time.time()
     say(f"version {version}: alias {environment.challenger_alias} set ({INTENTS.get(version, 'as asked')})")
-    client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
+    asked_at = ask_for(environment, client, version)
     return wait_for_end(environment, client, version, asked_at, say)
+
+
+def ask_for(environment: Environment, client: Any, version: int) -> float:
+    """Make a version the challenger; the time of that, in seconds since the epoch."""
+    asked_at = time.time()
+    client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
+    return asked_at
 
 
 def wait_for_end(
@@ -89,7 +95,24 @@ def wait_for_end(
     Raises:
         StoryStuckError: it did not end in time.
     """
-    last = ""
+    state, reason = wait_for_state(environment, client, version, _ENDS, asked_at, say)
+    return Told(version, asked_at, state, reason, time.time())
+
+
+def wait_for_state(
+    environment: Environment,
+    client: Any,
+    version: int,
+    states: Collection[str],
+    asked_at: float,
+    say: Callable[[str], None],
+) -> tuple[str, str]:
+    """The first of these states that is found on the version, with its reason; each new state is a line of progress.
+
+    Raises:
+        StoryStuckError: it was in none of them in time.
+    """
+    last, began = "", time.time()
     while True:
         tags = client.get_model_version(environment.model, str(version)).tags
         state, reason, commit = (tags.get(f"incumbent.{environment.policy}.{name}", "") for name in _READ)
@@ -97,12 +120,12 @@ def wait_for_end(
         if state != last:
             last = state
             say(f"version {version}: {_in_words(state, reason, commit)} (after {now - asked_at:.1f} s)")
-        if state in _ENDS:
-            return Told(version, asked_at, state, reason, now)
-        if now - asked_at > END_SECONDS:
+        if state in states:
+            return state, reason
+        if now - began > END_SECONDS:
             raise StoryStuckError(
-                f"version {version} of {environment.model}: expected an end within {END_SECONDS:g} s, found "
-                f"{state or 'no state'}{f' ({reason})' if reason else ''}. The logs are in {environment.logs}."
+                f"version {version} of {environment.model}: expected {' or '.join(states)} within {END_SECONDS:g} s, "
+                f"found {state or 'no state'}{f' ({reason})' if reason else ''}. The logs are in {environment.logs}."
             )
         time.sleep(_POLL_SECONDS)
 

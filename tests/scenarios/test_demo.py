@@ -28,7 +28,7 @@ TOLD = [
 
 def test_the_table_has_a_row_a_promotion() -> None:
     """Each stage stands there in seconds since the event; what was not reached is a dash."""
-    stages = {1: Stages(asked_at(1) + 6.25, asked_at(1) + 9, asked_at(1) + 24)}
+    stages = {1: Stages(asked_at(1) + 6.25, asked_at(1) + 7, asked_at(1) + 9, asked_at(1) + 24)}
     table = story_table(STORY, TOLD, true_story(), stages)
     rows = [line.split() for line in table.splitlines() if re.match(r"[1-5] ", line)]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]

@@ -1,63 +1,58 @@
-"""The stories on the sandbox: told by the daemon and its sensor, by CI, and by pipelines with a guard taken out.
+"""The stories, on each testbed: told by the daemon and its sensor, by CI, and by pipelines with a guard taken out.
 
-All share one sandbox and stand in order: each leaves a champion, and the next version is newer.
+All share one testbed and stand in order: each leaves a champion, and the next version is newer.
 """
 
 import os
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.scenarios import mutants
+from tests.scenarios.environment import Environment
 from tests.scenarios.expectation import End, promotion_commits
 from tests.scenarios.look import look
 from tests.scenarios.mutants import Mutant
-from tests.scenarios.on_sandbox import SandboxEnvironment
 from tests.scenarios.people import Ci, put_image_back, register_again, write_state
 from tests.scenarios.seen import Seen
-from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, expected, registry, tell, wait_for_end
-from tests.scenarios.verifier import Finding, verify
+from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, ask_for, expected, registry, tell, wait_for_end
+from tests.scenarios.verifier import false_claims, verify
 
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
 
-def false_claims(findings: Sequence[Finding]) -> dict[str, str]:
-    return {finding.claim: finding.evidence for finding in findings if not finding.holds}
-
-
-def commits_of(environment: SandboxEnvironment, seen: Seen, version: int) -> int:
+def commits_of(environment: Environment, seen: Seen, version: int) -> int:
     return len(promotion_commits(seen, expected(environment, (), 0), version))
 
 
 @pytest.fixture(scope="module")
-def after_the_story(environment: SandboxEnvironment) -> SandboxEnvironment:
-    """The sandbox when the five versions' story has been told."""
+def after_the_story(environment: Environment) -> Environment:
+    """The testbed when the five versions' story has been told."""
     tell(environment, tuple(end.version for end in FIVE_VERSIONS), print)
     return environment
 
 
 @pytest.fixture(scope="module")
-def without_a_daemon(after_the_story: SandboxEnvironment) -> SandboxEnvironment:
-    """The sandbox when nobody watches the registry any more."""
+def without_a_daemon(after_the_story: Environment) -> Environment:
+    """The testbed when nobody watches the registry any more."""
     after_the_story.stop_dagster()
     return after_the_story
 
 
 @pytest.mark.timeout(5 * END_SECONDS + 300)
-def test_the_story_of_five_versions_comes_true(after_the_story: SandboxEnvironment) -> None:
+def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> None:
     """Two champions, one rollback and two refusals, as the verifier finds them and not as the pipeline says."""
     findings = verify(look(after_the_story), expected(after_the_story, FIVE_VERSIONS, champion=2))
     assert false_claims(findings) == {}
 
 
 @pytest.mark.timeout(2 * END_SECONDS)
-def test_a_run_killed_after_its_commit_is_resumed(after_the_story: SandboxEnvironment) -> None:
+def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) -> None:
     """SIGKILL of a run that has committed: the sensor runs the promotion again, to a champion with still one commit."""
     environment, client = after_the_story, registry(after_the_story)
-    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    version = register_again(environment, of=2)
     killed: set[int] = set()
 
     def kill_once_committed(line: str) -> None:
@@ -67,8 +62,7 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: SandboxEnviro
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    asked_at = time.time()
-    client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
+    asked_at = ask_for(environment, client, version)
     wait_for_end(environment, client, version, asked_at, kill_once_committed)
     story = expected(environment, (End(version, "champion"),), version)
     assert len(killed) == 1
@@ -76,11 +70,11 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: SandboxEnviro
 
 
 def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
-    without_a_daemon: SandboxEnvironment, tmp_path: Path
+    without_a_daemon: Environment, tmp_path: Path
 ) -> None:
     """The README's two lines on an empty DAGSTER_HOME make a champion; the same lines on another one change nothing."""
     environment, asked_at = without_a_daemon, time.time()
-    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    version = register_again(environment, of=2)
     assert Ci(environment, tmp_path / "first home").promote(version) == 0
     first = look(environment, asked_at)
     assert false_claims(verify(first, expected(environment, (End(version, "champion"),), version))) == {}
@@ -89,20 +83,20 @@ def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
     assert (second.champion, second.commits, second.tags) == (version, first.commits, first.tags)
 
 
-def test_ci_fails_for_a_bad_version(without_a_daemon: SandboxEnvironment, tmp_path: Path) -> None:
+def test_ci_fails_for_a_bad_version(without_a_daemon: Environment, tmp_path: Path) -> None:
     """A version that is worse than the champion ends CI with an error, without a commit, and never as champion."""
     environment = without_a_daemon
     before = look(environment)
-    version = register_again(environment, of=4, registry_url=environment.sandbox.registry_url)
+    version = register_again(environment, of=4)
     assert Ci(environment, tmp_path / "home").promote(version) != 0
     after = look(environment)
     assert (after.champion, after.commits) == (before.champion, before.commits)
 
 
-def test_two_runs_at_once_commit_once(without_a_daemon: SandboxEnvironment, tmp_path: Path) -> None:
+def test_two_runs_at_once_commit_once(without_a_daemon: Environment, tmp_path: Path) -> None:
     """Two CI jobs on two Dagsters promote the same version: one commit, and it is champion."""
     environment = without_a_daemon
-    version = register_again(environment, of=2, registry_url=environment.sandbox.registry_url)
+    version = register_again(environment, of=2)
     jobs = [Ci(environment, tmp_path / name) for name in ("one", "other")]
     for job in jobs:
         assert job.register(version) == 0
@@ -112,16 +106,16 @@ def test_two_runs_at_once_commit_once(without_a_daemon: SandboxEnvironment, tmp_
     assert (seen.champion, commits_of(environment, seen, version)) == (version, 1)
 
 
-def bad(environment: SandboxEnvironment) -> int:
-    return register_again(environment, of=3, registry_url=environment.sandbox.registry_url, **_FAULTS)
+def bad(environment: Environment) -> int:
+    return register_again(environment, of=3, faults=_FAULTS)
 
 
-def worse(environment: SandboxEnvironment) -> int:
-    return register_again(environment, of=4, registry_url=environment.sandbox.registry_url)
+def worse(environment: Environment) -> int:
+    return register_again(environment, of=4)
 
 
-def unpublished(environment: SandboxEnvironment) -> int:
-    return register_again(environment, of=2, registry_url=None)
+def unpublished(environment: Environment) -> int:
+    return register_again(environment, of=2, published=False)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +142,7 @@ def unpublished(environment: SandboxEnvironment) -> int:
     ],
 )
 def test_the_verifier_goes_red_without(
-    without_a_daemon: SandboxEnvironment, tmp_path: Path, mutant: Mutant, make: object, end: End, claim: str
+    without_a_daemon: Environment, tmp_path: Path, mutant: Mutant, make: object, end: End, claim: str
 ) -> None:
     """A pipeline whose guard is taken out leaves a claim false that names what it did."""
     environment = without_a_daemon
@@ -167,7 +161,7 @@ def test_the_verifier_goes_red_without(
         _settle(environment, champion, version)
 
 
-def _settle(environment: SandboxEnvironment, champion: int, version: int) -> None:
+def _settle(environment: Environment, champion: int, version: int) -> None:
     """Put back by hand what a mutant left, so that the next one begins as this one did."""
     put_image_back(environment, champion)
     write_state(environment, version, "rolled_back")

@@ -311,3 +311,29 @@ def test_the_manifest_named_by_the_story_is_the_one_that_counts() -> None:
     other = replace(STORY, manifest=f"{MANIFEST}.other")
     found = {finding.claim for finding in verify(true_story(), other) if not finding.holds}
     assert "version 1's commit changes only the image, to the published one" in found
+
+
+NEVER_READY = replace(STORY, ends=tuple(replace(end, served=False) if end.version == 3 else end for end in STORY.ends))
+
+
+def never_ready() -> Seen:
+    """The true story of a version 3 that never came up: nobody was answered by it and the gate never saw it."""
+    seen = without(true_story(), 3)
+    return replace(seen, versions={**seen.versions, 3: replace(seen.versions[3], evidence={})})
+
+
+def test_a_version_that_never_came_up_has_no_harm_and_no_measurements_to_show() -> None:
+    """Such a story holds without them, and an answer, a lost request or a verdict of it makes a claim false."""
+
+    def false(seen: Seen) -> set[str]:
+        return {finding.claim for finding in verify(seen, NEVER_READY) if not finding.holds}
+
+    story, met = never_ready(), "version 3 never answered the client"
+    judged = "version 3 was never judged by the gate"
+    lost = "no request failed outside the time of a version that was taken back"
+    assert false(story) == set()
+    assert false(with_requests(story, asked_at(3) + 10, version="3")) == {met}
+    assert false(with_requests(story, asked_at(3) + 10, version="2", ok=False)) == {lost}
+    assert false(replace(story, tags=(*story.tags, Tag(f"incumbent/{POLICY}/3-1", True, "x", "")))) == {judged}
+    assert false(true_story()) == {met, judged, lost}
+    assert met in false(replace(story, requests=()))

@@ -5,7 +5,7 @@ It imports nothing of the pipeline, so that no mistake of the pipeline is its ow
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +46,20 @@ def verify(seen: Seen, story: Expected) -> list[Finding]:
             findings += _never_committed(seen, story, end)
         else:
             findings += _committed_once(seen, story, end)
-            findings += _evidence(seen, story, end)
+            findings += _evidence(seen, story, end) if end.served else _never_met(seen, story, end)
         if end.state == "champion":
             findings += _good_for_the_client(seen, story, end)
         if end.state == "rolled_back":
             findings += _taken_back(seen, story, end)
-            findings += _harm(seen, story, end)
+            findings += _harm(seen, story, end) if end.served else ()
     findings += _no_failures_elsewhere(seen, story)
     findings += _at_the_end(seen, story)
     return findings
+
+
+def false_claims(findings: Sequence[Finding]) -> dict[str, str]:
+    """What does not hold, with what was found instead."""
+    return {finding.claim: finding.evidence for finding in findings if not finding.holds}
 
 
 def _finding(claim: str, faults: list[str], evidence: str) -> Finding:
@@ -102,6 +107,17 @@ def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]
         unheard,
         f"{len(answered)} answers, {len(tags)} tags",
     )
+
+
+def _never_met(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
+    """A version none of whose pods became ready: there is nothing to measure, and nobody whom it harmed."""
+    answered = [one for one in seen.requests if one.version == str(end.version)]
+    claim = f"version {end.version} never answered the client"
+    yield Finding(claim, not answered and len(seen.requests) >= _ENOUGH, f"{len(answered)} answers")
+    tags = ", ".join(tag.name for tag in _evidence_tags(seen, story, end.version))
+    content = evidence_content(seen, story, end.version)
+    shown = f"tags: {tags or 'none'}, {len(content)} bytes of evidence"
+    yield Finding(f"version {end.version} was never judged by the gate", not tags and not content, shown)
 
 
 def _image_digest(seen: Seen, number: int) -> str:
@@ -262,7 +278,7 @@ def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
 
 
 def _no_failures_elsewhere(seen: Seen, story: Expected) -> Iterator[Finding]:
-    windows = [window(seen, story, end) for end in story.ends if end.state == "rolled_back"]
+    windows = [window(seen, story, end) for end in story.ends if end.state == "rolled_back" and end.served]
     harmful = [during for during in windows if during is not None]
     others = [one for one in seen.requests if not one.ok and not any(start <= one.at < end for start, end in harmful)]
     claim = "no request failed outside the time of a version that was taken back"

@@ -1,0 +1,73 @@
+"""What is the same in each environment: its policy's names, and a client and Dagster as processes of this machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestration.promotion.policy import Policy
+from testbeds.sandbox.dagster import Dagster
+from testbeds.sandbox.processes import Processes, Service
+from testbeds.sandbox.services import BRANCH, python
+from testbeds.sandbox.tools import CHECKOUT
+
+
+class Testbed(Protocol):
+    """What the sandbox and the homelab have in common."""
+
+    @property
+    def state(self) -> Path: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def mlflow_url(self) -> str: ...
+    @property
+    def service_url(self) -> str: ...
+    def environment(self) -> dict[str, str]: ...
+
+
+class Hosted:
+    """An environment without what is its testbed's own: `publish` and `serving`."""
+
+    git_branch = BRANCH
+
+    def __init__(
+        self, testbed: Testbed, processes: Processes, dagster: Dagster, git_url: str, git_token_file: Path
+    ) -> None:
+        policy = testbed.policy
+        self.policy, self.model = policy.name, policy.model
+        self.challenger_alias, self.champion_alias = policy.challenger_alias, policy.champion_alias
+        self.manifest = policy.manifest.path
+        self.image_repository = policy.image.repository
+        self.judge_within = policy.gate.judge_within
+        self.mlflow_url, self.service_url = testbed.mlflow_url, testbed.service_url
+        self.git_url, self.git_token_file = git_url, git_token_file
+        self.client_log = testbed.state / "client.jsonl"
+        self.logs = testbed.state / "logs"
+        self.processes = processes
+        self._testbed, self._dagster = testbed, dagster
+        self._client: Service | None = None
+
+    def settings(self) -> Mapping[str, str]:
+        return self._testbed.environment()
+
+    def start_client(self) -> None:
+        command = python("testbeds.sandbox.client", self.service_url, "--log", self.client_log)
+        self._client = self.processes.start("client", command, cwd=CHECKOUT)
+
+    def stop_client(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            self.processes.stop(client, 10)
+
+    def start_dagster(self) -> None:
+        self._dagster.start(self.settings())
+        self._dagster.start_sensor()
+
+    def stop_dagster(self) -> None:
+        self._dagster.stop()
+
+    def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return self._dagster.ask(query, variables)
+
+    def run_processes(self) -> set[int]:
+        return self._dagster.run_processes()

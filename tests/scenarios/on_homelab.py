@@ -1,0 +1,85 @@
+"""The homelab as an environment of the stories."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from testbeds.homelab.homelab import Homelab
+
+from orchestration.promotion.problems import ProblemError
+from testbeds.homelab.kubectl import Kubectl
+from testbeds.homelab.settings import CLUSTERS, EDGE
+from testbeds.homelab.supply import find_supply
+from testbeds.sandbox.dagster import Dagster
+from testbeds.sandbox.guardian import MARK
+from testbeds.sandbox.processes import Processes
+from testbeds.sandbox.services import free_ports
+from tests.scenarios.hosted import Hosted
+from tests.scenarios.seen import Serving, model_info
+
+
+class HomelabEnvironment(Hosted):
+    """A running homelab, seen as what the stories need; the client and Dagster run beside it, on this machine."""
+
+    def __init__(self, homelab: Homelab, processes: Processes, dagster: Dagster) -> None:
+        super().__init__(homelab, processes, dagster, homelab.git_url, homelab.git_token_file)
+        self.homelab = homelab
+        program = find_supply().kubectl
+        self.admin = {name: Kubectl(program, homelab.admin_kubeconfig, name) for name in CLUSTERS}
+        """What a person with every right can do on each cluster; never used by the pipeline."""
+
+    def settings(self) -> Mapping[str, str]:
+        own = {"DAGSTER_HOME": str(self._dagster.home), MARK: self.processes.identity}
+        return {**super().settings(), **own}
+
+    def publish(self, version_uri: str, tag: str, **faults: str) -> str:
+        return self.homelab.publish(version_uri, tag, **faults)
+
+    def serving(self) -> tuple[Serving, ...]:
+        target = self.homelab.policy.manifest
+        pods = self.admin[EDGE].items("pods", target.namespace, f"app={target.name}")
+        return tuple(self._serving(pod) for pod in pods)
+
+    def _serving(self, pod: Mapping[str, Any]) -> Serving:
+        """What a pod serves; a container cannot know its own digest, so the image is what the kubelet says it runs."""
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        container = pod["spec"]["containers"][0]
+        port = container["ports"][0]["containerPort"]
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
+        try:
+            labels = model_info(self.admin[EDGE].run("get", "--raw", path))
+        except ProblemError:  # a pod that does not answer serves no known version
+            labels = {}
+        wanted = str(container["image"])
+        statuses = pod["status"].get("containerStatuses") or [{}]
+        running = str(statuses[0].get("imageID", ""))
+        # Only an image that is named by the very digest that runs is what it says.
+        image = wanted if wanted.rpartition("@")[2] == running.rpartition("@")[2] else running or "unknown"
+        return Serving(name, labels.get("model", "unknown"), labels.get("version", "unknown"), image)
+
+
+@contextmanager
+def running_homelab(*, keep: bool) -> Iterator[HomelabEnvironment]:
+    """A homelab in which nothing is promoted yet, gone afterwards; to `keep` means to use the one that runs, as it is.
+
+    Raises:
+        ProblemError: it does not come up, or none runs that could be kept.
+    """
+    if not keep:
+        Homelab.down(print)
+    homelab = Homelab.open() if keep else Homelab.up(print)
+    processes = Processes(homelab.state / "host")
+    try:
+        yield beside(homelab, processes)
+    finally:
+        processes.stop_all()
+        if not keep:
+            Homelab.down(print)
+
+
+def beside(homelab: Homelab, processes: Processes) -> HomelabEnvironment:
+    """The homelab with a Dagster of its own, whose databases are laid out."""
+    (port,) = free_ports(1)
+    dagster = Dagster(processes, homelab.state / "host" / "dagster", port)
+    dagster.lay_out().process.wait()
+    return HomelabEnvironment(homelab, processes, dagster)
