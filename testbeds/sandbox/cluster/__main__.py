@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import secrets
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ from testbeds.sandbox.cluster.gitsource import GitSource, SourceError, parse_man
 from testbeds.sandbox.cluster.kubeconfig import write_kubeconfig
 from testbeds.sandbox.cluster.kubelet import Kubelet
 from testbeds.sandbox.cluster.nodes import create_node
+from testbeds.sandbox.cluster.rights import Tokens
 from testbeds.sandbox.cluster.services import ServiceProxy, reserve
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import Settings, World
@@ -92,14 +92,14 @@ async def serve(settings: Settings, port: int, port_file: Path) -> None:
         create_node(world)
         ServiceProxy(world, tasks, node_ports)
         DeploymentController(world, tasks)
-        token = secrets.token_urlsafe(24)
+        tokens = Tokens.make()
         listener = _listen(port)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.config.app = build_app(world, kubelet, client, token)
+        server.config.app = build_app(world, kubelet, client, tokens)
         serving = asyncio.create_task(server.serve([listener]))
         await _start_applications(world, tasks)
         real_ports = {str(number): one.getsockname()[1] for number, one in node_ports.items()}
-        _publish(settings.state, port_file, address, token, real_ports)
+        _publish(settings.state, port_file, address, tokens, real_ports)
         world.log("cluster", f"serves at {address}")
         stopping = asyncio.create_task(_until(stopped))
         ends: list[asyncio.Future[None]] = [stopping, serving, tasks.failed]
@@ -129,12 +129,13 @@ async def _start_applications(world: World, tasks: Tasks) -> None:
             ApplicationController(world, source, create_application(world, manifest), tasks)
 
 
-def _publish(state: Path, port_file: Path, address: str, token: str, node_ports: dict[str, int]) -> None:
-    """Write kubeconfig and token, and last the port file, whole: who sees it can use all of it."""
+def _publish(state: Path, port_file: Path, address: str, tokens: Tokens, node_ports: dict[str, int]) -> None:
+    """Write kubeconfigs and token, and last the port file, whole: who sees it can use all of it."""
     kubeconfig, token_file = state / "kubeconfig.yaml", state / "api-token"
-    write_kubeconfig(kubeconfig, address, token)
+    write_kubeconfig(kubeconfig, address, tokens.pipeline)
+    write_kubeconfig(state / "stranger.yaml", address, tokens.stranger)
     token_file.touch(mode=0o600)
-    token_file.write_text(token)
+    token_file.write_text(tokens.pipeline)
     ports = {"url": address, "kubeconfig": str(kubeconfig), "token_file": str(token_file), "node_ports": node_ports}
     half = port_file.with_name(f"{port_file.name}.new")
     half.write_text(json.dumps(ports, indent=2) + "\n")

@@ -1,18 +1,19 @@
 """The HTTP server: exactly the Kubernetes calls that the pipeline makes, and the sandbox's own beside them."""
 
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 
 import httpx2
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from testbeds.sandbox.cluster.kubelet import Kubelet
+from testbeds.sandbox.cluster.lists import page, select_fields, select_labels
 from testbeds.sandbox.cluster.nodes import show_node_condition
 from testbeds.sandbox.cluster.objects import (
     APPLICATIONS,
@@ -24,11 +25,10 @@ from testbeds.sandbox.cluster.objects import (
     ApiError,
     Json,
     Resource,
-    page,
-    select_fields,
-    select_labels,
 )
+from testbeds.sandbox.cluster.rights import Guard, Tokens
 from testbeds.sandbox.cluster.targets import scrape_targets
+from testbeds.sandbox.cluster.watch import Changes
 from testbeds.sandbox.cluster.world import World
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
@@ -37,8 +37,8 @@ _PROXY_SECONDS = 30.0
 _MERGE_PATCH = "application/merge-patch+json"
 
 
-def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, token: str) -> ASGIApp:
-    """The application; every call but /readyz needs the bearer token."""
+def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, tokens: Tokens) -> ASGIApp:
+    """The application; every call but /readyz needs a bearer token."""
     api = Api(world, kubelet, client)
     pods = "/api/v1/namespaces/{namespace}/pods"
     routes = [
@@ -46,43 +46,23 @@ def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, token:
         Route("/sandbox/faults", api.faults, methods=["GET", "POST"]),
         Route("/sandbox/prometheus/targets", api.targets),
         Route("/api/v1/nodes", api.list_objects(NODES)),
-        Route("/api/v1/namespaces/{namespace}/events", api.list_objects(EVENTS)),
-        Route("/apis/apps/v1/namespaces/{namespace}/replicasets", api.list_objects(REPLICA_SETS)),
-        Route(pods, api.list_objects(PODS)),
         Route(f"{pods}/{{name}}/log", api.log),
         Route(f"{pods}/{{name}}/proxy", api.proxy, methods=["GET", "POST"]),
         Route(f"{pods}/{{name}}/proxy/{{path:path}}", api.proxy, methods=["GET", "POST"]),
     ]
-    for resource in (APPLICATIONS, DEPLOYMENTS):
-        path = f"/apis/{resource.group}/{resource.version}/namespaces/{{namespace}}/{resource.plural}/{{name}}"
-        routes.append(Route(path, api.one_object(resource), methods=["GET", "PATCH"]))
+    for resource in (APPLICATIONS, DEPLOYMENTS, REPLICA_SETS, PODS, EVENTS):
+        path = f"/{resource.root}/namespaces/{{namespace}}/{resource.plural}"
+        routes.append(Route(path, api.list_objects(resource)))
+        if resource in (APPLICATIONS, DEPLOYMENTS):
+            routes.append(Route(f"{path}/{{name}}", api.one_object(resource), methods=["GET", "PATCH"]))
     app = Starlette(routes=routes, exception_handlers={ApiError: _api_error, 404: _no_path, 405: _no_method})
-    return _Guard(app, world, token)
-
-
-class _Guard:
-    """Asks for the token, and plays an API server that is not ready."""
-
-    def __init__(self, app: ASGIApp, world: World, token: str) -> None:
-        self._app, self._world, self._expected = app, world, f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal: ApiError | None = None
-        if scope["type"] == "http" and scope["path"] != "/readyz":
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not secrets.compare_digest(given, self._expected):
-                refusal = ApiError(401, "Unauthorized", "Unauthorized")
-            elif self._world.faults.not_ready and not scope["path"].startswith("/sandbox/faults"):
-                refusal = ApiError(503, "ServiceUnavailable", "apiserver not ready")
-        if refusal is not None:
-            await JSONResponse(refusal.status, refusal.code)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+    return Guard(app, world, tokens)
 
 
 class Api:
     def __init__(self, world: World, kubelet: Kubelet, client: httpx2.AsyncClient) -> None:
         self._world, self._kubelet, self._client = world, kubelet, client
+        self._changes = Changes(world.store)
 
     async def ready(self, _: Request) -> Response:
         if self._world.faults.not_ready:
@@ -95,10 +75,8 @@ class Api:
             if request.method == "GET":
                 return JSONResponse(self._world.store.require(resource, namespace, name))
             if request.headers.get("content-type", "").partition(";")[0] != _MERGE_PATCH:
-                message = (
-                    f"the body of the request was in an unknown format - accepted media types include: {_MERGE_PATCH}"
-                )
-                raise ApiError(415, "UnsupportedMediaType", message)
+                self._world.store.require(resource, namespace, name)
+                raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type")
             patch = await _json_object(request)
             return JSONResponse(self._world.store.merge_patch(resource, namespace, name, patch))
 
@@ -107,13 +85,30 @@ class Api:
     def list_objects(self, resource: Resource) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             query = request.query_params
-            items = self._world.store.all(resource.kind, request.path_params.get("namespace", ""))
-            items = select_labels(items, query.get("labelSelector", ""))
-            items = select_fields(items, resource.kind, query.get("fieldSelector", ""))
-            limit = _number(query.get("limit", "0"), "limit")
-            return JSONResponse(page(items, resource, limit, query.get("continue", ""), self._world.store.version))
+            labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+            namespace = request.path_params.get("namespace", "")
+
+            def choose(items: list[Json]) -> list[Json]:
+                here = [one for one in items if one["metadata"].get("namespace", "") == namespace]
+                return select_fields(select_labels(here, labels), resource.kind, fields)
+
+            found = choose(self._world.store.all(resource.kind, namespace))
+            if query.get("watch") in ("true", "1"):
+                return self._watch(resource, query, choose)
+            limit, token = _number(query.get("limit", "0")), query.get("continue", "")
+            selected = bool(labels or fields)
+            version = self._world.store.version
+            return JSONResponse(page(found, resource, limit, token, version, selected=selected))
 
         return answer
+
+    def _watch(
+        self, resource: Resource, query: QueryParams, choose: Callable[[list[Json]], list[Json]]
+    ) -> StreamingResponse:
+        start, seconds = query.get("resourceVersion", ""), query.get("timeoutSeconds", "0")
+        bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
+        lines = self._changes.stream(resource, start, choose, _number(seconds), bookmarks=bookmarks)
+        return StreamingResponse(lines, media_type="application/json")
 
     async def log(self, request: Request) -> Response:
         """A container's log, of its present process or of the one before."""
@@ -127,6 +122,8 @@ class Api:
         if container not in containers:
             raise ApiError(400, "BadRequest", f"container {container} is not valid for pod {name}")
         previous = query.get("previous", "false") in ("true", "True", "1")
+        if not pod["spec"].get("nodeName"):
+            return Response(status_code=204)  # as the real one answers for a pod that no node has yet
         path = self._kubelet.log_path(pod, container, previous=previous)
         if not path.exists():
             missing = f'container "{container}" in pod "{name}" is waiting to start'
@@ -135,7 +132,7 @@ class Api:
             raise ApiError(400, "BadRequest", missing)
         lines = path.read_text(errors="replace").splitlines(keepends=True)
         if "tailLines" in query:
-            wanted = _number(query["tailLines"], "tailLines")
+            wanted = _number(query["tailLines"])
             lines = lines[-wanted:] if wanted else []
         return PlainTextResponse("".join(lines))
 
@@ -147,21 +144,21 @@ class Api:
             ports = pod["spec"]["containers"][0].get("ports", [])
             port = str(ports[0]["containerPort"]) if ports else "80"
         address = pod["status"].get("podIP", "")
-        target = httpx2.URL(
-            f"http://{address or '0.0.0.0'}:{_number(port, 'port')}/{request.path_params.get('path', '')}"
-        )
+        if not address:
+            raise ApiError(400, "BadRequest", "address not allowed")
+        target = httpx2.URL(f"http://{address}:{_number(port)}/{request.path_params.get('path', '')}")
         target = target.copy_with(query=request.url.query.encode() or None)
         headers = [(key, value) for key, value in request.headers.items() if key.lower() not in _PRIVATE]
         try:
-            if not address:
-                raise httpx2.ConnectError("pod has no address")
             content = await request.body()
             asked = self._client.build_request(
                 request.method, target, headers=headers, content=content, timeout=_PROXY_SECONDS
             )
             answer = await self._client.send(asked, stream=True)
         except httpx2.TransportError as error:
-            finding = f"dial tcp {address}:{port}: {error or type(error).__name__}"
+            finding = f"dial tcp {address}:{port}: connect: connection refused"
+            if not isinstance(error, httpx2.ConnectError):
+                finding = "EOF"
             raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {finding}") from error
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         return StreamingResponse(answer.aiter_raw(), answer.status_code, kept, background=BackgroundTask(answer.aclose))
@@ -185,15 +182,15 @@ async def _json_object(request: Request) -> Json:
     try:
         body = json.loads(await request.body())
     except ValueError as error:
-        raise ApiError(400, "BadRequest", f"the body is not JSON: {error}") from error
+        raise ApiError(400, "BadRequest", f"error decoding patch: {error}") from error
     if not isinstance(body, dict):
-        raise ApiError(400, "BadRequest", "the body is not a JSON object")
+        raise ApiError(400, "BadRequest", "error decoding patch: expected an object")
     return body
 
 
-def _number(text: str, name: str) -> int:
+def _number(text: str) -> int:
     if not text.isdigit():
-        raise ApiError(400, "BadRequest", f"{name} must be a number, found {text!r}")
+        raise ApiError(400, "BadRequest", f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return int(text)
 
 
@@ -202,7 +199,11 @@ async def _api_error(_: Request, error: Exception) -> Response:
     return JSONResponse(error.status, error.code)
 
 
-async def _no_path(_: Request, __: Exception) -> Response:
+async def _no_path(request: Request, _: Exception) -> Response:
+    """404: of an API that is served a Status, of any other path plain text."""
+    served = {resource.root for resource in (APPLICATIONS, DEPLOYMENTS, PODS)}
+    if not any(request.url.path.startswith(f"/{root}/") for root in served):
+        return PlainTextResponse("404 page not found\n", 404)
     return JSONResponse(ApiError(404, "NotFound", "the server could not find the requested resource").status, 404)
 
 

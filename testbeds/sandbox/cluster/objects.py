@@ -4,13 +4,10 @@ Everything runs in one thread (the event loop's), so nothing here is locked. Con
 then call `changed`; readers must not keep what they were given across an `await`.
 """
 
-import base64
 import copy
 import datetime
-import json
-import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +30,11 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def root(self) -> str:
+        """Where its API begins: `api/v1`, `apis/apps/v1`."""
+        return f"apis/{self.api_version}" if self.group else f"api/{self.version}"
+
+    @property
     def full_name(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
@@ -52,11 +54,11 @@ class ApiError(Exception):
     def __init__(self, code: int, reason: str, message: str, resource: Resource | None = None, name: str = "") -> None:
         super().__init__(message)
         self.code = code
-        details: Json = {"name": name} if name else {}
-        if resource is not None:
-            details |= {"kind": resource.plural} | ({"group": resource.group} if resource.group else {})
         self.status: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
-        self.status |= {"message": message, "reason": reason, "details": details, "code": code}
+        self.status |= {"message": message, "reason": reason, "code": code}
+        if resource is not None:
+            details = {"name": name, "group": resource.group, "kind": resource.plural}
+            self.status["details"] = {field: value for field, value in details.items() if value}
 
 
 def timestamp(at: float | None = None) -> str:
@@ -84,6 +86,9 @@ class Store:
     def version(self) -> str:
         """The resource version of the last change."""
         return str(self._version)
+
+    def alive(self, item: Json) -> bool:
+        return self._objects.get(key_of(item)) is item
 
     def require(self, resource: Resource, namespace: str, name: str) -> Json:
         """The object.
@@ -139,11 +144,13 @@ class Store:
         """Replace an object's status; nothing happens when it is the same."""
         if item.get("status") != status:
             item["status"] = copy.deepcopy(status)
-            self.changed(item)
+            # Argo CD's Applications have no status subresource: their generation moves with every write.
+            self.changed(item, spec=item["kind"] == APPLICATIONS.kind)
 
     def delete(self, item: Json) -> None:
         self._objects.pop(key_of(item), None)
         self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
         self._tell(item)
 
     def merge_patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
@@ -170,7 +177,8 @@ class Store:
         if resource is DEPLOYMENTS and "status" in current:
             merged["status"] = current["status"]  # a Deployment's status is a subresource, an Application's is not
         if merged != current:
-            spec = merged.get("spec") != current.get("spec")
+            ours = [{**one, "metadata": None} for one in (merged, current)]
+            spec = ours[0] != ours[1]
             current.clear()
             current.update(merged)
             self.changed(current, spec=spec)
@@ -201,85 +209,3 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             result[field] = merge(result.get(field), value)
     return result
-
-
-def page(items: list[Json], resource: Resource, limit: int, token: str, version: str) -> Json:
-    """A list answer of at most `limit` objects (0: all), going on behind `token`."""
-    start = ""
-    if token:
-        try:
-            start = json.loads(base64.urlsafe_b64decode(token))["start"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ApiError(400, "BadRequest", f"continue key is not valid: {error}") from error
-    rest = [item for item in items if item["metadata"]["name"] > start]
-    shown = rest[:limit] if limit else rest
-    metadata: Json = {"resourceVersion": version}
-    if len(shown) < len(rest):
-        last = {"start": shown[-1]["metadata"]["name"]}
-        metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
-        metadata["remainingItemCount"] = len(rest) - len(shown)
-    return {
-        "kind": f"{resource.kind}List",
-        "apiVersion": resource.api_version,
-        "metadata": metadata,
-        "items": [{field: value for field, value in item.items() if field not in _IMPLIED} for item in shown],
-    }
-
-
-_IMPLIED = ("kind", "apiVersion")  # a list's own kind implies them, so the real one leaves them out of the items
-_REQUIREMENT = re.compile(r"\s*(!?)\s*([\w./-]+)\s*(?:(==|=|!=)\s*([\w.-]*)|\s(in|notin)\s*\(([^)]*)\))?\s*")
-_FIELDS = {
-    "Pod": ("metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"),
-    "Event": (
-        *("metadata.name", "metadata.namespace", "reason", "type"),
-        *(f"involvedObject.{field}" for field in ("kind", "namespace", "name", "uid")),
-    ),
-}
-
-
-def select_labels(items: Iterable[Json], selector: str) -> list[Json]:
-    """The objects that a label selector chooses: `a=b,c!=d,e in (f,g),h,!i`.
-
-    Raises:
-        ApiError: 400, the selector is none.
-    """
-    chosen = list(items)
-    for part in re.split(r",(?![^(]*\))", selector) if selector.strip() else []:
-        match = _REQUIREMENT.fullmatch(part)
-        if match is None:
-            raise ApiError(400, "BadRequest", f"unable to parse requirement: {part!r}")
-        negated, label, operator, value, word, values = match.groups()
-        values_of_word = {one.strip() for one in values.split(",")} if word else set()
-        wanted = {value} if operator else values_of_word
-        positive = not negated and operator != "!=" and word != "notin"
-        chosen = [
-            one
-            for one in chosen
-            for found in [one["metadata"].get("labels", {}).get(label)]
-            if (found in wanted if wanted else found is not None) == positive
-        ]
-    return chosen
-
-
-def select_fields(items: Iterable[Json], kind: str, selector: str) -> list[Json]:
-    """The objects that a field selector chooses; only the fields that Kubernetes knows for that kind.
-
-    Raises:
-        ApiError: 400, the selector is none or names another field.
-    """
-    chosen = list(items)
-    for part in filter(None, selector.split(",")):
-        match = re.fullmatch(r"([\w.]+)(==|=|!=)(.*)", part)
-        if match is None:
-            raise ApiError(400, "BadRequest", f"invalid selector: {part!r}; can't understand it")
-        if match[1] not in _FIELDS.get(kind, ("metadata.name", "metadata.namespace")):
-            raise ApiError(400, "BadRequest", f"field label not supported: {match[1]}")
-        chosen = [one for one in chosen if (_field(one, match[1]) == match[3]) == (match[2] != "!=")]
-    return chosen
-
-
-def _field(item: Json, path: str) -> str:
-    value: Any = item
-    for part in path.split("."):
-        value = value.get(part, "") if isinstance(value, dict) else ""
-    return str(value)

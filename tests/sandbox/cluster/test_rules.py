@@ -8,8 +8,9 @@ from testbeds.sandbox.cluster.apply import differs
 from testbeds.sandbox.cluster.containers import hook_seconds
 from testbeds.sandbox.cluster.gitsource import SourceError, parse_manifests
 from testbeds.sandbox.cluster.health import application_health, object_health
+from testbeds.sandbox.cluster.lists import select_labels
 from testbeds.sandbox.cluster.nodes import quantity
-from testbeds.sandbox.cluster.objects import ApiError, merge, select_labels
+from testbeds.sandbox.cluster.objects import ApiError, merge
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Answers to list calls: labels and fields that select, and pages."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from testbeds.sandbox.cluster.objects import APPLICATIONS, ApiError, Json, Resource
+
+
+def page(items: list[Json], resource: Resource, limit: int, token: str, version: str, *, selected: bool) -> Json:
+    """A list answer of at most `limit` objects (0: all), going on behind `token`.
+
+    How many remain is said only of lists that no selector narrows.
+    """
+    start = ""
+    if token:
+        try:
+            start = json.loads(base64.urlsafe_b64decode(token))["start"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ApiError(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
+    rest = [item for item in items if item["metadata"]["name"] > start]
+    shown = rest[:limit] if limit else rest
+    metadata: Json = {"resourceVersion": version}
+    if len(shown) < len(rest):
+        last = {"start": shown[-1]["metadata"]["name"]}
+        metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+        metadata |= {} if selected else {"remainingItemCount": len(rest) - len(shown)}
+    implied = () if resource is APPLICATIONS else _IMPLIED
+    return {
+        "kind": f"{resource.kind}List",
+        "apiVersion": resource.api_version,
+        "metadata": metadata,
+        "items": [{field: value for field, value in item.items() if field not in implied} for item in shown],
+    }
+
+
+_IMPLIED = ("kind", "apiVersion")  # left out of the items of Kubernetes's own lists, as the list's kind implies them
+_REQUIREMENT = re.compile(r"\s*(!?)\s*([\w./-]+)\s*(?:(==|=|!=)\s*([\w.-]*)|\s(in|notin)\s*\(([^)]*)\))?\s*")
+_FIELDS = {
+    "Pod": ("metadata.name", "metadata.namespace", "spec.nodeName", "status.phase"),
+    "Event": (
+        *("metadata.name", "metadata.namespace", "reason", "type"),
+        *(f"involvedObject.{field}" for field in ("kind", "namespace", "name", "uid")),
+    ),
+}
+
+
+def select_labels(items: Iterable[Json], selector: str) -> list[Json]:
+    """The objects that a label selector chooses: `a=b,c!=d,e in (f,g),h,!i`.
+
+    Raises:
+        ApiError: 400, the selector is none.
+    """
+    chosen = list(items)
+    for part in re.split(r",(?![^(]*\))", selector) if selector.strip() else []:
+        match = _REQUIREMENT.fullmatch(part)
+        if match is None:
+            raise ApiError(400, "BadRequest", f"unable to parse requirement: {part!r}")
+        negated, label, operator, value, word, values = match.groups()
+        values_of_word = {one.strip() for one in values.split(",")} if word else set()
+        wanted = {value} if operator else values_of_word
+        positive = not negated and operator != "!=" and word != "notin"
+        chosen = [
+            one
+            for one in chosen
+            for found in [one["metadata"].get("labels", {}).get(label)]
+            if (found in wanted if wanted else found is not None) == positive
+        ]
+    return chosen
+
+
+def select_fields(items: Iterable[Json], kind: str, selector: str) -> list[Json]:
+    """The objects that a field selector chooses; only the fields that Kubernetes knows for that kind.
+
+    Raises:
+        ApiError: 400, the selector is none or names another field.
+    """
+    chosen = list(items)
+    for part in filter(None, selector.split(",")):
+        match = re.fullmatch(r"([\w.]+)(==|=|!=)(.*)", part)
+        if match is None:
+            raise ApiError(400, "BadRequest", f"invalid selector: {part!r}; can't understand it")
+        if match[1] not in _FIELDS.get(kind, ("metadata.name", "metadata.namespace")):
+            raise ApiError(400, "BadRequest", f"field label not supported: {match[1]}")
+        chosen = [one for one in chosen if (_field(one, match[1]) == match[3]) == (match[2] != "!=")]
+    return chosen
+
+
+def _field(item: Json, path: str) -> str:
+    value: Any = item
+    for part in path.split("."):
+        value = value.get(part, "") if isinstance(value, dict) else ""
+    return str(value)
