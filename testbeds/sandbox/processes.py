@@ -152,6 +152,24 @@ def wait_until(
         time.sleep(_POLL_SECONDS)
 
 
+def await_end(service: Service, seconds: float, what: str) -> None:
+    """Wait for a program that ends by itself.
+
+    Raises:
+        ProblemError: it took too long, or did not end well.
+    """
+    code = wait_until(lambda: None if service.ended is None else str(service.ended), seconds, what)
+    if code != "0":
+        raise ProblemError(
+            Problem(
+                service.name,
+                "exit code 0",
+                f"{code}; its log ends:\n{service.log_tail()}\n",
+                f"The whole log: {service.log}",
+            )
+        )
+
+
 def _not_up(what: str, found: str, service: Service | None) -> ProblemError:
     if service is None:
         return ProblemError(Problem("sandbox", what, found, "Try again."))

@@ -4,10 +4,8 @@ Nothing in it needs root, Docker or a network beyond loopback once the tools are
 a kubeconfig, here as anywhere else.
 """
 
-import fcntl
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Collection
@@ -15,18 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from orchestration.promotion.images import ImageRef, parse_image
-from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.problems import Problem, ProblemError
+from orchestration.promotion.policy import Policy
 from testbeds.sandbox import services
 from testbeds.sandbox.dagster import Dagster
 from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Processes, Service, wait_until
+from testbeds.sandbox.processes import Processes, Service, await_end, wait_until
 from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
+from testbeds.sandbox.state import baseline_image, lock, published_models, read_policy, render_policies
 from testbeds.sandbox.tools import CHECKOUT, find_tool
 from testbeds.training.publish import Published
 
-POLICY = "iris-classifier-edge"
 _POLICIES = CHECKOUT / "testbeds" / "sandbox" / "policies"
 _START_SECONDS = 180.0
 _ENTRIES_KEPT = ("logs", ".lock", "sandbox.id")
@@ -80,7 +76,7 @@ class Sandbox:
         """
         for tool in ("docker-registry", "prometheus"):
             find_tool(tool)
-        self._lock = _lock(self.state)
+        self._lock = lock(self.state, "sandbox")
         self.processes = Processes(self.state)
         reopened = self._reopen and self._ports.exists()
         ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []
@@ -94,7 +90,13 @@ class Sandbox:
         registry = services.start_registry(self.processes, self.state, registry_port)
         wait_until(lambda: answers(f"{self.registry_url}/v2/"), _START_SECONDS, "the OCI registry answers", registry)
         if not reopened:
-            self._training = self._start_training()
+            self._training = services.start_training(
+                self.processes,
+                self._results,
+                registry_url=self.registry_url,
+                mlflow_url=self.mlflow_url,
+                baseline=baseline_image(),
+            )
         self.git = services.start_git(self.processes, self.state, secrets.token_urlsafe(24))
         wait_until(lambda: answers(f"{self.mlflow_url}/health"), _START_SECONDS, "MLflow answers", mlflow)
         # Not earlier: the kubelet's back-off would grow while the baseline's image is not yet published.
@@ -108,7 +110,7 @@ class Sandbox:
         )
         prometheus = services.start_prometheus(self.processes, self.state, self.cluster, prometheus_port)
         self.service_url = f"http://{HOST}:{self.cluster.node_ports[_node_port()]}"
-        self.policy = _render_policies(self.state / "policies", self.service_url)
+        self.policy = render_policies(_POLICIES, self.state / "policies", self.service_url)
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
         self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
@@ -116,8 +118,8 @@ class Sandbox:
         serving = f"{self.service_url}/health"
         wait_until(lambda: answers(serving), _START_SECONDS, "the model serves", self.cluster.service)
         if self._training is not None:
-            _await_end(self._training, "all models are trained and published")
-        _await_end(dagster_home, "Dagster's databases are laid out")
+            await_end(self._training, _START_SECONDS, "all models are trained and published")
+        await_end(dagster_home, _START_SECONDS, "Dagster's databases are laid out")
         self._ports.write_text(json.dumps(ports), encoding="utf-8")
 
     def stop(self) -> None:
@@ -130,11 +132,7 @@ class Sandbox:
 
     def models(self) -> dict[str, Published]:
         """The models that are published so far, by their names in the story (`baseline`, `version 1`, ...)."""
-        if not self._results.exists():
-            return {}
-        lines = self._results.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = (Published(**json.loads(line)) for line in lines if line.endswith("\n"))
-        return {model.name: model for model in whole}
+        return published_models(self._results)
 
     def environment(self) -> dict[str, str]:
         """The pipeline's settings, and the mark by which a process that is given them ends with the sandbox."""
@@ -153,84 +151,10 @@ class Sandbox:
             MARK: self.processes.identity,
         }
 
-    def _start_training(self) -> Service:
-        baseline = baseline_image()
-        return services.start_training(
-            self.processes,
-            self._results,
-            registry_url=self.registry_url,
-            mlflow_url=self.mlflow_url,
-            repository=baseline.repository.partition("/")[2],
-            baseline_tag=baseline.tag or "",
-        )
-
-
-def _await_end(service: Service, what: str) -> None:
-    """Wait for a program that ends by itself.
-
-    Raises:
-        ProblemError: it took too long, or did not end well.
-    """
-    code = wait_until(lambda: None if service.ended is None else str(service.ended), _START_SECONDS, what)
-    if code != "0":
-        raise ProblemError(
-            Problem(
-                service.name,
-                "exit code 0",
-                f"{code}; its log ends:\n{service.log_tail()}\n",
-                f"The whole log: {service.log}",
-            )
-        )
-
-
-def baseline_image() -> ImageRef:
-    """The image that the checkout's manifest names: what serves before anything is promoted."""
-    manifest = CHECKOUT / "manifests/applications/iris-classifier/deployment.yaml"
-    found = re.search(r"^\s*(?:- )?image: (\S+)", manifest.read_text(encoding="utf-8"), re.MULTILINE)
-    image = parse_image(found[1]) if found else None
-    if image is None or image.tag is None:
-        raise ProblemError(
-            Problem(f"{manifest.relative_to(CHECKOUT)}", "an image with a tag", "none", "Write the image that serves.")
-        )
-    return image
-
 
 def _node_port() -> int:
     """The node port in the policy's `service_url`, which the sandbox maps to a free one."""
-    text = (_POLICIES / f"{POLICY}.yaml").read_text(encoding="utf-8")
-    return int(parse_policy(POLICY, text).service_url.rpartition(":")[2])
-
-
-def _render_policies(folder: Path, service_url: str) -> Policy:
-    """Copy the sandbox's policies with the real address of the service, and return the one of the story."""
-    folder.mkdir()
-    for template in _POLICIES.glob("*.yaml"):
-        text = re.sub(
-            r"^service_url: \S+",
-            f"service_url: {service_url}",
-            template.read_text(encoding="utf-8"),
-            flags=re.MULTILINE,
-        )
-        (folder / template.name).write_text(text, encoding="utf-8")
-    return parse_policy(POLICY, (folder / f"{POLICY}.yaml").read_text(encoding="utf-8"))
-
-
-def _lock(state: Path) -> IO[str]:
-    state.mkdir(parents=True, exist_ok=True)
-    lock = (state / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise ProblemError(
-            Problem(
-                f"sandbox in {state}",
-                "a state folder that no other sandbox uses",
-                "one that is running",
-                "End that one, or give this one another folder (--state).",
-            )
-        ) from None
-    return lock
+    return int(read_policy(_POLICIES).service_url.rpartition(":")[2])
 
 
 def _clear(state: Path, kept: Collection[str]) -> None:

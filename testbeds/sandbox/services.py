@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.promotion.images import ImageRef
 from testbeds.sandbox.git_server import create_repository
 from testbeds.sandbox.processes import Processes, Service, wait_until
 from testbeds.sandbox.tools import CHECKOUT, find_tool
@@ -170,11 +171,12 @@ def start_prometheus(processes: Processes, state: Path, cluster: Cluster, port: 
 
 
 def start_training(
-    processes: Processes, results: Path, *, registry_url: str, mlflow_url: str, repository: str, baseline_tag: str
+    processes: Processes, results: Path, *, registry_url: str, mlflow_url: str, baseline: ImageRef
 ) -> Service:
     """Train, log and publish the story's models; each is a line of `results` as soon as it is done."""
     command = python("testbeds.training", "--mlflow-uri", mlflow_url, "--registry-url", registry_url)
-    command += ["--repository", repository, "--baseline-tag", baseline_tag, "--results", results]
+    command += ["--repository", baseline.repository.partition("/")[2], "--baseline-tag", baseline.tag or ""]
+    command += ["--results", results]
     return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
 
 

@@ -13,8 +13,9 @@ from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.problems import ProblemError
 from testbeds.sandbox.guardian import MARK, marked
 from testbeds.sandbox.processes import wait_until
-from testbeds.sandbox.sandbox import POLICY, Sandbox, baseline_image
+from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.services import free_ports
+from testbeds.sandbox.state import POLICY, baseline_image
 
 
 @pytest.fixture(scope="module")
