@@ -45,6 +45,8 @@ SERVICE_URL = f"http://{ADDRESS}:{SERVICE_PORTS[0]}"
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"
+ARGOCD_VERSION = "v3.2.11"
+ARGOCD_MANIFEST_URL = f"https://raw.githubusercontent.com/argoproj/argo-cd/{ARGOCD_VERSION}/manifests/core-install.yaml"
 
 NODE_IMAGE = "docker.io/rancher/k3s:v1.34.4-k3s1"
 K3D_TOOLS_IMAGE = "ghcr.io/k3d-io/k3d-tools:5.8.3"
@@ -54,10 +56,15 @@ PAUSE_IMAGE = "docker.io/rancher/mirrored-pause:3.6"
 COREDNS_IMAGE = "docker.io/rancher/mirrored-coredns-coredns:1.12.4"
 LOCAL_PATH_IMAGE = "docker.io/rancher/local-path-provisioner:v0.0.30"
 BUSYBOX_IMAGE = "docker.io/rancher/mirrored-library-busybox:1.36.1"
-ARGOCD_IMAGE = "quay.io/argoproj/argocd:v3.2.11"
+ARGOCD_IMAGE = f"quay.io/argoproj/argocd:{ARGOCD_VERSION}"
 REDIS_IMAGE = "public.ecr.aws/docker/library/redis:8.2.2-alpine"
 PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
 MODEL_REPOSITORY = "ghcr.io/dycouzt/mlops-ai-platform-model-source"
 
 STATE = CHECKOUT / ".state" / "homelab"
+
+
+def api_url(cluster: str) -> str:
+    """Where a cluster's API server answers, from the machine and from the pods of both clusters."""
+    return f"https://{ADDRESS}:{API_PORTS[cluster]}"

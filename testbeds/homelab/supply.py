@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from testbeds.homelab import settings
+
 Say = Callable[[str], None]
 """Takes one line of progress."""
 
@@ -41,6 +43,10 @@ class Supply(Protocol):
         """Put the platform's images into the testbed's registry, unless the clusters pull them from the internet."""
         ...
 
+    def argocd_manifest(self, say: Say) -> str:
+        """Argo CD's own manifests of the pinned version, as `kubectl apply` takes them: a file, or an address."""
+        ...
+
     def stop(self, say: Say) -> None:
         """End what `prepare` started."""
         ...
@@ -63,6 +69,10 @@ class OfficialSupply:
 
     def fill_registry(self, url: str, say: Say) -> None:
         """Nothing: what the registry lacks, containerd pulls from the internet."""
+
+    def argocd_manifest(self, say: Say) -> str:
+        """Upstream's address."""
+        return settings.ARGOCD_MANIFEST_URL
 
     def stop(self, say: Say) -> None:
         """Nothing: the daemon is the user's."""
