@@ -1,0 +1,104 @@
+"""Python libraries as a layer: the locked versions, for the interpreter of the images."""
+
+import compileall
+import platform
+import py_compile
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab.offline.cache import cached, key_of
+from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.settings import CHECKOUT
+from testbeds.layers import Layer, LayerWriter, read_layer, write_layer
+
+PYTHON = (3, 11)
+"""The version of `settings.PYTHON_IMAGE`."""
+FOLDER = "/srv/libraries"
+"""Where they lie in an image; for `PYTHONPATH`, and its `bin` for `PATH`."""
+_LOCK = CHECKOUT / "requirements.lock"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+# Half of what these libraries weigh, and nothing that a server runs.
+_LEFT_OUT = {"tests", "include"}
+_LEFT_OUT_SUFFIXES = {".pyx", ".pxd", ".pyi", ".a", ".h", ".hpp", ".c", ".cpp"}
+
+
+def architecture() -> str:
+    """This machine's architecture, as images name it; also in a virtual machine that Docker made on it."""
+    return _ARCHITECTURES[platform.machine()]
+
+
+def library_layer(names: Sequence[str], say: Say) -> Layer:
+    """A layer with these libraries and what they need, at the lock's versions and hashes, made once and kept.
+
+    Raises:
+        ProblemError: they cannot be had; with uv's last words.
+    """
+    name = f"libraries-{names[0]}-{key_of(_LOCK.read_bytes(), Path(__file__).read_bytes(), architecture(), *names)}"
+
+    def make(unfinished: Path) -> None:
+        scratch = unfinished.with_suffix(".folder")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            _install(names, scratch, say)
+            compile_sources(scratch, FOLDER)
+            write_layer(unfinished, lambda layer: _write(layer, scratch))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    return read_layer(cached("layers", name, make))
+
+
+def compile_sources(folder: Path, in_image: str) -> None:
+    """Compile what an image imports, for a read-only container could not; without this, starts take seconds longer.
+
+    Python takes such bytecode without a look at the source's time, which a layer does not keep. An interpreter of
+    another version than the images' can compile nothing for them, and then they start slower.
+    """
+    if sys.version_info[:2] == PYTHON:
+        unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(
+            folder, maxlevels=20, stripdir=folder, prependdir=in_image, quiet=2, invalidation_mode=unchecked, workers=2
+        )
+
+
+def _install(names: Sequence[str], folder: Path, say: Say) -> None:
+    version = ".".join(map(str, PYTHON))
+    command: list[str | Path] = [
+        _uv(),
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        folder,
+        "--only-binary",
+        ":all:",
+        "--link-mode",
+        "copy",
+    ]
+    command += ["--python-version", version, "--python-platform", _PLATFORMS[architecture()]]
+    run_long(
+        f"libraries for images: {', '.join(names)}",
+        [*command, "--constraints", _LOCK, *names],
+        say,
+        next_step="Look whether the Python package index is reachable, and try again.",
+    )
+
+
+def _uv() -> str:
+    ours = CHECKOUT / ".tools" / "uv" / "bin" / "uv"
+    found = shutil.which("uv") or (str(ours) if ours.exists() else None)
+    if found is None:
+        raise ProblemError(Problem("program uv", "it on PATH or in .tools", "neither", "Run `make setup`."))
+    return found
+
+
+def _write(layer: LayerWriter, folder: Path) -> None:
+    for script in (folder / "bin").glob("*"):  # they name the interpreter that uv ran with
+        first, newline, rest = script.read_bytes().partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:
+            script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
+    layer.tree(FOLDER, folder, lambda path: path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_SUFFIXES)

@@ -1,0 +1,125 @@
+"""Layers of images: tar files whose bytes follow from their content alone, so that equal content is an equal digest."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+# Not compressed: on the same machine, packing and unpacking would cost more than the bytes do.
+TAR_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as a manifest and a config name it, with its bytes where they are at hand."""
+
+    digest: str
+    size: int
+    diff_id: str
+    """The digest before compression."""
+    content: Path | bytes | None = None
+    """None for a layer that only the registry has."""
+    media_type: str = TAR_TYPE
+
+
+class LayerWriter:
+    """Writes a layer's tar: entries in the order of the calls, times fixed, folders above them made as root's."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self._folders = {PurePosixPath("/")}
+
+    def folder(self, path: str, mode: int = 0o755, owner: int = 0) -> None:
+        """A folder of that owner (and group), once."""
+        place = PurePosixPath("/", path)
+        if place not in self._folders:
+            self._add(place, tarfile.DIRTYPE, mode, owner)
+            self._folders.add(place)
+
+    def file(self, path: str, content: bytes | Path, mode: int = 0o644, owner: int = 0) -> None:
+        entry = self._entry(PurePosixPath("/", path), tarfile.REGTYPE, mode, owner)
+        if isinstance(content, bytes):
+            entry.size = len(content)
+            self._tar.addfile(entry, io.BytesIO(content))
+        else:
+            entry.size = content.stat().st_size
+            with content.open("rb") as source:
+                self._tar.addfile(entry, source)
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link."""
+        self._add(PurePosixPath("/", path), tarfile.SYMTYPE, 0o777, 0, target)
+
+    def tree(self, path: str, source: Path, leave_out: Callable[[Path], bool] = lambda path: False) -> None:
+        """What a folder holds, root's and readable by all; a file that may be executed stays so."""
+        self.folder(path)
+        for item in sorted(source.iterdir()):
+            inner = f"{path}/{item.name}"
+            if leave_out(item):
+                continue
+            if item.is_symlink():
+                self.link(inner, str(item.readlink()))
+            elif item.is_dir():
+                self.tree(inner, item, leave_out)
+            else:
+                self.file(inner, item, 0o755 if item.stat().st_mode & 0o100 else 0o644)
+
+    def _add(self, place: PurePosixPath, kind: bytes, mode: int, owner: int, target: str = "") -> None:
+        entry = self._entry(place, kind, mode, owner)
+        entry.linkname = target
+        self._tar.addfile(entry)
+
+    def _entry(self, place: PurePosixPath, kind: bytes, mode: int, owner: int) -> tarfile.TarInfo:
+        if place.parent not in self._folders:
+            self.folder(str(place.parent))
+        entry = tarfile.TarInfo(str(place.relative_to("/")))
+        entry.type, entry.mode, entry.uid, entry.gid = kind, mode, owner, owner
+        return entry
+
+
+def layer_in_memory(fill: Callable[[LayerWriter], None]) -> Layer:
+    """A small layer of what `fill` writes."""
+    output = io.BytesIO()
+    _write(output, fill)
+    content = output.getvalue()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return Layer(digest, len(content), digest, content)
+
+
+def write_layer(folder: Path, fill: Callable[[LayerWriter], None]) -> None:
+    """Write a layer of what `fill` writes into a new folder, for `read_layer`."""
+    folder.mkdir()
+    with (folder / "layer.tar").open("wb") as output:
+        _write(output, fill)
+    describe_layer(folder)
+
+
+def describe_layer(folder: Path) -> None:
+    """Write the digest beside a folder's `layer.tar`, so that nobody reads hundreds of megabytes for it again."""
+    digest = hashlib.sha256()
+    for piece in _pieces(folder / "layer.tar"):
+        digest.update(piece)
+    (folder / "layer.json").write_text(json.dumps({"digest": f"sha256:{digest.hexdigest()}"}), encoding="utf-8")
+
+
+def read_layer(folder: Path) -> Layer:
+    """The layer that `write_layer` or `describe_layer` left in a folder."""
+    tar = folder / "layer.tar"
+    digest = json.loads((folder / "layer.json").read_bytes())["digest"]
+    return Layer(digest, tar.stat().st_size, digest, tar)
+
+
+def _write(output: BinaryIO, fill: Callable[[LayerWriter], None]) -> None:
+    with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        fill(LayerWriter(tar))
+
+
+def _pieces(file: Path) -> Iterable[bytes]:
+    with file.open("rb") as source:
+        while piece := cast(BinaryIO, source).read(_PIECE):
+            yield piece
