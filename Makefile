@@ -1,8 +1,8 @@
-# incumbent: two commands do everything, `make demo` and `make test`.
+# incumbent: two commands do everything, `make demo` and `make test`; on real clusters `make homelab` and `make test-homelab`.
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 
-.PHONY: help setup tools demo ui test check lock
+.PHONY: help setup tools demo ui test check lock homelab homelab-down homelab-ui test-homelab
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -21,6 +21,18 @@ ui: setup ## leave the sandbox and the Dagster UI running, sensor on
 
 test: tools ## all tests
 	@$(PYTHON_IN) -m pytest -q
+
+homelab: setup ## two k3d clusters with Argo CD, MLflow, Prometheus and a model; stays until homelab-down
+	@$(PYTHON_IN) -m testbeds.homelab up
+
+homelab-ui: setup ## the Dagster UI on the running homelab, sensor on
+	@$(PYTHON_IN) -m testbeds.homelab ui
+
+homelab-down: setup ## end the homelab and leave nothing of it behind
+	@$(PYTHON_IN) -m testbeds.homelab down
+
+test-homelab: setup ## the stories and the faults on real clusters
+	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab tests/scenarios/test_story.py tests/contract
 
 check: setup ## lint, types, import contracts and definitions
 	@.venv/bin/ruff check .

@@ -60,9 +60,8 @@ def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
             "bearerToken": account.plain_token,
             "tlsClientConfig": {"insecure": False, "caData": account.ca},
         }
-        server = f"https://{settings.ADDRESS}:{settings.API_PORTS[settings.EDGE]}"
         repository = {"type": "git", "url": gitops.URL, "username": "argocd", "password": git_token}
-        cluster = {"name": settings.EDGE, "server": server, "config": json.dumps(config)}
+        cluster = {"name": settings.EDGE, "server": settings.api_url(settings.EDGE), "config": json.dumps(config)}
         gcp.apply([_argocd_secret("repository", repository), _argocd_secret("cluster", cluster)])
 
 
@@ -94,7 +93,7 @@ def pull_now(edge: Kubectl) -> None:
         edge.run("delete", "pod", pod, f"--namespace={_MODELS}", "--wait=false")
 
 
-def await_healthy(gcp: Kubectl, content: Path, say: Say) -> None:
+def await_healthy(gcp: Kubectl, content: Path, say: Say, seconds: float = _SECONDS) -> None:
     """Wait until every application is there, Synced and Healthy; one that could not be compared is asked again."""
     built = _documents(gcp.run("kustomize", content / "argocd-apps"))
     wanted = {one["metadata"]["name"] for one in built if one["kind"] == "Application"}
@@ -111,26 +110,26 @@ def await_healthy(gcp: Kubectl, content: Path, say: Say) -> None:
         absent = sorted(wanted - {one.name for one in found})
         return "; ".join([*(f"no application {name}" for name in absent), *map(str, unwell)])
 
-    await_all("every application is Synced and Healthy", missing, _SECONDS, say)
+    await_all("every application is Synced and Healthy", missing, seconds, say)
 
 
-def write_pipeline_kubeconfig(path: Path, accounts: Mapping[str, Account]) -> None:
+def write_pipeline_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, say: Say) -> None:
     """The pipeline's own kubeconfig: a context a cluster, with the token of its account there, for its owner alone."""
+    names = (gcp.context, edge.context)
+    accounts = [await_account(cluster, ACCESS, "incumbent-token", say) for cluster in (gcp, edge)]
+    servers = [
+        {"server": settings.api_url(name), "certificate-authority-data": account.ca}
+        for name, account in zip(names, accounts, strict=True)
+    ]
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": name,
-                "cluster": {
-                    "server": f"https://{settings.ADDRESS}:{settings.API_PORTS[name]}",
-                    "certificate-authority-data": account.ca,
-                },
-            }
-            for name, account in accounts.items()
+        "clusters": [{"name": name, "cluster": server} for name, server in zip(names, servers, strict=True)],
+        "users": [
+            {"name": name, "user": {"token": account.plain_token}}
+            for name, account in zip(names, accounts, strict=True)
         ],
-        "users": [{"name": name, "user": {"token": account.plain_token}} for name, account in accounts.items()],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in accounts],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
     }
     path.touch(mode=0o600)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")  # JSON is YAML

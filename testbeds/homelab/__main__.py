@@ -1,0 +1,116 @@
+"""`python -m testbeds.homelab`: two k3d clusters with Argo CD, MLflow, Prometheus and a model, on this machine."""
+
+import argparse
+import signal
+import sys
+
+from orchestration.promotion.problems import ProblemError
+from testbeds.homelab.homelab import Homelab
+from testbeds.homelab.waiting import applications
+from testbeds.sandbox.dagster import Dagster
+from testbeds.sandbox.processes import Processes, await_end, die_with_parent
+from testbeds.sandbox.services import free_ports
+
+_INTERRUPTED = 130
+_SECONDS = 120.0
+
+
+def main() -> int:
+    options = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return int(options.run())
+    except ProblemError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return int(options.interrupted)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m testbeds.homelab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, interrupted, said in (
+        ("up", up, _INTERRUPTED, "start it, or say that it runs; it stays when the command has ended"),
+        ("down", down, _INTERRUPTED, "end it, and leave no container, process, mount or network behind"),
+        ("ui", ui, 0, "Dagster on it, sensor on, and a client that uses the model, until Ctrl-C"),
+        ("status", status, _INTERRUPTED, "its applications, nodes and addresses; exit code 1 unless all is well"),
+    ):
+        command = commands.add_parser(name, help=said, description=said)
+        command.set_defaults(run=run, interrupted=interrupted)
+    return parser.parse_args()
+
+
+def up() -> int:
+    _describe(Homelab.up(_say))
+    print("\nNext: `make homelab-ui` for Dagster on it, `make homelab-down` to end it.", flush=True)
+    return 0
+
+
+def down() -> int:
+    Homelab.down(_say)
+    return 0
+
+
+def ui() -> int:
+    from tests.scenarios.on_homelab import HomelabEnvironment
+
+    die_with_parent()
+    homelab = Homelab.open()
+    print("starting Dagster beside the homelab; this takes about a minute", flush=True)
+    processes = Processes(homelab.state / "host")
+    try:
+        dagster = Dagster(processes, homelab.state / "host" / "dagster", *free_ports(1))
+        await_end(dagster.lay_out(), _SECONDS, "Dagster's databases are laid out")
+        environment = HomelabEnvironment(homelab, processes, dagster)
+        environment.start_client()  # without real requests a version that is bad only for them would pass
+        environment.start_dagster()
+        _describe(homelab, ("Dagster", dagster.url))
+        print(
+            "\nIn MLflow, give a version of iris-classifier the alias challenger; watch its row in Dagster's assets."
+            "\nCtrl-C ends Dagster and the client; the homelab stays.",
+            flush=True,
+        )
+        signal.pause()
+    finally:
+        processes.stop_all()
+    return 0
+
+
+def status() -> int:
+    homelab = Homelab.open()
+    found = applications(homelab.gcp)
+    rows = [("application", "sync", "health", "revision")]
+    rows += [(one.name, one.sync, one.health, one.revision[:8]) for one in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for one in found:
+        for said in one.conditions:
+            print(f"  {one.name}: {said}")
+    for cluster in (homelab.gcp, homelab.edge):
+        print(f"\n{cluster.context}\n{cluster.run('get', 'nodes', '--output=wide')}", end="")
+    print()
+    _describe(homelab)
+    return 0 if found and all(one.well for one in found) else 1
+
+
+def _describe(homelab: Homelab, *more: tuple[str, str | None]) -> None:
+    """Print where everything is."""
+    for name, place in (
+        *more,
+        ("MLflow", homelab.mlflow_url),
+        ("Prometheus", homelab.prometheus_url),
+        ("model", homelab.service_url),
+        ("Git", homelab.git_url),
+        ("kubectl", f"KUBECONFIG={homelab.admin_kubeconfig} kubectl --context gcp (or edge)"),
+    ):
+        print(f"  {name:12} {place}", flush=True)
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

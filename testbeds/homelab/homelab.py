@@ -1,0 +1,217 @@
+"""The whole homelab: two clusters that Argo CD keeps, with a healthy baseline serving and all versions published.
+
+It outlives the process that starts it. The pipeline is given URLs and a kubeconfig, here as anywhere else.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab import bootstrap, clusters, gitops, settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.kubectl import Kubectl
+from testbeds.homelab.settings import EDGE, GCP, STATE
+from testbeds.homelab.supply import Say, Supply, find_supply
+from testbeds.homelab.waiting import await_all
+from testbeds.sandbox import services
+from testbeds.sandbox.processes import Processes, await_end, wait_until
+from testbeds.sandbox.services import answers
+from testbeds.sandbox.state import baseline_image, lock, published_models, read_policy, render_policies
+from testbeds.training.publish import Published
+
+_POLICIES = Path(__file__).with_name("policies")
+_KEPT = (".lock", "training", "host")
+"""What a state keeps when its homelab has ended: the lock, and the logs of what ran on the machine."""
+_SECONDS = 240.0
+_WELL_SECONDS = 20.0
+"""How long a homelab that was whole may take to be well again before it is begun anew."""
+
+
+@dataclass(frozen=True)
+class Homelab:
+    """A homelab that runs, in its state folder."""
+
+    state: Path
+    supply: Supply
+    policy: Policy
+
+    mlflow_url = settings.MLFLOW_URL
+    prometheus_url = settings.PROMETHEUS_URL
+    registry_url = settings.REGISTRY_URL
+    service_url = settings.SERVICE_URL
+    git_url = gitops.URL
+
+    @classmethod
+    def open(cls, state: Path = STATE) -> "Homelab":
+        """The homelab that runs.
+
+        Raises:
+            ProblemError: none was brought up, or its clusters do not answer.
+        """
+        if not _sign(state).exists():
+            raise _not_up(state, "none that was brought up whole")
+        found = cls(state, find_supply(), read_policy(state / "policies"))
+        for cluster in (found.gcp, found.edge):
+            try:
+                cluster.run("get", "--raw", "/readyz", seconds=10)
+            except ProblemError as error:
+                raise _not_up(state, str(error)) from error
+        return found
+
+    @classmethod
+    def up(cls, say: Say, state: Path = STATE) -> "Homelab":
+        """The homelab that runs and is well, or else a new one; what is left of a broken one goes first.
+
+        Raises:
+            ProblemError: something does not come up, or another process is at work on it.
+        """
+        with lock(state, "homelab"):
+            if (running := _well(state, say)) is not None:
+                return running
+            began = time.monotonic()
+            supply = find_supply()
+            say(f"images and programs: {supply.name}")
+            _clear(state)
+            found = _start(supply, state, say)
+            _sign(state).write_text(json.dumps({"supply": supply.name}) + "\n", encoding="utf-8")
+            say(f"the homelab is up: {time.monotonic() - began:.0f} s")
+            return found
+
+    @staticmethod
+    def down(say: Say, state: Path = STATE) -> None:
+        """End the homelab and leave nothing of it but its folder with the logs; fine where none is."""
+        with lock(state, "homelab"):
+            clusters.stop(find_supply(), state, say)
+            _clear(state)
+
+    @property
+    def docker(self) -> Docker:
+        return Docker(self.supply.docker, self.supply.environment())
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The pipeline's: contexts gcp and edge, with no more rights than it needs."""
+        return self.state / "kubeconfig"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        return self.state / "admin.kubeconfig"
+
+    @property
+    def gcp(self) -> Kubectl:
+        """The control plane, with all rights."""
+        return Kubectl(self.supply.kubectl, self.admin_kubeconfig, GCP)
+
+    @property
+    def edge(self) -> Kubectl:
+        """The cluster of the models, with all rights."""
+        return Kubectl(self.supply.kubectl, self.admin_kubeconfig, EDGE)
+
+    @property
+    def git_token_file(self) -> Path:
+        return gitops.token_file(self.state)
+
+    def models(self) -> dict[str, Published]:
+        """The published models, by their names in the story (`baseline`, `version 1`, ...)."""
+        return published_models(_results(self.state))
+
+    def publish(self, version_uri: str, tag: str, **faults: str) -> str:
+        """Push an image of a registered version under that tag, with these faults, and return its digest."""
+        from testbeds.homelab.images import publish_model  # imports MLflow
+
+        return publish_model(self.mlflow_url, self.registry_url, version_uri, tag, faults)
+
+    def environment(self) -> dict[str, str]:
+        """The pipeline's settings."""
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "INCUMBENT_POLICIES": str(self.state / "policies"),
+            "INCUMBENT_GIT_URL": self.git_url,
+            "INCUMBENT_GIT_BRANCH": gitops.BRANCH,
+            "INCUMBENT_GIT_TOKEN_FILE": str(self.git_token_file),
+            "INCUMBENT_KUBECONFIG": str(self.kubeconfig),
+            "INCUMBENT_ARGOCD_CONTEXT": GCP,
+            "PROMETHEUS_URL": self.prometheus_url,
+            "INCUMBENT_OCI_MIRRORS": f"ghcr.io={self.registry_url}",
+            "INCUMBENT_STATE": str(self.state / "incumbent"),
+        }
+
+
+def _start(supply: Supply, state: Path, say: Say) -> Homelab:
+    """Bring up all of it in a state that is empty."""
+    gitops.create(state)
+    clusters.start(supply, state, say)
+    policy = render_policies(_POLICIES, state / "policies", settings.SERVICE_URL)
+    homelab = Homelab(state, supply, policy)
+    gitops.start_server(homelab.docker, state)
+    processes = Processes(state / "training")
+    try:
+        training = services.start_training(  # it fits the models while the platform comes up
+            processes,
+            _results(state),
+            registry_url=homelab.registry_url,
+            mlflow_url=homelab.mlflow_url,
+            baseline=baseline_image(),
+        )
+        gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
+        bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
+        await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
+        bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
+        bootstrap.start_root(gcp, content, say)
+        bootstrap.give_prometheus_its_account(gcp, edge, say)
+        wait_until(lambda: homelab.models() or None, _SECONDS, "the baseline's image is published", training)
+        bootstrap.pull_now(edge)
+        bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge, say)
+        bootstrap.await_healthy(gcp, content, say)
+        await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
+        await_all("the model answers", lambda: _silent(f"{homelab.service_url}/health"), _SECONDS, say)
+        await_end(training, _SECONDS, "all models are trained and published")
+    finally:
+        processes.stop_all()
+    return homelab
+
+
+def _clear(state: Path) -> None:
+    """Forget the homelab that was; its logs stay, to be looked at."""
+    _sign(state).unlink(missing_ok=True)  # first: what is half cleared is not whole
+    for path in state.iterdir():
+        if path.name in _KEPT:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _well(state: Path, say: Say) -> Homelab | None:
+    """The homelab that runs, when all of it is well within a moment."""
+    try:
+        found = Homelab.open(state)
+        bootstrap.await_healthy(found.gcp, gitops.content(state), say, seconds=_WELL_SECONDS)
+    except ProblemError as error:
+        if _sign(state).exists():
+            say(f"begun anew, because of the one that was there: {error}")
+        return None
+    say("the homelab is up already")
+    return found
+
+
+def _silent(url: str) -> str:
+    return "" if answers(url) else f"no answer at {url}"
+
+
+def _results(state: Path) -> Path:
+    return state / "models.jsonl"
+
+
+def _sign(state: Path) -> Path:
+    """Written when all is there, and so the sign that a homelab is whole."""
+    return state / "homelab.json"
+
+
+def _not_up(state: Path, found: str) -> ProblemError:
+    return ProblemError(Problem(f"homelab in {state}", "one that runs", found, "Start it: make homelab."))
