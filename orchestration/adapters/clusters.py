@@ -65,8 +65,9 @@ class KubernetesCluster:
         path = api_path("api", "v1", "namespaces", namespace, "pods", pod, "log")
         query = {"container": container, "tailLines": str(lines)} | ({"previous": "true"} if previous else {})
         reply = self._api.get(path, query)
-        # 400: the container has not started, or has no previous one; 404: the pod is gone. Neither has a log.
-        if reply.status in (400, 404) and reply.is_status:
+        # None of these has a log. 204: no node has the pod yet; 400: the container has not started, or has no previous
+        # one; 404: the pod is gone.
+        if reply.status == 204 or (reply.status in (400, 404) and reply.is_status):
             return ""
         if reply.status != 200:
             raise self._api.unexpected(reply, f"the log of pod {namespace}/{pod}")

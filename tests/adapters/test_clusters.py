@@ -193,6 +193,12 @@ def test_a_container_without_log_has_an_empty_one(
         cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False)
 
 
+def test_a_pod_without_a_node_has_an_empty_log(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """The API server answers 204, without a body, for a pod that is placed nowhere yet."""
+    httpserver.expect_request(ANY_PATH).respond_with_data("", 204)
+    assert cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False) == ""
+
+
 def ask(cluster: KubernetesCluster, timeout: float = 5) -> Any:
     """A recorded request to one pod."""
     body = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
