@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestration.promotion.problems import Problem, ProblemError
 
 _PATIENCE_SECONDS = 300.0
+_LOG_LINES = "15"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,16 @@ class Docker:
             raise ProblemError(Problem(command, "success", found, "Look at `docker ps -a` and `docker info`."))
         return done.stdout.strip()
 
-    def exists(self, kind: str, name: str) -> bool:
-        """Whether there is an image, container, network or volume (`kind`) of that name."""
-        return self._ask((kind, "inspect", name), _PATIENCE_SECONDS).returncode == 0
+    def find(self, kind: str, name: str, template: str = "{{.Id}}") -> str | None:
+        """What `template` shows of the image, container or network (`kind`) of that name; None when there is none."""
+        done = self._ask((kind, "inspect", "--format", template, name), _PATIENCE_SECONDS)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def logs(self, filtered: str) -> str:
+        """The last lines of what the containers of that filter (`label=...`) say, as an error shows them."""
+        names = self.run("ps", "--all", f"--filter={filtered}", "--format={{.Names}}").split()
+        said = {name: self._ask(("logs", "--tail", _LOG_LINES, name), _PATIENCE_SECONDS) for name in names}
+        return "\n".join(f"    {name}:\n{done.stdout}{done.stderr}" for name, done in said.items())
 
     def _ask(self, arguments: tuple[str, ...], seconds: float) -> "subprocess.CompletedProcess[str]":
         command = [str(self.program), *arguments]

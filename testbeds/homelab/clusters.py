@@ -1,0 +1,209 @@
+"""The two clusters and what stands beside them on their network: created, looked at, disturbed and deleted.
+
+What k3d is asked for is in `k3d/*.yaml`, as a user would write it.
+"""
+
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab import settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.kubectl import Kubectl
+from testbeds.homelab.supply import Say, Supply, daemon_answers
+from testbeds.homelab.waiting import await_all, not_rolled_out, phase
+
+_CONFIGURATIONS = Path(__file__).with_name("k3d")
+_NODES = {settings.GCP: 1, settings.EDGE: 2}
+_CREATE_SECONDS = 300.0
+_READY_SECONDS = 120.0
+_API_SERVERS = "kube-apiserver|k3s-server"
+"""The process of the API server: k3s has all of the control plane in one."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Two clusters whose nodes are ready."""
+
+    docker: Docker
+    admin_kubeconfig: Path
+    """An administrator's, with the contexts `gcp` and `edge`."""
+
+
+def start(supply: Supply, state: Path, say: Say) -> Clusters:
+    """Make network, registry and both clusters anew; what is left of earlier ones is removed first.
+
+    Raises:
+        ProblemError: a part did not come up; with the words of Docker, k3d or the nodes.
+    """
+    supply.prepare(say)
+    docker = Docker(supply.docker, supply.environment())
+    _remove(supply, docker, state)
+    state.mkdir(parents=True, exist_ok=True)
+    _create_network(docker)
+    with phase("the registry is up", say):
+        _start_registry(docker)
+    supply.fill_registry(settings.REGISTRY_URL, say)
+    with phase("both clusters created", say), ThreadPoolExecutor() as both:
+        list(both.map(lambda name: _create(supply, docker, state, name), settings.CLUSTERS))
+    kubeconfig = _write_kubeconfig(supply, state)
+    for name in settings.CLUSTERS:
+        kubectl = Kubectl(supply.kubectl, kubeconfig, name)
+        await_all(f"{name} is ready", lambda kubectl=kubectl: _not_ready(kubectl), _READY_SECONDS, say)
+    return Clusters(docker, kubeconfig)
+
+
+def stop(supply: Supply, state: Path, say: Say) -> None:
+    """Remove the clusters and all that stands beside them, and end what the supply started."""
+    docker = Docker(supply.docker, supply.environment())
+    if daemon_answers(docker.program, docker.settings):
+        with phase("the clusters are gone", say):
+            _remove(supply, docker, state)
+    supply.stop(say)
+
+
+def freeze_api(docker: Docker, cluster: str) -> None:
+    """Stop the cluster's API server in its tracks (SIGSTOP): connections are accepted, and nothing is answered."""
+    _signal_api(docker, cluster, "STOP")
+
+
+def thaw_api(docker: Docker, cluster: str) -> None:
+    """Let a frozen API server go on."""
+    _signal_api(docker, cluster, "CONT")
+
+
+def _signal_api(docker: Docker, cluster: str, signal: str) -> None:
+    # In the words of a plain shell, since k3s's image has no pkill.
+    script = (
+        "found=; for process in /proc/[0-9]*; do "
+        f'case $(cat $process/comm) in {_API_SERVERS}) kill -{signal} "${{process#/proc/}}" && found=1 ;; esac; '
+        'done 2>/dev/null; test -n "$found"'
+    )
+    docker.run("exec", f"k3d-{cluster}-server-0", "sh", "-c", script)
+
+
+def _create_network(docker: Docker) -> None:
+    docker.run(
+        "network",
+        "create",
+        f"--subnet={settings.SUBNET}",
+        f"--gateway={settings.ADDRESS}",
+        f"--ip-range={settings.DYNAMIC_RANGE}",
+        f"--opt=com.docker.network.bridge.name={settings.BRIDGE}",
+        settings.NETWORK,
+    )
+
+
+def _start_registry(docker: Docker) -> None:
+    docker.run(
+        "run",
+        "--detach",
+        f"--name={settings.REGISTRY}",
+        f"--network={settings.NETWORK}",
+        f"--ip={settings.REGISTRY_ADDRESS}",
+        f"--publish={settings.ADDRESS}:{settings.REGISTRY_PORT}:5000",
+        "--restart=unless-stopped",
+        settings.REGISTRY_IMAGE,
+    )
+    await_all("the registry answers", _registry_is_silent, _READY_SECONDS, lambda line: None)
+
+
+def _registry_is_silent() -> str:
+    try:
+        with urllib.request.urlopen(f"{settings.REGISTRY_URL}/v2/", timeout=5):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
+    configuration = _at_this_address(_CONFIGURATIONS / f"{name}.yaml", state)
+    arguments = ("cluster", "create", f"--config={configuration}")
+    registries = f"--registry-config={_CONFIGURATIONS / 'registries.yaml'}"
+    try:
+        _k3d(supply, state, *arguments, registries)
+    except ProblemError as error:
+        told = error.problem
+        found = f"{told.found}\n{docker.logs(f'label=k3d.cluster={name}')}\n"
+        raise ProblemError(Problem(told.subject, told.expected, found, told.next_step)) from error
+
+
+def _at_this_address(configuration: Path, state: Path) -> Path:
+    """The k3d configuration for `HOMELAB_ADDRESS`: the file itself where that is what the file says."""
+    if settings.ADDRESS == settings.DEFAULT_ADDRESS:
+        return configuration
+    text = configuration.read_text(encoding="utf-8")
+    moved = state / configuration.name
+    moved.write_text(text.replace(settings.DEFAULT_ADDRESS, settings.ADDRESS), encoding="utf-8")
+    return moved
+
+
+def _k3d(supply: Supply, state: Path, *arguments: str) -> str:
+    """What k3d wrote. Its own notes go to the state, never to the user's configuration."""
+    notes = {"XDG_CONFIG_HOME": str(state / "k3d")}
+    done = subprocess.run(
+        [str(supply.k3d), *arguments],
+        env={**os.environ, **supply.environment(), **notes},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_CREATE_SECONDS,
+    )
+    if done.returncode != 0:
+        said = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
+        found = f"exit code {done.returncode}:\n{said}\n"
+        raise ProblemError(Problem(f"k3d {' '.join(arguments[:3])}", "success", found, "Try again."))
+    return done.stdout
+
+
+def _write_kubeconfig(supply: Supply, state: Path) -> Path:
+    """One kubeconfig for both clusters, with contexts named as the clusters are."""
+    merged: dict[str, object] = {"apiVersion": "v1", "kind": "Config", "current-context": settings.GCP}
+    clusters: list[object] = []
+    users: list[object] = []
+    for name in settings.CLUSTERS:
+        told = YAML(typ="safe").load(_k3d(supply, state, "kubeconfig", "get", name))
+        clusters.append({"name": name, "cluster": told["clusters"][0]["cluster"]})
+        users.append({"name": name, "user": told["users"][0]["user"]})
+    contexts = [{"name": name, "context": {"cluster": name, "user": name}} for name in settings.CLUSTERS]
+    kubeconfig = state / "admin.kubeconfig"
+    kubeconfig.unlink(missing_ok=True)
+    kubeconfig.touch(mode=0o600)
+    merged |= {"clusters": clusters, "users": users, "contexts": contexts}
+    kubeconfig.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
+    return kubeconfig
+
+
+def _not_ready(kubectl: Kubectl) -> str:
+    """What a cluster still lacks: nodes, or its name service."""
+    nodes = kubectl.items("nodes")
+    ready = [node for node in nodes if _is_ready(node["status"].get("conditions", []))]
+    if len(ready) < _NODES[kubectl.context]:
+        return f"{len(ready)} of {_NODES[kubectl.context]} nodes ready"
+    return not_rolled_out(kubectl, "kube-system")
+
+
+def _is_ready(conditions: Sequence[dict[str, str]]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _remove(supply: Supply, docker: Docker, state: Path) -> None:
+    """Whatever there is of clusters, other containers of the network, and the network itself."""
+    for name in settings.CLUSTERS:
+        if docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={name}"):
+            _k3d(supply, state, "cluster", "delete", name)
+    others = docker.run("ps", "--all", "--quiet", "--filter", f"network={settings.NETWORK}").split()
+    if others:
+        docker.run("rm", "--force", "--volumes", *others)
+    if docker.find("network", settings.NETWORK) is not None:
+        docker.run("network", "rm", settings.NETWORK)
+    (state / "admin.kubeconfig").unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+# The kubelet, kube-proxy and the pods' network: a bridge on each node, and a route to each other node's pods.
+
+write_kubelet_configuration() { # client authority
+    cat <<YAML
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+containerRuntimeEndpoint: unix:///run/k3s/containerd/containerd.sock
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $1}}
+authorization: {mode: Webhook}
+clusterDNS: ["$dns_address"]
+clusterDomain: cluster.local
+resolvConf: /etc/resolv.conf
+cgroupDriver: cgroupfs
+failCgroupV1: false
+failSwapOn: false
+oomScoreAdj: 0
+imageGCHighThresholdPercent: 100
+evictionHard: {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "50Mi"}
+YAML
+}
+
+write_proxy_configuration() {
+    cat <<YAML
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: $KUBECONFIG}
+hostnameOverride: $node_name
+clusterCIDR: $cluster_range
+mode: nftables
+oomScoreAdj: 0
+conntrack: {maxPerCore: 0, min: 0}
+YAML
+}
+
+pod_range() {
+    kubectl get node "$node_name" -o 'jsonpath={.spec.podCIDR}' | grep .
+}
+
+write_network() { # range of this node's pods
+    cat <<JSON
+{
+  "cniVersion": "0.4.0",
+  "name": "pods",
+  "plugins": [
+    {
+      "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+      "ipam": {"type": "host-local", "ranges": [[{"subnet": "$1"}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    },
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+JSON
+}
+
+start_node() {
+    local authority=$SERVER/tls/ca.crt
+    if [ "$role" = agent ]; then authority=$AGENT/client-ca.crt; fi
+    wait_for ctr --address /run/k3s/containerd/containerd.sock version
+    say "Containerd is now running"
+    write_kubelet_configuration "$authority" >"$AGENT/etc/kubelet.yaml"
+    run kubelet "$PROGRAMS/kubelet" --config="$AGENT/etc/kubelet.yaml" --kubeconfig="$KUBECONFIG" \
+        --root-dir=/var/lib/kubelet --cert-dir=/var/lib/kubelet/pki --hostname-override="$node_name" \
+        --node-ip="$address" --node-labels="$node_labels" ${node_taints:+"--register-with-taints=$node_taints"} \
+        "${kubelet_arguments[@]}"
+    write_proxy_configuration >"$AGENT/etc/kube-proxy.yaml"
+    run kube-proxy "$PROGRAMS/kube-proxy" --config="$AGENT/etc/kube-proxy.yaml"
+    wait_for pod_range
+    write_network "$(pod_range)" >"$AGENT/etc/cni/net.d/10-pods.conflist"
+    if [ "$role" = server ]; then
+        kubectl label node "$node_name" --overwrite node-role.kubernetes.io/control-plane=true >>"$LOGS/manifests.log" 2>&1
+    fi
+    say "Successfully registered node $node_name"
+}
+
+# Routes to the pods of the other nodes, at each change of a node.
+follow_nodes() {
+    local columns='{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}'
+    local name range gateway
+    while true; do
+        kubectl get nodes --watch -o "jsonpath=$columns" 2>>"$LOGS/routes.log" | while read -r name range gateway; do
+            if [ "$name" = "$node_name" ] || [ -z "$gateway" ]; then continue; fi
+            ip route replace "$range" via "$gateway" 2>>"$LOGS/routes.log"
+        done
+        sleep 2 # the API server was not there
+    done
+}
