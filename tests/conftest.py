@@ -31,6 +31,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last."""
+    if config.getoption("testbed") == "homelab":
+        places = {"test_story.py": 0, "test_timing.py": 2, "test_lifecycle.py": 3}
+        items.sort(key=lambda item: places.get(item.path.name, 1))
+
+
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest) -> Iterator["Environment"]:
     """The chosen testbed with a baseline that serves, a client that uses it, and Dagster's daemon with the sensor on.

@@ -20,8 +20,6 @@ class Testbed(Protocol):
     def policy(self) -> Policy: ...
     @property
     def mlflow_url(self) -> str: ...
-    @property
-    def service_url(self) -> str: ...
     def environment(self) -> dict[str, str]: ...
 
 
@@ -39,12 +37,12 @@ class Hosted:
         self.manifest = policy.manifest.path
         self.image_repository = policy.image.repository
         self.judge_within = policy.gate.judge_within
-        self.mlflow_url, self.service_url = testbed.mlflow_url, testbed.service_url
+        self.mlflow_url, self.service_url = testbed.mlflow_url, policy.service_url
         self.git_url, self.git_token_file = git_url, git_token_file
-        self.client_log = testbed.state / "client.jsonl"
+        self.client_log = testbed.state / f"client of {policy.model}.jsonl"
         self.logs = testbed.state / "logs"
         self.processes = processes
-        self._testbed, self._dagster = testbed, dagster
+        self._testbed, self.dagster = testbed, dagster
         self._client: Service | None = None
 
     def settings(self) -> Mapping[str, str]:
@@ -52,7 +50,7 @@ class Hosted:
 
     def start_client(self) -> None:
         command = python("testbeds.sandbox.client", self.service_url, "--log", self.client_log)
-        self._client = self.processes.start("client", command, cwd=CHECKOUT)
+        self._client = self.processes.start(f"client of {self.model}", command, cwd=CHECKOUT)
 
     def stop_client(self) -> None:
         if self._client is not None:
@@ -60,14 +58,14 @@ class Hosted:
             self.processes.stop(client, 10)
 
     def start_dagster(self) -> None:
-        self._dagster.start(self.settings())
-        self._dagster.start_sensor()
+        self.dagster.start(self.settings())
+        self.dagster.start_sensor()
 
     def stop_dagster(self) -> None:
-        self._dagster.stop()
+        self.dagster.stop()
 
     def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        return self._dagster.ask(query, variables)
+        return self.dagster.ask(query, variables)
 
     def run_processes(self) -> set[int]:
-        return self._dagster.run_processes()
+        return self.dagster.run_processes()

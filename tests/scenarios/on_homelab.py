@@ -4,12 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from testbeds.homelab.homelab import Homelab
-
 from orchestration.promotion.problems import ProblemError
-from testbeds.homelab.kubectl import Kubectl
-from testbeds.homelab.settings import CLUSTERS, EDGE
-from testbeds.homelab.supply import find_supply
+from testbeds.homelab.homelab import Homelab
 from testbeds.sandbox.dagster import Dagster
 from testbeds.sandbox.guardian import MARK
 from testbeds.sandbox.processes import Processes
@@ -24,12 +20,9 @@ class HomelabEnvironment(Hosted):
     def __init__(self, homelab: Homelab, processes: Processes, dagster: Dagster) -> None:
         super().__init__(homelab, processes, dagster, homelab.git_url, homelab.git_token_file)
         self.homelab = homelab
-        program = find_supply().kubectl
-        self.admin = {name: Kubectl(program, homelab.admin_kubeconfig, name) for name in CLUSTERS}
-        """What a person with every right can do on each cluster; never used by the pipeline."""
 
     def settings(self) -> Mapping[str, str]:
-        own = {"DAGSTER_HOME": str(self._dagster.home), MARK: self.processes.identity}
+        own = {"DAGSTER_HOME": str(self.dagster.home), MARK: self.processes.identity}
         return {**super().settings(), **own}
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
@@ -37,7 +30,7 @@ class HomelabEnvironment(Hosted):
 
     def serving(self) -> tuple[Serving, ...]:
         target = self.homelab.policy.manifest
-        pods = self.admin[EDGE].items("pods", target.namespace, f"app={target.name}")
+        pods = self.homelab.edge.items("pods", target.namespace, f"app={target.name}")
         return tuple(self._serving(pod) for pod in pods)
 
     def _serving(self, pod: Mapping[str, Any]) -> Serving:
@@ -47,7 +40,7 @@ class HomelabEnvironment(Hosted):
         port = container["ports"][0]["containerPort"]
         path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
         try:
-            labels = model_info(self.admin[EDGE].run("get", "--raw", path))
+            labels = model_info(self.homelab.edge.run("get", "--raw", path))
         except ProblemError:  # a pod that does not answer serves no known version
             labels = {}
         wanted = str(container["image"])

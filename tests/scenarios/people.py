@@ -1,5 +1,6 @@
 """What people do in the stories besides setting an alias: register another version, push to the branch, run CI."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -27,17 +28,28 @@ def register_again(
     An image that is not published was never built: the version only says which it would be.
     """
     client = registry(environment)
-    known = client.get_model_version(environment.model, str(of))
+    return register(environment, client.get_model_version(environment.model, str(of)), faults, published=published)
+
+
+def register(
+    environment: Environment, known: Any, faults: Mapping[str, str] | None = None, *, published: bool = True
+) -> int:
+    """Register what a version (of any model) names as the environment's model, with an image of its own."""
+    client = registry(environment)
     model_id = known.source.removeprefix("models:/")  # MLflow does not say it again in `model_id`
     made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=model_id)
-    tag = f"{made.version:0>40}"
-    tags = {"image_tag": tag}
+    uri = f"models:/{environment.model}/{made.version}"
+    tags = {"image_tag": image_tag(environment, int(made.version))}
     if published:
-        uri = f"models:/{environment.model}/{made.version}"
-        tags["image_digest"] = environment.publish(uri, tag, **(faults or {}))
+        tags["image_digest"] = environment.publish(uri, tags["image_tag"], **(faults or {}))
     for name, value in tags.items():
         client.set_model_version_tag(environment.model, made.version, name, value)
     return int(made.version)
+
+
+def image_tag(environment: Environment, version: int) -> str:
+    """The tag of a version that was registered here: like a commit id, and another one for each."""
+    return hashlib.sha1(f"{environment.model}/{version}".encode()).hexdigest()
 
 
 def write_state(environment: Environment, version: int, state: str) -> None:

@@ -1,0 +1,33 @@
+"""The homelab with a champion that serves, for tests that disturb it one after the other."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.homelab.lab import Lab, open_lab
+from tests.homelab.report import sections
+from tests.scenarios.on_homelab import HomelabEnvironment
+
+
+@pytest.fixture(scope="session")
+def champion_serves(environment: HomelabEnvironment) -> Lab:
+    """The homelab with the daemon on, whatever the stories before left."""
+    environment.stop_dagster()
+    environment.start_dagster()
+    return open_lab(environment)
+
+
+@pytest.fixture
+def lab(champion_serves: Lab) -> Iterator[Lab]:
+    """The homelab, whole before the test and after it."""
+    champion_serves.wait_until_whole()
+    yield champion_serves
+    champion_serves.wait_until_whole()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What the tests measured."""
+    for title, lines in sections(config):
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.line(line)

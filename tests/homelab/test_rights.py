@@ -1,0 +1,287 @@
+"""The accounts of the pipeline and of Prometheus on the real clusters: each right is needed, and there is no other."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from orchestration.adapters.argocd import ArgoCDApplications
+from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.promotion.problems import DependencyError, ProblemError
+from testbeds.homelab.bootstrap import ACCESS
+from testbeds.homelab.homelab import Homelab
+from testbeds.homelab.kubectl import Kubectl
+from testbeds.homelab.settings import CHECKOUT, EDGE, GCP
+from testbeds.sandbox.processes import wait_until
+from tests.scenarios.on_homelab import HomelabEnvironment
+
+_FOLDERS = {EDGE: "edge", GCP: "control-plane"}
+_PROBE, _PROBE_NAMESPACE = "rights-probe", "default"
+_SECONDS = 20.0
+_RBAC = "rbac.authorization.k8s.io"
+_MODELS, _ARGOCD = "ml-apps", "argocd"
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one resource; `namespace` is None for a right on the whole cluster."""
+
+    cluster: str
+    namespace: str | None
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.cluster}: {self.verb} {self.resource}"
+
+    def refused_in(self, words: str) -> bool:
+        """Whether an API server's refusal names this right."""
+        return f'cannot {self.verb} resource "{self.resource}" in API group "{self.group}"' in words
+
+
+def granted(cluster: str, account: str) -> list[Right]:
+    """What the manifests give to an account of the same name as its roles."""
+    file = CHECKOUT / "manifests/platform/access" / _FOLDERS[cluster] / f"{account}.yaml"
+    roles = [one for one in YAML(typ="safe").load_all(file) if one["kind"] in ("Role", "ClusterRole")]
+    return [
+        Right(cluster, role["metadata"].get("namespace"), group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+
+
+OF_PIPELINE = [right for cluster in (EDGE, GCP) for right in granted(cluster, "incumbent")]
+Call = Callable[[Homelab, Path], object]
+
+
+def _workload(homelab: Homelab, kubeconfig: Path) -> object:
+    target = homelab.policy.manifest
+    return KubernetesCluster(kubeconfig, EDGE).workload(target.kind, target.namespace, target.name)
+
+
+def _log(homelab: Homelab, kubeconfig: Path) -> object:
+    target = homelab.policy.manifest
+    cluster = KubernetesCluster(kubeconfig, EDGE)
+    return cluster.log_tail(target.namespace, _a_pod(homelab), target.container, previous=False)
+
+
+def _ask_pod(homelab: Homelab, kubeconfig: Path) -> object:
+    body, headers = json.dumps({"features": [5.1, 3.5, 1.4, 0.2]}).encode(), {"X-Incumbent-Replay": "true"}
+    pod = _a_pod(homelab)
+    return KubernetesCluster(kubeconfig, EDGE).ask_pod(_MODELS, pod, 8080, "predict", body, headers, 10.0)
+
+
+def _nodes(homelab: Homelab, kubeconfig: Path) -> object:
+    return KubernetesCluster(kubeconfig, EDGE).nodes()
+
+
+def _application(homelab: Homelab, kubeconfig: Path) -> object:
+    target = homelab.policy.argocd
+    return ArgoCDApplications(kubeconfig, GCP).application(target.namespace, target.application)
+
+
+def _refresh(homelab: Homelab, kubeconfig: Path) -> object:
+    target = homelab.policy.argocd
+    return ArgoCDApplications(kubeconfig, GCP).refresh(target.namespace, target.application)
+
+
+CALLS: Mapping[tuple[str, str], Call] = {
+    ("deployments", "get"): _workload,
+    ("replicasets", "list"): _workload,
+    ("pods", "list"): _workload,
+    ("events", "list"): _workload,
+    ("pods/log", "get"): _log,
+    ("pods/proxy", "create"): _ask_pod,
+    ("nodes", "list"): _nodes,
+    ("applications", "get"): _application,
+    ("applications", "patch"): _refresh,
+}
+"""For each right, a call of the pipeline that needs it."""
+
+
+def _a_pod(homelab: Homelab) -> str:
+    target = homelab.policy.manifest
+    pods = homelab.edge.items("pods", target.namespace, f"app={target.name}")
+    return str(next(one["metadata"]["name"] for one in pods if "deletionTimestamp" not in one["metadata"]))
+
+
+class Probe:
+    """An account like the pipeline's on one cluster, whose rights a test may change without harm to the pipeline."""
+
+    def __init__(self, admin: Kubectl, folder: Path) -> None:
+        self.admin, self.kubeconfig = admin, folder / "probe.kubeconfig"
+        admin.apply([self._document("v1", "ServiceAccount", _PROBE_NAMESPACE)])
+        token = admin.run("create", "token", _PROBE, f"--namespace={_PROBE_NAMESPACE}").strip()
+        config = json.loads(admin.kubeconfig.read_text(encoding="utf-8"))
+        config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+        self.kubeconfig.write_text(json.dumps(config), encoding="utf-8")
+
+    @staticmethod
+    def _document(version: str, kind: str, namespace: str | None, **more: object) -> dict[str, Any]:
+        place = {"namespace": namespace} if namespace else {}
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": _PROBE, **place}, **more}
+
+    def give(self, rights: list[Right]) -> None:
+        """Let the account have these rights and no other."""
+        for namespace in {right.namespace for right in OF_PIPELINE if right.cluster == self.admin.context}:
+            kind = "Role" if namespace else "ClusterRole"
+            mine = [right for right in rights if right.namespace == namespace]
+            rules = [{"apiGroups": [one.group], "resources": [one.resource], "verbs": [one.verb]} for one in mine]
+            account = {"kind": "ServiceAccount", "name": _PROBE, "namespace": _PROBE_NAMESPACE}
+            role = {"apiGroup": _RBAC, "kind": kind, "name": _PROBE}
+            self.admin.apply(
+                [
+                    self._document(f"{_RBAC}/v1", kind, namespace, rules=rules),
+                    self._document(f"{_RBAC}/v1", f"{kind}Binding", namespace, roleRef=role, subjects=[account]),
+                ]
+            )
+
+    def remove(self) -> None:
+        for namespace in {right.namespace for right in OF_PIPELINE if right.cluster == self.admin.context}:
+            kind, place = ("role", [f"--namespace={namespace}"]) if namespace else ("clusterrole", [])
+            self.admin.run("delete", f"{kind},{kind}binding", _PROBE, *place, "--ignore-not-found")
+        self.admin.run("delete", "serviceaccount", _PROBE, f"--namespace={_PROBE_NAMESPACE}")
+
+
+@pytest.fixture(scope="module")
+def running(homelab: HomelabEnvironment) -> Homelab:
+    return homelab.homelab
+
+
+@pytest.fixture(scope="module")
+def probes(running: Homelab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Probe]]:
+    """A probe on each cluster."""
+    made = {one.context: Probe(one, tmp_path_factory.mktemp(one.context)) for one in (running.edge, running.gcp)}
+    yield made
+    for probe in made.values():
+        probe.remove()
+
+
+def test_each_right_has_a_call_that_needs_it() -> None:
+    """The pipeline is given nothing that none of its calls asks for, and no call goes without."""
+    assert {(right.resource, right.verb) for right in OF_PIPELINE} == set(CALLS)
+    assert len(OF_PIPELINE) == len(CALLS)
+
+
+@pytest.mark.parametrize("right", OF_PIPELINE, ids=str)
+def test_each_right_is_needed(running: Homelab, probes: dict[str, Probe], right: Right) -> None:
+    """Without it the adapter's call is refused in words that name it, and with it put back the call succeeds."""
+    probe, call = probes[right.cluster], CALLS[right.resource, right.verb]
+    everything = [one for one in OF_PIPELINE if one.cluster == right.cluster]
+    probe.give([one for one in everything if one != right])
+
+    def refused() -> bool:
+        try:
+            call(running, probe.kubeconfig)
+        except DependencyError as error:
+            # Until the API server knows of the new role, it names the right that the call asks for first.
+            return right.refused_in(str(error))
+        return False
+
+    wait_until(refused, _SECONDS, f"{right} is refused")
+    probe.give(everything)
+
+    def succeeds() -> bool:
+        try:
+            call(running, probe.kubeconfig)
+        except DependencyError:
+            return False
+        return True
+
+    wait_until(succeeds, _SECONDS, f"{right} is allowed")
+
+
+ACCOUNTS = [(EDGE, "incumbent", _MODELS), (GCP, "incumbent", _ARGOCD), (EDGE, "prometheus", _MODELS)]
+
+
+@pytest.mark.parametrize(("cluster", "account", "namespace"), ACCOUNTS)
+def test_no_account_has_another_right(
+    running: Homelab, tmp_path: Path, cluster: str, account: str, namespace: str
+) -> None:
+    """Asked itself, the API server lists for the account what the manifests give it, and what everybody has."""
+    mine = _as_account(running, cluster, account, tmp_path)
+    wanted = {(one.group, one.resource, one.verb) for one in granted(cluster, account)}
+    assert _rights_in(mine, namespace) == wanted | _everybodys()
+    of_cluster = {(one.group, one.resource, one.verb) for one in granted(cluster, account) if not one.namespace}
+    assert _rights_in(mine, "default") == of_cluster | _everybodys()
+
+
+REFUSED = [
+    (EDGE, ["patch", "deployment", "iris-classifier", "--patch={}"], 'cannot patch resource "deployments"'),
+    (EDGE, ["delete", "deployment", "iris-classifier"], 'cannot delete resource "deployments"'),
+    (EDGE, ["create", "deployment", "another", "--image=another"], 'cannot create resource "deployments"'),
+    (EDGE, ["get", "secrets"], 'cannot list resource "secrets"'),
+    (EDGE, ["get", "pods", "--namespace=kube-system"], 'cannot list resource "pods"'),
+    (EDGE, ["get", "deployment", "coredns", "--namespace=kube-system"], 'cannot get resource "deployments"'),
+    (EDGE, ["delete", "node", "k3d-edge-server-0"], 'cannot delete resource "nodes"'),
+    (EDGE, ["create", "token", "default"], 'cannot create resource "serviceaccounts/token"'),
+    (GCP, ["delete", "application", "iris-classifier", "--namespace=argocd"], 'cannot delete resource "applications"'),
+    (GCP, ["get", "applications", "--namespace=argocd"], 'cannot list resource "applications"'),
+    (GCP, ["get", "secrets", "--namespace=argocd"], 'cannot list resource "secrets"'),
+    (GCP, ["get", "pods", "--namespace=mlflow"], 'cannot list resource "pods"'),
+    (GCP, ["get", "nodes"], 'cannot list resource "nodes"'),
+]
+
+
+@pytest.mark.parametrize(("cluster", "command", "words"), REFUSED, ids=lambda value: str(value)[:60])
+def test_others_are_refused(running: Homelab, cluster: str, command: list[str], words: str) -> None:
+    """What the pipeline has no business with is forbidden to its own kubeconfig, and not only left undone."""
+    pipeline = Kubectl(running.supply.kubectl, running.kubeconfig, cluster)
+    place = [] if any(word.startswith("--namespace") for word in command) else [f"--namespace={_MODELS}"]
+    with pytest.raises(ProblemError) as refusal:
+        pipeline.run(*command, *place)
+    assert "Forbidden" in str(refusal.value)
+    assert words in str(refusal.value)
+
+
+def test_no_command_runs_in_a_pod(running: Homelab) -> None:
+    """A model's pod cannot be entered with the pipeline's token."""
+    pipeline = Kubectl(running.supply.kubectl, running.kubeconfig, EDGE)
+    path = f"/api/v1/namespaces/{_MODELS}/pods/{_a_pod(running)}/exec?command=id&stdout=true"
+    with pytest.raises(ProblemError, match='cannot create resource "pods/exec"'):
+        pipeline.run("create", "--raw", path, "--filename=-", said="{}")
+
+
+def _as_account(homelab: Homelab, cluster: str, account: str, folder: Path) -> Kubectl:
+    """kubectl with an account's own token."""
+    admin = homelab.edge if cluster == EDGE else homelab.gcp
+    secret = admin.read("secret", f"{account}-token", ACCESS)
+    assert secret is not None, f"{cluster} has no account {account}"
+    config = json.loads(homelab.kubeconfig.read_text(encoding="utf-8"))
+    token = base64.b64decode(secret["data"]["token"]).decode()
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config), encoding="utf-8")
+    return Kubectl(homelab.supply.kubectl, kubeconfig, cluster)
+
+
+def _rights_in(mine: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace},
+    }
+    said = json.loads(mine.run("create", "--filename=-", "--output=json", said=json.dumps(review)))
+    return {
+        (group, resource, verb)
+        for rule in said["status"]["resourceRules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _everybodys() -> set[tuple[str, str, str]]:
+    """What Kubernetes gives to each account that it knows: to ask what it may do."""
+    reviews = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
+    found = {("authorization.k8s.io", review, "create") for review in reviews}
+    return found | {("authentication.k8s.io", "selfsubjectreviews", "create")}
