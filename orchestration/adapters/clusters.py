@@ -16,8 +16,8 @@ from orchestration.promotion.redact import redact
 class KubernetesCluster:
     """Plays the port `Cluster`.
 
-    Its user needs `get` and `list` on deployments, replicasets, pods and nodes, `list` on events, `get` on pods/log and
-    `create` on pods/proxy, and no more.
+    Its user needs `get` on deployments, `list` on replicasets, pods, events and nodes, `get` on pods/log and `create`
+    on pods/proxy, and no more.
     """
 
     def __init__(self, kubeconfig: Path, context: str) -> None:
@@ -76,7 +76,7 @@ class KubernetesCluster:
     def ask_pod(
         self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> Answer:
-        """POST once; an answer that does not come in time is the API's silence and a `DependencyError`.
+        """POST once; silence beyond `timeout`, and a refusal (which names the missing right), are `DependencyError`s.
 
         The generated client's call of this name takes no body, so the request is made below it.
         """
@@ -85,6 +85,8 @@ class KubernetesCluster:
         started = time.monotonic()
         document = json.loads(body)  # the client writes JSON bodies itself
         reply = self._api.send("POST", target, document, {"Content-Type": "application/json", **headers}, timeout)
+        if reply.status in (401, 403) and reply.is_status:
+            raise self._api.unexpected(reply, f"pod {namespace}/{pod} to be asked")
         return Answer(reply.status, reply.body, time.monotonic() - started, from_api=reply.is_status)
 
 

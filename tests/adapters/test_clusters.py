@@ -218,7 +218,7 @@ def test_a_pod_is_asked_through_the_proxy(httpserver: HTTPServer, cluster: Kuber
     assert len(httpserver.log) == 1
 
 
-@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (404, "NotFound"), (503, "ServiceUnavailable")])
+@pytest.mark.parametrize(("code", "reason"), [(404, "NotFound"), (503, "ServiceUnavailable")])
 def test_the_api_servers_own_errors_are_told_from_the_models(
     httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
 ) -> None:
@@ -226,6 +226,17 @@ def test_the_api_servers_own_errors_are_told_from_the_models(
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
     answer = ask(cluster)
     assert (answer.status, answer.from_api) == (code, True)
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])
+def test_a_refused_question_to_a_pod_is_an_error(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
+) -> None:
+    """An account without the right, or without a valid token, is told the API server's words and where rights stand."""
+    httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
+    with pytest.raises(DependencyError, match=rf"HTTP {code}: .*docs/architecture.md"):
+        ask(cluster)
     assert len(httpserver.log) == 1
 
 
