@@ -36,6 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("testbed") == "homelab":
         places = {"test_story.py": 0, "test_timing.py": 2, "test_lifecycle.py": 3}
         items.sort(key=lambda item: places.get(item.path.name, 1))
+    elif any(_ONLY_HOMELAB in item.path.parents for item in items):
+        raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")
 
 
 @pytest.fixture(scope="session")
