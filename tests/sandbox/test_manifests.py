@@ -128,8 +128,9 @@ def test_the_memory_bound_is_of_the_containers_limit() -> None:
     assert "/ (512 * 1024 * 1024)" in query
 
 
-def test_the_sandboxs_policy_differs_only_in_times_and_address() -> None:
-    """What is proved in the sandbox is the policy that people start from."""
+@pytest.mark.parametrize("testbed", ["sandbox", "homelab"])
+def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str) -> None:
+    """What is proved in the testbeds is the policy that people start from."""
 
     def timeless(one: Policy) -> dict[str, Any]:
         content = one.model_dump()
@@ -143,7 +144,7 @@ def test_the_sandboxs_policy_differs_only_in_times_and_address() -> None:
                 slo.pop("at_most")  # a busy laptop answers later than a cluster
         return content
 
-    assert timeless(policy("policies")) == timeless(policy("testbeds/sandbox/policies"))
+    assert timeless(policy("policies")) == timeless(policy(f"testbeds/{testbed}/policies"))
 
 
 def test_no_secret_lies_in_git() -> None:
