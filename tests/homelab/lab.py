@@ -19,6 +19,15 @@ SETTLE_SECONDS = 120.0
 """How long the homelab may take to be whole again after a disturbance."""
 
 
+_FAILED_RUNS = """
+query($partition: String!) {
+  runsOrError(filter: {statuses: [FAILURE], tags: [{key: "dagster/partition", value: $partition}]}) {
+    ... on Runs { results { runId } }
+  }
+}
+"""
+
+
 @dataclass(frozen=True)
 class Lab:
     """A homelab on which Dagster's sensor is on and a champion serves."""
@@ -135,6 +144,12 @@ class Asked:
         """The state that the version has now."""
         tags = self.lab.client.get_model_version(self.lab.environment.model, str(self.version)).tags
         return str(tags.get(f"incumbent.{self.lab.environment.policy}.state", ""))
+
+    def failed_runs(self) -> int:
+        """How many runs of this promotion have ended without its end."""
+        environment = self.lab.environment
+        partition = f"{environment.policy}@{self.version}"
+        return len(environment.ask_dagster(_FAILED_RUNS, {"partition": partition})["runsOrError"]["results"])
 
     def end(self) -> Told:
         lab = self.lab

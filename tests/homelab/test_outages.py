@@ -29,8 +29,8 @@ def test_nothing_is_committed_while_the_edge_api_is_frozen(lab: Lab) -> None:
     """An API that takes connections and answers none is no place to deploy to; back again, the promotion goes on."""
     with frozen_api(lab, EDGE):
         asked = lab.ask()
-        reason = asked.reach("waiting")
-        assert "edge" in reason
+        wait_until(lambda: asked.failed_runs() > 0, SETTLE_SECONDS, "a run has found that edge does not answer")
+        assert asked.state() in ("requested", "waiting")
         assert lab.commits_of(asked.version) == 0
     asked.becomes_champion()
 
