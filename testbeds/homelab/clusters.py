@@ -6,11 +6,11 @@ What k3d is asked for is in `k3d/*.yaml`, as a user would write it.
 import json
 import os
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -57,8 +57,8 @@ def start(supply: Supply, state: Path, say: Say) -> Clusters:
         list(both.map(lambda name: _create(supply, docker, state, name), settings.CLUSTERS))
     kubeconfig = _write_kubeconfig(supply, state)
     for name in settings.CLUSTERS:
-        kubectl = Kubectl(supply.kubectl, kubeconfig, name)
-        await_all(f"{name} is ready", lambda kubectl=kubectl: _not_ready(kubectl), _READY_SECONDS, say)
+        missing = partial(_not_ready, Kubectl(supply.kubectl, kubeconfig, name))
+        await_all(f"{name} is ready", missing, _READY_SECONDS, say)
     return Clusters(docker, kubeconfig)
 
 

@@ -49,6 +49,8 @@ ARGOCD_VERSION = "v3.2.11"
 ARGOCD_MANIFEST_URL = f"https://raw.githubusercontent.com/argoproj/argo-cd/{ARGOCD_VERSION}/manifests/core-install.yaml"
 
 NODE_IMAGE = "docker.io/rancher/k3s:v1.34.4-k3s1"
+BUILT_HERE_LABEL = "incumbent.homelab.built-here"
+"""The label of a node image that is not k3s's: it names what the image was made of."""
 K3D_TOOLS_IMAGE = "ghcr.io/k3d-io/k3d-tools:5.8.3"
 REGISTRY_IMAGE = "docker.io/library/registry:2"
 PYTHON_IMAGE = "docker.io/library/python:3.11-bookworm"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from testbeds.homelab import settings
+from testbeds.homelab.docker import Docker
 
 Say = Callable[[str], None]
 """Takes one line of progress."""
@@ -22,10 +23,17 @@ _ANSWERS_WITHIN_SECONDS = 5.0
 class Supply(Protocol):
     """What brings the homelab to a machine."""
 
-    name: str
-    docker: Path
-    k3d: Path
-    kubectl: Path
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def docker(self) -> Path: ...
+
+    @property
+    def k3d(self) -> Path: ...
+
+    @property
+    def kubectl(self) -> Path: ...
 
     def environment(self) -> Mapping[str, str]:
         """What `docker` and `k3d` need in their environment to talk to the supply's daemon."""
@@ -79,12 +87,19 @@ class OfficialSupply:
 
 
 def find_supply() -> Supply:
-    """The official programs and images where there are Docker, k3d, kubectl and internet, else what is built here."""
-    docker, k3d, kubectl = (shutil.which(name) for name in ("docker", "k3d", "kubectl"))
-    if docker and k3d and kubectl and daemon_answers(docker) and _hub_answers():
-        return OfficialSupply(Path(docker), Path(k3d), Path(kubectl))
+    """The official programs and images where there are Docker, k3d, kubectl and internet, else what is built here.
+
+    A homelab that runs is found again with the supply that it was started with.
+    """
+    from testbeds.homelab.offline import daemon
     from testbeds.homelab.offline.supply import OfflineSupply
 
+    docker, k3d, kubectl = (shutil.which(name) for name in ("docker", "k3d", "kubectl"))
+    if docker and k3d and kubectl and not daemon.runs() and daemon_answers(docker):
+        label = f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}'
+        node_image = Docker(Path(docker)).find("image", settings.NODE_IMAGE, label)
+        if node_image == "" or (node_image is None and _hub_answers()):
+            return OfficialSupply(Path(docker), Path(k3d), Path(kubectl))
     return OfflineSupply()
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from testbeds.homelab.docker import Docker
 from testbeds.homelab.offline import leftovers
 from testbeds.homelab.offline.cache import cache_folder
 from testbeds.homelab.offline.programs import Say
@@ -28,13 +29,18 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 
 
+def runs() -> bool:
+    """Whether there is such a daemon and it answers."""
+    return SOCKET.exists() and daemon_answers(DOCKER, SETTINGS)
+
+
 def start(say: Say) -> None:
     """Start the daemon unless it runs; what is left of one that was killed is cleared away first.
 
     Raises:
         ProblemError: it does not answer; with its log's last lines.
     """
-    if daemon_answers(DOCKER, SETTINGS):
+    if runs():
         return
     leftovers.clear()
     leftovers.remember()
@@ -58,13 +64,23 @@ def start(say: Say) -> None:
 
 def stop(say: Say) -> None:
     """End the daemon and all that it runs, and undo what it changed on the machine."""
-    process_file = leftovers.RUN / "docker.pid"
-    if daemon_answers(DOCKER, SETTINGS):
-        daemon = int(process_file.read_text(encoding="utf-8"))
+    if not runs() and any((_data() / "containers").glob("*")):
+        start(say)  # it was killed, and only a daemon can forget its containers
+    if runs():
+        _forget_all(Docker(DOCKER, SETTINGS))
+        daemon = int((leftovers.RUN / "docker.pid").read_text(encoding="utf-8"))
         os.kill(daemon, signal.SIGTERM)
         wait_until(lambda: not leftovers.is_alive(daemon), _STOP_SECONDS, "the end of the Docker daemon")
         say("Docker daemon: ended")
     leftovers.clear()
+
+
+def _forget_all(docker: Docker) -> None:
+    containers = docker.run("ps", "--all", "--quiet").split()
+    if containers:
+        docker.run("rm", "--force", "--volumes", *containers)
+    docker.run("network", "prune", "--force")
+    docker.run("volume", "prune", "--force")
 
 
 def _own_group() -> Path:
@@ -75,10 +91,14 @@ def _own_group() -> Path:
     return group / "cgroup.procs"
 
 
+def _data() -> Path:
+    return cache_folder() / "docker"
+
+
 def _configuration() -> dict[str, object]:
     return {
         "hosts": [SETTINGS["DOCKER_HOST"]],
-        "data-root": str(cache_folder() / "docker"),
+        "data-root": str(_data()),
         "exec-root": str(leftovers.RUN / "exec"),
         "pidfile": str(leftovers.RUN / "docker.pid"),
         "bridge": "none",  # the homelab has its own network

@@ -8,11 +8,13 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
 from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
 from testbeds.homelab.offline.programs import Say
 from testbeds.homelab.offline.rootfs import root_file_system
+from testbeds.homelab.waiting import phase
 
 PACKAGES = (
     "ca-certificates",
@@ -29,8 +31,6 @@ PACKAGES = (
     "procps",
     "runc",
 )
-LABEL = "incumbent.homelab.key"
-"""The image's label that names what it was made of."""
 _HERE = Path(__file__).parent
 _PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")
 # As k3s's image has them. The volumes keep what containerd writes off the node's own overlay file system.
@@ -46,22 +46,21 @@ _CONFIGURATION = (
 )
 
 
-def load_node_image(docker: Docker, names: tuple[str, ...], say: Say) -> None:
-    """Let Docker have the image under these names, unless it has it already."""
+def load_node_image(docker: Docker, say: Say) -> None:
+    """Let Docker have the image, unless it has this very one already."""
     system = root_file_system(PACKAGES, say)
     programs = build("kubernetes", say)
-    own = [*sorted((_HERE / "node").rglob("*.*")), _HERE / "node" / "k3s", _HERE / "runc-wrapper"]
-    sources = [text for path in own for text in (str(path.relative_to(_HERE)), path.read_bytes())]
+    files = [path for path in (*sorted((_HERE / "node").rglob("*")), _HERE / "runc-wrapper") if path.is_file()]
+    sources = [text for path in files for text in (str(path.relative_to(_HERE)), path.read_bytes())]
     key = key_of(system.name, programs.name, *_CONFIGURATION, *sources)
-    found = docker.find("image", names[0], f'{{{{index .Config.Labels "{LABEL}"}}}}')
-    if found != key:
-        tar = cached("images", f"node-{key}.tar", lambda unfinished: _pack(system, programs, unfinished))
-        changes = [f"--change={line}" for line in (*_CONFIGURATION, f"LABEL {LABEL}={key}")]
-        docker.run("import", *changes, str(tar), names[0])
+    found = docker.find("image", settings.NODE_IMAGE, f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}')
+    if found == key:
+        return
+    tar = cached("images", f"node-{key}.tar", lambda unfinished: _pack(system, programs, unfinished))
+    with phase(f"image {settings.NODE_IMAGE} loaded", say):
+        changes = [f"--change={line}" for line in (*_CONFIGURATION, f"LABEL {settings.BUILT_HERE_LABEL}={key}")]
+        docker.run("import", *changes, str(tar), settings.NODE_IMAGE)
         tar.unlink()  # Docker keeps it now
-        say(f"node image: {names[0]}")
-    for name in names[1:]:
-        docker.run("tag", names[0], name)
 
 
 def _pack(system: Path, programs: Path, tar: Path) -> None:

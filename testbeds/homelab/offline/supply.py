@@ -1,0 +1,84 @@
+"""The homelab from what this machine can build: programs of Go modules, images of those and of packages."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from testbeds.homelab import settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.offline import daemon, images, packages
+from testbeds.homelab.offline.go_build import argocd_manifest, build
+from testbeds.homelab.offline.node_image import load_node_image
+from testbeds.homelab.supply import Say, daemon_answers
+from testbeds.homelab.waiting import phase
+from testbeds.oci import digest_of
+
+_FOR_DOCKER = (settings.K3D_TOOLS_IMAGE, settings.REGISTRY_IMAGE, settings.PYTHON_IMAGE)
+"""What Docker itself runs, besides the nodes."""
+
+
+class OfflineSupply:
+    """Everything built here and kept in the cache; Docker's daemon is the machine's, or one of the homelab's own."""
+
+    name = "built here"
+    docker = daemon.DOCKER
+
+    @cached_property
+    def k3d(self) -> Path:
+        return build("k3d", _quietly) / "k3d"
+
+    @cached_property
+    def kubectl(self) -> Path:
+        return build("kubernetes", _quietly) / "kubectl"
+
+    def environment(self) -> Mapping[str, str]:
+        """Where the daemon is: nothing needs to be said of the machine's own."""
+        return {} if self._has_machines_daemon else daemon.SETTINGS
+
+    def prepare(self, say: Say) -> None:
+        """Install packages, build programs, start the daemon and load the images that it runs."""
+        packages.ensure(say)
+        for name in ("k3d", "kubernetes"):
+            build(name, say)
+        if not self._has_machines_daemon:
+            daemon.start(say)
+        docker = Docker(self.docker, self.environment())
+        load_node_image(docker, say)
+        for image in _FOR_DOCKER:
+            _load(docker, image, say)
+
+    def fill_registry(self, url: str, say: Say) -> None:
+        """Push the images that pods run."""
+        images.fill(url, say)
+
+    def argocd_manifest(self, say: Say) -> str:
+        """The file in the module of the Argo CD that is built here."""
+        return str(argocd_manifest(say))
+
+    def stop(self, say: Say) -> None:
+        """End the homelab's own daemon, or take from the machine's what is not what its name says."""
+        if not self._has_machines_daemon:
+            daemon.stop(say)
+            return
+        docker = Docker(self.docker)
+        for image in (settings.NODE_IMAGE, *_FOR_DOCKER):
+            if docker.find("image", image) is not None:
+                docker.run("image", "rm", image)
+
+    @cached_property
+    def _has_machines_daemon(self) -> bool:
+        return not daemon.runs() and daemon_answers(self.docker)
+
+
+def _load(docker: Docker, name: str, say: Say) -> None:
+    """Let Docker have an image, unless it has this very one already."""
+    if docker.find("image", name) == digest_of(images.make_image(name, say).config()):
+        return
+    tar = images.docker_tar(name, say)
+    with phase(f"image {name} loaded", say):
+        docker.run("load", f"--input={tar}")
+        tar.unlink()  # Docker keeps it now
+
+
+def _quietly(line: str) -> None:
+    """What was built before takes no time to tell of."""
