@@ -70,9 +70,9 @@ class Container:
             self.status["lastState"] = self.status["state"]
             if back_off:
                 name, pod = self._spec["name"], self._owner.pod["metadata"]
-                which = f"{name} pod={pod['name']}_{pod['namespace']}({pod['uid']})"
-                self._wait("CrashLoopBackOff", f"back-off {back_off:g}s restarting failed container={which}")
-                self._event("Warning", "BackOff", f"Back-off restarting failed container {which}")
+                which = f"{pod['name']}_{pod['namespace']}({pod['uid']})"
+                self._wait("CrashLoopBackOff", f"back-off {back_off:g}s restarting failed container={name} pod={which}")
+                self._event("Warning", "BackOff", f"Back-off restarting failed container {name} in pod {which}")
                 await asyncio.sleep(back_off)
             back_off = min(2 * back_off, LONGEST_BACK_OFF) or FIRST_BACK_OFF
             self.status["restartCount"] += 1

@@ -133,7 +133,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stand-in's to answer
     warm = False
     if sys.argv[3:] == ["preload"]:
-        from testbeds.model_server.model import preload
+        from testbeds.model_server.from_mlflow import preload
 
         preload()
         gc.freeze()

@@ -1,7 +1,11 @@
-"""What a pod runs in these tests: a small server whose behaviour its image's environment chooses."""
+"""What a pod runs in the tests of clusters: a small server whose behaviour its image's environment chooses.
+
+It is one file of the standard library, so that it also runs in a real container.
+"""
 
 import os
 import signal
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +18,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.answer(200, f"{os.environ['VERSION']} {body} {self.headers.get('X-Incumbent-Replay', '-')}")
+        if self.path == "/slow":
+            time.sleep(3)
+        if self.path == "/hang-up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        code = int(self.path.removeprefix("/status/")) if self.path.startswith("/status/") else 200
+        self.answer(code, f"{os.environ['VERSION']} {body} {self.headers.get('X-Incumbent-Replay', '-')}")
 
     def answer(self, status: int, text: str) -> None:
         self.send_response(status)

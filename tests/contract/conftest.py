@@ -1,0 +1,24 @@
+"""One place for all of the contract's tests: its two Applications are there, and `steady` serves."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.place import Place
+
+
+@pytest.fixture(scope="session")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The place of `--testbed`, with everything in it that the tests look at on its way."""
+    folder = tmp_path_factory.mktemp("contract")
+    if request.config.getoption("testbed") == "homelab":
+        from tests.contract.on_homelab import contract_place
+
+        opened = contract_place(folder, request.getfixturevalue("homelab").homelab)
+    else:
+        from tests.contract.on_sandbox import contract_place as sandbox_place
+
+        opened = sandbox_place(folder)
+    with opened as place:
+        place.wait("steady serves", lambda: place.rolled_out("steady"))
+        yield place

@@ -1,0 +1,31 @@
+"""What the repository holds while the contract is looked at."""
+
+from tests.contract.manifests import Json, config_map, deployment
+from tests.contract.place import STEADY, TROUBLED, Place
+
+UNKNOWN = "sha256:" + "0" * 64
+NOWHERE = {"example.org/planet": "mars"}
+SECRET = {"name": "COLOUR", "valueFrom": {"secretKeyRef": {"name": "nobody-made-it", "key": "colour"}}}
+
+
+def steady(image: str) -> list[Json]:
+    """Two replicas of an image."""
+    return [deployment("steady", image, replicas=2)]
+
+
+def write_all(place: Place) -> None:
+    """Write, without a push yet: `steady`, an object beside it, and a Deployment for each trouble."""
+    write = place.repository.write
+    write(f"{STEADY}/steady.yaml", *steady(place.image("steady")))
+    write(f"{STEADY}/notes.yaml", config_map("notes", colour="blue"))
+    troubles = {
+        "missing": deployment("missing", f"{place.image_repository}@{UNKNOWN}", deadline=8),
+        "untagged": deployment("untagged", f"{place.image_repository}:nobody-pushed-it"),
+        "crash": deployment("crash", place.image("crash", CRASH="7")),
+        "greedy": deployment("greedy", place.image("greedy", EAT_MEGABYTES="200")),
+        "sick": deployment("sick", place.image("sick", NEVER_READY="1")),
+        "unplaceable": deployment("unplaceable", place.image("unplaceable"), nodeSelector=NOWHERE),
+        "secretive": deployment("secretive", place.image("secretive"), env=[SECRET]),
+    }
+    for name, manifest in troubles.items():
+        write(f"{TROUBLED}/{name}.yaml", manifest)

@@ -1,0 +1,93 @@
+"""Lists and watches: pages, selectors, what items have, and how changes are told."""
+
+from typing import Any
+
+from orchestration.adapters.kube_api import KubeApi
+from tests.contract.place import ARGOCD, PODS, STEADY, TROUBLED, Place, application_path
+from tests.contract.test_answers import MERGE
+from tests.contract.watching import version_of, watch
+
+APPLICATIONS = f"/apis/argoproj.io/v1alpha1/namespaces/{ARGOCD}/applications"
+NOTE = "example.org/contract"
+
+
+def ask(api: KubeApi, path: str, **query: str) -> dict[str, Any]:
+    reply = api.get(path, query)
+    assert reply.status == 200, reply
+    found: dict[str, Any] = reply.document
+    return found
+
+
+def names(document: dict[str, Any]) -> list[str]:
+    return [item["metadata"]["name"] for item in document["items"]]
+
+
+def test_a_list_comes_in_pages(place: Place) -> None:
+    """Each page but the last has a token; all are of one version; what remains is said when nothing selects."""
+    whole = ask(place.edge, PODS, labelSelector="app=steady", limit="500")
+    assert (whole["kind"], whole["apiVersion"]) == ("PodList", "v1")
+    assert "continue" not in whole["metadata"]
+    first = ask(place.edge, PODS, labelSelector="app=steady", limit="1")
+    assert "remainingItemCount" not in first["metadata"]
+    second = ask(place.edge, PODS, labelSelector="app=steady", limit="1", **{"continue": first["metadata"]["continue"]})
+    assert names(first) + names(second) == names(whole)
+    assert "continue" not in second["metadata"]
+    assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
+    everything = ask(place.edge, PODS, limit="500")
+    assert ask(place.edge, PODS, limit="1")["metadata"]["remainingItemCount"] == len(everything["items"]) - 1
+
+
+def test_an_empty_list_is_one(place: Place) -> None:
+    """A namespace that is not there, or a selector that nothing meets, has no items and is no error."""
+    assert ask(place.edge, PODS, labelSelector="app=nobody")["items"] == []
+    assert ask(place.edge, "/api/v1/namespaces/nowhere/pods")["items"] == []
+
+
+def test_only_items_of_custom_resources_say_their_kind(place: Place) -> None:
+    """Kubernetes's own lists imply it."""
+    assert {"kind", "apiVersion"}.isdisjoint(ask(place.edge, PODS)["items"][0])
+    assert {item["kind"] for item in ask(place.gcp, APPLICATIONS)["items"]} == {"Application"}
+
+
+def test_nodes_say_their_processor_and_whether_they_are_ready(place: Place) -> None:
+    """By the label that schedulers use, and the condition Ready."""
+    nodes = place.cluster.nodes()
+    assert nodes
+    assert {node.architecture for node in nodes} <= {"amd64", "arm64"}
+    assert all(node.ready for node in nodes)
+
+
+def test_a_watch_tells_what_changed_since(place: Place) -> None:
+    """MODIFIED for a patch behind the version of a list, with the object as it was then, and a bookmark at the end."""
+    version = version_of(place.gcp, APPLICATIONS)
+    for value in ("1", None):
+        patch = {"metadata": {"annotations": {NOTE: value}}}
+        place.gcp.send("PATCH", application_path(), patch, MERGE)
+    query = {"resourceVersion": version, "timeoutSeconds": "3", "allowWatchBookmarks": "true"}
+    events = list(watch(place.kubeconfig, "gcp", APPLICATIONS, query))
+    mine = [one for event, one in events if event == "MODIFIED" and one["metadata"]["name"] == STEADY]
+    assert [NOTE in one["metadata"].get("annotations", {}) for one in mine[:2]] == [True, False]
+    assert mine[0]["kind"] == "Application"
+    bookmark = next(one for event, one in events if event == "BOOKMARK")
+    assert bookmark["kind"] == "Application"
+    assert int(bookmark["metadata"]["resourceVersion"]) >= int(mine[1]["metadata"]["resourceVersion"])
+
+
+def test_a_watch_from_no_version_begins_with_what_is_there(place: Place) -> None:
+    """ADDED for each object, before anything else."""
+    events = list(watch(place.kubeconfig, "gcp", APPLICATIONS, {"resourceVersion": "0", "timeoutSeconds": "1"}))
+    assert {STEADY, TROUBLED} <= {one["metadata"]["name"] for event, one in events if event == "ADDED"}
+
+
+def test_a_watch_from_too_old_a_version_ends_with_410(place: Place) -> None:
+    """The answer is 200, and its one event an ERROR with a Status: list anew."""
+    ((event, status),) = watch(place.kubeconfig, "gcp", APPLICATIONS, {"resourceVersion": "1", "timeoutSeconds": "1"})
+    assert (event, status["kind"], status["code"], status["reason"]) == ("ERROR", "Status", 410, "Expired")
+    assert status["message"].startswith("too old resource version: 1 (")
+
+
+def test_a_watch_selects_as_a_list_does(place: Place) -> None:
+    """Only what the selector lets through is told."""
+    query = {"resourceVersion": "0", "timeoutSeconds": "1", "labelSelector": "app=steady"}
+    seen = {one["metadata"]["name"] for _, one in watch(place.kubeconfig, "edge", PODS, query)}
+    assert seen == set(names(ask(place.edge, PODS, labelSelector="app=steady")))

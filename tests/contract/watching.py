@@ -1,0 +1,39 @@
+"""What a cluster said while something happened. A watch from a version of before tells it all again, in order."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestration.adapters.kube_api import KubeApi
+
+Json = dict[str, Any]
+
+
+def version_of(api: KubeApi, path: str) -> str:
+    """The resource version of a list as it is now."""
+    version: str = api.get(path, {"limit": "1"}).document["metadata"]["resourceVersion"]
+    return version
+
+
+def watch(kubeconfig: Path, context: str, path: str, query: Mapping[str, str]) -> Iterator[tuple[str, Json]]:
+    """Type and object of each event of a watch, until it ends as `timeoutSeconds` says."""
+    from kubernetes.config import new_client_from_config
+
+    connect: Any = new_client_from_config  # untyped
+    with connect(str(kubeconfig), context) as client:
+        parameters = list({"watch": "true", **query}.items())
+        request = client.param_serialize("GET", path, query_params=parameters, auth_settings=["BearerToken"])
+        answer = client.call_api(*request, _request_timeout=(5, 60)).response
+        assert answer.status == 200, answer.read()
+        for line in answer.read().splitlines():
+            event = json.loads(line)
+            yield event["type"], event["object"]
+
+
+def history(kubeconfig: Path, context: str, path: str, version: str, labels: str = "") -> list[tuple[str, Json]]:
+    """The events of a list's objects since that version; an API server keeps those of the latest minute at least."""
+    query = {"resourceVersion": version, "timeoutSeconds": "1", **({"labelSelector": labels} if labels else {})}
+    found = list(watch(kubeconfig, context, path, query))
+    assert "ERROR" not in [event for event, _ in found], found
+    return found
