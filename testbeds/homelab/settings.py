@@ -16,7 +16,7 @@ ADDRESS = os.environ.get("HOMELAB_ADDRESS", DEFAULT_ADDRESS)
 NETWORK = "homelab"
 BRIDGE = "homelab0"
 """The network's interface on the machine, named so that it can be found when the daemon is gone."""
-SUBNET = ipaddress.ip_interface(f"{ADDRESS}/24").network
+SUBNET = ipaddress.IPv4Interface(f"{ADDRESS}/24").network
 DYNAMIC_RANGE = list(SUBNET.subnets(new_prefix=26))[1]
 """Where Docker takes the nodes' addresses from; the fixed ones lie outside."""
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from testbeds.homelab import settings
@@ -132,7 +133,7 @@ def _remove_rules() -> None:
     for table in ("nat", "filter"):
         lines = subprocess.run(["iptables-save", "-t", table], check=True, capture_output=True, text=True).stdout
         for line in lines.splitlines():
-            if line.startswith("-A ") and _is_ours(line):
+            if line.startswith("-A ") and is_ours(line):
                 subprocess.run(["iptables", "-t", table, "-D", *shlex.split(line)[1:]], check=True)
         chains = [line.split()[0].removeprefix(":") for line in lines.splitlines() if line.startswith(":DOCKER")]
         for action in ("-F", "-X"):
@@ -140,12 +141,20 @@ def _remove_rules() -> None:
                 subprocess.run(["iptables", "-t", table, action, chain], check=True)
 
 
-def _is_ours(rule: str) -> bool:
+def is_ours(rule: str) -> bool:
+    """Whether a rule, as `iptables-save` writes it, is for Docker's chains or the homelab's network."""
     words = shlex.split(rule)
-    if any(word.startswith("DOCKER") for word in words) or settings.BRIDGE in words:
+    following = list(pairwise(words))
+    if any(name == "-j" and target.startswith("DOCKER") for name, target in following):
         return True
-    sources = [words[at + 1] for at, word in enumerate(words) if word in ("-s", "-d")]
-    return any(ipaddress.ip_network(source).subnet_of(settings.SUBNET) for source in sources)  # type: ignore[arg-type]
+    if any(name in ("-i", "-o") and link == settings.BRIDGE for name, link in following):
+        return True
+    return any(_in_network(address) for name, address in following if name in ("-s", "-d"))
+
+
+def _in_network(address: str) -> bool:
+    network = ipaddress.ip_network(address)
+    return isinstance(network, ipaddress.IPv4Network) and network.subnet_of(settings.SUBNET)
 
 
 def _restore(note: dict[str, object]) -> None:

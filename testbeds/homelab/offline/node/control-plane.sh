@@ -33,6 +33,17 @@ start_control_plane() {
         --allocate-node-cidrs=true --cluster-cidr="$cluster_range" --service-cluster-ip-range="$service_range" \
         --use-service-account-credentials=true --profiling=false "${controller_arguments[@]}"
     run kube-scheduler "$PROGRAMS/kube-scheduler" --kubeconfig="$KUBECONFIG" --leader-elect=false --profiling=false
+    wait_for tell_agents
+}
+
+# An agent is not given the cluster's ranges: it asks the server, as with k3s.
+tell_agents() {
+    kubectl -n kube-system create configmap node-ranges --from-literal="dns=$dns_address" \
+        --from-literal="pods=$cluster_range" --dry-run=client -o yaml | kubectl apply -f - >>"$LOGS/manifests.log" 2>&1
+}
+
+ask_server() { # ConfigMap, key
+    kubectl -n kube-system get configmap "$1" -o "jsonpath={.data.$2}" | grep .
 }
 
 join_control_plane() {
@@ -47,9 +58,10 @@ contexts: [{name: default, context: {cluster: default, user: default}}]
 current-context: default
 YAML
     )
-    wait_for api_is_ready
-    kubectl -n kube-system get configmap extension-apiserver-authentication \
-        -o 'jsonpath={.data.client-ca-file}' >"$AGENT/client-ca.crt"
+    wait_for ask_server node-ranges dns
+    dns_address=$(ask_server node-ranges dns)
+    cluster_range=$(ask_server node-ranges pods)
+    ask_server extension-apiserver-authentication client-ca-file >"$AGENT/client-ca.crt"
 }
 
 # The manifests that come with k3s, once; k3d and users may change them afterwards.

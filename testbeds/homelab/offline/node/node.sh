@@ -72,15 +72,13 @@ start_node() {
     say "Successfully registered node $node_name"
 }
 
-# Routes to the pods of the other nodes, at each change of a node.
-follow_nodes() {
+# Routes to the pods of the other nodes.
+set_routes() {
     local columns='{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}'
     local name range gateway
-    while true; do
-        kubectl get nodes --watch -o "jsonpath=$columns" 2>>"$LOGS/routes.log" | while read -r name range gateway; do
+    kubectl get nodes --request-timeout=5s -o "jsonpath={range .items[*]}$columns{end}" |
+        while read -r name range gateway; do
             if [ "$name" = "$node_name" ] || [ -z "$gateway" ]; then continue; fi
-            ip route replace "$range" via "$gateway" 2>>"$LOGS/routes.log"
+            ip route replace "$range" via "$gateway"
         done
-        sleep 2 # the API server was not there
-    done
-}
+} 2>>"$LOGS/routes.log"

@@ -30,9 +30,10 @@ stop_all() {
 }
 trap 'stop_all 0' TERM INT
 
-# Until a part ends: apply what is new in the folder of manifests. k3d writes the network's names into CoreDNS's there.
+# Until a part ends: apply what is new in the folder of manifests (k3d writes the network's names into CoreDNS's there),
+# and keep the routes to other nodes, which come and go more rarely.
 watch_over() {
-    local name
+    local name turn=0
     while true; do
         for name in "${!parts[@]}"; do
             if ! kill -0 "${parts[$name]}" 2>/dev/null; then
@@ -41,6 +42,7 @@ watch_over() {
             fi
         done
         if [ "$role" = server ]; then apply_manifests; fi
+        if ((turn++ % 5 == 0)); then set_routes; fi
         sleep 2 &
         wait $!
     done
