@@ -1,0 +1,129 @@
+"""What the clusters themselves must do for everything above them: names, storage, the size of a node, coming back."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from orchestration.promotion.problems import ProblemError
+from testbeds.homelab import clusters, settings
+from testbeds.homelab.kubectl import Kubectl
+from testbeds.sandbox.processes import wait_until
+from tests.homelab.disturb import NODE
+from tests.homelab.lab import SETTLE_SECONDS, Lab
+
+NAMESPACE = "test-runtime"
+CLAIM = "kept"
+GIB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def namespace(champion_serves: Lab) -> Iterator[Kubectl]:
+    """A namespace of this module's own on edge, with a volume claim; gone afterwards."""
+    edge = champion_serves.homelab.edge
+    edge.apply(
+        [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": CLAIM, "namespace": NAMESPACE},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}},
+            },
+        ]
+    )
+    yield edge
+    edge.run("delete", "namespace", NAMESPACE, seconds=SETTLE_SECONDS)
+
+
+def start_pod(edge: Kubectl, name: str, node: str) -> None:
+    """Start a pod on that node that only waits, with the claim at /kept."""
+    waiting = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.pause()"
+    container = {
+        "name": "python",
+        "image": settings.PYTHON_IMAGE,
+        "command": ["python3", "-c", waiting],
+        "volumeMounts": [{"name": CLAIM, "mountPath": "/kept"}],
+    }
+    edge.apply(
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": node},
+                    "containers": [container],
+                    "volumes": [{"name": CLAIM, "persistentVolumeClaim": {"claimName": CLAIM}}],
+                    "terminationGracePeriodSeconds": 1,
+                },
+            }
+        ]
+    )
+    edge.run("wait", f"pod/{name}", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=110s", seconds=120)
+
+
+def python(edge: Kubectl, pod: str, code: str) -> str:
+    """What that code prints in the pod."""
+    return edge.run("exec", pod, f"--namespace={NAMESPACE}", "--", "python3", "-c", code).strip()
+
+
+def addresses(edge: Kubectl) -> dict[str, str]:
+    return {one["metadata"]["name"]: one["status"]["addresses"][0]["address"] for one in edge.items("nodes")}
+
+
+def test_a_pod_on_the_agent_knows_all_names_and_keeps_what_it_writes(namespace: Kubectl) -> None:
+    """Cluster names and the control plane's resolve, the API and gcp's ports answer, a volume outlives its pod."""
+    start_pod(namespace, "first", NODE)
+    lookup = "import socket, sys; print(*(socket.gethostbyname(name) for name in sys.argv[1:]))"
+    names = (settings.CONTROL_PLANE_HOST, "kubernetes.default.svc.cluster.local", "kube-dns.kube-system")
+    found = namespace.run("exec", "first", f"--namespace={NAMESPACE}", "--", "python3", "-c", lookup, *names).split()
+    assert found == [settings.ADDRESS, "10.53.0.1", "10.53.0.10"]
+    url = f"http://{settings.CONTROL_PLANE_HOST}:{settings.PROMETHEUS_PORT}/-/ready"
+    code = f"import urllib.request as r; print(r.urlopen('{url}', timeout=10).status)"
+    assert python(namespace, "first", code) == "200"
+    python(namespace, "first", "open('/kept/note', 'w').write('still here')")
+    namespace.run("delete", "pod", "first", f"--namespace={NAMESPACE}", seconds=SETTLE_SECONDS)
+    start_pod(namespace, "second", NODE)
+    assert python(namespace, "second", "print(open('/kept/note').read())") == "still here"
+
+
+def test_gcps_node_is_as_small_as_the_e2_small(champion_serves: Lab) -> None:
+    """The scheduler has 2 GiB to give there, and the kernel holds the node to it."""
+    node = champion_serves.homelab.gcp.items("nodes")[0]
+    amount = node["status"]["capacity"]["memory"]
+    assert amount.endswith("Ki")
+    assert int(amount[:-2]) * 1024 <= 2.1 * GIB
+    host = json.loads(champion_serves.homelab.docker.run("inspect", "k3d-gcp-server-0"))[0]["HostConfig"]
+    assert host["Memory"] == 2 * GIB
+
+
+def test_a_node_that_is_killed_and_started_has_its_address_and_its_routes_again(lab: Lab, namespace: Kubectl) -> None:
+    """After SIGKILL of a node and a start its address is what it was, and pods on both nodes reach each other."""
+    docker, before = lab.homelab.docker, addresses(namespace)
+    docker.run("kill", NODE)
+    docker.run("start", NODE)
+    started = docker.run("inspect", "--format={{.State.StartedAt}}", NODE)
+    wait_until(lambda: says_it_is_alive(namespace, started), SETTLE_SECONDS, f"{NODE} is alive again")
+    assert addresses(namespace) == before
+    start_pod(namespace, "third", NODE)
+    code = "import socket; print(socket.gethostbyname('kube-dns.kube-system'))"
+    assert python(namespace, "third", code) == "10.53.0.10"
+
+
+def says_it_is_alive(edge: Kubectl, since: str) -> bool:
+    """Whether the node's kubelet has renewed its lease since then: its Ready condition outlives it for a while."""
+    lease = edge.read("lease", NODE, "kube-node-lease") or {}
+    return str(lease["spec"]["renewTime"]) > since
+
+
+def test_a_frozen_api_takes_connections_and_answers_none_until_it_is_thawed(lab: Lab) -> None:
+    """What `freeze_api` does is an outage that only a time-out ends, and `thaw_api` ends it."""
+    docker, edge = lab.homelab.docker, lab.homelab.edge
+    clusters.freeze_api(docker, settings.EDGE)
+    try:
+        with pytest.raises(ProblemError, match="TimeoutExpired"):
+            edge.run("get", "--raw", "/readyz", seconds=3)
+    finally:
+        clusters.thaw_api(docker, settings.EDGE)
+    assert edge.run("get", "--raw", "/readyz") == "ok"
