@@ -4,14 +4,13 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 # Not compressed: on the same machine, packing and unpacking would cost more than the bytes do.
 TAR_TYPE = "application/vnd.oci.image.layer.v1.tar"
-_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,8 @@ def write_layer(folder: Path, fill: Callable[[LayerWriter], None]) -> None:
 
 def describe_layer(folder: Path) -> None:
     """Write the digest beside a folder's `layer.tar`, so that nobody reads hundreds of megabytes for it again."""
-    digest = hashlib.sha256()
-    for piece in _pieces(folder / "layer.tar"):
-        digest.update(piece)
+    with (folder / "layer.tar").open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256")
     (folder / "layer.json").write_text(json.dumps({"digest": f"sha256:{digest.hexdigest()}"}), encoding="utf-8")
 
 
@@ -117,9 +115,3 @@ def read_layer(folder: Path) -> Layer:
 def _write(output: BinaryIO, fill: Callable[[LayerWriter], None]) -> None:
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         fill(LayerWriter(tar))
-
-
-def _pieces(file: Path) -> Iterable[bytes]:
-    with file.open("rb") as source:
-        while piece := cast(BinaryIO, source).read(_PIECE):
-            yield piece

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import io
 import json
+import shutil
 import tarfile
 import urllib.parse
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.layers import Layer
+from testbeds.layers import TAR_TYPE, Layer
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -173,6 +174,29 @@ def write_docker_archive(image: Image, name: str, file: Path) -> None:
             entry = tarfile.TarInfo(path)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+
+
+def read_docker_archive(file: Path, folder: Path) -> Image:
+    """The image in a file that `docker save` wrote; its layers are unpacked into that folder, as they are."""
+    with tarfile.open(file) as archive:
+        manifest = json.loads(_member(archive, "manifest.json").read())[0]
+        config = json.loads(_member(archive, manifest["Config"]).read())
+        layers = []
+        for number, (path, diff_id) in enumerate(zip(manifest["Layers"], config["rootfs"]["diff_ids"], strict=True)):
+            content = folder / f"layer-{number}"
+            with content.open("wb") as output:
+                shutil.copyfileobj(_member(archive, path), output)
+            with content.open("rb") as source:
+                digest = f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}"
+            kind = TAR_TYPE if digest == diff_id else f"{TAR_TYPE}+gzip"  # some versions of Docker keep them compressed
+            layers.append(Layer(digest, content.stat().st_size, diff_id, content, kind))
+    return Image(tuple(layers), config.get("config", {}), config["architecture"])
+
+
+def _member(archive: tarfile.TarFile, path: str) -> IO[bytes]:
+    found = archive.extractfile(path)
+    assert found is not None, f"{path} is a file in what Docker saved"
+    return found
 
 
 def digest_of(content: bytes) -> str:

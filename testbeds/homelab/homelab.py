@@ -156,6 +156,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             registry_url=homelab.registry_url,
             mlflow_url=homelab.mlflow_url,
             baseline=baseline_image(),
+            images="layered",
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
         bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
@@ -166,7 +167,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         wait_until(lambda: homelab.models() or None, _SECONDS, "the baseline's image is published", training)
         bootstrap.pull_now(edge)
         bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge, say)
-        bootstrap.await_healthy(gcp, content, say)
+        bootstrap.await_healthy(gcp, edge, content, say)
         await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
         await_all("the model answers", lambda: _silent(f"{homelab.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
@@ -191,7 +192,7 @@ def _well(state: Path, say: Say) -> Homelab | None:
     """The homelab that runs, when all of it is well within a moment."""
     try:
         found = Homelab.open(state)
-        bootstrap.await_healthy(found.gcp, gitops.content(state), say, seconds=_WELL_SECONDS)
+        bootstrap.await_healthy(found.gcp, found.edge, gitops.content(state), say, seconds=_WELL_SECONDS)
     except ProblemError as error:
         if _sign(state).exists():
             say(f"begun anew, because of the one that was there: {error}")

@@ -1,7 +1,8 @@
 """Faults that an image can be published with, so that stories have a bad version to take back.
 
-They hit only requests that are not among the recorded ones: such a version becomes ready, and only real traffic shows
-what it is. They come from the image's environment, as a bad build would, and from nowhere else.
+Those of requests hit only what is not among the recorded ones: such a version becomes ready, and only real traffic
+shows what it is. They come from the image's environment, as a bad build would. Only an image that was published with
+`FAULT_REMOTE=1` can be given others while it runs, by `POST /faults`: so one of several pods of it can be the bad one.
 """
 
 import os
@@ -29,6 +30,12 @@ class Faults:
     """`FAULT_CRASH_AFTER`: the process exits when it has answered that many; 0 crashes at the start."""
     allocate_mb: int = 0
     """`FAULT_ALLOCATE_MB`: each request leaks that many mebibytes."""
+    allocate_at_start_mb: int = 0
+    """`FAULT_ALLOCATE_AT_START_MB`: the process takes that many mebibytes before it does anything else."""
+    never_ready: bool = False
+    """`FAULT_NEVER_READY=1`: it loads its model, and says for ever that it is not ready."""
+    remote: bool = False
+    """`FAULT_REMOTE=1`: `POST /faults` changes all of these for one running server."""
     _seen: int = 0
     _leaked: list[bytes] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,11 +48,20 @@ class Faults:
             delay_seconds=float(environ.get("FAULT_DELAY_SECONDS", "0")),
             crash_after=None if crash_after is None else int(crash_after),
             allocate_mb=int(environ.get("FAULT_ALLOCATE_MB", "0")),
+            allocate_at_start_mb=int(environ.get("FAULT_ALLOCATE_AT_START_MB", "0")),
+            never_ready=environ.get("FAULT_NEVER_READY") == "1",
+            remote=environ.get("FAULT_REMOTE") == "1",
         )
+
+    @property
+    def never_ready_because(self) -> str | None:
+        return "this image never becomes ready (FAULT_NEVER_READY)" if self.never_ready else None
 
     def at_start(self) -> None:
         if self.crash_after == 0:
             _crash()
+        for _ in range(self.allocate_at_start_mb):
+            self._leak(1)
 
     def on_request(self) -> None:
         """Do to one request what this image does to requests.
@@ -57,13 +73,16 @@ class Faults:
             self._seen += 1
             seen = self._seen
             if self.allocate_mb:
-                self._leaked.append(os.urandom(1024) * (1024 * self.allocate_mb))
+                self._leak(self.allocate_mb)
         if self.crash_after is not None and seen > self.crash_after:
             _crash()
         if self.delay_seconds:
             time.sleep(self.delay_seconds)
         if self.fail_every and seen % self.fail_every == 0:
             raise InjectedError(f"request {seen} fails, as each {self.fail_every}. one of this image does")
+
+    def _leak(self, mebibytes: int) -> None:
+        self._leaked.append(os.urandom(1024) * (1024 * mebibytes))
 
 
 def _crash() -> None:

@@ -1,28 +1,21 @@
-"""The model behind the server: fetched from MLflow with its recorded requests, and asked for predictions."""
+"""The model behind the server: asked for predictions, and held to its recorded requests."""
 
 import json
 import math
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
-# What MLflow's client calls an answer that it could not get; everything else is an answer.
-_NO_ANSWER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 
 
 class InvalidRequestError(Exception):
     """A request that no model can answer; its text says why."""
 
 
-class RegistryUnavailableError(Exception):
-    """MLflow did not answer: worth trying again."""
-
-
 class ModelUnusableError(Exception):
-    """MLflow answered, and what it has cannot be served: trying again changes nothing."""
+    """There is no such model, or none that can be served: trying again changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,65 +90,13 @@ def _same(expected: object, found: object, tolerance: float) -> bool:
     return math.isclose(expected, found, rel_tol=0.0, abs_tol=tolerance)
 
 
-def preload() -> None:
-    """Import what takes seconds, so that a process forked from this one starts at once."""
-    import mlflow.artifacts
-    import mlflow.sklearn
-    import numpy
-    import sklearn.ensemble
-    import skops.io  # type: ignore[import-untyped]
-
-    assert all((mlflow.artifacts, mlflow.sklearn, numpy, sklearn.ensemble, skops.io))
-
-
-def fetch_model(uri: str, tracking_uri: str) -> Model:
-    """The model of `models:/<name>/<version>` or `runs:/<run>/<path>`, with its run's recorded requests.
+def read_recording(file: Path) -> tuple[Mapping[str, Any], ...]:
+    """The entries of a recording's file.
 
     Raises:
-        RegistryUnavailableError: MLflow did not answer.
-        ModelUnusableError: it answered, and there is no such model, or none that can be served.
+        ModelUnusableError: it is of another version than this server knows.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    began = time.monotonic()
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
-    try:
-        model = _fetch(uri, mlflow.MlflowClient())
-    except MlflowException as error:
-        if error.error_code in _NO_ANSWER:
-            raise RegistryUnavailableError(f"MLflow does not answer for {uri} ({error.error_code})") from error
-        raise ModelUnusableError(f"{uri}: {error.message}") from error
-    print(f"loaded {uri} (run {model.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
-    return model
-
-
-def _fetch(uri: str, client: Any) -> Model:
-    import mlflow
-
-    scheme, _, rest = uri.partition(":/")
-    name, _, version = rest.partition("/")
-    if scheme == "models" and version.isdigit():
-        run_id = client.get_model_version(name, version).run_id
-    elif scheme == "runs" and version:
-        run_id, name, version = name, "unregistered", "none"
-    else:
-        raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
-    with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
-        metadata = mlflow.models.Model.load(path).metadata or {}
-        estimator = mlflow.sklearn.load_model(path)
-        recorded = _recorded_requests(run_id, folder, client)
-    return Model(name, version, run_id, estimator, tuple(metadata.get("class_names", ())), recorded)
-
-
-def _recorded_requests(run_id: str, folder: str, client: Any) -> tuple[Mapping[str, Any], ...]:
-    directory, _, name = RECORDED_REQUESTS.rpartition("/")
-    if RECORDED_REQUESTS not in {artifact.path for artifact in client.list_artifacts(run_id, directory)}:
-        return ()
-    with open(client.download_artifacts(run_id, RECORDED_REQUESTS, folder), "rb") as file:  # noqa: PTH123  a str
-        content = json.load(file)
+    content = json.loads(file.read_bytes())
     if content.get("version") != 1:
-        raise ModelUnusableError(f"{name} of run {run_id} has version {content.get('version')!r}, not 1")
+        raise ModelUnusableError(f"{file.name} has version {content.get('version')!r}, not 1")
     return tuple(content["requests"])

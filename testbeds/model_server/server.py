@@ -1,7 +1,7 @@
 """The HTTP server around a model: ready only when the recorded requests are answered right, drained on SIGTERM.
 
 Standard library only, because start-up is what a rollout waits for: the imports of MLflow and scikit-learn are its
-whole cost, and `preload` lets a warm process fork servers that skip it.
+whole cost. A model that the image carries (`MODEL_DIR`) needs no MLflow.
 """
 
 import json
@@ -12,18 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from testbeds.model_server.faults import Faults, InjectedError
+from testbeds.model_server.from_image import read_model
+from testbeds.model_server.from_mlflow import RegistryUnavailableError, fetch_model
 from testbeds.model_server.metrics import Metrics
-from testbeds.model_server.model import (
-    InvalidRequestError,
-    Model,
-    ModelUnusableError,
-    RegistryUnavailableError,
-    fetch_model,
-)
-from testbeds.model_server.model import preload as preload
+from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError
 
 REPLAY_HEADER = "X-Incumbent-Replay"
 _BODY_LIMIT = 1024 * 1024
@@ -52,7 +48,7 @@ class Application:
         self.metrics = Metrics(model=model.name, version=model.version, image=self.image, run_id=model.run_id)
         self._recorded = frozenset(tuple(map(float, entry["request"].get("features", ()))) for entry in model.recorded)
         self.model = model
-        self.not_ready_because = model.first_wrong_answer()
+        self.not_ready_because = self.faults.never_ready_because or model.first_wrong_answer()
 
     def predict(self, body: bytes, source: str) -> tuple[int, dict[str, Any]]:
         """Status and body of the answer to one prediction request, which is counted."""
@@ -78,6 +74,15 @@ class Application:
         seconds = time.perf_counter() - began
         self.metrics.count("ok", source, seconds)
         return 200, {**answer, "inference_time_ms": round(seconds * 1000, 3)}
+
+    def set_faults(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Give this one server other faults than its image has: `{"FAULT_FAIL_EVERY": "5"}`."""
+        try:
+            wanted = json.loads(body)
+            self.faults = Faults.of({**wanted, "FAULT_REMOTE": "1"})
+        except (ValueError, TypeError) as error:
+            return 400, {"error": f"expected an object of faults: {error}"}
+        return 200, {"faults": wanted}
 
     def health(self) -> tuple[int, dict[str, Any]]:
         reason = self.not_ready_because
@@ -131,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         application = self.server.application
         path = self.path.partition("?")[0]
         length = self.headers.get("Content-Length", "")
-        if path != "/predict":
+        if path not in (("/predict", "/faults") if application.faults.remote else ("/predict",)):
             self.close_connection = True
             self._answer(404, {"error": f"no such path: {path}"})
         elif not length.isdigit():
@@ -140,6 +145,8 @@ class Handler(BaseHTTPRequestHandler):
         elif int(length) > _BODY_LIMIT:
             self.close_connection = True
             self._answer(413, {"error": f"a request may have {_BODY_LIMIT} bytes"})
+        elif path == "/faults":
+            self._answer(*application.set_faults(self.rfile.read(int(length))))
         else:
             with application.running():
                 source = "replayed" if self.headers.get(REPLAY_HEADER) else "real"
@@ -180,7 +187,7 @@ class Server(ThreadingHTTPServer):
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Serve `MODEL_URI` on `HOST`:`PORT` until SIGTERM; the exit code.
+    """Serve what lies in `MODEL_DIR`, or else `MODEL_URI`, on `HOST`:`PORT` until SIGTERM; the exit code.
 
     0 after a drain, 1 when the model cannot be served or a drain took too long. While MLflow does not answer the
     server stays unready and asks again: that is not the model's fault.
@@ -219,7 +226,7 @@ def _load(application: Application, environ: Mapping[str, str], failed: list[str
     try:
         while True:
             try:
-                model = fetch_model(environ.get("MODEL_URI", ""), environ.get("MLFLOW_TRACKING_URI", ""))
+                model = _read(environ)
                 break
             except RegistryUnavailableError as error:
                 application.not_ready_because = str(error)
@@ -233,3 +240,9 @@ def _load(application: Application, environ: Mapping[str, str], failed: list[str
         failed.append(f"{type(error).__name__}: {error}")
     if failed:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _read(environ: Mapping[str, str]) -> Model:
+    if "MODEL_DIR" in environ:
+        return read_model(Path(environ["MODEL_DIR"]))
+    return fetch_model(environ.get("MODEL_URI", ""), environ.get("MLFLOW_TRACKING_URI", ""))

@@ -171,12 +171,18 @@ def start_prometheus(processes: Processes, state: Path, cluster: Cluster, port: 
 
 
 def start_training(
-    processes: Processes, results: Path, *, registry_url: str, mlflow_url: str, baseline: ImageRef
+    processes: Processes,
+    results: Path,
+    *,
+    registry_url: str,
+    mlflow_url: str,
+    baseline: ImageRef,
+    images: str = "notes",
 ) -> Service:
-    """Train, log and publish the story's models; each is a line of `results` as soon as it is done."""
+    """Train, log and publish the story's models, with images of that kind; each is a line of `results` when done."""
     command = python("testbeds.training", "--mlflow-uri", mlflow_url, "--registry-url", registry_url)
     command += ["--repository", baseline.repository.partition("/")[2], "--baseline-tag", baseline.tag or ""]
-    command += ["--results", results]
+    command += ["--results", results, "--images", images]
     return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
 
 

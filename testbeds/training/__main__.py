@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from testbeds.training.models import STORY, split_iris, train
-from testbeds.training.publish import log_model, publish
+from testbeds.training.publish import Push, log_model, publish
 
 
 def main() -> None:
@@ -16,12 +16,18 @@ def main() -> None:
     parser.add_argument("--mlflow-uri", required=True)
     parser.add_argument("--registry-url", required=True, help="OCI registry, such as http://127.0.0.1:5000")
     parser.add_argument("--repository", required=True, help="repository in it, without the registry's name")
+    parser.add_argument(
+        "--images",
+        choices=("notes", "layered"),
+        default="notes",
+        help="images of a note, for the sandbox; or with server, libraries and model in layers, for real clusters",
+    )
     parser.add_argument("--baseline-tag", required=True, help="tag of the image that the manifest names")
     parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait for MLflow to answer")
     parser.add_argument("--results", type=Path, required=True, help="file that gets a line a model")
     options = parser.parse_args()
-    # MLflow's clients would print the addresses of pages in between.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # MLflow's clients would print addresses of pages and progress bars in between.
+    os.environ.update(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
 
     # Fitting takes as long as MLflow's start, so both go on at the same time.
     split = split_iris()
@@ -30,12 +36,29 @@ def main() -> None:
 
     _wait_for(f"{options.mlflow_uri}/health", options.wait)
     mlflow.set_tracking_uri(options.mlflow_uri)
+    push = _push_layered(options) if options.images == "layered" else _push_notes(options)
     for model in trained:
         tag = options.baseline_tag if model.spec.name == "baseline" else None
         logged = log_model(model, split)
-        done = publish(model, logged, registry_url=options.registry_url, repository=options.repository, tag=tag)
+        done = publish(model, logged, push, tag=tag)
         with options.results.open("a", encoding="utf-8") as results:
             results.write(f"{done.as_json()}\n")
+
+
+def _push_notes(options: argparse.Namespace) -> Push:
+    from testbeds.sandbox.images import publish_image
+
+    return lambda model_uri, tag, faults: publish_image(
+        options.registry_url, options.repository, tag, {"MODEL_URI": model_uri, **faults}
+    )
+
+
+def _push_layered(options: argparse.Namespace) -> Push:
+    from testbeds.homelab.images import publish_model
+
+    return lambda model_uri, tag, faults: publish_model(
+        options.mlflow_uri, options.registry_url, model_uri, tag, faults, repository=options.repository
+    )
 
 
 def _wait_for(url: str, seconds: float) -> None:

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from testbeds.sandbox.images import publish_image
 from testbeds.training.models import CLASS_NAMES, EXPERIMENT, MODEL, Split, TrainedModel
 
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
+Push = Callable[[str, str, Mapping[str, str]], str]
+"""Pushes the image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
 # Without it MLflow looks for the requirements by loading the model in a new process: 15 s.
 _REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
 # skops loads only types that it was told to trust; these are what a RandomForestClassifier needs beyond its own list.
@@ -76,19 +78,16 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
     return Logged(spec.name, run_id, int(version), f"models:/{MODEL}/{version}")
 
 
-def publish(
-    trained: TrainedModel, logged: Logged, *, registry_url: str, repository: str, tag: str | None = None
-) -> Published:
+def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | None = None) -> Published:
     """Push the model's image and write `image_tag` and `image_digest` on its version.
 
-    The tag is what a build would take: a commit id of the model's source. Here it is made from what the image holds,
+    The tag is what a build would take: a commit id of the model's source. Here it is made from what the image is for,
     so that it is stable, unless one is given.
     """
-    environment = {"MODEL_URI": logged.model_uri, **trained.spec.environment}
+    faults = trained.spec.environment
+    environment = {"MODEL_URI": logged.model_uri, **faults}
     image_tag = tag or hashlib.sha1(json.dumps(environment, sort_keys=True).encode()).hexdigest()
-    digest = None
-    if trained.spec.published:
-        digest = publish_image(registry_url, repository, image_tag, environment)
+    digest = push(logged.model_uri, image_tag, faults) if trained.spec.published else None
     if logged.version is not None:
         _write_tags(logged.version, {"image_tag": image_tag, **({"image_digest": digest} if digest else {})})
     return Published(logged.name, logged.run_id, logged.version, image_tag, digest, trained.metrics)

@@ -4,7 +4,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,11 @@ def published(
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     split = split_iris()
     names = ("baseline", "version 1", "version 5")
-    yield {
-        name: publish(
-            trained[name], log_model(trained[name], split), registry_url=registry, repository=REPOSITORY, tag=None
-        )
-        for name in names
-    }
+
+    def push(model_uri: str, tag: str, faults: Mapping[str, str]) -> str:
+        return publish_image(registry, REPOSITORY, tag, {"MODEL_URI": model_uri, **faults})
+
+    yield {name: publish(trained[name], log_model(trained[name], split), push) for name in names}
     mlflow.set_tracking_uri(before)
     os.chdir(where)
 

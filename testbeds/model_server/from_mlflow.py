@@ -1,0 +1,98 @@
+"""A model as MLflow has it, with its run's recording."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbeds.model_server.model import RECORDED_REQUESTS, Model, ModelUnusableError, read_recording
+
+# What MLflow's client calls an answer that it could not get; everything else is an answer.
+_NO_ANSWER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
+class RegistryUnavailableError(Exception):
+    """MLflow did not answer: worth trying again."""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A model's files."""
+
+    name: str
+    """The registered model; `unregistered` for a model that is addressed by its run."""
+    version: str
+    run_id: str
+    folder: Path
+    """Has an `MLmodel` and what that names."""
+    recording: Path | None
+    """None when the run has none."""
+
+
+def preload() -> None:
+    """Import what takes seconds, so that a process forked from this one starts at once."""
+    import mlflow.artifacts
+    import mlflow.sklearn
+    import numpy
+    import sklearn.ensemble
+    import skops.io  # type: ignore[import-untyped]
+
+    assert all((mlflow.artifacts, mlflow.sklearn, numpy, sklearn.ensemble, skops.io))
+
+
+def fetch_model(uri: str, tracking_uri: str) -> Model:
+    """The model of `models:/<name>/<version>` or `runs:/<run>/<path>`, with its run's recorded requests.
+
+    Raises:
+        RegistryUnavailableError: MLflow did not answer.
+        ModelUnusableError: it answered, and there is no such model, or none that can be served.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    began = time.monotonic()
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = download_model(uri, tracking_uri, Path(folder))
+            metadata = mlflow.models.Model.load(found.folder).metadata or {}
+            recorded = () if found.recording is None else read_recording(found.recording)
+            estimator = mlflow.sklearn.load_model(str(found.folder))
+    except MlflowException as error:
+        if error.error_code in _NO_ANSWER:
+            raise RegistryUnavailableError(f"MLflow does not answer for {uri} ({error.error_code})") from error
+        raise ModelUnusableError(f"{uri}: {error.message}") from error
+    print(f"loaded {uri} (run {found.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
+    names = tuple(metadata.get("class_names", ()))
+    return Model(found.name, found.version, found.run_id, estimator, names, recorded)
+
+
+def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
+    """The files of a model in that folder.
+
+    Raises:
+        ModelUnusableError: the URI is none of those that are served here.
+        MlflowException: MLflow has no such model, or does not answer.
+    """
+    import mlflow
+
+    client: Any = mlflow.MlflowClient(tracking_uri, tracking_uri)
+    scheme, _, rest = uri.partition(":/")
+    name, _, version = rest.partition("/")
+    if scheme == "models" and version.isdigit():
+        run_id = client.get_model_version(name, version).run_id
+    elif scheme == "runs" and version:
+        run_id, name, version = name, "unregistered", "none"
+    else:
+        raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
+    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri)
+    return Downloaded(name, version, run_id, Path(path), _recording(run_id, folder, client))
+
+
+def _recording(run_id: str, folder: Path, client: Any) -> Path | None:
+    directory = RECORDED_REQUESTS.rpartition("/")[0]
+    if RECORDED_REQUESTS not in {artifact.path for artifact in client.list_artifacts(run_id, directory)}:
+        return None
+    return Path(client.download_artifacts(run_id, RECORDED_REQUESTS, str(folder)))
