@@ -148,8 +148,8 @@ def _at_this_address(configuration: Path, state: Path) -> Path:
 
 
 def _k3d(supply: Supply, state: Path, *arguments: str) -> str:
-    """What k3d wrote. Its own notes go to the state, never to the user's configuration."""
-    notes = {"XDG_CONFIG_HOME": str(state / "k3d")}
+    """What k3d wrote. Its own notes and kubeconfig are in the state, never the user's."""
+    notes = {"XDG_CONFIG_HOME": str(state / "k3d"), "KUBECONFIG": str(state / "k3d" / "kubeconfig")}
     done = subprocess.run(
         [str(supply.k3d), *arguments],
         env={**os.environ, **supply.environment(), **notes},
@@ -198,9 +198,11 @@ def _is_ready(conditions: Sequence[dict[str, str]]) -> bool:
 
 def _remove(supply: Supply, docker: Docker, state: Path) -> None:
     """Whatever there is of clusters, other containers of the network, and the network itself."""
-    for name in settings.CLUSTERS:
-        if docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={name}"):
-            _k3d(supply, state, "cluster", "delete", name)
+    there = [
+        one for one in settings.CLUSTERS if docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={one}")
+    ]
+    with ThreadPoolExecutor() as both:
+        list(both.map(lambda name: _k3d(supply, state, "cluster", "delete", name), there))
     others = docker.run("ps", "--all", "--quiet", "--filter", f"network={settings.NETWORK}").split()
     if others:
         docker.run("rm", "--force", "--volumes", *others)

@@ -11,9 +11,10 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from testbeds.homelab import settings
 from testbeds.homelab.offline.cache import cache_folder
@@ -33,13 +34,16 @@ _KERNEL_SETTINGS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
+_MADE_FOLDERS = (Path("/run/docker"), Path("/run/containerd"))
+"""Where Docker and containerd put sockets whatever they are told."""
 
 
 def remember() -> None:
     """Note the machine's settings that will be changed. To be called before anything is."""
     RUN.mkdir(parents=True, exist_ok=True)
     before = {name: _kernel_setting(name).read_text(encoding="utf-8").strip() for name in _KERNEL_SETTINGS}
-    note = {"kernel": before, "forward": _forward_policy()}
+    made = [str(folder) for folder in _MADE_FOLDERS if not folder.exists()]
+    note = {"kernel": before, "forward": _forward_policy(), "made": made}
     _NOTE.write_text(json.dumps(note), encoding="utf-8")
 
 
@@ -53,8 +57,8 @@ def clear() -> None:
     for mount in _mounts():
         subprocess.run(["umount", "--lazy", mount], check=True)
     wait_until(_no_control_group, _END_SECONDS, "the end of the homelab's control groups")
-    if Path("/sys/class/net", settings.BRIDGE).exists():
-        subprocess.run(["ip", "link", "delete", settings.BRIDGE], check=True)
+    for link in _links():
+        subprocess.run(["ip", "link", "delete", link], check=True)
     _remove_rules()
     if _NOTE.exists():
         _restore(json.loads(_NOTE.read_text(encoding="utf-8")))
@@ -120,10 +124,19 @@ def _no_control_group() -> bool:
 
 def _mounts() -> list[str]:
     """Mounts below the daemon's folders, inner ones first."""
-    folders = (f"{RUN}/", f"{cache_folder() / 'docker'}/")
+    folders = [RUN, cache_folder() / "docker"]
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     points = [line.split()[1].encode().decode("unicode_escape") for line in lines]
-    return [point for point in reversed(points) if point.startswith(folders)]
+    return [point for point in reversed(points) if any(Path(point).is_relative_to(folder) for folder in folders)]
+
+
+def _links() -> list[str]:
+    """The network's bridge and what is plugged into it.
+
+    A killed container's end goes when its network namespace does, which its unfinished connections hold for minutes.
+    """
+    bridge = Path("/sys/class/net", settings.BRIDGE)
+    return [*(port.name for port in bridge.glob("brif/*")), *([bridge.name] if bridge.exists() else [])]
 
 
 def _remove_rules() -> None:
@@ -157,12 +170,13 @@ def _in_network(address: str) -> bool:
     return isinstance(network, ipaddress.IPv4Network) and network.subnet_of(settings.SUBNET)
 
 
-def _restore(note: dict[str, object]) -> None:
-    kernel = note["kernel"]
-    assert isinstance(kernel, dict), "written by remember()"
-    for name, value in kernel.items():
+def _restore(note: Mapping[str, Any]) -> None:
+    for name, value in note["kernel"].items():
         _kernel_setting(name).write_text(f"{value}\n", encoding="utf-8")
-    subprocess.run(["iptables", "-P", "FORWARD", str(note["forward"])], check=True)
+    subprocess.run(["iptables", "-P", "FORWARD", note["forward"]], check=True)
+    for folder in map(Path, note["made"]):
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _kernel_setting(name: str) -> Path:
