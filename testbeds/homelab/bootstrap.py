@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from testbeds.homelab import gitops, settings
 from testbeds.homelab.kubectl import Document, Kubectl
 from testbeds.homelab.supply import Say
-from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase
+from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase, pods_words
 
 ARGOCD = "argocd"
 ACCESS = "incumbent"
@@ -81,19 +81,13 @@ def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl, say: Say) -> None:
     gcp.apply([_secret("prometheus-edge", _MONITORING, secret)])
 
 
-def await_workload(cluster: Kubectl, namespace: str, say: Say) -> None:
-    """Wait until all that runs in a namespace is rolled out."""
-    what = f"{namespace} on {cluster.context} is up"
-    await_all(what, lambda: not_rolled_out(cluster, namespace), _SECONDS, say)
-
-
 def pull_now(edge: Kubectl) -> None:
     """Replace the pods that wait in back-off: the image that they asked for too early is there now."""
     for pod in backing_off(edge, _MODELS):
         edge.run("delete", "pod", pod, f"--namespace={_MODELS}", "--wait=false")
 
 
-def await_healthy(gcp: Kubectl, content: Path, say: Say, seconds: float = _SECONDS) -> None:
+def await_healthy(gcp: Kubectl, edge: Kubectl, content: Path, say: Say, seconds: float = _SECONDS) -> None:
     """Wait until every application is there, Synced and Healthy; one that could not be compared is asked again."""
     built = _documents(gcp.run("kustomize", content / "argocd-apps"))
     wanted = {one["metadata"]["name"] for one in built if one["kind"] == "Application"}
@@ -108,7 +102,10 @@ def await_healthy(gcp: Kubectl, content: Path, say: Say, seconds: float = _SECON
             asked_at = time.monotonic()
             _compare(gcp, not_compared)
         absent = sorted(wanted - {one.name for one in found})
-        return "; ".join([*(f"no application {name}" for name in absent), *map(str, unwell)])
+        said = [f"no application {name}" for name in absent]
+        for one in unwell:
+            said += [str(one), *pods_words(edge if one.cluster == settings.EDGE else gcp, one.namespace)]
+        return "; ".join(said)
 
     await_all("every application is Synced and Healthy", missing, seconds, say)
 

@@ -12,6 +12,7 @@ from testbeds.homelab.supply import Say
 
 _POLL_SECONDS = 0.5
 _REPORT_SECONDS = 10.0
+_WORDS = 400
 _WORKLOADS = "deployments,statefulsets"
 _STARTING = ("ContainerCreating", "PodInitializing")
 
@@ -55,6 +56,9 @@ class Application:
     """What Argo CD says of one application."""
 
     name: str
+    cluster: str
+    """The name by which Argo CD knows the cluster that it is deployed to."""
+    namespace: str
     sync: str
     health: str
     revision: str
@@ -80,8 +84,11 @@ def _application(raw: Mapping[str, Any]) -> Application:
     conditions = [f"{one['type']}: {one.get('message', '')}" for one in status.get("conditions", [])]
     if operation.get("phase") in ("Failed", "Error"):
         conditions.append(str(operation.get("message", "")))
+    destination = raw["spec"]["destination"]
     return Application(
         raw["metadata"]["name"],
+        destination["name"],
+        destination["namespace"],
         sync.get("status", ""),
         status.get("health", {}).get("status", ""),
         sync.get("revision", ""),
@@ -107,15 +114,24 @@ def _is_rolled_out(workload: Mapping[str, Any]) -> bool:
 
 
 def pods_words(cluster: Kubectl, namespace: str) -> list[str]:
-    """What each pod that is not ready says of itself."""
+    """What each pod says that cannot start."""
     found = []
     for pod in cluster.items("pods", namespace):
-        status = pod.get("status", {})
-        reasons = [reason for one in _containers(pod) if (reason := _waiting_reason(one)) not in ("", *_STARTING)]
-        unmet = [one.get("message", "") for one in status.get("conditions", []) if one.get("reason") == "Unschedulable"]
-        if reasons or unmet:
-            found.append(f"pod {pod['metadata']['name']}: {', '.join(reasons + unmet)}")
+        conditions = pod.get("status", {}).get("conditions", [])
+        said = [one.get("message", "") for one in conditions if one.get("reason") == "Unschedulable"]
+        said += [words for one in _containers(pod) if (words := _words(one))]
+        if said:
+            found.append(f"pod {pod['metadata']['name']}: {', '.join(said)}")
     return found
+
+
+def _words(container: Mapping[str, Any]) -> str:
+    """Why a container waits, and how it ended before."""
+    if _waiting_reason(container) in ("", *_STARTING):
+        return ""
+    waiting, ended = container["state"]["waiting"], container.get("lastState", {}).get("terminated", {})
+    last = f"; it ended with {ended.get('exitCode')}: {ended.get('message', '')}" if ended else ""
+    return f"{waiting['reason']}: {waiting.get('message', '')}{last}"[:_WORDS]
 
 
 def backing_off(cluster: Kubectl, namespace: str) -> list[str]:
