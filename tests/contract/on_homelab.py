@@ -13,7 +13,7 @@ from testbeds.layers import layer_in_memory
 from testbeds.oci import Registry
 from tests.contract.content import write_all
 from tests.contract.manifests import Json, application
-from tests.contract.place import ARGOCD, NAMESPACE, STEADY, TROUBLED, Place, Repository
+from tests.contract.place import ARGOCD, NAMESPACE, REGISTRY, STEADY, TROUBLED, Place, Repository
 from tests.sandbox.cluster import pod_server
 
 _PATH, _PROGRAM = "contract/model", "/srv/pod_server.py"
@@ -39,7 +39,7 @@ def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
         stranger=folder / "stranger.yaml",
         wrong=folder / "wrong.yaml",
         repository=Repository(folder, homelab.git_url, homelab.git_token_file),
-        image_repository=f"ghcr.io/{_PATH}",
+        image_repository=f"{REGISTRY}/{_PATH}",
         publish=publish,
     )
     _remove(homelab)

@@ -12,7 +12,7 @@ from testbeds.sandbox.processes import Processes, wait_until
 from testbeds.sandbox.services import HOST, answers, free_ports, start_registry
 from tests.contract.content import write_all
 from tests.contract.manifests import application
-from tests.contract.place import BRANCH, STEADY, TROUBLED, Place, Repository
+from tests.contract.place import BRANCH, REGISTRY, STEADY, TROUBLED, Place, Repository
 from tests.sandbox.cluster.conftest import POD_COMMAND
 
 _PATH = "contract/model"
@@ -39,7 +39,7 @@ def contract_place(folder: Path) -> Iterator[Place]:
             stranger=cluster_state / "stranger.yaml",
             wrong=folder / "wrong.yaml",
             repository=repository,
-            image_repository=f"ghcr.io/{_PATH}",
+            image_repository=f"{REGISTRY}/{_PATH}",
             publish=publish,
         )
         write_all(place)
@@ -48,7 +48,7 @@ def contract_place(folder: Path) -> Iterator[Place]:
             repository.write(f"argocd-apps/{name}.yaml", application(name, str(bare), "default"))
             options += ["--application", f"argocd-apps/{name}.yaml"]
         repository.push(first=True)
-        mirrors = {"ghcr.io": registry_url}
+        mirrors = {REGISTRY: registry_url}
         with start_cluster(
             cluster_state, bare.as_uri(), oci_mirrors=mirrors, pod_command=POD_COMMAND, options=options
         ) as cluster:

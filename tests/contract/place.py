@@ -23,6 +23,8 @@ STEADY, TROUBLED = "contract-steady", "contract-troubled"
 """The two Applications: one on which rollouts go well, and one on which each Deployment has its own trouble."""
 BRANCH = "contract"
 """Of the GitOps repository, so that nothing else that follows it is disturbed."""
+REGISTRY = "homelab-registry:5000"
+"""No mirror of another: what it lacks is nowhere. (Of a mirror, the failure of the one behind it is what is said.)"""
 CONTAINER = "model-server"
 PORT = 8080
 _WAIT_SECONDS = 120.0

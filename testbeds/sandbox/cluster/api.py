@@ -92,13 +92,11 @@ class Api:
                 here = [one for one in items if one["metadata"].get("namespace", "") == namespace]
                 return select_fields(select_labels(here, labels), resource.kind, fields)
 
-            found = choose(self._world.store.all(resource.kind, namespace))
             if query.get("watch") in ("true", "1"):
                 return self._watch(resource, query, choose)
             limit, token = _number(query.get("limit", "0")), query.get("continue", "")
-            selected = bool(labels or fields)
-            version = self._world.store.version
-            return JSONResponse(page(found, resource, limit, token, version, selected=selected))
+            items = self._world.store.all(resource.kind, namespace)
+            return JSONResponse(page(items, choose(items), resource, limit, token, self._world.store.version))
 
         return answer
 

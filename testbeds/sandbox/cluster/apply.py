@@ -12,6 +12,7 @@ TRACKING = "argocd.argoproj.io/tracking-id"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _DEPLOYMENT_DEFAULTS: Json = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}
 _DEFAULT_STRATEGY: Json = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+NEVER_BROUGHT = ("Application", "Pod", "ReplicaSet", "Event", "Node")
 _CLUSTER_KINDS = ("Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass", "Node")
 
 
@@ -53,6 +54,13 @@ def jsonable(value: Any) -> Any:
 def belongs_to(item: Json, application: Json) -> bool:
     owner = item["metadata"].get("annotations", {}).get(TRACKING, "")
     return str(owner).startswith(f"{application['metadata']['name']}:")
+
+
+def surplus_objects(store: Store, application: Json, desired: dict[Key, Json]) -> list[Json]:
+    """What the Application brought and Git no longer has."""
+    kinds = {kind for kind, _, _ in store.keys if kind not in NEVER_BROUGHT}
+    mine = (one for kind in kinds for one in store.all(kind) if belongs_to(one, application))
+    return [one for one in mine if key_of(one) not in desired]
 
 
 def differs(wanted: Any, live: Any, field: str = "") -> bool:

@@ -5,10 +5,11 @@ import contextlib
 import copy
 import time
 
-from testbeds.sandbox.cluster.apply import InvalidObjectError, apply_object, belongs_to, desired_objects, out_of_sync
+from testbeds.sandbox.cluster.apply import NEVER_BROUGHT, belongs_to, desired_objects, out_of_sync, surplus_objects
 from testbeds.sandbox.cluster.gitsource import GitSource, SourceError
 from testbeds.sandbox.cluster.health import application_health, object_health
-from testbeds.sandbox.cluster.objects import Json, Key, key_of, timestamp
+from testbeds.sandbox.cluster.objects import Json, Key, timestamp
+from testbeds.sandbox.cluster.operations import Operation, described
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import World, status_of
 
@@ -17,8 +18,6 @@ POLL_SECONDS = 180.0
 """How often Git is asked unbidden, as in the real one."""
 _PERIOD = 0.2
 _HEAL_AFTER = 2.0
-_HISTORY = 10
-_KINDS_OF_ITS_OWN = ("Application", "Pod", "ReplicaSet", "Event", "Node")
 
 
 class ApplicationController:
@@ -32,6 +31,7 @@ class ApplicationController:
         self._compared_spec: Json = {}
         self._live_changed = False
         self._stirred = asyncio.Event()
+        self._operation: Operation | None = None
         self._operation_ended = self._compared_at = 0.0
         self._store.listeners.append(self._notice)
         tasks.start(self._run())
@@ -39,7 +39,7 @@ class ApplicationController:
     def _notice(self, kind: str, item: Json) -> None:
         if item is self._app:
             self._stirred.set()
-        elif kind not in _KINDS_OF_ITS_OWN and belongs_to(item, self._app):
+        elif kind not in NEVER_BROUGHT and belongs_to(item, self._app):
             self._live_changed = True
             self._stirred.set()
 
@@ -65,6 +65,8 @@ class ApplicationController:
                 await self._reconcile(ask_git=True, hard=refresh == "hard")
             elif self._live_changed or spec != self._compared_spec or self._heal_due():
                 await self._reconcile(ask_git=False, hard=False)
+            elif self._operation is not None and self._operation.due:
+                await self._attempt(self._operation)
 
     def _heal_due(self) -> bool:
         automated = self._app["spec"].get("syncPolicy", {}).get("automated") or {}
@@ -119,22 +121,19 @@ class ApplicationController:
         status["reconciledAt"] = timestamp()
         self._store.set_status(self._app, status)
 
-    def _surplus(self, desired: dict[Key, Json]) -> list[Json]:
-        """What the Application brought and Git no longer has."""
-        kinds = {kind for kind, _, _ in self._store.keys if kind not in _KINDS_OF_ITS_OWN}
-        mine = (one for kind in kinds for one in self._store.all(kind) if belongs_to(one, self._app))
-        return [one for one in mine if key_of(one) not in desired]
-
     def _show(self, spec: Json, desired: dict[Key, Json]) -> None:
         """Write what was compared: sync status and revision, resources, health."""
         resources, images = [], set()
         for key, wanted in desired.items():
             live = self._store.get(*key)
-            resources.append(_resource(wanted, "OutOfSync" if out_of_sync(wanted, live) else "Synced"))
+            resources.append(described(wanted, "OutOfSync" if out_of_sync(wanted, live) else "Synced"))
             resources[-1] |= {"health": health} if (health := object_health(wanted["kind"], live)) else {}
             containers = wanted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
             images |= {container.get("image") for container in containers}
-        resources += [_resource(one, "OutOfSync") | {"requiresPruning": True} for one in self._surplus(desired)]
+        resources += [
+            described(one, "OutOfSync") | {"requiresPruning": True}
+            for one in surplus_objects(self._store, self._app, desired)
+        ]
         status = status_of(self._app)
         synced = all(resource["status"] == "Synced" for resource in resources)
         source = {"source": spec["source"], "destination": spec["destination"]}
@@ -156,6 +155,8 @@ class ApplicationController:
         """Start the operation that the sync policy asks for, if it does."""
         automated = spec.get("syncPolicy", {}).get("automated")
         status = self._app["status"]
+        if self._operation is not None:
+            return  # it may be one that is tried again; it keeps its revision
         if automated is None or automated.get("enabled") is False or status["sync"]["status"] != "OutOfSync":
             return
         prune = bool(automated.get("prune"))
@@ -172,67 +173,22 @@ class ApplicationController:
                 return
             if not automated.get("selfHeal") or time.monotonic() - self._operation_ended < _HEAL_AFTER:
                 return
-        await self._sync(spec, desired, prune=prune)
+        self._world.log(f"application {self._name}", f"sync to {self._revision[:12]} starts")
+        self._operation = Operation(self._world, self._app, spec, self._revision, desired, prune=prune)
+        await self._attempt(self._operation)
 
     def _show_sync_error(self, message: str) -> None:
         status = status_of(self._app)
         status["conditions"] = [_condition("SyncError", message)]
         self._store.set_status(self._app, status)
 
-    async def _sync(self, spec: Json, desired: dict[Key, Json], *, prune: bool) -> None:
-        self._world.log(f"application {self._name}", f"sync to {self._revision[:12]} starts")
-        revision, started = self._revision, timestamp()
-        result: Json = {"revision": revision, "source": spec["source"], "resources": []}
-        operation = {"initiatedBy": {"automated": True}, "sync": {"prune": prune, "revision": revision}}
-        state: Json = {"operation": operation, "phase": "Running", "message": "waiting for completion of tasks"}
-        state |= {"startedAt": started, "syncResult": result}
-        self._show_operation(state)
-        await asyncio.sleep(_PERIOD / 2)  # the API calls that the real one makes here take about as long
-        refused = []
-        for wanted in desired.values():
-            try:
-                changed = apply_object(self._store, wanted)
-                words = {"status": "Synced", "message": "configured" if changed else "unchanged"}
-            except InvalidObjectError as error:
-                refused.append(str(error))
-                words = {"status": "SyncFailed", "message": str(error)}
-            result["resources"].append(_resource(wanted, words["status"]) | words)
-        if prune and not refused:
-            for surplus in self._surplus(desired):
-                self._store.delete(surplus)
-                result["resources"].append(_resource(surplus, "Pruned") | {"message": "pruned"})
-                self._world.log(f"application {self._name}", f"pruned {'/'.join(key_of(surplus))}")
-        state = {**state, "phase": "Succeeded", "message": "successfully synced (all tasks run)"}
-        if refused:
-            state |= {
-                "phase": "Failed",
-                "message": f"one or more objects failed to apply, reason: {'; '.join(refused)}",
-            }
-        if refused or not self._world.faults.never_finish:
-            state["finishedAt"] = timestamp()
-        self._operation_ended = time.monotonic()
-        self._show_operation(state)
-        self._world.log(f"application {self._name}", f"sync to {revision[:12]}: {state['message']}")
+    async def _attempt(self, operation: Operation) -> None:
+        await operation.attempt()
+        if operation.ended:
+            self._operation = None
+            self._operation_ended = time.monotonic()
         self._live_changed = True  # compared again soon; until then reconciledAt is older than finishedAt
         self._stirred.set()
-
-    def _show_operation(self, state: Json) -> None:
-        status = status_of(self._app)
-        status["operationState"] = state
-        if state.get("finishedAt") and state["phase"] == "Succeeded":
-            history = status.get("history", [])
-            entry = {"id": history[-1]["id"] + 1 if history else 0, "revision": state["syncResult"]["revision"]}
-            entry |= {"deployStartedAt": state["startedAt"], "deployedAt": state["finishedAt"]}
-            status["history"] = [*history, entry | {"source": state["syncResult"]["source"]}][-_HISTORY:]
-        self._store.set_status(self._app, status)
-
-
-def _resource(item: Json, status: str) -> Json:
-    group, _, version = item["apiVersion"].rpartition("/")
-    result = {"kind": item["kind"], "version": version, "name": item["metadata"]["name"], "status": status}
-    result |= {"group": group} if group else {}
-    namespace = item["metadata"].get("namespace")
-    return result | ({"namespace": namespace} if namespace else {})
 
 
 def _condition(kind: str, message: str) -> Json:

@@ -9,10 +9,11 @@ from typing import Any
 from testbeds.sandbox.cluster.objects import APPLICATIONS, ApiError, Json, Resource
 
 
-def page(items: list[Json], resource: Resource, limit: int, token: str, version: str, *, selected: bool) -> Json:
-    """A list answer of at most `limit` objects (0: all), going on behind `token`.
+def page(items: list[Json], chosen: list[Json], resource: Resource, limit: int, token: str, version: str) -> Json:
+    """A list answer of at most `limit` of the chosen ones of all items (0: no limit), going on behind `token`.
 
-    How many remain is said only of lists that no selector narrows.
+    A page that is full has a token while any item is left, chosen or not, so the last page can be empty. How many
+    remain is said only of lists that nothing narrows.
     """
     start = ""
     if token:
@@ -20,13 +21,13 @@ def page(items: list[Json], resource: Resource, limit: int, token: str, version:
             start = json.loads(base64.urlsafe_b64decode(token))["start"]
         except (ValueError, KeyError, TypeError) as error:
             raise ApiError(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
-    rest = [item for item in items if item["metadata"]["name"] > start]
+    rest = [item for item in chosen if item["metadata"]["name"] > start]
     shown = rest[:limit] if limit else rest
     metadata: Json = {"resourceVersion": version}
-    if len(shown) < len(rest):
-        last = {"start": shown[-1]["metadata"]["name"]}
-        metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
-        metadata |= {} if selected else {"remainingItemCount": len(rest) - len(shown)}
+    last = shown[-1]["metadata"]["name"] if limit and len(shown) == limit else None
+    if last is not None and items[-1]["metadata"]["name"] > last:
+        metadata["continue"] = base64.urlsafe_b64encode(json.dumps({"start": last}).encode()).decode()
+        metadata |= {"remainingItemCount": len(rest) - len(shown)} if len(chosen) == len(items) else {}
     implied = () if resource is APPLICATIONS else _IMPLIED
     return {
         "kind": f"{resource.kind}List",

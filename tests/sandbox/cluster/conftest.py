@@ -28,7 +28,7 @@ spec:
   project: models
   source: {repoURL: https://example.org/platform.git, targetRevision: main, path: manifests/iris}
   destination: {name: edge, namespace: ml}
-  syncPolicy: {automated: {prune: true, selfHeal: true}}
+  syncPolicy: {automated: {prune: true, selfHeal: true}, retry: {limit: 0}}
 """
 _DEPLOYMENT = """\
 apiVersion: apps/v1
