@@ -70,6 +70,7 @@ def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environm
             "PYTHONPATH": f"{_SERVER}:{LIBRARIES}",
             "PYTHONUNBUFFERED": "1",
             "MODEL_DIR": MODEL_FOLDER,
+            "OMP_NUM_THREADS": "1",  # a pod has a part of a processor
             **environment,
         },
         Entrypoint=[],

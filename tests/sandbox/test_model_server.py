@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
+from testbeds.model_server.from_image import write_model
+from testbeds.model_server.from_mlflow import download_model
 from testbeds.model_server.model import InvalidRequestError, Model
 from testbeds.model_server.server import REPLAY_HEADER, Application
 from testbeds.sandbox.tools import CHECKOUT
@@ -178,6 +180,34 @@ def test_a_leak_holds_what_it_allocates() -> None:
     assert sum(map(len, faults._leaked)) == 6 * 1024 * 1024
 
 
+def test_an_image_can_take_memory_before_it_serves() -> None:
+    """What a start allocates is held, so that a real limit kills it."""
+    faults = Faults.of({"FAULT_ALLOCATE_AT_START_MB": "3"})
+    faults.at_start()
+    assert sum(map(len, faults._leaked)) == 3 * 1024 * 1024
+
+
+def test_an_image_can_stay_unready() -> None:
+    """FAULT_NEVER_READY plays a version that loads, answers, and never says that it is ready."""
+    one = application(Faults.of({"FAULT_NEVER_READY": "1"}))
+    assert one.health() == (
+        503,
+        {"status": "unhealthy", "reason": "this image never becomes ready (FAULT_NEVER_READY)"},
+    )
+    assert one.predict(b'{"features": [2, 0]}', "real")[0] == 200
+
+
+def test_one_of_several_can_be_given_faults() -> None:
+    """What is set on a running server is that server's alone, holds at once, and what is no fault is refused."""
+    one = application(Faults.of({"FAULT_REMOTE": "1"}))
+    assert one.set_faults(b'{"FAULT_FAIL_EVERY": "2"}') == (200, {"faults": {"FAULT_FAIL_EVERY": "2"}})
+    assert [one.predict(b'{"features": [0, 0]}', "real")[0] for _ in range(4)] == [200, 500] * 2
+    assert one.set_faults(b'{"FAULT_FAIL_EVERY": "often"}')[0] == 400
+    assert one.set_faults(b"[]")[0] == 400
+    assert one.set_faults(b"{}")[0] == 200
+    assert one.predict(b'{"features": [0, 0]}', "real")[0] == 200
+
+
 @dataclass
 class Running:
     """A server process, its port, and what it said."""
@@ -237,7 +267,7 @@ def serve(tracking: tuple[str, dict[str, Logged]]) -> Iterator[Callable[..., Run
         settings = {"MLFLOW_TRACKING_URI": tracking[0], "MODEL_URI": model_uri, "PORT": "0", **environment}
         process = subprocess.Popen(
             [sys.executable, "-m", "testbeds.model_server"],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "IMAGE": "an-image", "POD_NAME": "a-pod", **settings},
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "IMAGE": "an-image", "POD_NAME": "a-pod"} | settings,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -271,6 +301,7 @@ def test_it_serves_what_mlflow_has(serve: Callable[..., Running]) -> None:
     assert "process_resident_memory_bytes" in metrics
     assert server.ask("GET", "/nothing")[0] == 404
     assert server.ask("POST", "/nothing", b"")[0] == 404
+    assert server.ask("POST", "/faults", b"{}")[0] == 404
     assert server.ask("POST", "/predict", b"x" * (1024 * 1024 + 1))[0] == 413
 
 
@@ -281,6 +312,35 @@ def test_a_model_that_nobody_registered_is_served(
     server = serve(tracking[1]["baseline"].model_uri)
     server.until(lambda: server.ask("GET", "/health")[0] == 200)
     assert 'model="unregistered"' in server.ask("GET", "/metrics")[1]
+
+
+def test_an_image_serves_the_model_that_it_carries(
+    serve: Callable[..., Running], tracking: tuple[str, dict[str, Logged]], tmp_path: Path
+) -> None:
+    """With MODEL_DIR the model, its names and its recording come from there; MLflow is neither asked nor imported."""
+    import mlflow
+
+    (tmp_path / "downloads").mkdir()
+    found = download_model(f"models:/{MODEL}/1", tracking[0], tmp_path / "downloads")
+    write_model(found, tmp_path / "model")
+    poisoned = tmp_path / "poisoned" / mlflow.__name__
+    poisoned.mkdir(parents=True)
+    (poisoned / "__init__.py").write_text("raise SystemExit('MLflow was imported')")
+    python_path = f"{poisoned.parent}:{CHECKOUT}"
+    server = serve("no such model", MODEL_DIR=str(tmp_path / "model"), PYTHONPATH=python_path, FAULT_REMOTE="1")
+    server.until(lambda: server.ask("GET", "/health")[0] == 200)
+    assert server.ask("POST", "/predict", UNSEEN)[1]["class_name"] == "setosa"
+    labels = f'model="{MODEL}",run_id="{found.run_id}",version="1"'
+    assert labels in server.ask("GET", "/metrics")[1]
+    assert server.ask("POST", "/faults", b'{"FAULT_FAIL_EVERY": "1"}')[0] == 200
+    assert server.ask("POST", "/predict", UNSEEN)[0] == 500
+
+
+def test_an_image_without_its_model_ends_the_server(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """A MODEL_DIR that holds nothing cannot be cured by waiting."""
+    server = serve("models:/m/1", MODEL_DIR=str(tmp_path))
+    assert server.process.wait(90) == 1
+    server.ended()
 
 
 def test_a_drain_finishes_what_runs(serve: Callable[..., Running]) -> None:

@@ -1,0 +1,88 @@
+"""`python -m testbeds.homelab.pin_digests`: write the platform's images with the digests that their tags have now.
+
+For official images, so it needs the internet. It was tried against a registry of this machine only, where no other can
+be reached. With pinned manifests a homelab of images that were built here cannot start: those have other digests.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from orchestration.adapters.oci import OciRegistry
+from orchestration.promotion.images import ImageRef, parse_image
+from orchestration.promotion.manifest import Edited, EditRefused, set_image
+from orchestration.promotion.manifest_place import Selector
+from orchestration.promotion.ports import ImageRegistry
+from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab.settings import CHECKOUT
+
+_FOLDER = CHECKOUT / "manifests" / "platform"
+_WORKLOADS = ("DaemonSet", "Deployment", "StatefulSet")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Pin every image below a folder; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m testbeds.homelab.pin_digests", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=_FOLDER, help="default: %(default)s")
+    folder = parser.parse_args(arguments).folder
+    try:
+        for line in pin(folder, OciRegistry({})):
+            print(line)
+    except ProblemError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def pin(folder: Path, registry: ImageRegistry) -> Iterator[str]:
+    """Rewrite the image of each workload below a folder as `name:tag@digest`, and say what was changed.
+
+    Nothing else in a file changes. A tag that has moved since it was pinned gets the digest that it has now.
+
+    Raises:
+        ProblemError: an image cannot be found, or its place cannot be edited without doubt.
+    """
+    for file in sorted(folder.rglob("*.yaml")):
+        content = file.read_bytes()
+        for selector, image in _images(file, content):
+            pinned = _pinned(registry, image)
+            edit = set_image(content, selector, str(pinned))
+            if isinstance(edit, EditRefused):
+                raise ProblemError(edit.problem)
+            if isinstance(edit, Edited):
+                content = edit.content
+                yield f"{file}, line {edit.line}: {pinned}"
+        if content != file.read_bytes():
+            file.write_bytes(content)
+
+
+def _images(file: Path, content: bytes) -> Iterator[tuple[Selector, str]]:
+    """Each container's image with what leads to it."""
+    for document in YAML(typ="safe").load_all(content):
+        if not isinstance(document, dict) or document.get("kind") not in _WORKLOADS:
+            continue
+        metadata: dict[str, Any] = document["metadata"]
+        pod: dict[str, Any] = document["spec"]["template"]["spec"]
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            names = (document["kind"], metadata.get("namespace"), metadata["name"], container["name"])
+            yield Selector(str(file), *names), container["image"]
+
+
+def _pinned(registry: ImageRegistry, image: str) -> ImageRef:
+    reference = parse_image(image)
+    if reference is None or reference.tag is None:
+        raise ProblemError(Problem(f"image {image}", "repository:tag", "no tag", "Give it one by hand."))
+    found = registry.resolve(ImageRef(reference.repository, reference.tag))
+    if found is None:
+        raise ProblemError(
+            Problem(f"image {image}", "its registry to have it", "no such image", "Correct the name or the tag.")
+        )
+    return found.reference
+
+
+if __name__ == "__main__":
+    sys.exit(main())

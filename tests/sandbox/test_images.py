@@ -1,0 +1,174 @@
+"""Images that are made here: equal content is an equal digest, what a registry has is not sent again, and pins hold."""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestration.promotion.images import ImageRef
+from orchestration.promotion.problems import ProblemError
+from testbeds.homelab.images import MODEL_FOLDER, model_image
+from testbeds.homelab.pin_digests import pin
+from testbeds.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
+from testbeds.oci import Image, Registry, read_docker_archive, write_docker_archive
+from testbeds.sandbox.processes import Processes, wait_until
+from testbeds.sandbox.services import answers, free_ports, start_registry
+from tests.fakes.images import FakeImages
+
+SETTINGS = {"Env": ["A=1", "B=x=y"], "Cmd": ["serve"]}
+
+
+@pytest.fixture(scope="module")
+def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real OCI registry."""
+    state = tmp_path_factory.mktemp("registry")
+    processes = Processes(state)
+    (port,) = free_ports(1)
+    service = start_registry(processes, state, port)
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: answers(f"{url}/v2/"), 60, "the registry answers", service)
+    yield url
+    processes.stop_all()
+
+
+def layer(path: str, content: bytes) -> Layer:
+    """A layer with one file."""
+    return layer_in_memory(lambda writer: writer.file(path, content))
+
+
+def without_content(image: Image) -> Image:
+    """The image as a registry tells of it."""
+    layers = tuple(Layer(one.digest, one.size, one.diff_id, None, one.media_type) for one in image.layers)
+    return Image(layers, image.settings, image.architecture)
+
+
+def test_a_layer_follows_from_its_content_alone(tmp_path: Path) -> None:
+    """Times and owners of the files that it is made from do not matter; kinds, modes and folders do."""
+    digests = set()
+    for number in range(2):
+        source = tmp_path / f"source-{number}"
+        (source / "inner").mkdir(parents=True)
+        (source / "inner" / "program").write_bytes(b"#!")
+        (source / "inner" / "program").chmod(0o755)
+        (source / "link").symlink_to("inner")
+        (source / "left-out").write_bytes(b"")
+        os.utime(source / "inner" / "program", (number, number))
+
+        def fill(writer: LayerWriter, source: Path = source) -> None:
+            writer.tree("srv/tree", source, lambda path: path.name == "left-out")
+            writer.folder("data", 0o700, 999)
+
+        write_layer(tmp_path / f"layer-{number}", fill)
+        made = read_layer(tmp_path / f"layer-{number}")
+        assert made == Layer(made.digest, made.size, made.digest, tmp_path / f"layer-{number}" / "layer.tar")
+        assert layer_in_memory(fill).digest == made.digest
+        digests.add(made.digest)
+        with tarfile.open(tmp_path / f"layer-{number}" / "layer.tar") as tar:
+            entries = {entry.name: (entry.mode, entry.uid, entry.mtime) for entry in tar}
+    assert len(digests) == 1
+    assert list(entries) == ["srv", "srv/tree", "srv/tree/inner", "srv/tree/inner/program", "srv/tree/link", "data"]
+    assert entries["srv/tree/inner/program"] == (0o755, 0, 0)
+    assert entries["data"] == (0o700, 999, 0)
+
+
+def test_an_image_comes_back_as_it_was_pushed(registry_url: str) -> None:
+    """Layers in their order, settings and architecture are read back; another tag of it is the same digest."""
+    image = Image((layer("a", b"1"), layer("b", b"2")), SETTINGS, "arm64")
+    registry = Registry(registry_url)
+    assert registry.push("team/one", "v1", image) == image.digest
+    assert registry.push("team/one", "v2", image) == image.digest
+    assert registry.read("team/one", "v1") == without_content(image)
+    assert registry.read("team/one", "v3") is None
+    assert registry.read("team/two", "v1") is None
+
+
+def test_a_layer_that_the_registry_has_is_mounted(registry_url: str) -> None:
+    """An image on the ground of another needs no bytes of that ground, in whatever repository it is."""
+    ground = Image((layer("ground", b"g" * 1000),), SETTINGS)
+    Registry(registry_url).push("library/ground", "1", ground)
+    registry = Registry(registry_url)
+    found = registry.read("library/ground", "1")
+    assert found is not None
+    image = found.extended(layer("top", b"t"), environment={"B": "z", "C": "3"}, Cmd=["other"])
+    registry.push("team/on-top", "1", image)
+    pushed = Registry(registry_url).read("team/on-top", "1")
+    assert pushed is not None
+    assert [one.digest for one in pushed.layers] == [ground.layers[0].digest, layer("top", b"t").digest]
+    assert pushed.settings == {"Env": ["A=1", "B=z", "C=3"], "Cmd": ["other"]}
+
+
+def test_a_layer_that_nobody_has_is_an_error(registry_url: str) -> None:
+    """An image is never pushed with a hole in it."""
+    image = without_content(Image((layer("lost", b"lost"),), SETTINGS))
+    with pytest.raises(ProblemError, match=rf"team/hole: .*found no {image.layers[0].digest}"):
+        Registry(registry_url).push("team/hole", "1", image)
+
+
+def test_docker_takes_and_gives_the_same_image(tmp_path: Path) -> None:
+    """The file for `docker load` reads back, as `docker save` would write it, as the image that it was made of."""
+    write_layer(tmp_path / "one", lambda writer: writer.file("a", b"1"))
+    write_layer(tmp_path / "two", lambda writer: writer.file("b", b"2"))
+    image = Image((read_layer(tmp_path / "one"), read_layer(tmp_path / "two")), SETTINGS)
+    write_docker_archive(image, "team/image:1", tmp_path / "image.tar")
+    read = read_docker_archive(tmp_path / "image.tar", tmp_path)
+    assert without_content(read) == without_content(image)
+    assert [one.content.read_bytes() for one in read.layers if isinstance(one.content, Path)] == [
+        one.content.read_bytes() for one in image.layers if isinstance(one.content, Path)
+    ]
+
+
+def test_each_version_has_an_image_of_its_own(tmp_path: Path) -> None:
+    """Versions share all layers but the last, even of equal models; what each serves is in its environment."""
+    (tmp_path / "model.json").write_text("{}")
+    ground, libraries = Image((layer("python", b""),), {"Env": ["PATH=/bin"]}), layer("libraries", b"")
+    first, second = (
+        model_image(ground, libraries, tmp_path, f"tag-{number}", {"MODEL_URI": f"models:/m/{number}"})
+        for number in (1, 2)
+    )
+    assert first.layers[:3] == second.layers[:3]
+    assert first.layers[3].digest != second.layers[3].digest
+    assert {"PATH=/bin", "MODEL_URI=models:/m/1", f"MODEL_DIR={MODEL_FOLDER}"} < set(first.settings["Env"])
+    assert first.settings["User"] == "10001"
+
+
+WORKLOADS = b"""# kept
+kind: ConfigMap
+metadata: {name: c}
+---
+kind: Deployment
+metadata: {name: d, namespace: n}
+spec:
+  template:
+    spec:
+      initContainers:
+        - {name: i, image: "docker.io/team/init:1"} # kept too
+      containers:
+        - name: c
+          image: docker.io/team/main:2@sha256:%s
+""" % (b"0" * 64)
+
+
+def test_digests_are_pinned_in_place(tmp_path: Path) -> None:
+    """Each workload's image gets its tag's present digest, also where an older one stands; nothing else changes."""
+    images = FakeImages()
+    init, main = images.publish("docker.io/team/init", "1"), images.publish("docker.io/team/main", "2")
+    (tmp_path / "inner").mkdir()
+    file = tmp_path / "inner" / "d.yaml"
+    file.write_bytes(WORKLOADS)
+    (tmp_path / "other.yaml").write_text("kind: Service\n")
+    assert len(list(pin(tmp_path, images))) == 2
+    expected = WORKLOADS.replace(b"init:1", f"init:1@{init}".encode()).replace(b"sha256:" + b"0" * 64, main.encode())
+    assert file.read_bytes() == expected
+    assert list(pin(tmp_path, images)) == []
+    assert images.resolve(ImageRef("docker.io/team/main", "2")) is not None
+
+
+def test_an_image_that_is_nowhere_is_not_pinned(tmp_path: Path) -> None:
+    """A name that its registry does not know is an error that names it, and its file stays."""
+    file = tmp_path / "d.yaml"
+    file.write_bytes(WORKLOADS)
+    with pytest.raises(ProblemError, match=r"docker\.io/team/init:1.*no such image"):
+        list(pin(tmp_path, FakeImages()))
+    assert file.read_bytes() == WORKLOADS
