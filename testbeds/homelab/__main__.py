@@ -7,12 +7,9 @@ import sys
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.waiting import applications
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.processes import Processes, await_end, die_with_parent
-from testbeds.sandbox.services import free_ports
+from testbeds.sandbox.processes import die_with_parent
 
 _INTERRUPTED = 130
-_SECONDS = 120.0
 
 
 def main() -> int:
@@ -53,15 +50,13 @@ def down() -> int:
 
 
 def ui() -> int:
+    from testbeds.homelab.host import beside
     from tests.scenarios.on_homelab import HomelabEnvironment
 
     die_with_parent()
     homelab = Homelab.open()
     print("starting Dagster beside the homelab; this takes about a minute", flush=True)
-    processes = Processes(homelab.state / "host")
-    try:
-        dagster = Dagster(processes, homelab.state / "host" / "dagster", *free_ports(1))
-        await_end(dagster.lay_out(), _SECONDS, "Dagster's databases are laid out")
+    with beside(homelab) as (processes, dagster):
         environment = HomelabEnvironment(homelab, processes, dagster)
         environment.start_client()  # without real requests a version that is bad only for them would pass
         environment.start_dagster()
@@ -72,8 +67,6 @@ def ui() -> int:
             flush=True,
         )
         signal.pause()
-    finally:
-        processes.stop_all()
     return 0
 
 

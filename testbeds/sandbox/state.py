@@ -32,7 +32,7 @@ def lock(state: Path, testbed: str) -> IO[str]:
                 f"{testbed} in {state}",
                 f"a state folder that no other {testbed} uses",
                 "one that is running",
-                "End that one, or give this one another folder (--state).",
+                "End that one first, or give this one another folder where it takes one (--state).",
             )
         ) from None
     return file

@@ -6,10 +6,10 @@ from typing import Any
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab.homelab import Homelab
+from testbeds.homelab.host import beside
 from testbeds.sandbox.dagster import Dagster
 from testbeds.sandbox.guardian import MARK
 from testbeds.sandbox.processes import Processes
-from testbeds.sandbox.services import free_ports
 from tests.scenarios.hosted import Hosted
 from tests.scenarios.seen import Serving, model_info
 
@@ -61,18 +61,9 @@ def running_homelab(*, keep: bool) -> Iterator[HomelabEnvironment]:
     if not keep:
         Homelab.down(print)
     homelab = Homelab.open() if keep else Homelab.up(print)
-    processes = Processes(homelab.state / "host")
     try:
-        yield beside(homelab, processes)
+        with beside(homelab) as (processes, dagster):
+            yield HomelabEnvironment(homelab, processes, dagster)
     finally:
-        processes.stop_all()
         if not keep:
             Homelab.down(print)
-
-
-def beside(homelab: Homelab, processes: Processes) -> HomelabEnvironment:
-    """The homelab with a Dagster of its own, whose databases are laid out."""
-    (port,) = free_ports(1)
-    dagster = Dagster(processes, homelab.state / "host" / "dagster", port)
-    dagster.lay_out().process.wait()
-    return HomelabEnvironment(homelab, processes, dagster)
