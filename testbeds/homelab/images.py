@@ -12,8 +12,9 @@ from pathlib import Path
 from testbeds.homelab import settings
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
+from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.programs import run_long
-from testbeds.layers import Layer, LayerWriter, layer_in_memory
+from testbeds.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
 from testbeds.oci import Image, Registry, read_docker_archive
 
 MODEL_FOLDER = "/srv/model"
@@ -83,20 +84,21 @@ def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environm
 
 
 def _server_layer() -> Layer:
-    """The model server of this checkout, compiled."""
+    """The model server of this checkout, compiled; kept, because compiling again may give other bytes."""
     package = settings.CHECKOUT / "testbeds"
     sources = (package / "__init__.py", *sorted((package / "model_server").glob("*.py")))
+    key = key_of(repr(sys.version_info[:2]), *(item for path in sources for item in (path.name, path.read_bytes())))
 
-    def write(layer: LayerWriter) -> None:
+    def make(unfinished: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for source in sources:
                 copy = Path(scratch) / source.relative_to(settings.CHECKOUT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(source.read_bytes())
             compile_sources(Path(scratch), _SERVER)
-            layer.tree(_SERVER, Path(scratch))
+            write_layer(unfinished, lambda layer: layer.tree(_SERVER, Path(scratch)))
 
-    return layer_in_memory(write)
+    return read_layer(cached("layers", f"server-{key}", make))
 
 
 def _ground(registry: Registry) -> Image:

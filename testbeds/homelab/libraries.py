@@ -21,7 +21,9 @@ FOLDER = "/srv/libraries"
 _LOCK = CHECKOUT / "requirements.lock"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
-# Half of what these libraries weigh, and nothing that a server runs.
+# Raised by hand when something below changes what comes out of an equal lock.
+_RECIPE = "1"
+# A fifth of what these libraries weigh, and nothing that a server runs.
 _LEFT_OUT = {"tests", "include"}
 _LEFT_OUT_SUFFIXES = {".pyx", ".pxd", ".pyi", ".a", ".h", ".hpp", ".c", ".cpp"}
 
@@ -31,19 +33,22 @@ def architecture() -> str:
     return _ARCHITECTURES[platform.machine()]
 
 
-def library_layer(names: Sequence[str], say: Say) -> Layer:
+def library_layer(names: Sequence[str], say: Say, *, without: Sequence[str] = ()) -> Layer:
     """A layer with these libraries and what they need, at the lock's versions and hashes, made once and kept.
+
+    What is needed by name and by nothing that runs may be left out (`without`), with all that it needs.
 
     Raises:
         ProblemError: they cannot be had; with uv's last words.
     """
-    name = f"libraries-{names[0]}-{key_of(_LOCK.read_bytes(), Path(__file__).read_bytes(), architecture(), *names)}"
+    made_of = (_RECIPE, _LOCK.read_bytes(), architecture(), repr(sys.version_info[:2]), repr(names), repr(without))
+    name = f"libraries-{names[0]}-{key_of(*made_of)}"
 
     def make(unfinished: Path) -> None:
         scratch = unfinished.with_suffix(".folder")
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            _install(names, scratch, say)
+            _install(names, without, scratch, say)
             compile_sources(scratch, FOLDER)
             write_layer(unfinished, lambda layer: _write(layer, scratch))
         finally:
@@ -65,8 +70,10 @@ def compile_sources(folder: Path, in_image: str) -> None:
         )
 
 
-def _install(names: Sequence[str], folder: Path, say: Say) -> None:
+def _install(names: Sequence[str], without: Sequence[str], folder: Path, say: Say) -> None:
     version = ".".join(map(str, PYTHON))
+    overrides = folder.with_suffix(".overrides")
+    overrides.write_text("".join(f"{name} ; sys_platform == 'never'\n" for name in without), encoding="utf-8")
     command: list[str | Path] = [
         _uv(),
         "pip",
@@ -82,10 +89,11 @@ def _install(names: Sequence[str], folder: Path, say: Say) -> None:
     command += ["--python-version", version, "--python-platform", _PLATFORMS[architecture()]]
     run_long(
         f"libraries for images: {', '.join(names)}",
-        [*command, "--constraints", _LOCK, *names],
+        [*command, "--constraints", _LOCK, "--overrides", overrides, *names],
         say,
         next_step="Look whether the Python package index is reachable, and try again.",
     )
+    overrides.unlink()
 
 
 def _uv() -> str:
