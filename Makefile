@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 
-.PHONY: help setup tools demo ui test check lock homelab homelab-down homelab-ui test-homelab
+.PHONY: help setup tools demo ui test check lock homelab homelab-build homelab-down homelab-ui test-homelab
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -24,6 +24,9 @@ test: tools ## all tests
 
 homelab: setup ## two k3d clusters with Argo CD, MLflow, Prometheus and a model; stays until homelab-down
 	@$(PYTHON_IN) -m testbeds.homelab up
+
+homelab-build: setup ## build ahead what the homelab needs; up to half an hour the first time
+	@$(PYTHON_IN) -m testbeds.homelab build
 
 homelab-ui: setup ## the Dagster UI on the running homelab, sensor on
 	@$(PYTHON_IN) -m testbeds.homelab ui

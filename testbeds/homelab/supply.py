@@ -39,6 +39,14 @@ class Supply(Protocol):
         """What `docker` and `k3d` need in their environment to talk to the supply's daemon."""
         ...
 
+    def build(self, say: Say) -> None:
+        """Build what takes minutes and is not there yet; nothing runs afterwards.
+
+        Raises:
+            ProblemError: something cannot be built.
+        """
+        ...
+
     def prepare(self, say: Say) -> None:
         """Afterwards all programs, the images that Docker itself runs, and the daemon are there. May be repeated.
 
@@ -71,6 +79,9 @@ class OfficialSupply:
     def environment(self) -> Mapping[str, str]:
         """Nothing: the user's own settings hold."""
         return {}
+
+    def build(self, say: Say) -> None:
+        """Nothing: what is official is built."""
 
     def prepare(self, say: Say) -> None:
         """Nothing: that these programs work is why this supply was chosen."""

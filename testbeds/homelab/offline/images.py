@@ -42,6 +42,16 @@ def fill(registry_url: str, say: Say) -> None:
             say(f"image {name}: {size:.0f} MB, {time.monotonic() - began:.1f} s")
 
 
+def make_all(say: Say) -> None:
+    """Make every image that is not made yet.
+
+    Raises:
+        ProblemError: one could not be made.
+    """
+    for name in _IMAGES:
+        make_image(name, say)
+
+
 def docker_tar(name: str, say: Say) -> Path:
     """An image as a file for `docker load`."""
     image = make_image(name, say)

@@ -7,8 +7,9 @@ from pathlib import Path
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
 from testbeds.homelab.offline import daemon, images, packages
-from testbeds.homelab.offline.go_build import argocd_manifest, build
-from testbeds.homelab.offline.node_image import load_node_image
+from testbeds.homelab.offline.go_build import BUILDS, argocd_manifest, build
+from testbeds.homelab.offline.node_image import PACKAGES, load_node_image
+from testbeds.homelab.offline.rootfs import root_file_system
 from testbeds.homelab.supply import Say, daemon_answers
 from testbeds.homelab.waiting import phase
 from testbeds.oci import digest_of
@@ -35,11 +36,17 @@ class OfflineSupply:
         """Where the daemon is: nothing needs to be said of the machine's own."""
         return {} if self._has_machines_daemon else daemon.SETTINGS
 
-    def prepare(self, say: Say) -> None:
-        """Install packages, build programs, start the daemon and load the images that it runs."""
+    def build(self, say: Say) -> None:
+        """Install packages; build programs, file systems and images into the cache."""
         packages.ensure(say)
-        for name in ("k3d", "kubernetes"):
+        for name in BUILDS:
             build(name, say)
+        root_file_system(PACKAGES, say)
+        images.make_all(say)
+
+    def prepare(self, say: Say) -> None:
+        """Build what is missing, start the daemon and load the images that it runs."""
+        self.build(say)
         if not self._has_machines_daemon:
             daemon.start(say)
         docker = Docker(self.docker, self.environment())
