@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,19 +47,19 @@ class Place:
     publish: Callable[[str, Mapping[str, str]], str]
     """Pushes an image of that tag, whose environment says how its program behaves; its digest."""
 
-    @property
+    @cached_property
     def gcp(self) -> KubeApi:
         return KubeApi(self.kubeconfig, "gcp")
 
-    @property
+    @cached_property
     def edge(self) -> KubeApi:
         return KubeApi(self.kubeconfig, "edge")
 
-    @property
+    @cached_property
     def argocd(self) -> ArgoCDApplications:
         return ArgoCDApplications(self.kubeconfig, "gcp")
 
-    @property
+    @cached_property
     def cluster(self) -> KubernetesCluster:
         return KubernetesCluster(self.kubeconfig, "edge")
 

@@ -148,7 +148,8 @@ class ApplicationController:
         status |= {"sync": sync, "resources": resources, "summary": {"images": sorted(filter(None, images))}}
         status |= {"sourceType": "Directory", "reconciledAt": timestamp()}
         kept = [one for one in status.get("conditions", []) if one["type"] == "SyncError" and not synced]
-        status["conditions"] = kept
+        status.pop("conditions", None)
+        status |= {"conditions": kept} if kept else {}
         self._store.set_status(self._app, status)
 
     async def _auto_sync(self, spec: Json, desired: dict[Key, Json]) -> None:

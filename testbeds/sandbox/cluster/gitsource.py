@@ -68,7 +68,12 @@ class GitSource:
         for name in names:
             if name.endswith((".yaml", ".yml", ".json")):
                 text = await self.file(revision, f"{folder}/{name}")
-                found += parse_manifests(f"{folder}/{name}", text)
+                try:
+                    found += parse_manifests(f"{folder}/{name}", text)
+                except SourceError:
+                    # Argo CD takes a file without these words for one that is not its own, and says nothing of it.
+                    if all(word in text for word in ("apiVersion:", "kind:", "metadata:")):
+                        raise
         return found
 
     async def _git(self, *arguments: str, inside: bool = True) -> str:

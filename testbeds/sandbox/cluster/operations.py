@@ -68,8 +68,9 @@ class Operation:
                 changed = apply_object(store, wanted)
                 words = {"status": "Synced", "message": "configured" if changed else "unchanged"}
             except InvalidObjectError as error:
-                refused.append(str(error))
-                words = {"status": "SyncFailed", "message": str(error)}
+                verb = "creating" if store.get(*key_of(wanted)) is None else "patching"
+                refused.append(f'error when {verb} "/dev/shm/0": {error}')  # a file of the kubectl that it uses
+                words = {"status": "SyncFailed", "message": refused[-1]}
             resources.append(described(wanted, words["status"]) | words)
         if self._prune and not refused:
             for surplus in surplus_objects(store, self._app, self._desired):

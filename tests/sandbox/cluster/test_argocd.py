@@ -100,7 +100,7 @@ def test_a_manifest_that_is_refused_fails_the_operation_once(running: Running) -
 
 def test_a_file_that_is_no_yaml_is_a_comparison_error(running: Running) -> None:
     """What cannot be rendered leaves the sync status Unknown with the reason, and the pods alone."""
-    running.platform.write("manifests/iris/broken.yaml", "a: [")
+    running.platform.write("manifests/iris/broken.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: [")
     running.platform.push()
     running.refresh()
 

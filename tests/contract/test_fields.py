@@ -1,0 +1,187 @@
+"""The fields that the pipeline reads of each answer, and their types: on every testbed the same ones."""
+
+from typing import Any
+
+from orchestration.promotion.observed import parse_application, parse_node, parse_workload
+from tests.contract.place import PODS, Place
+from tests.contract.reading import Reading
+from tests.contract.test_answers import EVENTS, REPLICA_SETS
+
+
+def test_of_an_application_that_is_synced(place: Place) -> None:
+    """Everything that a rollout is judged by is there, times in whole seconds."""
+    noted: dict[str, str] = {}
+    parse_application(Reading(place.application_json(), noted))
+    assert noted == {
+        "metadata": "dict",
+        "metadata.name": "str",
+        "spec": "dict",
+        "spec.syncPolicy": "dict",
+        "spec.syncPolicy.automated": "dict",
+        "status": "dict",
+        "status.health": "dict",
+        "status.health.status": "str",
+        "status.operationState": "dict",
+        "status.operationState.finishedAt": "time",
+        "status.operationState.message": "str",
+        "status.operationState.phase": "str",
+        "status.operationState.syncResult": "dict",
+        "status.operationState.syncResult.revision": "str",
+        "status.reconciledAt": "time",
+        "status.sync": "dict",
+        "status.sync.revision": "str",
+        "status.sync.status": "str",
+    }
+
+
+def test_of_a_workload_that_is_rolled_out(place: Place) -> None:
+    """Of a Deployment, its ReplicaSets and its pods; the whole template is compared, and so not listed."""
+    place.wait("steady", lambda: place.rolled_out("steady"))
+    parts: dict[str, dict[str, str]] = {"deployment": {}, "replica set": {}, "pod": {}}
+    query = {"labelSelector": "app=steady"}
+    parse_workload(
+        "Deployment",
+        Reading(place.deployment_json("steady"), parts["deployment"]),
+        [Reading(one, parts["replica set"]) for one in place.edge.items(REPLICA_SETS, query)],
+        [Reading(one, parts["pod"]) for one in place.edge.items(PODS, query)],
+        (),
+    )
+    assert _but_the_template(parts["deployment"]) == {
+        "metadata": "dict",
+        "metadata.name": "str",
+        "metadata.namespace": "str",
+        "metadata.generation": "int",
+        "metadata.uid": "str",
+        "spec": "dict",
+        "spec.replicas": "int",
+        "status": "dict",
+        "status.availableReplicas": "int",
+        "status.conditions": "list",
+        "status.conditions[].reason": "str",
+        "status.conditions[].type": "str",
+        "status.observedGeneration": "int",
+        "status.readyReplicas": "int",
+        "status.replicas": "int",
+        "status.updatedReplicas": "int",
+    }
+    assert _but_the_template(parts["replica set"]) == {
+        "metadata": "dict",
+        "metadata.creationTimestamp": "time",
+        "metadata.labels": "dict",
+        "metadata.labels.pod-template-hash": "str",
+        "metadata.ownerReferences": "list",
+        "metadata.ownerReferences[].uid": "str",
+        "spec": "dict",
+    }
+    assert parts["pod"] == {
+        "metadata": "dict",
+        "metadata.creationTimestamp": "time",
+        "metadata.labels": "dict",
+        "metadata.labels.pod-template-hash": "str",
+        "metadata.name": "str",
+        "metadata.ownerReferences": "list",
+        "metadata.ownerReferences[].kind": "str",
+        "metadata.uid": "str",
+        "spec": "dict",
+        "spec.nodeName": "str",
+        "status": "dict",
+        "status.conditions": "list",
+        "status.conditions[].status": "str",
+        "status.conditions[].type": "str",
+        "status.containerStatuses": "list",
+        "status.containerStatuses[].image": "str",
+        "status.containerStatuses[].imageID": "str",
+        "status.containerStatuses[].lastState": "dict",
+        "status.containerStatuses[].name": "str",
+        "status.containerStatuses[].ready": "bool",
+        "status.containerStatuses[].restartCount": "int",
+        "status.containerStatuses[].state": "dict",
+        "status.phase": "str",
+    }
+
+
+def _but_the_template(noted: dict[str, str]) -> dict[str, str]:
+    return {path: kind for path, kind in noted.items() if not path.startswith("spec.template")}
+
+
+def test_of_a_container_that_crashed(place: Place) -> None:
+    """Its wait has a reason and a message, its last end a reason and a code."""
+    noted: dict[str, str] = {}
+
+    def crashed() -> dict[str, str]:
+        noted.clear()
+        pods = [Reading(one, noted) for one in place.edge.items(PODS, {"labelSelector": "app=crash"})]
+        workload = parse_workload("Deployment", {}, (), pods, ())
+        waits = [one.waiting_reason for pod in workload.pods for one in pod.containers]
+        return noted if waits == ["CrashLoopBackOff"] else {}
+
+    place.wait("CrashLoopBackOff", crashed)
+    start = "status.containerStatuses[]."
+    ends = {path.removeprefix(start): kind for path, kind in noted.items() if "tate." in path}
+    assert ends == {
+        "lastState.terminated": "dict",
+        "lastState.terminated.exitCode": "int",
+        "lastState.terminated.reason": "str",
+        "state.waiting": "dict",
+        "state.waiting.message": "str",
+        "state.waiting.reason": "str",
+    }
+
+
+def test_of_a_pod_that_is_nowhere(place: Place) -> None:
+    """The scheduler's condition has a status, a reason and a message; there is no node."""
+    noted: dict[str, str] = {}
+
+    def unplaced() -> bool:
+        noted.clear()
+        pods = [Reading(one, noted) for one in place.edge.items(PODS, {"labelSelector": "app=unplaceable"})]
+        return any(pod.unschedulable for pod in parse_workload("Deployment", {}, (), pods, ()).pods)
+
+    place.wait("the scheduler's word", unplaced)
+    assert noted["status.conditions[].message"] == "str"
+    assert "spec.nodeName" not in noted
+    assert "status.containerStatuses" not in noted
+
+
+def test_of_a_warning(place: Place) -> None:
+    """An event has its pod, its type, reason and message, and the time at which it was last seen.
+
+    Those of the scheduler are of the newer kind: theirs is `eventTime`, in microseconds.
+    """
+
+    def read(name: str) -> dict[str, Any]:
+        noted: dict[str, str] = {}
+        query = {"fieldSelector": "involvedObject.kind=Pod,type=Warning"}
+        events = [one for one in place.edge.items(EVENTS, query) if one["involvedObject"]["name"].startswith(name)]
+        parse_workload("Deployment", {}, (), (), [Reading(one, noted) for one in events])
+        return noted
+
+    plain = place.wait("a probe's event", lambda: read("sick-"))
+    about = {"involvedObject": "dict", "involvedObject.kind": "str", "involvedObject.name": "str"}
+    assert {path: kind for path, kind in plain.items() if kind != "NoneType"} == {
+        **about,
+        "lastTimestamp": "time",
+        "message": "str",
+        "reason": "str",
+        "type": "str",
+    }
+    scheduler = place.wait("the scheduler's event", lambda: read("unplaceable-"))
+    assert {**about, "message": "str", "reason": "str", "type": "str"}.items() <= scheduler.items()
+    assert {"lastTimestamp", "eventTime"} & scheduler.keys()
+
+
+def test_of_a_node(place: Place) -> None:
+    """Its processor by label, and its conditions."""
+    noted: dict[str, str] = {}
+    for one in place.edge.items("/api/v1/nodes"):
+        parse_node(Reading(one, noted))
+    assert noted == {
+        "metadata": "dict",
+        "metadata.labels": "dict",
+        "metadata.labels.kubernetes.io/arch": "str",
+        "metadata.name": "str",
+        "status": "dict",
+        "status.conditions": "list",
+        "status.conditions[].status": "str",
+        "status.conditions[].type": "str",
+    }
