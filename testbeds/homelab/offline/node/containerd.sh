@@ -38,6 +38,5 @@ TOML
 
 start_containerd() {
     write_containerd_configuration >"$AGENT/etc/containerd/config.toml"
-    mkdir -p /run/k3s/containerd
     run containerd containerd --config "$AGENT/etc/containerd/config.toml"
 }

@@ -67,7 +67,7 @@ start_node() {
     wait_for pod_range
     write_network "$(pod_range)" >"$AGENT/etc/cni/net.d/10-pods.conflist"
     if [ "$role" = server ]; then
-        kubectl label node "$node_name" --overwrite node-role.kubernetes.io/control-plane=true >>"$LOGS/manifests.log" 2>&1
+        kubectl label node "$node_name" --overwrite node-role.kubernetes.io/control-plane=true >>"$LOGS/misc.log" 2>&1
     fi
     say "Successfully registered node $node_name"
 }
