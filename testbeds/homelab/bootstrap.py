@@ -6,6 +6,7 @@ the repo-server answers stays in its error until somebody asks for a comparison.
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _MONITORING = "monitoring"
 _MODELS = "ml-apps"
 _MANAGER = Path(__file__).with_name("argocd-manager.yaml")
 _CRDS = ("crd/applications.argoproj.io", "crd/appprojects.argoproj.io")
+_FETCHES = {"app": "fetch-early"}
 _ASK_AGAIN_SECONDS = 5.0
 _SECONDS = 240.0
 """The longest that any one step may take, on two busy cores."""
@@ -44,11 +46,36 @@ class Account:
 
 
 def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
-    """Apply upstream's manifests (a file, or an address) unchanged."""
+    """Apply upstream's manifests (a file, or an address) unchanged.
+
+    The password of its Redis is made here: the controller's pod would miss the one that a pod of Redis makes, and wait
+    in back-off.
+    """
+    password = base64.b64encode(secrets.token_urlsafe(24).encode()).decode()
     with phase("Argo CD's manifests applied", say):
-        gcp.apply([_namespace(ARGOCD), _namespace(_MONITORING)])
+        gcp.apply([_namespace(ARGOCD), _namespace(_MONITORING), _secret("argocd-redis", ARGOCD, {"auth": password})])
         gcp.run("apply", "--server-side", f"--namespace={ARGOCD}", f"--filename={manifest}", seconds=_SECONDS)
         gcp.run("wait", "--for=condition=Established", *_CRDS, f"--timeout={_SECONDS:.0f}s", seconds=_SECONDS)
+
+
+def fetch_early(cluster: Kubectl, image: str) -> None:
+    """Let every node pull an image now that it needs in a minute; `forget_fetches` removes the pods that asked."""
+    nodes = [one["metadata"]["name"] for one in cluster.items("nodes")]
+    container = {"name": "fetch", "image": image, "command": ["true"]}
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+    metadata = [{"name": f"fetch-{node}", "namespace": "default", "labels": _FETCHES} for node in nodes]
+    cluster.apply(
+        [
+            {"apiVersion": "v1", "kind": "Pod", "metadata": one, "spec": {"nodeName": node, **spec}}
+            for node, one in zip(nodes, metadata, strict=True)
+        ]
+    )
+
+
+def forget_fetches(cluster: Kubectl) -> None:
+    """Remove what `fetch_early` made; it has ended long ago."""
+    selector = ",".join(f"{key}={value}" for key, value in _FETCHES.items())
+    cluster.run("delete", "pods", "--namespace=default", f"--selector={selector}", "--wait=false")
 
 
 def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:

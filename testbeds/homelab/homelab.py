@@ -159,7 +159,9 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             images="layered",
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
+        bootstrap.fetch_early(edge, settings.PYTHON_IMAGE)  # the ground of the models' images
         bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
+        bootstrap.fetch_early(gcp, settings.MLFLOW_IMAGE)
         await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
@@ -168,6 +170,8 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         bootstrap.pull_now(edge)
         bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge, say)
         bootstrap.await_healthy(gcp, edge, content, say)
+        for cluster in (gcp, edge):
+            bootstrap.forget_fetches(cluster)
         await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
         await_all("the model answers", lambda: _silent(f"{homelab.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")

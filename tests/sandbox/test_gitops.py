@@ -47,3 +47,12 @@ def test_a_difference_without_a_place_is_a_problem(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(gitops, "differences", lambda address: (lost,))
     with pytest.raises(ProblemError, match=r"argocd-apps/root.yaml: expected 'no such text' once, found 0 times"):
         gitops.write_content(tmp_path / "content")
+
+
+def test_the_images_are_those_that_the_settings_name() -> None:
+    """What is built, pulled early and pinned is what the manifests run."""
+    lines = [line.strip() for one in lines_of(CHECKOUT / "manifests").values() for line in one]
+    images = {line.split()[1] for line in lines if line.startswith("image: ")}
+    models = {one for one in images if one.rpartition(":")[0] == settings.MODEL_REPOSITORY}
+    assert images - models == {settings.MLFLOW_IMAGE, settings.PROMETHEUS_IMAGE}
+    assert len(models) == 1
