@@ -11,8 +11,7 @@ from testbeds.homelab.offline.cache import cache_folder, cached, key_of
 from testbeds.homelab.offline.programs import Say, run_long
 
 SUITE = "bookworm"
-_MIRROR = "http://deb.debian.org/debian"
-_NEXT_STEP = "Look whether the mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."
+_NEXT_STEP = "Look whether Debian's mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."
 # Nobody reads manuals in these images, and APT's lists are a third of a small one.
 _LEFT_OUT = (
     "./dev/*",
@@ -76,8 +75,7 @@ def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
             f"--cache-dir={downloads}",
             *chosen,
             SUITE,
-            target,
-            _MIRROR,
+            target,  # and from the mirror that debootstrap itself takes
         ],
         say,
         next_step=_NEXT_STEP,
