@@ -32,7 +32,7 @@ class Kubectl:
                 [str(one) for one in command], input=said, capture_output=True, text=True, timeout=seconds
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._failed(what, f"{type(error).__name__} after {seconds:g} s at most") from error
+            raise self._failed(what, str(error)) from error
         if done.returncode != 0:
             raise self._failed(what, " ".join(done.stderr.split())[-_WORDS:] or f"exit code {done.returncode}")
         return done.stdout
