@@ -119,12 +119,15 @@ def test_docker_takes_and_gives_the_same_image(tmp_path: Path) -> None:
     ]
 
 
-def test_each_version_has_an_image_of_its_own(tmp_path: Path) -> None:
+def test_each_version_has_an_image_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions share all layers but the last, even of equal models; what each serves is in its environment."""
-    (tmp_path / "model.json").write_text("{}")
+    monkeypatch.setenv("HOMELAB_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.json").write_text("{}")
     ground, libraries = Image((layer("python", b""),), {"Env": ["PATH=/bin"]}), layer("libraries", b"")
     first, second = (
-        model_image(ground, libraries, tmp_path, f"tag-{number}", {"MODEL_URI": f"models:/m/{number}"})
+        model_image(ground, libraries, model, f"tag-{number}", {"MODEL_URI": f"models:/m/{number}"})
         for number in (1, 2)
     )
     assert first.layers[:3] == second.layers[:3]

@@ -29,7 +29,6 @@ class Build:
     """The only program's name; empty when each package's own name is right."""
     values: tuple[str, ...] = ()
     """`-X` values of the linker: a built program says the same version as the released one."""
-    tags: str = ""
     module: str = ""
     """The module that `files` come from."""
     files: tuple[str, ...] = ()
@@ -59,8 +58,12 @@ BUILDS = {
         files=("manifests/core-install.yaml", "entrypoint.sh", "hack/gpg-wrapper.sh", "hack/git-verify-wrapper.sh"),
     ),
     "coredns": Build(packages=".", program="coredns"),
-    "local-path": Build(packages="github.com/rancher/local-path-provisioner", program="local-path-provisioner"),
-    "prometheus": Build(tags="netgo,remove_all_sd"),
+    "local-path": Build(
+        packages="github.com/rancher/local-path-provisioner",
+        program="local-path-provisioner",
+        values=("main.VERSION=v0.0.30",),
+    ),
+    "prometheus": Build(values=("github.com/prometheus/common/version.Version=3.5.0",)),
     "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
     "pause": Build(packages=".", program="pause"),
 }
@@ -74,12 +77,18 @@ def build(name: str, say: Say) -> Path:
     """
     module, how = _MODULES / name, BUILDS[name]
     sources = sorted(path for path in module.iterdir() if path.suffix in (".mod", ".sum", ".go"))
-    key = key_of(repr(how), _go_version(), *(item for path in sources for item in (path.name, path.read_bytes())))
+    key = key_of(
+        *_command(how, Path()),
+        *how.files,
+        _go_version(),
+        *(item for path in sources for item in (path.name, path.read_bytes())),
+    )
 
     def make(unfinished: Path) -> None:
         _require_go(name, module / "go.mod")
         unfinished.mkdir()
-        _build(name, how, module, unfinished, say)
+        command, settings = _command(how, unfinished), {"CGO_ENABLED": "0", "GOWORK": "off"}
+        run_long(f"Go: building {name}", command, say, next_step=_NEXT_STEP, cwd=module, settings=settings)
         if how.files:
             _copy_files(how, module, unfinished)
 
@@ -91,14 +100,10 @@ def argocd_manifest(say: Say) -> Path:
     return build("argocd", say) / "core-install.yaml"
 
 
-def _build(name: str, how: Build, module: Path, folder: Path, say: Say) -> None:
+def _command(how: Build, folder: Path) -> list[str]:
     linker = " ".join(("-s", "-w", *(f"-X {value}" for value in how.values)))
-    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", linker]
-    if how.tags:
-        command += ["-tags", how.tags]
-    command += ["-o", f"{folder}/{how.program}", how.packages]
-    settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
-    run_long(f"Go: building {name}", command, say, next_step=_NEXT_STEP, cwd=module, settings=settings)
+    output = f"{folder}/{how.program}"
+    return ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", linker, "-o", output, how.packages]
 
 
 def _copy_files(how: Build, module: Path, folder: Path) -> None:

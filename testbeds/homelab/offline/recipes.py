@@ -198,11 +198,11 @@ def busybox(say: Say) -> Image:
 
 
 def prometheus(say: Say) -> Image:
+    """Without promtool, which no pod runs."""
     programs = build("prometheus", say)
 
     def write(layer: LayerWriter) -> None:
-        for name in ("prometheus", "promtool"):
-            layer.file(f"bin/{name}", programs / name, 0o755)
+        layer.file("bin/prometheus", programs / "prometheus", 0o755)
         layer.file("etc/prometheus/prometheus.yml", _FILES / "prometheus.yml")
         layer.folder("prometheus", 0o755, _NOBODY)
 
