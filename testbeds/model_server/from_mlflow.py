@@ -87,7 +87,9 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
         run_id, name, version = name, "unregistered", "none"
     else:
         raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
-    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri)
+    path = mlflow.artifacts.download_artifacts(
+        uri, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
+    )
     return Downloaded(name, version, run_id, Path(path), _recording(run_id, folder, client))
 
 
