@@ -53,5 +53,5 @@ def test_one_bad_replica_of_two_is_enough_to_take_a_version_back(lab: Lab) -> No
     target = lab.homelab.policy.manifest
     pod = lab.environment.serving()[0].pod
     path = f"/api/v1/namespaces/{target.namespace}/pods/{pod}:8080/proxy/faults"
-    lab.homelab.edge.run("create", "--raw", path, "--filename=-", said=json.dumps({"fail_every": 5}))
+    lab.homelab.edge.run("create", "--raw", path, "--filename=-", said=json.dumps({"FAULT_FAIL_EVERY": "5"}))
     asked.is_taken_back(r"success_ratio", served=True)
