@@ -3,12 +3,14 @@
 The parsers never fail: an object that has just been made lacks most fields, and what is absent reads as "not yet".
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 Json = Mapping[str, Any]
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class ApplicationStatus:
     sync_status: str
     """Synced, OutOfSync or Unknown."""
     sync_revision: str | None
+    """The commit that was compared; None also while nothing could be, when Argo CD names the branch instead."""
     health_status: str
     """Healthy, Progressing, Degraded, Suspended, Missing or Unknown."""
     operation_phase: str | None
@@ -135,14 +138,12 @@ def parse_application(raw: Json) -> ApplicationStatus:
     status = _mapping(raw, "status")
     operation = _mapping(status, "operationState")
     # While an operation begins, it has no result yet, but says what it was asked to sync.
-    revision = _text(_mapping(operation, "syncResult"), "revision") or _text(
-        _mapping(operation, "operation", "sync"), "revision"
-    )
+    revision = _commit(_mapping(operation, "syncResult")) or _commit(_mapping(operation, "operation", "sync"))
     automated = _mapping(raw, "spec", "syncPolicy").get("automated")
     return ApplicationStatus(
         name=_text(_mapping(raw, "metadata"), "name") or "",
         sync_status=_text(_mapping(status, "sync"), "status") or "Unknown",
-        sync_revision=_text(_mapping(status, "sync"), "revision"),
+        sync_revision=_commit(_mapping(status, "sync")),
         health_status=_text(_mapping(status, "health"), "status") or "Unknown",
         operation_phase=_text(operation, "phase"),
         operation_revision=revision,
@@ -318,6 +319,12 @@ def _list(raw: Json, key: str) -> Sequence[Json]:
 def _text(raw: Json, key: str) -> str | None:
     found = raw.get(key)
     return found if isinstance(found, str) and found else None
+
+
+def _commit(raw: Json) -> str | None:
+    """The revision, when it is a whole commit; a branch's name says nothing of what was seen there."""
+    revision = _text(raw, "revision")
+    return revision if revision is not None and _COMMIT.fullmatch(revision) else None
 
 
 def _int(raw: Json, key: str) -> int:

@@ -27,12 +27,12 @@ def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplicatio
         {
             "metadata": {"name": "iris-classifier"},
             "spec": {"syncPolicy": {"automated": {}}},
-            "status": {"sync": {"status": "Synced", "revision": "abc"}, "health": {"status": "Healthy"}},
+            "status": {"sync": {"status": "Synced", "revision": "a" * 40}, "health": {"status": "Healthy"}},
         }
     )
     found = argocd.application("argocd", "iris-classifier")
     assert found is not None
-    assert (found.sync_status, found.sync_revision, found.health_status) == ("Synced", "abc", "Healthy")
+    assert (found.sync_status, found.sync_revision, found.health_status) == ("Synced", "a" * 40, "Healthy")
     assert found.auto_sync
 
 

@@ -156,11 +156,12 @@ def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
     assert (container.restarts, container.ready, container.image_id) == (3, False, "")
 
 
+C1, C2, C3 = ("1" * 40, "2" * 40, "3" * 64)
 APPLICATION: dict[str, Any] = {
     "metadata": {"name": "iris"},
     "spec": {"syncPolicy": {"automated": {"prune": True}}},
     "status": {
-        "sync": {"status": "Synced", "revision": "c2"},
+        "sync": {"status": "Synced", "revision": C2},
         "health": {"status": "Healthy"},
         "reconciledAt": "2026-01-01T00:00:03Z",
         "conditions": [{"type": "ComparisonError", "message": "no repo"}],
@@ -168,7 +169,7 @@ APPLICATION: dict[str, Any] = {
             "phase": "Succeeded",
             "message": "ok",
             "finishedAt": "2026-01-01T00:00:02.123456789Z",
-            "syncResult": {"revision": "c1"},
+            "syncResult": {"revision": C1},
         },
     },
 }
@@ -177,18 +178,25 @@ APPLICATION: dict[str, Any] = {
 def test_an_application_is_read_with_both_of_its_revisions_and_times() -> None:
     """The compared and the synced revision may differ, and times come with and without fractions."""
     found = parse_application(APPLICATION)
-    assert (found.sync_revision, found.operation_revision) == ("c2", "c1")
+    assert (found.sync_revision, found.operation_revision) == (C2, C1)
     assert found.operation_finished_at == pytest.approx(1767225602.123456)
     assert found.reconciled_at == 1767225603.0
     assert found.conditions == (("ComparisonError", "no repo"),)
 
 
+def test_a_branchs_name_is_no_revision() -> None:
+    """While Argo CD cannot read the manifests it names the branch that it was to compare, not a commit."""
+    raw = copy.deepcopy(APPLICATION)
+    raw["status"]["sync"] = {"status": "Unknown", "revision": "main"}
+    assert parse_application(raw).sync_revision is None
+
+
 def test_an_operation_that_has_no_result_yet_has_the_revision_it_was_asked_for() -> None:
     """While an operation begins, what it syncs stands in its request."""
     raw = copy.deepcopy(APPLICATION)
-    raw["status"]["operationState"] = {"phase": "Running", "operation": {"sync": {"revision": "c3"}}}
+    raw["status"]["operationState"] = {"phase": "Running", "operation": {"sync": {"revision": C3}}}
     found = parse_application(raw)
-    assert (found.operation_revision, found.operation_finished_at) == ("c3", None)
+    assert (found.operation_revision, found.operation_finished_at) == (C3, None)
 
 
 @pytest.mark.parametrize(
