@@ -8,7 +8,17 @@ import pytest
 from orchestration.promotion.observed import ApplicationStatus
 from tests.contract.content import steady
 from tests.contract.manifests import Json, config_map, deployment
-from tests.contract.place import ARGOCD, CONTAINER, NAMESPACE, PODS, STEADY, Place, application_path, deployment_path
+from tests.contract.place import (
+    ARGOCD,
+    BRANCH,
+    CONTAINER,
+    NAMESPACE,
+    PODS,
+    STEADY,
+    Place,
+    application_path,
+    deployment_path,
+)
 from tests.contract.test_answers import MERGE
 from tests.contract.test_lists import APPLICATIONS
 from tests.contract.watching import history, version_of
@@ -25,13 +35,16 @@ _REFUSED = re.compile(
 def image(place: Place) -> Iterator[str]:
     """An image that `steady` runs before and after the test."""
     image = place.image("synced")
-    place.repository.write(FILE, *steady(image))
-    place.bring(place.repository.push())
-    place.wait("a rollout", lambda: place.rolled_out("steady", image))
+
+    def roll_out() -> None:
+        place.repository.write(FILE, *steady(image))
+        place.repository.write(NOTES, config_map("notes", colour="blue"))
+        place.bring(place.repository.push())
+        place.wait("a rollout", lambda: place.rolled_out("steady", image))
+
+    roll_out()
     yield image
-    place.repository.write(FILE, *steady(image))
-    place.bring(place.repository.push())
-    place.wait("the rollout", lambda: place.rolled_out("steady", image))
+    roll_out()
 
 
 def when(place: Place, what: str, so: Callable[[ApplicationStatus], bool]) -> ApplicationStatus:
@@ -182,12 +195,17 @@ def test_a_failed_sync_is_not_tried_for_the_same_commit_again(place: Place, imag
 
 
 def test_a_manifest_that_cannot_be_read_is_a_comparison_error(place: Place, image: str) -> None:
-    """Sync is Unknown at no revision, the condition names the file, nothing is touched; a good commit clears it."""
+    """Sync is Unknown, at the branch and not at a commit; the condition names the file; nothing is touched."""
     place.repository.write_text(NOTES, "apiVersion: v1\nkind: ConfigMap\nmetadata: [\n")
     place.repository.push()
     place.argocd.refresh(ARGOCD, STEADY)
     status = when(place, "a ComparisonError", lambda one: bool(errors(one, "ComparisonError")))
-    assert "notes.yaml" in errors(status, "ComparisonError")[0]
+    said = (
+        r"Failed to load target state: failed to generate manifest for source 1 of 1: rpc error: "
+        r'code = FailedPrecondition desc = Failed to unmarshal "[\w/-]*notes\.yaml": .*'
+    )
+    assert re.fullmatch(said, errors(status, "ComparisonError")[0])
+    assert place.application_json()["status"]["sync"]["revision"] == BRANCH
     assert (status.sync_status, status.sync_revision, status.health_status) == ("Unknown", None, "Healthy")
     assert place.rolled_out("steady", image) is not None
     place.repository.write(NOTES, config_map("notes", colour="blue"))
@@ -207,8 +225,6 @@ def test_a_file_that_does_not_look_like_a_manifest_is_left_out(place: Place, ima
     status = place.bring(place.repository.push())
     assert status.conditions == ()
     place.wait("no notes", lambda: brought() == {"steady"})
-    place.repository.write(NOTES, config_map("notes", colour="blue"))
-    place.bring(place.repository.push())
 
 
 def test_an_application_that_is_not_there_is_none(place: Place) -> None:

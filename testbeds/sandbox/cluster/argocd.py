@@ -92,7 +92,8 @@ class ApplicationController:
                 self._revision = revision
             desired = desired_objects(self._rendered[self._revision], self._app) if self._revision else {}
         except SourceError as error:
-            self._show_error(f"Failed to load target state: failed to generate manifest for source 1 of 1: {error}")
+            start = "Failed to load target state: failed to generate manifest for source 1 of 1: rpc error: "
+            self._show_error(f"{start}code = FailedPrecondition desc = {error}")
         else:
             if self._revision:
                 self._show(spec, desired)
@@ -116,7 +117,9 @@ class ApplicationController:
         status = status_of(self._app)
         if status["sync"]["status"] != "Unknown":
             self._world.log(f"application {self._name}", message)
-        status["sync"] = {"status": "Unknown", "comparedTo": {"source": self._app["spec"]["source"]}}
+        source = self._app["spec"]["source"]
+        asked = source.get("targetRevision", "HEAD")  # stands where the commit would
+        status["sync"] = {"status": "Unknown", "revision": asked, "comparedTo": {"source": source}}
         status["conditions"] = [_condition("ComparisonError", message)]
         status["reconciledAt"] = timestamp()
         self._store.set_status(self._app, status)

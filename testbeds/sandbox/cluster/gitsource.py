@@ -106,7 +106,7 @@ def parse_manifests(path: str, text: str) -> list[Json]:
     try:
         documents: list[Any] = list(YAML(typ="safe", pure=True).load_all(text))
     except (YAMLError, ValueError) as error:
-        raise SourceError(f"Failed to unmarshal {path}: {' '.join(str(error).split())}") from error
+        raise SourceError(f'Failed to unmarshal "{path}": {" ".join(str(error).split())}') from error
     found: list[Json] = []
     for document in documents:
         if document is None:
@@ -117,6 +117,6 @@ def parse_manifests(path: str, text: str) -> list[Json]:
         for item in items:
             named = isinstance(item, dict) and isinstance(item.get("metadata"), dict) and item["metadata"].get("name")
             if not named or not item.get("kind") or not item.get("apiVersion"):
-                raise SourceError(f"Failed to unmarshal {path}: an object needs apiVersion, kind and metadata.name")
+                raise SourceError(f'Failed to unmarshal "{path}": an object needs apiVersion, kind and metadata.name')
             found.append(item)
     return found
