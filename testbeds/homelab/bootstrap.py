@@ -55,7 +55,13 @@ def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
     with phase("Argo CD's manifests applied", say):
         gcp.apply([_namespace(ARGOCD), _namespace(_MONITORING), _secret("argocd-redis", ARGOCD, {"auth": password})])
         gcp.run("apply", "--server-side", f"--namespace={ARGOCD}", f"--filename={manifest}", seconds=_SECONDS)
-        gcp.run("wait", "--for=condition=Established", *_CRDS, f"--timeout={_SECONDS:.0f}s", seconds=_SECONDS)
+    await_all("Argo CD's kinds are known", lambda: _not_established(gcp), _SECONDS, say)
+
+
+def _not_established(gcp: Kubectl) -> str:
+    # Asked again when it fails, as it does when it meets a definition before that has any condition.
+    gcp.run("wait", "--for=condition=Established", *_CRDS, "--timeout=30s")
+    return ""
 
 
 def fetch_early(cluster: Kubectl, image: str) -> None:

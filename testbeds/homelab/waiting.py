@@ -81,7 +81,7 @@ def applications(gcp: Kubectl) -> list[Application]:
 def _application(raw: Mapping[str, Any]) -> Application:
     status = raw.get("status", {})
     sync, operation = status.get("sync", {}), status.get("operationState", {})
-    conditions = [f"{one['type']}: {one.get('message', '')}" for one in status.get("conditions", [])]
+    conditions = [f"{one['type']}: {one.get('message', '')}" for one in status.get("conditions") or ()]
     if operation.get("phase") in ("Failed", "Error"):
         conditions.append(str(operation.get("message", "")))
     destination = raw["spec"]["destination"]
@@ -117,7 +117,7 @@ def pods_words(cluster: Kubectl, namespace: str) -> list[str]:
     """What each pod says that cannot start."""
     found = []
     for pod in cluster.items("pods", namespace):
-        conditions = pod.get("status", {}).get("conditions", [])
+        conditions = pod.get("status", {}).get("conditions") or ()
         said = [one.get("message", "") for one in conditions if one.get("reason") == "Unschedulable"]
         said += [words for one in _containers(pod) if (words := _words(one))]
         if said:
@@ -145,7 +145,7 @@ def backing_off(cluster: Kubectl, namespace: str) -> list[str]:
 
 def _containers(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
     status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _waiting_reason(container: Mapping[str, Any]) -> str:
