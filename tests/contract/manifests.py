@@ -53,7 +53,7 @@ def deployment(name: str, image: str, *, replicas: int = 1, deadline: int = 600,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels, "annotations": {"prometheus.io/scrape": "true"}},
                 "spec": {"terminationGracePeriodSeconds": 5, "containers": [container], **pod},
             },
         },

@@ -1,6 +1,8 @@
 """The contract on real clusters: an own namespace, project, branch and image repository, all gone afterwards."""
 
 import contextlib
+import json
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
         repository=Repository(folder, homelab.git_url, homelab.git_token_file),
         image_repository=f"{REGISTRY}/{_PATH}",
         publish=publish,
+        targets=lambda: _targets(homelab.prometheus_url),
     )
     _remove(homelab)
     try:
@@ -99,3 +102,12 @@ def _project(repository: str) -> Json:
         "namespaceResourceWhitelist": [{"group": "apps", "kind": "Deployment"}, {"group": "", "kind": "ConfigMap"}],
     }
     return {**_object("argoproj.io/v1alpha1", "AppProject", _PROJECT, ARGOCD), "spec": spec}
+
+
+def _targets(prometheus_url: str) -> list[dict[str, str]]:
+    """Of the pods that the homelab's own Prometheus scrapes: the model's, which are annotated as `steady`'s are."""
+    with urllib.request.urlopen(f"{prometheus_url}/api/v1/targets?state=active", timeout=10) as answer:
+        active = json.load(answer)["data"]["activeTargets"]
+    common = ("job", "instance")
+    labels = [one["labels"] for one in active if one["scrapePool"] == "edge-pods"]
+    return [{name: one for name, one in found.items() if name not in common} for found in labels]

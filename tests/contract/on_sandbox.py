@@ -41,6 +41,7 @@ def contract_place(folder: Path) -> Iterator[Place]:
             repository=repository,
             image_repository=f"{REGISTRY}/{_PATH}",
             publish=publish,
+            targets=lambda: _targets(place),
         )
         write_all(place)
         options = ["--branch", BRANCH]
@@ -56,3 +57,8 @@ def contract_place(folder: Path) -> Iterator[Place]:
             yield place
     finally:
         processes.stop_all()
+
+
+def _targets(place: Place) -> list[dict[str, str]]:
+    groups = place.edge.get("/sandbox/prometheus/targets").document
+    return [{name: one for name, one in group["labels"].items() if not name.startswith("__")} for group in groups]

@@ -46,6 +46,8 @@ class Place:
     image_repository: str
     publish: Callable[[str, Mapping[str, str]], str]
     """Pushes an image of that tag, whose environment says how its program behaves; its digest."""
+    targets: Callable[[], list[dict[str, str]]]
+    """The labels of each pod that Prometheus scrapes, without its job and the address that all have in common."""
 
     @cached_property
     def gcp(self) -> KubeApi:

@@ -1,28 +1,32 @@
-"""Prometheus's targets by HTTP discovery: each annotated pod, scraped through the API server's pod proxy."""
+"""Prometheus's targets by HTTP discovery: each annotated pod, scraped through the API server's pod proxy.
+
+What `manifests/platform/monitoring/prometheus.yaml` says by its relabelling, this says by itself.
+"""
 
 from testbeds.sandbox.cluster.objects import Json, Store
 
 _LABELS = {"cluster": "edge", "environment": "production", "location": "edge"}
+_NOT_SCRAPED = ("Pending", "Succeeded", "Failed")
 
 
 def scrape_targets(store: Store, address: str) -> list[Json]:
-    """One group a pod, with the labels that the real discovery gives it; `address` is the API server's."""
+    """One group a port of the name `http`, with the labels that the real discovery gives it.
+
+    `address` is the API server's. As there, `instance` is the same for all pods: they are told apart by `pod`.
+    """
     groups = []
     for pod in store.all("Pod"):
-        metadata, status = pod["metadata"], pod["status"]
-        annotations, labels = metadata.get("annotations", {}), metadata.get("labels", {})
-        container = pod["spec"]["containers"][0]
-        ports = [str(one["containerPort"]) for one in container.get("ports", [])]
-        port = annotations.get("prometheus.io/port") or next(iter(ports), "")
-        wanted = annotations.get("prometheus.io/scrape") == "true" and status["phase"] == "Running" and port
-        if not wanted:
+        metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
+        annotated = metadata.get("annotations", {}).get("prometheus.io/scrape") == "true"
+        if not annotated or pod["status"]["phase"] in _NOT_SCRAPED:
             continue
-        path = annotations.get("prometheus.io/path", "/metrics")
-        proxy = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{port}/proxy{path}"
-        named = {"namespace": metadata["namespace"], "pod": metadata["name"], "container": container["name"]}
-        named |= {"app": labels.get("app", ""), "version": labels.get("app.kubernetes.io/version", "")}
-        named |= {"instance": f"{status['podIP']}:{port}", "__metrics_path__": proxy}
-        groups.append(
-            {"targets": [address], "labels": _LABELS | {name: value for name, value in named.items() if value}}
-        )
+        for container in pod["spec"]["containers"]:
+            for port in container.get("ports", []):
+                if port.get("name") != "http":
+                    continue
+                named = {"namespace": metadata["namespace"], "pod": metadata["name"], "container": container["name"]}
+                named |= {"app": labels["app"]} if "app" in labels else {}
+                proxied = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{port['containerPort']}"
+                named["__metrics_path__"] = f"{proxied}/proxy/metrics"
+                groups.append({"targets": [address], "labels": _LABELS | named})
     return groups
