@@ -81,6 +81,7 @@ def _forget_all(docker: Docker) -> None:
         docker.run("rm", "--force", "--volumes", *containers)
     docker.run("network", "prune", "--force")
     docker.run("volume", "prune", "--force")
+    docker.run("image", "prune", "--force")  # what an image of the same name has replaced
 
 
 def _own_group() -> Path:
