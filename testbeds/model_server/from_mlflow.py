@@ -52,8 +52,6 @@ def fetch_model(uri: str, tracking_uri: str) -> Model:
     from mlflow.exceptions import MlflowException
 
     began = time.monotonic()
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
     try:
         with tempfile.TemporaryDirectory() as folder:
             found = download_model(uri, tracking_uri, Path(folder))
@@ -78,7 +76,10 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
     """
     import mlflow
 
-    client: Any = mlflow.MlflowClient(tracking_uri, tracking_uri)
+    # MLflow resolves `models:/` at the process's own registry, whatever addresses a download is given.
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    client: Any = mlflow.MlflowClient()
     scheme, _, rest = uri.partition(":/")
     name, _, version = rest.partition("/")
     if scheme == "models" and version.isdigit():
@@ -87,9 +88,7 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
         run_id, name, version = name, "unregistered", "none"
     else:
         raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
-    path = mlflow.artifacts.download_artifacts(
-        uri, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
-    )
+    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
     return Downloaded(name, version, run_id, Path(path), _recording(run_id, folder, client))
 
 
