@@ -26,7 +26,6 @@ ACCESS = "incumbent"
 _MONITORING = "monitoring"
 _MODELS = "ml-apps"
 _MANAGER = Path(__file__).with_name("argocd-manager.yaml")
-_CRDS = ("crd/applications.argoproj.io", "crd/appprojects.argoproj.io")
 _FETCHES = {"app": "fetch-early"}
 _ASK_AGAIN_SECONDS = 5.0
 _SECONDS = 240.0
@@ -55,13 +54,6 @@ def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
     with phase("Argo CD's manifests applied", say):
         gcp.apply([_namespace(ARGOCD), _namespace(_MONITORING), _secret("argocd-redis", ARGOCD, {"auth": password})])
         gcp.run("apply", "--server-side", f"--namespace={ARGOCD}", f"--filename={manifest}", seconds=_SECONDS)
-    await_all("Argo CD's kinds are known", lambda: _not_established(gcp), _SECONDS, say)
-
-
-def _not_established(gcp: Kubectl) -> str:
-    # Asked again when it fails, as it does when it meets a definition before that has any condition.
-    gcp.run("wait", "--for=condition=Established", *_CRDS, "--timeout=30s")
-    return ""
 
 
 def fetch_early(cluster: Kubectl, image: str) -> None:
@@ -101,7 +93,13 @@ def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
 def start_root(gcp: Kubectl, content: Path, say: Say) -> None:
     """Apply the projects, wait until Argo CD is up, and apply root, which brings everything else."""
     built = _documents(gcp.run("kustomize", content / "argocd-apps"))
-    gcp.apply([one for one in built if one["kind"] == "AppProject"])
+    projects = [one for one in built if one["kind"] == "AppProject"]
+
+    def refused() -> str:
+        gcp.apply(projects)  # refused until the API server has got to know the kind, which came a moment ago
+        return ""
+
+    await_all("the projects are applied", refused, _SECONDS, say)
     await_all("Argo CD is up", lambda: not_rolled_out(gcp, ARGOCD), _SECONDS, say)
     root = next(one for one in built if one["kind"] == "Application" and one["metadata"]["name"] == "root")
     gcp.apply([root])

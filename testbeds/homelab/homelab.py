@@ -69,7 +69,7 @@ class Homelab:
         Raises:
             ProblemError: something does not come up, or another process is at work on it.
         """
-        with lock(state, "homelab"):
+        with lock(state, "homelab", "Wait until it has started or ended the homelab."):
             if (running := _well(state, say)) is not None:
                 return running
             began = time.monotonic()
@@ -84,7 +84,7 @@ class Homelab:
     @staticmethod
     def down(say: Say, state: Path = STATE) -> None:
         """End the homelab and leave nothing of it but its folder with the logs; fine where none is."""
-        with lock(state, "homelab"):
+        with lock(state, "homelab", "Wait until it has started or ended the homelab."):
             clusters.stop(find_supply(), state, say)
             _clear(state)
 
@@ -183,7 +183,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
 def _clear(state: Path) -> None:
     """Forget the homelab that was; its logs stay, to be looked at."""
     _sign(state).unlink(missing_ok=True)  # first: what is half cleared is not whole
-    for path in state.iterdir():
+    for path in (*state.iterdir(), *(state / "host").glob("dagster")):
         if path.name in _KEPT:
             continue
         if path.is_dir():

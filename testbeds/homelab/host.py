@@ -20,7 +20,7 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
         ProblemError: another process has a Dagster beside this homelab; two would promote the same versions.
     """
     folder = homelab.state / "host"
-    with lock(folder, "Dagster beside the homelab"):
+    with lock(folder, "Dagster beside the homelab", "End that one first: `make homelab-ui`, or tests."):
         processes = Processes(folder)
         try:
             dagster = Dagster(processes, folder / "dagster", *free_ports(1))

@@ -76,7 +76,7 @@ class Sandbox:
         """
         for tool in ("docker-registry", "prometheus"):
             find_tool(tool)
-        self._lock = lock(self.state, "sandbox")
+        self._lock = lock(self.state, "sandbox", "End that one, or give this one another folder (--state).")
         self.processes = Processes(self.state)
         reopened = self._reopen and self._ports.exists()
         ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []

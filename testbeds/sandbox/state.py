@@ -15,8 +15,8 @@ from testbeds.training.publish import Published
 POLICY = "iris-classifier-edge"
 
 
-def lock(state: Path, testbed: str) -> IO[str]:
-    """Take the state folder for this process, until the file is closed or the process ends.
+def lock(state: Path, what: str, next_step: str) -> IO[str]:
+    """Take the state folder for this process and what it does there, until the file is closed or the process ends.
 
     Raises:
         ProblemError: another process has it.
@@ -28,12 +28,7 @@ def lock(state: Path, testbed: str) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise ProblemError(
-            Problem(
-                f"{testbed} in {state}",
-                f"a state folder that no other {testbed} uses",
-                "one that is running",
-                "End that one first, or give this one another folder where it takes one (--state).",
-            )
+            Problem(f"{what} in {state}", "a folder that no other process works in", "one that does", next_step)
         ) from None
     return file
 

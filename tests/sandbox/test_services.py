@@ -105,7 +105,7 @@ def test_the_settings_are_the_pipelines(sandbox: Sandbox) -> None:
 
 def test_a_second_one_in_the_same_folder_is_refused(sandbox: Sandbox) -> None:
     """Two sandboxes never share a folder, and the first one is not disturbed."""
-    with pytest.raises(ProblemError, match="expected a state folder that no other sandbox uses"):
+    with pytest.raises(ProblemError, match="expected a folder that no other process works in"):
         Sandbox(sandbox.state).start()
     assert ask(f"{sandbox.service_url}/health") == {"status": "healthy"}
 
