@@ -172,6 +172,6 @@ def await_end(service: Service, seconds: float, what: str) -> None:
 
 def _not_up(what: str, found: str, service: Service | None) -> ProblemError:
     if service is None:
-        return ProblemError(Problem("sandbox", what, found, "Try again."))
+        return ProblemError(Problem("testbed", what, found, "Try again."))
     found = f"{found}; its log ends:\n{service.log_tail()}\n"
-    return ProblemError(Problem("sandbox", what, found, f"The whole log: {service.log}"))
+    return ProblemError(Problem(service.name, what, found, f"The whole log: {service.log}"))
