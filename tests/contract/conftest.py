@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.place import Place
+from tests.contract import content
+from tests.contract.place import PODS, Place
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +22,5 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         opened = sandbox_place(folder)
     with opened as place:
         place.wait("steady serves", lambda: place.rolled_out("steady"))
+        place.wait("every pod is there", lambda: len(place.edge.items(PODS)) == content.PODS)
         yield place

@@ -8,6 +8,11 @@ NOWHERE = {"example.org/planet": "mars"}
 SECRET = {"name": "COLOUR", "valueFrom": {"secretKeyRef": {"name": "nobody-made-it", "key": "colour"}}}
 
 
+TROUBLES = ("missing", "untagged", "crash", "greedy", "sick", "unplaceable", "secretive")
+PODS = 2 + len(TROUBLES)
+"""How many there are when nothing rolls out."""
+
+
 def steady(image: str) -> list[Json]:
     """Two replicas of an image."""
     return [deployment("steady", image, replicas=2)]
@@ -27,5 +32,6 @@ def write_all(place: Place) -> None:
         "unplaceable": deployment("unplaceable", place.image("unplaceable"), nodeSelector=NOWHERE),
         "secretive": deployment("secretive", place.image("secretive"), env=[SECRET]),
     }
+    assert tuple(troubles) == TROUBLES
     for name, manifest in troubles.items():
         write(f"{TROUBLED}/{name}.yaml", manifest)

@@ -40,7 +40,6 @@ def deployment(name: str, image: str, *, replicas: int = 1, deadline: int = 600,
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}},
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
     }
     labels = {"app": name}
     return {

@@ -28,7 +28,7 @@ REGISTRY = "homelab-registry:5000"
 """No mirror of another: what it lacks is nowhere. (Of a mirror, the failure of the one behind it is what is said.)"""
 CONTAINER = "model-server"
 PORT = 8080
-_WAIT_SECONDS = 120.0
+_WAIT_SECONDS = 60.0
 _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo contract ;;\n  *) exec cat "$TOKEN_FILE" ;;\nesac\n'
 
 
