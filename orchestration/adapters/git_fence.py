@@ -7,7 +7,7 @@ from typing import TypeVar
 from orchestration.adapters.git_access import GitAccess
 from orchestration.adapters.git_lease import lease_message, lease_ref, parse_lease
 from orchestration.adapters.git_objects import write_commit
-from orchestration.adapters.git_push import ATTEMPTS, Applied, RefUpdate, Refused, Unanswered, pause, push
+from orchestration.adapters.git_push import ATTEMPTS, Applied, RefUpdate, Refused, Unanswered, moment, pause, push
 from orchestration.adapters.git_remote import is_useless_to_repeat
 from orchestration.promotion.ports import Clock, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem
@@ -119,7 +119,7 @@ class Fence:
                 if tried:
                     if (landed := self._landed(tried, lease)) is not None:
                         return landed
-                    self._clock.sleep(pause(attempt - 1))
+                    self._clock.sleep(moment() if isinstance(refusal, Refused) else pause(attempt - 1))
                 planned = plan()
                 if not isinstance(planned, Plan):
                     # What was decided may rest on a push of ours that came in meanwhile, and then its lease holds.

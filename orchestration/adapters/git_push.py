@@ -65,7 +65,15 @@ def _flags(output: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+def moment() -> float:
+    """Seconds to wait after a push that somebody was faster than: hardly any.
+
+    Who waits longer only lets the next one in, and meanwhile the own lease runs out, which such a push did not renew.
+    """
+    return random.uniform(0.0, 0.3)  # noqa: S311 - it parts competitors, and guards nothing
+
+
 def pause(attempt: int) -> float:
-    """Seconds to wait after the given attempt (from 1): 1 s x 1.5 and so on, 30 s at most, less some jitter."""
+    """Seconds to wait after the given attempt (from 1) that failed: 1 s x 1.5 and so on to 30 s, less some jitter."""
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * _GROWTH ** (attempt - 1))
     return longest * random.uniform(0.7, 1.0)  # noqa: S311 - it parts competitors, and guards nothing

@@ -60,7 +60,7 @@ def test_the_commits_date_never_goes_back(world: World) -> None:
 
 
 def test_several_competitors_in_a_row(world: World) -> None:
-    """Three races lost in a row end in one commit on top of all three, with growing pauses between."""
+    """Three races lost in a row end in one commit on top of all three, without a pause worth the name."""
     lease = _lease(world)
     for number in range(3):
         world.server.order(_PUSH, before=partial(world.commit, f"Other {number}", {"README.md": b"%d" % number}))
@@ -69,7 +69,7 @@ def test_several_competitors_in_a_row(world: World) -> None:
     assert pushed.attempts == 4
     assert world.log()[:4] == ["Promote iris to version 1", "Other 2", "Other 1", "Other 0"]
     assert len(world.clock.slept) == 3
-    assert 0.7 <= world.clock.slept[0] <= 1.0 < world.clock.slept[2] <= 2.25
+    assert max(world.clock.slept) <= 0.3
 
 
 @pytest.mark.parametrize("status", [None, 500, 503])

@@ -16,6 +16,7 @@ from tests.scenarios.people import commit_and_push
 ARGOCD = "argocd"
 NODE = "k3d-edge-agent-0"
 """The node of edge that goes away."""
+_COMMIT_EVERY_SECONDS = 1.0
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def shorter(lab: Lab, **deadlines: str) -> Iterator[None]:
 
 @contextmanager
 def somebody_commits_all_the_time(lab: Lab) -> Iterator[list[int]]:
-    """A second committer pushes other files without a pause; yields how many pushes there were so far, as one item."""
+    """A second committer pushes other files each second; yields how many pushes there were so far, as one item."""
     pushes, stop = [0], threading.Event()
     failed: list[Exception] = []
 
@@ -126,12 +127,13 @@ def somebody_commits_all_the_time(lab: Lab) -> Iterator[list[int]]:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 git = Git(lab.environment, Path(folder))
-                while not stop.is_set():
+                while not stop.wait(_COMMIT_EVERY_SECONDS):
                     note = git.folder / "notes" / "diary.txt"
                     note.parent.mkdir(exist_ok=True)
                     note.write_text(f"entry {pushes[0]}\n", encoding="utf-8")
                     commit_and_push(git, f"Note {pushes[0]}")
                     pushes[0] += 1
+                    stop.wait(1.0)
         except (OSError, RuntimeError) as error:
             failed.append(error)
 

@@ -35,7 +35,7 @@ def test_auto_sync_that_is_off_before_the_commit_keeps_the_branch_as_it_is(lab: 
 
 
 def test_a_second_committer_neither_stops_nor_doubles_a_promotion(lab: Lab) -> None:
-    """Somebody pushes other files without a pause: one commit of ours, judged by revisions that are not ours."""
+    """Somebody pushes other files each second: one commit of ours, judged by revisions that are not ours."""
     with somebody_commits_all_the_time(lab) as pushes:
         asked = lab.ask()
         seen = asked.becomes_champion()
