@@ -51,8 +51,8 @@ class Processes:
 
     def __init__(self, state: Path) -> None:
         state.mkdir(parents=True, exist_ok=True)
-        self._logs = state / "logs"
-        self._logs.mkdir(exist_ok=True)
+        self.logs = state / "logs"
+        self.logs.mkdir(exist_ok=True)
         self._remembered = state / "sandbox.id"
         if self._remembered.exists():
             end_all(self._remembered.read_text(encoding="utf-8").strip())
@@ -80,7 +80,7 @@ class Processes:
         cwd: Path | None = None,
     ) -> Service:
         """Start a program; what it says goes to its log."""
-        log = self._logs / f"{name}.log"
+        log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(part) for part in command],

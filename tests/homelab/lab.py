@@ -109,11 +109,9 @@ class Lab:
         Raises:
             ProblemError: it was not so in time.
         """
-        champion = str(self.champion())
-        assert champion != "None", f"{self.environment.model} has no champion"
-        wait_until(lambda: self._is_whole(champion), SETTLE_SECONDS, f"champion {champion} serves, all is healthy")
+        wait_until(self._is_whole, SETTLE_SECONDS, "the champion serves, and all is healthy")
 
-    def _is_whole(self, champion: str) -> bool:
+    def _is_whole(self) -> bool:
         name = self.homelab.policy.argocd.application
         try:
             status = self.application(name).get("status", {})
@@ -123,7 +121,7 @@ class Lab:
         healthy = [status.get(name, {}).get("status") for name in ("sync", "health")] == ["Synced", "Healthy"]
         if not healthy:
             self.refresh(name)
-        return bool(serving) and healthy and {one.version for one in serving} == {champion}
+        return bool(serving) and healthy and {one.version for one in serving} == {str(self.champion())}
 
 
 @dataclass(frozen=True)

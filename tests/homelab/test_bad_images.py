@@ -1,9 +1,9 @@
 """Images that are bad only where they really run: each is taken back, and nobody meets one that cannot serve."""
 
-import json
-
 import pytest
 
+from orchestration.adapters.kube_api import KubeApi
+from testbeds.homelab.settings import EDGE
 from tests.homelab.disturb import shorter, without_argocds
 from tests.homelab.lab import Lab
 from tests.scenarios.people import image_tag, register_again
@@ -53,5 +53,7 @@ def test_one_bad_replica_of_two_is_enough_to_take_a_version_back(lab: Lab) -> No
     target = lab.homelab.policy.manifest
     pod = lab.environment.serving()[0].pod
     path = f"/api/v1/namespaces/{target.namespace}/pods/{pod}:8080/proxy/faults"
-    lab.homelab.edge.run("create", "--raw", path, "--filename=-", said=json.dumps({"FAULT_FAIL_EVERY": "5"}))
+    api = KubeApi(lab.homelab.admin_kubeconfig, EDGE)
+    reply = api.send("POST", path, {"FAULT_FAIL_EVERY": "5"}, {"Content-Type": "application/json"})
+    assert reply.status == 200, reply.body
     asked.is_taken_back(r"success_ratio", served=True)

@@ -40,7 +40,7 @@ class Hosted:
         self.mlflow_url, self.service_url = testbed.mlflow_url, policy.service_url
         self.git_url, self.git_token_file = git_url, git_token_file
         self.client_log = testbed.state / f"client of {policy.model}.jsonl"
-        self.logs = testbed.state / "logs"
+        self.logs = processes.logs
         self.processes = processes
         self._testbed, self.dagster = testbed, dagster
         self._client: Service | None = None
