@@ -7,8 +7,8 @@ from typing import Any
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab.homelab import Homelab
 from testbeds.sandbox.processes import wait_until
-from tests.scenarios.expectation import End, promotion_commits
-from tests.scenarios.look import look
+from tests.scenarios.expectation import End, promoting
+from tests.scenarios.look import branch, look
 from tests.scenarios.on_homelab import HomelabEnvironment
 from tests.scenarios.people import register_again
 from tests.scenarios.seen import Seen
@@ -52,9 +52,8 @@ class Lab:
         return Asked(self, version, self.champion(), ask_for(self.environment, self.client, version))
 
     def commits_of(self, version: int) -> int:
-        """How many commits promote that version."""
-        story = expected(self.environment, (), 0)
-        return len(promotion_commits(look(self.environment), story, version))
+        """How many commits promote that version; asked of Git alone, because clusters may be silent."""
+        return len(promoting(branch(self.environment), self.environment.policy, version))
 
     def application(self, name: str) -> dict[str, Any]:
         found = self.homelab.gcp.read("application", name, "argocd")
@@ -90,7 +89,7 @@ class Lab:
         wait_until(lambda: self._serves_only(image), SETTLE_SECONDS, f"version {version} is rolled out")
 
     def _committed_image(self, version: int) -> str:
-        commits = promotion_commits(look(self.environment), expected(self.environment, (), 0), version)
+        commits = promoting(branch(self.environment), self.environment.policy, version)
         assert len(commits) == 1, f"version {version} has {len(commits)} commits"
         assert commits[0].image is not None
         return commits[0].image

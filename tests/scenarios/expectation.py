@@ -1,6 +1,7 @@
 """How a story must end, and where its traces are: the pipeline's conventions, written once more to hold it to them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,8 +36,13 @@ class Expected:
 
 def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
     """The commits that put a version there, known by their trailer."""
-    start = f"{story.policy}/{version}/"
-    return [one for one in seen.commits if one.trailers.get("Promotion-Id", "").startswith(start)]
+    return promoting(seen.commits, story.policy, version)
+
+
+def promoting(commits: Sequence[Commit], policy: str, version: int) -> list[Commit]:
+    """Those of the commits that put a version there."""
+    start = f"{policy}/{version}/"
+    return [one for one in commits if one.trailers.get("Promotion-Id", "").startswith(start)]
 
 
 def rollback_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:

@@ -38,6 +38,12 @@ def look(environment: Environment, since: float = 0.0) -> Seen:
     )
 
 
+def branch(environment: Environment) -> tuple[Commit, ...]:
+    """The branch's commits, oldest first; nobody but the Git server is asked."""
+    with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
+        return tuple(Git(environment, Path(folder)).commits())
+
+
 class Git:
     """A clone of the GitOps repository in a scratch folder."""
 
