@@ -100,13 +100,15 @@ def test_a_push_alone_changes_nothing(rollout: Rollout) -> None:
 
 
 def test_the_application_goes_through_out_of_sync_and_an_operation(rollout: Rollout) -> None:
-    """The commit is OutOfSync, its operation Running, then Succeeded; then it is Synced, and at last Healthy."""
+    """The last operation's state goes; the commit is OutOfSync, its operation Running, then Succeeded; it is Synced."""
     commit = rollout.commit
+    cleared = first(rollout, operation_phase=None)
     out_of_sync = first(rollout, sync_revision=commit, sync_status="OutOfSync")
     running = first(rollout, operation_revision=commit, operation_phase="Running")
     succeeded = first(rollout, operation_revision=commit, operation_phase="Succeeded")
     synced = first(rollout, sync_revision=commit, sync_status="Synced")
     progressing = first(rollout, sync_revision=commit, health_status="Progressing")
+    assert cleared < min(out_of_sync, running)
     assert max(out_of_sync, running) < succeeded
     assert out_of_sync < synced
     assert synced <= progressing
@@ -154,16 +156,15 @@ def test_the_deployment_says_that_it_goes_on(rollout: Rollout) -> None:
 
 
 def test_a_new_pod_waits_runs_and_is_ready(rollout: Rollout) -> None:
-    """Pending before anything, Pending with a container that waits, Running unready, Running ready."""
+    """Pending before anything, Pending with a container that waits, Running and mostly unready at first, ready."""
     new = rollout.pods_of(new=True)
     assert len(new) == 2
     for name in new:
-        assert rollout.pod_states(name) == [
-            ("Pending", "unready", "none", "staying"),
-            ("Pending", "unready", "waiting", "staying"),
-            ("Running", "unready", "running", "staying"),
-            ("Running", "ready", "running", "staying"),
-        ]
+        states = rollout.pod_states(name)
+        assert states[:2] == [("Pending", "unready", "none", "staying"), ("Pending", "unready", "waiting", "staying")]
+        # A kubelet that is slow tells the start and the first good probe at once.
+        assert states[2:-1] in ([], [("Running", "unready", "running", "staying")])
+        assert states[-1] == ("Running", "ready", "running", "staying")
 
 
 def test_an_old_pod_serves_until_it_is_told_to_end(rollout: Rollout) -> None:
@@ -176,6 +177,7 @@ def test_an_old_pod_serves_until_it_is_told_to_end(rollout: Rollout) -> None:
         assert {state[1:3] for state in states[1:]} <= {("unready", "running"), ("unready", "terminated")}
         (gone,) = [pod for event, pod in rollout.pods if event == "DELETED" and pod["metadata"]["name"] == name]
         assert "deletionTimestamp" in gone["metadata"]
+        assert gone["status"]["phase"] == "Succeeded"  # its process ended with 0
 
 
 def test_no_pod_comes_before_the_one_before_it_is_ready(rollout: Rollout) -> None:

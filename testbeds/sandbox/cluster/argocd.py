@@ -83,6 +83,7 @@ class ApplicationController:
         self._live_changed = False
         self._compared_at = time.monotonic()
         spec: Json = copy.deepcopy(self._app["spec"])
+        begun: Operation | None = None
         try:
             if ask_git:
                 revision = await self._source.resolve(spec["source"].get("targetRevision", "HEAD"))
@@ -96,11 +97,12 @@ class ApplicationController:
             self._show_error(f"{start}code = FailedPrecondition desc = {error}")
         else:
             if self._revision:
-                self._show(spec, desired)
-                await self._auto_sync(spec, desired)
+                begun = self._show(spec, desired)
         self._compared_spec = spec
         if ask_git:
             self._take_refresh_away()
+        if begun is not None:
+            await self._attempt(begun)
 
     async def _render(self, revision: str, source: Json, *, hard: bool) -> None:
         if hard:
@@ -124,8 +126,8 @@ class ApplicationController:
         status["reconciledAt"] = timestamp()
         self._store.set_status(self._app, status)
 
-    def _show(self, spec: Json, desired: dict[Key, Json]) -> None:
-        """Write what was compared: sync status and revision, resources, health."""
+    def _show(self, spec: Json, desired: dict[Key, Json]) -> Operation | None:
+        """Write what was compared: sync status and revision, resources, health; the operation that begins with it."""
         resources, images = [], set()
         for key, wanted in desired.items():
             live = self._store.get(*key)
@@ -150,41 +152,37 @@ class ApplicationController:
             self._world.log(f"application {self._name}", said)
         status |= {"sync": sync, "resources": resources, "summary": {"images": sorted(filter(None, images))}}
         status |= {"sourceType": "Directory", "reconciledAt": timestamp()}
-        kept = [one for one in status.get("conditions", []) if one["type"] == "SyncError" and not synced]
+        begun, refusal = self._auto_sync(spec, desired, status)
         status.pop("conditions", None)
-        status |= {"conditions": kept} if kept else {}
+        status |= {"conditions": [_condition("SyncError", refusal)]} if refusal else {}
+        if begun is not None:
+            begun.announce()  # the last one's state goes before the new revision is shown
+            status.pop("operationState", None)
         self._store.set_status(self._app, status)
+        return begun
 
-    async def _auto_sync(self, spec: Json, desired: dict[Key, Json]) -> None:
-        """Start the operation that the sync policy asks for, if it does."""
+    def _auto_sync(self, spec: Json, desired: dict[Key, Json], status: Json) -> tuple[Operation | None, str]:
+        """The operation that the sync policy asks for, if it does, or why there is none that one would expect."""
         automated = spec.get("syncPolicy", {}).get("automated")
-        status = self._app["status"]
         if self._operation is not None:
-            return  # it may be one that is tried again; it keeps its revision
+            return None, ""  # it may be one that is tried again; it keeps its revision
         if automated is None or automated.get("enabled") is False or status["sync"]["status"] != "OutOfSync":
-            return
+            return None, ""
         prune = bool(automated.get("prune"))
         if not prune and all(one.get("requiresPruning") for one in status["resources"] if one["status"] == "OutOfSync"):
-            return
+            return None, ""
         if not desired and not automated.get("allowEmpty"):
-            self._show_sync_error(f"Skipping sync attempt to {self._revision}: auto-sync will wipe out all resources")
-            return
+            return None, f"Skipping sync attempt to [{self._revision}]: auto-sync will wipe out all resources"
         last = status.get("operationState", {})
         if last.get("syncResult", {}).get("revision") == self._revision:
             # The same revision is not tried twice after a failure, and again after a success only to heal.
             if last["phase"] != "Succeeded":
-                self._show_sync_error(f"Failed last sync attempt to [{self._revision}]: {last['message']}")
-                return
+                return None, f"Failed last sync attempt to [{self._revision}]: {last['message']}"
             if not automated.get("selfHeal") or time.monotonic() - self._operation_ended < _HEAL_AFTER:
-                return
+                return None, ""
         self._world.log(f"application {self._name}", f"sync to {self._revision[:12]} starts")
         self._operation = Operation(self._world, self._app, spec, self._revision, desired, prune=prune)
-        await self._attempt(self._operation)
-
-    def _show_sync_error(self, message: str) -> None:
-        status = status_of(self._app)
-        status["conditions"] = [_condition("SyncError", message)]
-        self._store.set_status(self._app, status)
+        return self._operation, ""
 
     async def _attempt(self, operation: Operation) -> None:
         await operation.attempt()

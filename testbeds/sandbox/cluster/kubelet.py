@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import httpx2
@@ -20,7 +21,8 @@ def delete_pod(world: World, pod: Json) -> None:
     """Ask for a pod's graceful end: it is shown as terminating until its processes have ended."""
     if "deletionTimestamp" not in pod["metadata"]:
         grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        pod["metadata"] |= {"deletionTimestamp": timestamp(), "deletionGracePeriodSeconds": grace}
+        gone_by = timestamp(time.time() + grace)  # the real one's deletionTimestamp is when it is to be gone, too
+        pod["metadata"] |= {"deletionTimestamp": gone_by, "deletionGracePeriodSeconds": grace}
         world.store.changed(pod)
 
 
@@ -86,6 +88,7 @@ class Pod:
         await asyncio.gather(*(container.stop(grace) for container in self.containers.values()))
         life.cancel()
         await asyncio.wait([life])
+        self._finish()
         self._world.store.delete(self.pod)
         self._world.log(f"pod {name}", "gone")
 
@@ -110,6 +113,14 @@ class Pod:
         self.pod["status"]["podIP"] = self.address
         self._world.event(self.pod, "Normal", "Scheduled", f"Successfully assigned to {NODE}")
         self.publish()
+
+    def _finish(self) -> None:
+        """Its last status: when all of its containers have ended, the pod has too, well or not."""
+        status = status_of(self.pod)
+        ends = [container.status["state"].get("terminated") for container in self.containers.values()]
+        if all(ends):
+            status["phase"] = "Succeeded" if all(end and end["exitCode"] == 0 for end in ends) else "Failed"
+            self._world.store.set_status(self.pod, status)
 
     def publish(self) -> None:
         """Bring the pod's status up to date with its containers'."""

@@ -42,6 +42,12 @@ class Operation:
     def due(self) -> bool:
         return not self.ended and time.monotonic() >= self._next
 
+    def announce(self) -> None:
+        """Ask for it, as `argocd app sync` does: the request stands in the Application, and the last state goes."""
+        self._app["operation"] = self._state["operation"]
+        self._app["status"].pop("operationState", None)
+        self._world.store.changed(self._app, spec=True)
+
     async def attempt(self) -> None:
         """Apply everything once."""
         self._state |= {"message": f"Retrying operation. Attempt #{self._retries}"} if self._retries else {}
@@ -94,6 +100,7 @@ class Operation:
     def _end(self, phase: str, message: str, *, forget: bool = False) -> None:
         self._state |= {"phase": phase, "message": message} | ({} if forget else {"finishedAt": timestamp()})
         self.ended = True
+        self._app.pop("operation", None)
         self._show()
         self._world.log(f"application {self._name}", f"sync to {self.revision[:12]}: {message}")
 
