@@ -1,9 +1,7 @@
 """One promotion on the homelab: asked for as a person does, disturbed by the test, and judged by the verifier."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from orchestration.promotion.problems import ProblemError
@@ -13,7 +11,7 @@ from tests.scenarios.expectation import End, promoting
 from tests.scenarios.look import branch, look
 from tests.scenarios.on_homelab import HomelabEnvironment
 from tests.scenarios.people import register_again
-from tests.scenarios.seen import Commit, Seen
+from tests.scenarios.seen import Seen
 from tests.scenarios.stories import Told, ask_for, expected, registry, wait_for_end, wait_for_state
 from tests.scenarios.verifier import false_claims, verify
 
@@ -53,12 +51,9 @@ class Lab:
     def ask_for(self, version: int) -> "Asked":
         return Asked(self, version, self.champion(), ask_for(self.environment, self.client, version))
 
-    def promotions_of(self, version: int) -> list[Commit]:
-        """The commits that promote that version, asked of Git alone: the clusters may be silent."""
-        with tempfile.TemporaryDirectory() as folder:
-            commits = tuple(Git(self.environment, Path(folder)).commits())
-        start = f"{self.environment.policy}/{version}/"
-        return [one for one in commits if one.trailers.get("Promotion-Id", "").startswith(start)]
+    def commits_of(self, version: int) -> int:
+        """How many commits promote that version; asked of Git alone, because clusters may be silent."""
+        return len(promoting(branch(self.environment), self.environment.policy, version))
 
     def application(self, name: str) -> dict[str, Any]:
         found = self.homelab.gcp.read("application", name, "argocd")
@@ -90,10 +85,16 @@ class Lab:
 
     def wait_until_rolled_out(self, version: int) -> None:
         """Wait until all pods of the model are that version's, as the Deployment has it."""
-        (commit,) = self.promotions_of(version)
-        wait_until(lambda: self._serves_only(commit.image), SETTLE_SECONDS, f"version {version} is rolled out")
+        image = self._committed_image(version)
+        wait_until(lambda: self._serves_only(image), SETTLE_SECONDS, f"version {version} is rolled out")
 
-    def _serves_only(self, image: str | None) -> bool:
+    def _committed_image(self, version: int) -> str:
+        commits = promoting(branch(self.environment), self.environment.policy, version)
+        assert len(commits) == 1, f"version {version} has {len(commits)} commits"
+        assert commits[0].image is not None
+        return commits[0].image
+
+    def _serves_only(self, image: str) -> bool:
         deployment = self.deployment()
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         status, wanted = deployment["status"], deployment["spec"]["replicas"]
