@@ -83,6 +83,7 @@ def ui() -> int:
 
 
 def status() -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends quietly, as other programs do
     homelab = Homelab.open()
     found = applications(homelab.gcp)
     rows = [("application", "sync", "health", "revision")]
