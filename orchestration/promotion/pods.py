@@ -16,6 +16,10 @@ CRASHES_ARE_FINAL = 2
 """Restarts of a new pod after which waiting is over: the first may be bad luck at start, the second is a pattern."""
 
 
+_LOST = "Unknown"
+"""The reason of a container that ended because its node went down (exit code 255): nobody saw its end."""
+
+
 @dataclass(frozen=True)
 class LogToRead:
     """Which log holds a container's last words; `previous` means the instance before the present one."""
@@ -57,6 +61,11 @@ def explain(pod: PodStatus, container: str) -> PodTrouble | None:
     if pod.ready:
         return None
     return _unready(pod, container, status)
+
+
+def own_restarts(status: ContainerStatus) -> int:
+    """Restarts for which the container itself may be blamed: the last one is not, when its node had gone down."""
+    return max(0, status.restarts - (status.last_terminated_reason == _LOST))
 
 
 def _promoted(pod: PodStatus, status: ContainerStatus) -> PodTrouble | None:
@@ -122,6 +131,9 @@ def _pull(pod: PodStatus, where: str, reason: str, message: str) -> PodTrouble:
 def _crash(pod: PodStatus, status: ContainerStatus, where: str) -> PodTrouble | None:
     looping = status.waiting_reason == "CrashLoopBackOff"
     stopped = status.terminated_exit_code is not None
+    if _LOST in (status.terminated_reason, status.last_terminated_reason):
+        lost = f"{where} was lost when node {pod.node} went down"
+        return PodTrouble("node", "ours", lost) if looping or stopped else None
     crashed_before = status.last_exit_code is not None and status.restarts > 0
     if not (looping or stopped or (crashed_before and not status.ready)):
         return None

@@ -13,6 +13,7 @@ from orchestration.promotion.gate import (
     stale_after,
 )
 from orchestration.promotion.observed import WorkloadStatus
+from orchestration.promotion.pods import own_restarts
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
@@ -162,7 +163,7 @@ def _judged_traffic(slo: Slo, policy: Policy, counted: Mapping[str, float | Unus
 
 def _restarts(workload: WorkloadStatus, container: str) -> float:
     statuses = (pod.container(container) for pod in workload.current_pods)
-    return float(sum(status.restarts for status in statuses if status is not None))
+    return float(sum(own_restarts(status) for status in statuses if status is not None))
 
 
 def _known(count: float | Unusable) -> float | None:

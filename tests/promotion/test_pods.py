@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.observed import ContainerStatus, PodStatus
-from orchestration.promotion.pods import LogToRead, PodTrouble, explain
+from orchestration.promotion.pods import LogToRead, PodTrouble, explain, own_restarts
 
 NAME = "model-server"
 
@@ -67,6 +67,20 @@ def test_a_crash_is_final_at_the_second_and_says_exit_code_and_log() -> None:
     assert "exit code 3 (boom)" in once.sentence
     assert once.log == LogToRead("p", NAME, previous=True)
     assert (twice.final, looping.final) == (True, True)
+
+
+def test_a_container_that_was_lost_with_its_node_is_ours() -> None:
+    """A node that loses its power ends its containers with 255, Unknown, and restarts them: no crash of the model."""
+    dead = trouble(pod(terminated_reason="Unknown", terminated_exit_code=255))
+    again = trouble(pod(terminated_reason="Unknown", terminated_exit_code=255, restarts=3))
+    assert {(one.kind, one.fault, one.final) for one in (dead, again)} == {("node", "ours", False)}
+    starting = trouble(pod(last_terminated_reason="Unknown", last_exit_code=255, restarts=1))
+    assert starting.kind == "probe"  # as at any other start
+    assert not starting.final
+    ready = pod(last_terminated_reason="Unknown", last_exit_code=255, restarts=1, ready=True).containers[0]
+    assert own_restarts(ready) == 0
+    assert own_restarts(replace(ready, restarts=2)) == 1
+    assert own_restarts(replace(ready, last_terminated_reason="Error")) == 1
 
 
 def test_the_log_of_an_instance_that_lies_dead_is_the_present_one() -> None:
