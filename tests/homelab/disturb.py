@@ -16,6 +16,7 @@ from tests.scenarios.people import commit_and_push
 ARGOCD = "argocd"
 NODE = "k3d-edge-agent-0"
 """The node of edge that goes away."""
+_OTHER_NODE = "k3d-edge-server-0"
 _COMMIT_EVERY_SECONDS = 1.0
 
 
@@ -41,6 +42,16 @@ def without_node(lab: Lab) -> Iterator[None]:
     finally:
         docker.run("start", NODE)
     wait_until(lambda: _is_ready(lab, NODE), SETTLE_SECONDS, f"{NODE} is ready again")
+
+
+@contextmanager
+def on_that_node_alone(lab: Lab) -> Iterator[None]:
+    """New pods are placed on the node that will go away."""
+    lab.homelab.edge.run("cordon", _OTHER_NODE)
+    try:
+        yield
+    finally:
+        lab.homelab.edge.run("uncordon", _OTHER_NODE)
 
 
 def _is_ready(lab: Lab, node: str) -> bool:

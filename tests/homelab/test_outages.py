@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
 from testbeds.homelab.settings import EDGE, GCP
 from testbeds.sandbox.processes import wait_until
-from tests.homelab.disturb import frozen_api, shorter, without_argocds, without_node
+from tests.homelab.disturb import frozen_api, on_that_node_alone, shorter, without_argocds, without_node
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 
 pytestmark = pytest.mark.timeout(900)
@@ -15,10 +16,14 @@ _ROUTES_SECONDS = 15.0
 """How long the routes may lead to pods of a node that has just come back."""
 
 
-def test_a_node_that_goes_away_and_comes_back_only_delays(lab: Lab) -> None:
-    """A promotion whose node loses its power blames nobody, and makes its champion when the node is back."""
-    asked = lab.ask()
-    asked.reach("committed")
+@pytest.mark.parametrize("soaking", [False, True], ids=["in mid-rollout", "in mid-soak"])
+def test_a_node_that_goes_away_and_comes_back_only_delays(lab: Lab, soaking: bool) -> None:
+    """A node loses its power and its containers with it: nobody is blamed, and the champion is made when it is back."""
+    with on_that_node_alone(lab) if soaking else nullcontext():
+        asked = lab.ask()
+        asked.reach("committed")
+        if soaking:
+            lab.wait_until_rolled_out(asked.version)
     went = time.time()
     with without_node(lab):
         assert asked.state() in ("committed", "held")
