@@ -167,8 +167,8 @@ class Asked:
         environment = self.lab.environment
         seen = look(environment, self.asked_at)
         kept = tuple(one for one in seen.requests if one.ok or not _within(one.at, forgiven))
-        claims = verify(replace(seen, requests=kept), expected(environment, (end,), champion))
-        assert false_claims(claims) == {}, told.reason
+        false = false_claims(verify(replace(seen, requests=kept), expected(environment, (end,), champion)))
+        assert not false, f"{false}, {told.reason}"
         return seen
 
 
