@@ -76,19 +76,21 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
     """
     import mlflow
 
-    # MLflow resolves `models:/` at the process's own registry, whatever addresses a download is given.
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(tracking_uri)
-    client: Any = mlflow.MlflowClient()
+    client: Any = mlflow.MlflowClient(tracking_uri, tracking_uri)
     scheme, _, rest = uri.partition(":/")
     name, _, version = rest.partition("/")
+    where = uri
     if scheme == "models" and version.isdigit():
         run_id = client.get_model_version(name, version).run_id
+        # A download of `models:/` would ask the process's own registry, whatever addresses it is given.
+        where = client.get_model_version_download_uri(name, version)
     elif scheme == "runs" and version:
         run_id, name, version = name, "unregistered", "none"
     else:
         raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
-    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+    path = mlflow.artifacts.download_artifacts(
+        where, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
+    )
     return Downloaded(name, version, run_id, Path(path), _recording(run_id, folder, client))
 
 

@@ -62,7 +62,7 @@ class MlflowWorld:
         from mlflow.entities import DatasetInput, InputTag
         from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(self.url)
+        client = MlflowClient(self.url, self.url)
         run_id: str = client.create_run("0", tags={"team": "edge"}).info.run_id
         for name, value in metrics.items():
             client.log_metric(run_id, name, value)
@@ -77,7 +77,7 @@ class MlflowWorld:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(self.url)
+        client = MlflowClient(self.url, self.url)
         try:
             client.get_registered_model(model)
         except MlflowException:

@@ -322,7 +322,9 @@ def test_an_image_serves_the_model_that_it_carries(
     import mlflow
 
     (tmp_path / "downloads").mkdir()
+    registry = mlflow.get_registry_uri()
     found = download_model(f"models:/{MODEL}/1", tracking[0], tmp_path / "downloads")
+    assert mlflow.get_registry_uri() == registry
     write_model(found, tmp_path / "model")
     poisoned = tmp_path / "poisoned" / mlflow.__name__
     poisoned.mkdir(parents=True)

@@ -67,11 +67,11 @@ def tell(environment: Environment, versions: tuple[int, ...], say: Callable[[str
 
 
 def registry(environment: Environment) -> Any:
-    """MLflow's own client, as a person's notebook would have it."""
+    """MLflow's own client, as a person's notebook would have it; whatever registry the process itself is set to."""
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow import MlflowClient
 
-    return MlflowClient(environment.mlflow_url)
+    return MlflowClient(environment.mlflow_url, environment.mlflow_url)
 
 
 def _ask_for(environment: Environment, client: Any, version: int, say: Callable[[str], None]) -> Told:

@@ -8,13 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from testbeds.sandbox.guardian import marked
 from testbeds.sandbox.table import WIDTH, Stages, client_summary, story_table, wrapped
 from testbeds.sandbox.tools import CHECKOUT
-from tests.scenarios.stories import Told
+from tests.scenarios.environment import Environment
+from tests.scenarios.stories import Told, registry
 from tests.scenarios.true_story import STORY, asked_at, true_story
 
 _BOUND = 120.0
@@ -91,6 +94,13 @@ def left_of(mark: str) -> dict[int, str]:
     while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+def test_a_users_own_registry_stays_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stories' client writes to the testbed's registry, also where MLflow is set to another one."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://registry.example.org")
+    environment = SimpleNamespace(mlflow_url="http://127.0.0.1:9")
+    assert registry(cast(Environment, environment)).__dict__["_registry_uri"] == environment.mlflow_url
 
 
 @pytest.mark.timeout(600)
