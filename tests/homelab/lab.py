@@ -1,5 +1,6 @@
 """One promotion on the homelab: asked for as a person does, disturbed by the test, and judged by the verifier."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +9,7 @@ from orchestration.promotion.problems import ProblemError
 from testbeds.homelab.homelab import Homelab
 from testbeds.sandbox.processes import wait_until
 from tests.scenarios.expectation import End, promoting
-from tests.scenarios.look import branch, look
+from tests.scenarios.look import branch, look, read_log
 from tests.scenarios.on_homelab import HomelabEnvironment
 from tests.scenarios.people import register_again
 from tests.scenarios.seen import Seen
@@ -17,7 +18,7 @@ from tests.scenarios.verifier import false_claims, verify
 
 SETTLE_SECONDS = 120.0
 """How long the homelab may take to be whole again after a disturbance."""
-
+_STEADY_SECONDS = 15.0
 
 _FAILED_RUNS = """
 query($partition: String!) {
@@ -102,8 +103,21 @@ class Lab:
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
         return bool(seen and container["image"] == image and counts == [wanted] * 3)
 
+    def wait_until_steady(self) -> float:
+        """Wait until the client has been answered for a while without a failure; when that while began.
+
+        Raises:
+            ProblemError: it was not so in time.
+        """
+        wait_until(self._is_steady, SETTLE_SECONDS, f"no request has failed for {_STEADY_SECONDS:g} s")
+        return time.time() - _STEADY_SECONDS
+
+    def _is_steady(self) -> bool:
+        sent = [one for one in read_log(self.environment.client_log) if one.at > time.time() - _STEADY_SECONDS]
+        return bool(sent) and all(one.ok for one in sent)
+
     def wait_until_whole(self) -> None:
-        """Wait until Argo CD is content and every pod serves the champion, as a test must find it.
+        """Wait until Argo CD is content, pods serve the champion and requests are answered: as a test must find it.
 
         Raises:
             ProblemError: it was not so in time.
@@ -120,7 +134,8 @@ class Lab:
         healthy = [status.get(name, {}).get("status") for name in ("sync", "health")] == ["Synced", "Healthy"]
         if not healthy:
             self.refresh(name)
-        return bool(serving) and healthy and {one.version for one in serving} == {str(self.champion())}
+        champion_serves = {one.version for one in serving} == {str(self.champion())}
+        return champion_serves and healthy and self._is_steady()
 
 
 @dataclass(frozen=True)
