@@ -132,10 +132,10 @@ class Lab:
         except ProblemError:  # whatever was stopped is not back yet
             return False
         healthy = [status.get(name, {}).get("status") for name in ("sync", "health")] == ["Synced", "Healthy"]
-        if not healthy:
-            self.refresh(name)
         champion_serves = {one.version for one in serving} == {str(self.champion())}
-        return champion_serves and healthy and self._is_steady()
+        if not (healthy and champion_serves):
+            self.refresh(name)  # it is so also of a commit that Argo CD has not seen yet
+        return healthy and champion_serves and self._is_steady()
 
 
 @dataclass(frozen=True)
