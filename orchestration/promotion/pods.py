@@ -68,6 +68,14 @@ def own_restarts(status: ContainerStatus) -> int:
     return max(0, status.restarts - (status.last_terminated_reason == _LOST))
 
 
+def lost_with_its_node(pod: PodStatus, container: str) -> bool:
+    """Whether a pod is not ready because its node went down, until it has come up again there."""
+    status = pod.container(container)
+    if pod.ready or status is None:
+        return False
+    return status.ready or _LOST in (status.terminated_reason, status.last_terminated_reason)
+
+
 def _promoted(pod: PodStatus, status: ContainerStatus) -> PodTrouble | None:
     """The trouble of one container, taken for the promoted one."""
     where = f"container {status.name} of pod {pod.name}"

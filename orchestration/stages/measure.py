@@ -12,8 +12,8 @@ from orchestration.promotion.gate import (
     SloReading,
     stale_after,
 )
-from orchestration.promotion.observed import WorkloadStatus
-from orchestration.promotion.pods import own_restarts
+from orchestration.promotion.observed import PodStatus, WorkloadStatus
+from orchestration.promotion.pods import lost_with_its_node, own_restarts
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
@@ -183,19 +183,21 @@ def _replay(
     headers = {REPLAY_HEADER: promotion}
     container, namespace = policy.manifest.container, workload.namespace
     port = workload.ports.get(container)
-    targets: list[tuple[str, Callable[[bytes], Answer]]] = []
+    targets: list[tuple[str, PodStatus | None, Callable[[bytes], Answer]]] = []
     if port is None:
         next_step = f"Give container {container} a containerPort in {policy.manifest.path}."
         problems.append(Problem(str(workload), f"a containerPort of container {container}", "none", next_step))
     else:
         for pod in workload.new_pods:
-            targets.append((f"pod {pod.name}", _pod_asker(clients, namespace, pod.name, port, path, headers)))
-    targets.append((url, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
+            targets.append((f"pod {pod.name}", pod, _pod_asker(clients, namespace, pod.name, port, path, headers)))
+    targets.append((url, None, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
     asked = 0
     wrong: list[AnswerFault] = []
     unanswered: list[AnswerFault] = []
-    for name, ask in targets:
-        count, bad, silent = _ask_all(name, ask, recording.requests, problems)
+    for name, one, ask in targets:
+        count, bad, silent = _ask_all(name, ask, recording.requests, problems, behind_routes=one is None)
+        if bad and one is not None and (excuse := _excuse(clients, policy, one, problems)):
+            bad, silent = [], [*silent, *(AnswerFault(fault.asked, excuse) for fault in bad)]
         asked += count
         wrong += bad
         unanswered += silent
@@ -209,8 +211,32 @@ def _pod_asker(
     return lambda body: clients.cluster.ask_pod(namespace, pod, port, path, body, headers, _ASK_SECONDS)
 
 
+def _excuse(clients: Clients, policy: Policy, asked: PodStatus, problems: list[Problem]) -> str | None:
+    """Why wrong answers of a pod are not the model's: it is going away, or coming up again after its node went down.
+
+    The pod is looked at after it has answered: what was seen before may be older than its restart.
+    """
+    target = policy.manifest
+    try:
+        workload = clients.cluster.workload(target.kind, target.namespace, target.name)
+    except DependencyError as error:
+        problems.append(error.problem)
+        return f"the pod cannot be looked at: {error.problem.found}"
+    pod = next((one for one in workload.pods if one.uid == asked.uid), None) if workload is not None else None
+    if pod is None or pod.deleting:
+        return "the pod is going away"
+    if lost_with_its_node(pod, target.container):
+        return f"its node {pod.node} went down, and the pod is not ready again"
+    return None
+
+
 def _ask_all(
-    name: str, ask: Callable[[bytes], Answer], requests: Sequence[RecordedRequest], problems: list[Problem]
+    name: str,
+    ask: Callable[[bytes], Answer],
+    requests: Sequence[RecordedRequest],
+    problems: list[Problem],
+    *,
+    behind_routes: bool,
 ) -> tuple[int, list[AnswerFault], list[AnswerFault]]:
     """Ask one target everything; one request without an answer ends its round, so that time-outs do not add up."""
     wrong: list[AnswerFault] = []
@@ -221,7 +247,7 @@ def _ask_all(
         except DependencyError as error:
             problems.append(error.problem)
             return number, wrong, [AnswerFault(asked, error.problem.found)]
-        if silence := _silence(answer, behind_routes=not name.startswith("pod ")):
+        if silence := _silence(answer, behind_routes=behind_routes):
             return number, wrong, [AnswerFault(asked, silence)]
         if reason := compare(recorded, answer.status, answer.body):
             wrong.append(AnswerFault(asked, reason))

@@ -13,6 +13,7 @@ import pytest
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.gate import Evaluation, Verdict, VerdictKind, judge
+from orchestration.promotion.observed import PodStatus
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
@@ -126,6 +127,40 @@ def test_a_wrong_answer_of_one_pod_fails(world: World) -> None:
     assert len(found.recorded.wrong) == 3
     assert found.recorded.wrong[0].asked == "pod p2, recorded request 1 of 3"
     assert world.kind(found) is VerdictKind.FAILED
+
+
+@pytest.mark.parametrize(
+    ("now", "excuse"),
+    [
+        (a_pod("p2", IMAGE, ready=False, last_terminated_reason="Unknown", restarts=1), "its node edge-0 went down"),
+        (replace(a_pod("p2", IMAGE), deleting=True), "the pod is going away"),
+        (a_pod("another", IMAGE), "the pod is going away"),
+    ],
+    ids=["its node went down", "deleting", "gone"],
+)
+def test_a_pod_that_is_lost_while_it_is_asked_answers_nothing(world: World, now: PodStatus, excuse: str) -> None:
+    """What it says while it loads again or ends is neither a wrong answer nor a right one; the verdict waits."""
+    loading = Answer(503, b"the model is being loaded", 0.01)
+    world.cluster.respond = lambda pod, path, body, headers: loading if pod == "p2" else right(pod, path, body, headers)
+    world.cluster.status = a_deployment(IMAGE, (PODS[0], now), namespace="ml-apps", name="iris")
+    found = world.measure()
+    assert found.recorded.wrong == ()
+    assert [excuse in one.reason for one in found.recorded.unanswered] == [True] * 3
+    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+
+
+def test_wrong_answers_of_a_pod_that_cannot_be_looked_at_are_not_judged(world: World) -> None:
+    """Whether the pod may be blamed is asked of the cluster; while that is silent, nobody is."""
+
+    def wrong_and_down(*_: object) -> Answer:
+        world.cluster.down = DOWN
+        return Answer(200, b'{"prediction": 9}', 0.01)
+
+    world.cluster.respond = wrong_and_down
+    found = world.measure()
+    assert found.recorded.wrong == ()
+    assert any("the pod cannot be looked at" in one.reason for one in found.recorded.unanswered)
+    assert DOWN in found.problems
 
 
 def test_the_models_own_5xx_is_wrong_and_the_apis_is_not(world: World) -> None:

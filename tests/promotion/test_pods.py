@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.observed import ContainerStatus, PodStatus
-from orchestration.promotion.pods import LogToRead, PodTrouble, explain, own_restarts
+from orchestration.promotion.pods import LogToRead, PodTrouble, explain, lost_with_its_node, own_restarts
 
 NAME = "model-server"
 
@@ -81,6 +81,16 @@ def test_a_container_that_was_lost_with_its_node_is_ours() -> None:
     assert own_restarts(ready) == 0
     assert own_restarts(replace(ready, restarts=2)) == 1
     assert own_restarts(replace(ready, last_terminated_reason="Error")) == 1
+
+
+def test_a_pod_is_lost_with_its_node_until_it_is_ready_again() -> None:
+    """Not ready though its container is (its kubelet is silent), lying dead, or starting anew; not any unready pod."""
+    silent = pod(ready=True)  # the node's controller has taken the pod's readiness away
+    dead = pod(terminated_reason="Unknown", terminated_exit_code=255)
+    starting = pod(last_terminated_reason="Unknown", last_exit_code=255, restarts=1)
+    assert all(lost_with_its_node(one, NAME) for one in (silent, dead, starting))
+    crashed = pod(last_terminated_reason="Error", last_exit_code=1, restarts=1)
+    assert not any(lost_with_its_node(one, NAME) for one in (replace(starting, ready=True), crashed, pod()))
 
 
 def test_the_log_of_an_instance_that_lies_dead_is_the_present_one() -> None:
