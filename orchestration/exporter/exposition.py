@@ -101,7 +101,8 @@ def _what_serves(found: list[Findings]) -> Iterator[Metric]:
             evidence.add_metric((one.policy, model), one.champion.has_evidence)
         if one.live is not None:
             version = "" if one.live.version is None else str(one.live.version)
-            live.add_metric((one.policy, model, version, one.live.image), 1)
+            if one.live.image is not None:
+                live.add_metric((one.policy, model, version, one.live.image), 1)
             if one.live.is_champion is not None:
                 same.add_metric((one.policy, model), one.live.is_champion)
     yield from (champion, live, same, evidence)

@@ -150,7 +150,7 @@ def _read_branch(ledger: Ledger, git: GitOpsRepository) -> set[int]:
 
 
 def _note(ledger: Ledger, commit: BranchCommit) -> int | None:
-    identity = parse_promotion_id(commit.trailers.get("Promotion-Id", ""))
+    identity = _ours(ledger, commit, "Promotion-Id")
     if identity is not None and (identity.version, identity.attempt) not in ledger.committed:
         requested_at = parse_time(commit.trailers.get("Requested-At"))
         made = Committed(identity, commit.commit, commit.committed_at, requested_at)
@@ -159,12 +159,17 @@ def _note(ledger: Ledger, commit: BranchCommit) -> int | None:
         ledger.by_digest[identity.digest] = identity.version
         _observe(ledger, "commit", seconds_between(requested_at, made.at))
         return identity.version
-    taken_back = parse_promotion_id(commit.trailers.get("Rollback-Of", ""))
+    taken_back = _ours(ledger, commit, "Rollback-Of")
     found = ledger.committed.get((taken_back.version, taken_back.attempt)) if taken_back is not None else None
     if found is None or found.identity != taken_back or found.taken_back_at is not None:
         return None
     found.taken_back_at = commit.committed_at
     return found.identity.version
+
+
+def _ours(ledger: Ledger, commit: BranchCommit, trailer: str) -> PromotionId | None:
+    identity = parse_promotion_id(commit.trailers.get(trailer, ""))
+    return identity if identity is not None and identity.policy == ledger.policy.name else None
 
 
 def _count_ends(ledger: Ledger, registry: Registry, version: ModelVersion) -> None:

@@ -53,7 +53,8 @@ class Champion:
 
 @dataclass(frozen=True)
 class Live:
-    image: str
+    image: str | None
+    """None when there is no such workload."""
     version: int | None
     """None when no promotion of this policy committed that image."""
     is_champion: bool | None
@@ -180,13 +181,13 @@ class Watcher:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}" if content is not None else None
         return named is not None and named[1] == digest
 
-    def _live(self, ledger: Ledger, champion: ModelVersion | None) -> Live | None:
+    def _live(self, ledger: Ledger, champion: ModelVersion | None) -> Live:
         target = ledger.policy.manifest
         workload = self._sources.cluster(ledger.policy.cluster).workload(target.kind, target.namespace, target.name)
         image = workload.images.get(target.container) if workload is not None else None
-        if image is None:
-            return None
         committed = champion_commit(ledger, champion) if champion is not None else None
+        if image is None:
+            return Live(None, None, None if committed is None else False)
         if committed is not None and is_image_of(committed.identity, image):  # another version may have that image too
             return Live(image, committed.identity.version, is_champion=True)
         return Live(image, _committed_with(ledger, image), None if committed is None else False)

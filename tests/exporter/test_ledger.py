@@ -282,6 +282,18 @@ def test_another_policys_promotions_are_its_own(world: World) -> None:
     assert times(record) == {}
 
 
+def test_trailers_that_are_none_of_ours_are_ignored(world: World) -> None:
+    """Another policy's promotion beside our rollback, an id that is none, and a rollback of what never was."""
+    for trailers in (
+        {"Promotion-Id": "iris-other/1/0123456789ab/1", "Rollback-Of": "iris-edge/9/0123456789ab/1"},
+        {"Promotion-Id": "iris-edge/0/x/1", "Requested-At": "yesterday"},
+    ):
+        world.git.commit("By hand", {}, trailers)
+    ledger = Ledger(world.policy(POLICY_NAME))
+    read(world, ledger)
+    assert (ledger.committed, ledger.watched) == ({}, set())
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"promotion_id": 1, "gate_started": []}', b"[" * 100_000])
 def test_evidence_that_is_none_has_no_times(world: World, content: bytes) -> None:
     """Whoever may write artifacts may write anything; the end is counted all the same."""

@@ -123,6 +123,15 @@ def test_another_image_than_the_champions_is_told(scraped: Scraped) -> None:
     assert told[f"live_is_champion{{{PM}}}"] == 0
 
 
+def test_a_workload_that_is_gone_serves_no_champion(scraped: Scraped) -> None:
+    """There is no image to tell, and the champion does not serve."""
+    scraped.promoted()
+    scraped.world.cluster.status = None
+    told = scraped.look()
+    assert told[f"live_is_champion{{{PM}}}"] == 0
+    assert "live_info" not in names(told)
+
+
 @pytest.mark.parametrize("gone", ["tag", "artifact", "changed"])
 def test_evidence_that_agrees_no_more_is_told(scraped: Scraped, gone: str) -> None:
     """Five minutes later at most, because the evidence is read whole."""
