@@ -177,6 +177,63 @@ def record(model: str, version: int, url: str, file: Path | None) -> None:
         click.echo(f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}")
 
 
+def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise click.BadParameter(f"expected HOST:PORT such as 127.0.0.1:9464 or [::]:9464, found {value!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@main.command()
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    callback=_address,
+    default="127.0.0.1:9464",
+    show_default=True,
+    help="Where Prometheus asks for them.",
+)
+def metrics(listen: tuple[str, int]) -> None:
+    """Expose metrics of the promotions themselves to Prometheus, until SIGTERM or Ctrl-C.
+
+    They are computed from Git, the registry and the clusters, never from Dagster, so this may be lost and started
+    again on any machine: it reads all once, then every 15 s only what is new. It writes nothing.
+
+    \b
+    It answers from memory, how promotions ended and how long they took, what is held, and what serves:
+      incumbent_promotions_total{end="champion|rolled_back|refused|superseded"}
+      incumbent_promotion_stage_duration_seconds{stage="commit|rollout|gate|rollback"}
+      incumbent_promotion_lead_time_seconds      incumbent_promotion_restore_seconds
+      incumbent_promotions_held                  incumbent_held_since_timestamp_seconds
+      incumbent_champion_info                    incumbent_live_info
+      incumbent_live_is_champion                 incumbent_champion_has_evidence
+      incumbent_last_look_timestamp_seconds      incumbent_look_failures_total
+
+    \b
+    Settings:
+      MLFLOW_TRACKING_URI, INCUMBENT_GIT_URL, INCUMBENT_KUBECONFIG, as for a promotion; read is enough
+      INCUMBENT_POLICIES, INCUMBENT_GIT_BRANCH, INCUMBENT_GIT_TOKEN_FILE, INCUMBENT_STATE, where they differ
+
+    \b
+    Example:
+      incumbent metrics --listen 0.0.0.0:9464
+
+    \b
+    Exit code:
+      0  ended by a signal
+      2  wrong usage
+      3  refused (a setting is missing, or the address is taken); the reason is on stderr
+    """
+    with _problems():
+        from orchestration.exporter.serve import serve
+        from orchestration.resources import platform_from_environment, required
+
+        platform = _resolved(platform_from_environment())
+        required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
+        platform.policy_names()
+        serve(platform, *listen, lambda text: click.echo(text, err=True))
+
+
 def _resolved(platform: "HomelabPlatform") -> "HomelabPlatform":
     """The platform with its settings read from the environment, as Dagster does it for a run."""
     from orchestration.resources import HomelabPlatform

@@ -9,7 +9,7 @@ import dagster as dg
 
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, GitOpsRepository, Registry
+from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 
@@ -80,6 +80,16 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
             clock=self.clock(),
         )
 
+    def cluster(self, context: str) -> Cluster:
+        """The cluster of that context of the kubeconfig; nothing is read yet.
+
+        Raises:
+            InvalidInputError: no kubeconfig is named.
+        """
+        from orchestration.adapters.clusters import KubernetesCluster
+
+        return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
+
     def clients(self, policy: Policy) -> Clients:
         """The clients for one policy.
 
@@ -87,7 +97,6 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
             InvalidInputError: a setting is missing or unusable.
         """
         from orchestration.adapters.argocd import ArgoCDApplications
-        from orchestration.adapters.clusters import KubernetesCluster
         from orchestration.adapters.oci import OciRegistry
         from orchestration.adapters.prometheus import Prometheus
         from orchestration.adapters.service import HttpService
@@ -98,7 +107,7 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
             registry=self.registry(),
             git=self.git(),
             argocd=ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)),
-            cluster=KubernetesCluster(kubeconfig, policy.cluster),
+            cluster=self.cluster(policy.cluster),
             service=HttpService(),
             metrics=Prometheus(required("PROMETHEUS_URL", self.prometheus_url)),
             images=OciRegistry(parse_mirrors(self.oci_mirrors)),

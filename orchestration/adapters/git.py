@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from orchestration.adapters.git_access import GitAccess
 from orchestration.adapters.git_fence import Done, Fence, Plan
-from orchestration.adapters.git_history import belongs_to, commits_with_trailers
+from orchestration.adapters.git_history import belongs_to, commits_between, commits_with_trailers
 from orchestration.adapters.git_mirror import Mirror, MirrorBrokenError
 from orchestration.adapters.git_objects import (
     commit_message,
@@ -78,6 +78,14 @@ class GitRepository:
             return commits_with_trailers(self._access.mirror, head)
 
         return tuple(commit for commit in self._access.repairing(read) if belongs_to(commit, policy))
+
+    def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
+        def read() -> tuple[BranchCommit, ...] | None:
+            self._access.need(head)
+            return commits_between(self._access.mirror, before, head)
+
+        found = self._access.repairing(read)
+        return None if found is None else tuple(commit for commit in found if belongs_to(commit, policy))
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         def ask() -> bool:

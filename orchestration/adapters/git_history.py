@@ -32,6 +32,12 @@ def commits_with_trailers(mirror: Mirror, head: str) -> tuple[BranchCommit, ...]
         return found
 
 
+def commits_between(mirror: Mirror, before: str, head: str) -> tuple[BranchCommit, ...] | None:
+    """Those of them that `before` does not reach; None when `head` does not descend from it."""
+    with mirror.locked():
+        return _scan(mirror, head, f"^{before}") if _grew(mirror, before, head) else None
+
+
 def belongs_to(commit: BranchCommit, policy: str) -> bool:
     return any(commit.trailers.get(name, "").startswith(f"{policy}/") for name in OWNING_TRAILERS)
 

@@ -35,6 +35,8 @@ _MAX_TAG_VALUE = 5000
 """Characters that each MLflow 3 server takes; newer ones take more."""
 _MAX_VERSION = 2**31 - 1
 """What MLflow's database columns hold; a greater number is answered with a 500."""
+_PAGE = 1000
+"""Versions that one answer of a search holds."""
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
@@ -100,6 +102,21 @@ class MlflowRegistry:
         with self._asking(f"version {version} of {model}", absent=_is_absent):
             return version_of(self._client.get_model_version(model, str(version)))
         return None
+
+    def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
+        # A tag moves no version's last-updated time, so that an order by it would show nothing new.
+        if "`" in key or "'" in start or set(start) & set("%_\\"):
+            raise InvalidInputError(
+                Problem(f"a search for tag {key}", "a text without quotes and wildcards", repr(start), "Correct it.")
+            )
+        found: list[ModelVersion] = []
+        page: str | None = None
+        while page != "":
+            with self._asking(f"the versions whose tag {key} starts with {start!r}"):
+                answer = self._client.search_model_versions(f"tags.`{key}` LIKE '{start}%'", _PAGE, page_token=page)
+                found += [version_of(one) for one in answer]
+                page = answer.token or ""
+        return tuple(one for one in found if one.tags.get(key, "").startswith(start))  # LIKE takes A for a
 
     def run(self, run_id: str) -> TrainingRun | None:
         found = self._run(run_id)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from orchestration.promotion.images import ImageRef
-from orchestration.promotion.registered import ModelVersion
+from orchestration.promotion.registered import ModelVersion, format_time, parse_time
 
 _PROMOTION_ID = re.compile(
     r"(?P<policy>[a-z0-9][-a-z0-9]{0,62})/(?P<version>[1-9][0-9]{0,17})"
@@ -30,6 +30,11 @@ class PromotionId:
         """The annotated Git tag that says this promotion was verified."""
         return f"incumbent/{self.policy}/{self.version}-{self.attempt}"
 
+    @property
+    def evidence_path(self) -> str:
+        """The artifact of the training run that holds every measurement of this promotion's gate."""
+        return f"incumbent/{self.policy}/{self.version}-{self.attempt}.json"
+
 
 def promotion_id(policy: str, version: int, image: ImageRef, attempt: int) -> PromotionId:
     """The id of a promotion of an image that is pinned by digest."""
@@ -54,12 +59,15 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
 
     What the registry says is put on one line, so that none of it can become a trailer of its own (design rule 9).
     """
+    requested_at = parse_time(version.tag(identity.policy, "requested_at"))
+    asked = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
     return {
         "Promotion-Id": str(identity),
         "Model": _one_line(version.model),
         "Model-Version": str(version.version),
         "MLflow-Run": _one_line(version.run_id or "") or "none",
         "Image-Digest": image.digest or "none",
+        **asked,
     }
 
 

@@ -37,6 +37,9 @@ class Registry(Protocol):
 
     def version(self, model: str, version: int) -> ModelVersion | None: ...
 
+    def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
+        """All versions, of any model, with a version tag of that key whose value starts so; in no order."""
+
     def run(self, run_id: str) -> TrainingRun | None:
         """The training run, with its metrics read again from the run and not from the version."""
 
@@ -133,6 +136,12 @@ class GitOpsRepository(Protocol):
         """The policy's promotion and rollback commits reachable from `head`, newest first.
 
         A commit belongs to it when its trailer `Promotion-Id` or `Rollback-Of` starts with `<policy>/`.
+        """
+
+    def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
+        """What `history` has at `head` and not at `before`, at the cost of the commits between them.
+
+        None when `head` does not descend from `before` (the branch was rewritten), or `before` is unknown here.
         """
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:

@@ -102,8 +102,7 @@ def standing(version: ModelVersion, policy: str, found: Sequence[Promoted], head
     `incumbent retry` writes such a tag, so no lost tag brings a rejected version back.
     """
     ours = [one for one in found if one.identity.version == version.version]
-    asked = _asked_attempt(version, policy)
-    if not ours or asked > max(one.identity.attempt for one in ours):
+    if not ours or version.attempt(policy) > max(one.identity.attempt for one in ours):
         state = version.state(policy)
         if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK):
             return Ended(state)
@@ -115,8 +114,3 @@ def standing(version: ModelVersion, policy: str, found: Sequence[Promoted], head
     if is_image_of(last.identity, head_image) and (newer is None or newer.identity.digest != last.identity.digest):
         return OnBranch(last)
     return Overtaken(last, newer) if newer else Reverted(last, head_image)
-
-
-def _asked_attempt(version: ModelVersion, policy: str) -> int:
-    text = version.tag(policy, "attempt") or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1

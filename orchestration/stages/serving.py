@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestration.promotion.gate import Continue, Evaluation, SoakAgain, Verdict, VerdictKind, as_record, judge
 from orchestration.promotion.observed import WorkloadStatus
@@ -27,6 +27,8 @@ class Gate:
 
     verdict: Verdict
     evaluations: tuple[Evaluation, ...]
+    started: float
+    """When this run first found the version rolled out; a soak may have begun anew since."""
     soak_started: float
     workload: WorkloadStatus
 
@@ -51,7 +53,7 @@ def serve(session: Session) -> StageDone:
         and _live(session, promoted).template_hash != gate.workload.template_hash
     ):
         session.say("soaking again: other pods serve than those that passed")
-        gate = run_gate(session, promoted)
+        gate = replace(run_gate(session, promoted), started=gate.started)
     checks = gate_checks(gate)
     problem = gate.verdict.problem
     if gate.verdict.kind is VerdictKind.PASSED:
@@ -74,7 +76,7 @@ def run_gate(session: Session, promoted: Promoted) -> Gate:
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
     workload = _live(session, promoted)
-    soak_started = clock.now()
+    started = soak_started = clock.now()
     session.say(f"soaking for {policy.gate.soak:g} s: {len(workload.new_pods)} pods, template {workload.template_hash}")
     while True:
         session.keep()
@@ -88,7 +90,7 @@ def run_gate(session: Session, promoted: Promoted) -> Gate:
         match decision:
             case Verdict():
                 session.say(f"verdict {decision.kind}: {decision.reason}")
-                return Gate(decision, tuple(evaluations), soak_started, workload)
+                return Gate(decision, tuple(evaluations), started, soak_started, workload)
             case SoakAgain(why):
                 session.say(f"soaking again: {why}")
                 workload, evaluations, soak_started = _live(session, promoted), [], clock.now()
@@ -168,17 +170,17 @@ def _keep_measurements(session: Session, promoted: Promoted, gate: Gate) -> tupl
         "reason": gate.verdict.reason,
         "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in gate.workload.new_pods],
         "template_hash": gate.workload.template_hash,
+        "gate_started": format_time(gate.started),
         "soak_started": format_time(gate.soak_started),
         "soak_ended": format_time(gate.evaluations[-1].at),
         "traffic": session.policy.gate.traffic,
         "evaluations": [as_record(evaluation) for evaluation in gate.evaluations],
     }
     content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
-    path = f"incumbent/{identity.policy}/{identity.version}-{identity.attempt}.json"
     assert session.version.run_id is not None, "a candidate has a run"
     session.confirm()
-    session.clients.registry.put_artifact(session.version.run_id, path, content)
-    return content, path
+    session.clients.registry.put_artifact(session.version.run_id, identity.evidence_path, content)
+    return content, identity.evidence_path
 
 
 def _keep_evidence(session: Session, promoted: Promoted, gate: Gate) -> Mapping[str, object]:

@@ -7,7 +7,7 @@ from orchestration.promotion.manifest import CurrentImage, EditRefused, read_ima
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem, ProblemError
-from orchestration.promotion.registered import ModelVersion, State, format_time, policy_tags
+from orchestration.promotion.registered import ModelVersion, State, format_time, moment_tags, policy_tags
 from orchestration.promotion.standing import Promoted, Standing, promotions, standing
 
 LEASE_SECONDS = 60.0
@@ -204,8 +204,10 @@ class Session:
         """Write the version's state and facts as tags; under a lease, only while it is still ours."""
         if self.lease is not None:
             self.confirm()
-        tags = {"state": str(state), "reason": reason, "held_by": "", **facts}
-        self.clients.registry.write_tags(self.version, policy_tags(self.policy.name, tags))
+        policy = self.policy.name
+        moment = moment_tags(self.version, policy, state, self.clients.clock.now())
+        tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
+        self.clients.registry.write_tags(self.version, policy_tags(policy, tags))
         self.reread()
 
 

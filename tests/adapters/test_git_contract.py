@@ -122,6 +122,22 @@ def test_history_is_the_policys_alone(played: Played) -> None:
     assert [one.commit for one in played.repository.history(head, "iris-edge")] == [other.commit]
 
 
+def test_history_goes_on_from_where_it_was_read(played: Played) -> None:
+    """Only what came since is answered; of what the head does not descend from, or nobody knows, nothing is."""
+    repository = played.repository
+    first = _pushed(played, _leased(played))
+    second = _pushed(played, first.lease, edit("iris/2/bbbbbbbbbbbb/1", b"image: repository:three\n"))
+    head = played.commit_by_another("later")
+    repository.fetch()
+    since = repository.history_since(first.commit, head, "iris")
+    assert since is not None
+    assert [one.commit for one in since] == [second.commit]
+    assert repository.history_since(head, head, "iris") == ()
+    assert repository.history_since(first.commit, head, "wine") == ()
+    assert repository.history_since(head, first.commit, "iris") is None
+    assert repository.history_since("a" * 40, head, "iris") is None
+
+
 def test_a_decision_ends_the_push(played: Played) -> None:
     """What is decided instead of an edit is returned as it is, and nothing is pushed."""
     lease = _leased(played)

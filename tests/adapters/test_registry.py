@@ -163,6 +163,38 @@ def test_tags_are_added_and_replaced(world: World, model: str) -> None:
     assert found.tags == {"keep": "1", "incumbent.edge.state": "champion", "incumbent.edge.reason": "é\n"}
 
 
+def test_versions_are_found_by_how_a_tag_begins(world: World, model: str) -> None:
+    """Whatever the model, with all their tags, and by exactly those letters; others are left out."""
+    key, run_id = f"incumbent.{uuid4().hex[:8]}-edge.seen_at", world.run({})
+    first = world.version(model, run_id, {key: "2026-11-23T16:31:07.000Z", "other": "kept"})
+    second = world.version(f"{model} too", run_id, {key: "2026-11-23T16:39:59.999Z"})
+    world.version(model, run_id, {key: "2026-11-23T16:40:00.000Z"})
+    world.version(model, run_id)
+    found = world.registry.tagged(key, "2026-11-23T16:3")
+    assert {(one.model, one.version) for one in found} == {(first.model, 1), (second.model, 1)}
+    assert {one.tags.get("other") for one in found} == {"kept", None}
+    assert len(world.registry.tagged(key, "")) == 3
+    assert world.registry.tagged(key, "2026-11-23t16:3") == ()
+    assert world.registry.tagged(f"{key}.none", "") == ()
+
+
+def test_more_versions_than_one_page_are_found(mlflow_url: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search goes on until the last page."""
+    monkeypatch.setattr("orchestration.adapters.registry._PAGE", 2)
+    world = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    key, run_id = f"tag-{uuid4().hex}", world.run({})
+    for _ in range(5):
+        world.version(model, run_id, {key: "x"})
+    assert sorted(one.version for one in world.registry.tagged(key, "")) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("key", "start"), [("a`b", ""), ("a", "' OR '"), ("a", "100%"), ("a", "_"), ("a", "\\")])
+def test_a_search_is_no_way_into_the_filter(key: str, start: str) -> None:
+    """What would end the quotes or match more than it says is refused before anybody is asked."""
+    with pytest.raises(InvalidInputError):
+        MlflowRegistry("http://127.0.0.1:1").tagged(key, start)
+
+
 def test_an_alias_moves(world: World, model: str) -> None:
     """Setting an alias takes it from the version that had it."""
     run_id = world.run({})

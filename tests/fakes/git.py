@@ -99,6 +99,12 @@ class FakeGitRepository:
             if any(one.trailers.get(name, "").startswith(f"{policy}/") for name in ("Promotion-Id", "Rollback-Of"))
         )
 
+    def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
+        if not self.is_ancestor(before, head):
+            return None
+        known = {one.id for one in self._reachable(before)}
+        return tuple(one for one in self.history(head, policy) if one.commit not in known)
+
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         return descendant in self.commits and ancestor in {one.id for one in self._reachable(descendant)}
 

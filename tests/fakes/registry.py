@@ -54,6 +54,10 @@ class FakeRegistry:
         self._called("version")
         return self.versions.get((model, version))
 
+    def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
+        self._called("tagged")
+        return tuple(one for one in self.versions.values() if key in one.tags and one.tags[key].startswith(start))
+
     def run(self, run_id: str) -> TrainingRun | None:
         self._called("run")
         return self.runs.get(run_id)

@@ -185,6 +185,9 @@ class WorldPlatform:
     def git(self) -> FakeGitRepository:
         return self.world.git
 
+    def cluster(self, context: str) -> FakeCluster:
+        return self.world.cluster
+
 
 def run_stages(
     world: World, number: int, instance: dg.DagsterInstance, selection: list[str] | None = None

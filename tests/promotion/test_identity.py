@@ -100,6 +100,9 @@ def test_trailers_say_what_was_promoted_and_what_was_taken_back() -> None:
         "Image-Digest": IMAGE.digest,
     }
     assert promotion_trailers(ID, ModelVersion("m", 7, None, None), IMAGE)["MLflow-Run"] == "none"
+    asked = {"incumbent.iris-classifier-edge.requested_at": "2026-01-31T13:00:00.000+01:00"}
+    trailers = promotion_trailers(ID, ModelVersion("m", 7, None, None, asked), IMAGE)
+    assert trailers["Requested-At"] == "2026-01-31T12:00:00.000Z"
     assert rollback_trailers(ID, "Failed", "ghcr.io/team/model:v6") == {
         "Rollback-Of": "iris-classifier-edge/7/0123456789ab/2",
         "Verdict": "Failed",
@@ -111,5 +114,7 @@ def test_trailers_say_what_was_promoted_and_what_was_taken_back() -> None:
 def test_nothing_from_the_registry_becomes_a_trailer_of_its_own(model: str, run: str) -> None:
     """A line break in a model's name or run id would forge a second Promotion-Id; every value is one line."""
     forged = "\nPromotion-Id: x/1/0123456789ab/1\r\n"
-    trailers = promotion_trailers(ID, ModelVersion(model + forged, 7, run + forged, None), IMAGE)
+    tags = {"incumbent.iris-classifier-edge.requested_at": run + forged}
+    trailers = promotion_trailers(ID, ModelVersion(model + forged, 7, run + forged, None, tags), IMAGE)
+    assert "Requested-At" not in trailers
     assert all(len(value.splitlines()) == 1 for value in trailers.values())
