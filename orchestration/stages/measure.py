@@ -12,7 +12,7 @@ from orchestration.promotion.gate import (
     SloReading,
     stale_after,
 )
-from orchestration.promotion.observed import WorkloadStatus
+from orchestration.promotion.observed import PodStatus, WorkloadStatus
 from orchestration.promotion.pods import own_restarts
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
@@ -37,18 +37,19 @@ def measure(
     clients: Clients,
     policy: Policy,
     workload: WorkloadStatus,
+    pods: Sequence[PodStatus],
     recording: Recording,
     soak_started: float,
     promotion: str,
 ) -> Evaluation:
-    """Measure everything that the gate judges, now. `promotion` marks the replayed requests.
+    """Measure everything that the gate judges of these new pods, now. `promotion` marks the replayed requests.
 
     A dependency that does not answer becomes a problem of the evaluation, never a pass (design rule 6).
     """
     problems: list[Problem] = []
-    recorded = _replay(clients, policy, workload, recording, promotion, problems)
+    recorded = _replay(clients, policy, workload, pods, recording, promotion, problems)
     at = clients.clock.now()
-    asker = _Asker(clients, policy, workload, at, at - soak_started, problems)
+    asker = _Asker(clients, policy, pods, at, at - soak_started, problems)
     freshness = _freshness(asker)
     counted: dict[str, float | Unusable] = {}
     for source in ("real", "replayed"):
@@ -77,14 +78,14 @@ class _Asker:
         self,
         clients: Clients,
         policy: Policy,
-        workload: WorkloadStatus,
+        pods: Sequence[PodStatus],
         at: float,
         window: float,
         problems: list[Problem],
     ) -> None:
         self.clients, self.policy, self.at, self.window = clients, policy, at, window
-        self.namespace = workload.namespace
-        self.pods = [pod.name for pod in workload.new_pods]
+        self.namespace = policy.manifest.namespace
+        self.pods = [pod.name for pod in pods]
         self.tolerance = stale_after(policy.gate)
         self.problems = problems
         self.rejected: list[Problem] = []
@@ -174,6 +175,7 @@ def _replay(
     clients: Clients,
     policy: Policy,
     workload: WorkloadStatus,
+    pods: Sequence[PodStatus],
     recording: Recording,
     promotion: str,
     problems: list[Problem],
@@ -183,24 +185,37 @@ def _replay(
     headers = {REPLAY_HEADER: promotion}
     container, namespace = policy.manifest.container, workload.namespace
     port = workload.ports.get(container)
-    targets: list[tuple[str, Callable[[bytes], Answer]]] = []
+    targets: list[tuple[str, PodStatus | None, Callable[[bytes], Answer]]] = []
     if port is None:
         next_step = f"Give container {container} a containerPort in {policy.manifest.path}."
         problems.append(Problem(str(workload), f"a containerPort of container {container}", "none", next_step))
     else:
-        for pod in workload.new_pods:
-            targets.append((f"pod {pod.name}", _pod_asker(clients, namespace, pod.name, port, path, headers)))
-    targets.append((url, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
+        for pod in pods:
+            targets.append((f"pod {pod.name}", pod, _pod_asker(clients, namespace, pod.name, port, path, headers)))
+    targets.append((url, None, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
     asked = 0
     wrong: list[AnswerFault] = []
     unanswered: list[AnswerFault] = []
-    for name, ask in targets:
+    for name, asked_pod, ask in targets:
         count, bad, silent = _ask_all(name, ask, recording.requests, problems)
+        if bad and asked_pod is not None and _goes_away(clients, policy, asked_pod, problems):
+            bad, silent = [], [AnswerFault(name, "it was going away while it was asked"), *silent]
         asked += count
         wrong += bad
         unanswered += silent
-    due = len(recording.requests) * (len(workload.new_pods) + 1)
+    due = len(recording.requests) * (len(pods) + 1)
     return RecordedRound(due, asked, tuple(wrong), tuple(unanswered))
+
+
+def _goes_away(clients: Clients, policy: Policy, pod: PodStatus, problems: list[Problem]) -> bool:
+    """Whether a pod has begun to end since it was listed: a server that refuses while it drains is no wrong model."""
+    target = policy.manifest
+    try:
+        found = clients.cluster.workload(target.kind, target.namespace, target.name)
+    except DependencyError as error:
+        problems.append(error.problem)
+        return False
+    return found is not None and pod.uid not in {one.uid for one in found.new_pods}
 
 
 def _pod_asker(
