@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from testbeds.homelab import clusters, settings
 from testbeds.homelab.offline import leftovers
+from testbeds.sandbox.state import node_port, read_policies
 
 K3D = Path(clusters.__file__).with_name("k3d")
 NODE = Path(leftovers.__file__).with_name("node")
@@ -34,6 +35,9 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     """MLflow and Prometheus of gcp and the models of edge are published at the one address."""
     published = {name: [one["port"] for one in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
     wanted = {settings.GCP: (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT), settings.EDGE: settings.SERVICE_PORTS}
+    assert {node_port(policy) for policy in read_policies(settings.CHECKOUT / "policies")} == set(
+        settings.SERVICE_PORTS
+    )
     assert published == {
         name: [f"{settings.DEFAULT_ADDRESS}:{port}:{port}" for port in ports] for name, ports in wanted.items()
     }
@@ -42,7 +46,8 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
 def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     """Each host that an image's name begins with is mirrored."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
-    hosts = {name.partition("/")[0] for name in [*names, settings.MODEL_REPOSITORY]}
+    names += [policy.image.repository for policy in read_policies(settings.CHECKOUT / "policies")]
+    hosts = {name.partition("/")[0] for name in names}
     mirrors = k3d_file("registries")["mirrors"]
     assert hosts <= set(mirrors)
     endpoints = [endpoint for mirror in mirrors.values() for endpoint in mirror["endpoint"]]
