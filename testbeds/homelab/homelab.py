@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orchestration.promotion.policy import Policy
@@ -183,8 +184,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             bootstrap.forget_fetches(cluster)
         await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
         for policy in policies:
-            url = f"{policy.service_url}/health"
-            await_all(f"{policy.model} answers", lambda url=url: _silent(url), _SECONDS, say)
+            await_all(f"{policy.model} answers", partial(_silent, f"{policy.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
     finally:
         processes.stop_all()

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -124,8 +125,8 @@ class Sandbox:
         self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
         dagster_home = self.dagster.lay_out()
         for policy in read_policies(self.state / "policies"):
-            serving = f"{policy.service_url}/health"
-            wait_until(lambda url=serving: answers(url), _START_SECONDS, f"{policy.model} serves", self.cluster.service)
+            serving = partial(answers, f"{policy.service_url}/health")
+            wait_until(serving, _START_SECONDS, f"{policy.model} serves", self.cluster.service)
         if self._training is not None:
             await_end(self._training, _START_SECONDS, "all models are trained and published")
         await_end(dagster_home, _START_SECONDS, "Dagster's databases are laid out")
