@@ -54,10 +54,20 @@ def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     assert set(endpoints) == {f"http://{settings.REGISTRY}:{settings.REGISTRY_PORT}"}
 
 
+def test_only_the_models_cluster_measures_its_pods() -> None:
+    """Autoscalers are on edge; the small node of gcp has no room for what nobody asks there."""
+    disabled = {
+        name: {one["arg"] for one in k3d_file(name)["options"]["k3s"]["extraArgs"] if "--disable" in one["arg"]}
+        for name in settings.CLUSTERS
+    }
+    assert disabled[settings.GCP] - disabled[settings.EDGE] == {"--disable=metrics-server"}
+
+
 def test_the_node_starts_what_the_settings_name() -> None:
     """The images that come with a node are those that the registry is filled with."""
     manifests = "".join(path.read_text(encoding="utf-8") for path in (NODE / "manifests").iterdir())
-    for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE):
+    metrics = settings.METRICS_SERVER_IMAGE
+    for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE, metrics):
         assert image.removeprefix("docker.io/") in manifests
     assert settings.PAUSE_IMAGE in (NODE / "containerd.sh").read_text(encoding="utf-8")
 
