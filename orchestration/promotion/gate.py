@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import pairwise, takewhile
+from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
 from orchestration.promotion.policy import GatePolicy, Slo
@@ -108,9 +108,9 @@ class Evaluation:
     """Seconds that the queries looked back: from the start of the soak."""
     template_hash: str | None
     wanted: int
-    """Pods that the workload wants; evidence about fewer is not whole."""
+    """Pods that the workload wants just then."""
     freshness: tuple[PodFreshness, ...]
-    """One entry for each new pod."""
+    """One entry for each new pod that has been ready in this soak."""
     readings: tuple[SloReading, ...]
     recorded: RecordedRound
     real_requests: float | None
@@ -162,7 +162,7 @@ def judge(
         why = "nothing was measured"
         return _verdict(VerdictKind.ERROR, why) if over else Continue(why)
     last = ours[-1]
-    gaps = tuple(_gaps(last, gate))
+    gaps = tuple(_gaps(last, _owed(ours)[-1], gate))
     recent = now - last.at <= gate.every + stale_after(gate)
     soaked = min(now - soak_started, last.at - soak_started, last.window) >= gate.soak
     if soaked and recent and not gaps:
@@ -219,18 +219,34 @@ def _failure(evaluations: Sequence[Evaluation], gate: GatePolicy) -> str | None:
             first = one.recorded.wrong[0]
             more = len(one.recorded.wrong) - 1
             return f"{first.asked}: {first.reason}" + (f" (and {more} more wrong answers)" if more else "")
-    for earlier, later in pairwise(evaluations):
-        violated = _violations(earlier, gate)
-        for name, reading in _violations(later, gate).items():
+    for (earlier, owed_then), (later, owed) in pairwise(zip(evaluations, _owed(evaluations), strict=True)):
+        violated = _violations(earlier, owed_then, gate)
+        for name, reading in _violations(later, owed, gate).items():
             if name in violated and (reading.slo.from_ == "pods" or _is_newer(later, earlier)):
                 before = violated[name].value
                 return f"{name} {reading.finding}, confirmed by two evaluations in a row (before: {before:g})"
     return None
 
 
-def _violations(evaluation: Evaluation, gate: GatePolicy) -> dict[str, SloReading]:
+@dataclass(frozen=True)
+class _Owed:
+    """What evidence an evaluation owes: an autoscaler's pods come and go in mid-soak, and are not waited for."""
+
+    pods: frozenset[str]
+    """Those that the soak began with: as long as they stay, theirs must be whole."""
+    count: float
+    """As few as were wanted at a time, none not counting: of so many pods it must be whole, whichever they are."""
+
+
+def _owed(evaluations: Sequence[Evaluation]) -> list[_Owed]:
+    """What each evaluation of a soak owes, oldest first."""
+    first = frozenset(one.pod for one in evaluations[0].freshness) if evaluations else frozenset()
+    return [_Owed(first, count) for count in accumulate((one.wanted or math.inf for one in evaluations), min)]
+
+
+def _violations(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> dict[str, SloReading]:
     """Bounds broken by a usable value whose minima of traffic and of fresh scrapes are met."""
-    scraped = not any(_scrape_gaps(evaluation, gate))
+    scraped = not any(_scrape_gaps(evaluation, owed, gate))
     return {
         reading.slo.name: reading
         for reading in evaluation.readings
@@ -245,8 +261,9 @@ def _is_newer(later: Evaluation, earlier: Evaluation) -> bool:
     """Whether each pod that both saw was scraped in between: the same data looked at twice confirms nothing."""
     before = {one.pod: one.newest_at for one in earlier.freshness}
     return all(
-        one.newest_at is not None and ((then := before.get(one.pod)) is None or one.newest_at > then)
+        (then := before.get(one.pod)) is None or one.newest_at > then
         for one in later.freshness
+        if one.newest_at is not None
     )
 
 
@@ -258,10 +275,10 @@ class _Gap:
     ours: bool
 
 
-def _gaps(evaluation: Evaluation, gate: GatePolicy) -> Iterator[_Gap]:
+def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:
     for problem in evaluation.problems:
         yield _Gap(f"{problem.subject}: {problem.found}", True)
-    if evaluation.wanted < 1 or len(evaluation.freshness) != evaluation.wanted:
+    if evaluation.wanted < 1 or len(evaluation.freshness) < owed.count:
         yield _Gap(f"{len(evaluation.freshness)} of {evaluation.wanted} pods were measured", True)
     recorded = evaluation.recorded
     if recorded.unanswered:
@@ -271,7 +288,7 @@ def _gaps(evaluation: Evaluation, gate: GatePolicy) -> Iterator[_Gap]:
         )
     elif recorded.due < 1 or recorded.asked < recorded.due:
         yield _Gap(f"{recorded.asked} of {recorded.due} recorded requests were asked", True)
-    yield from _scrape_gaps(evaluation, gate)
+    yield from _scrape_gaps(evaluation, owed, gate)
     readings = {reading.slo.name: reading for reading in evaluation.readings}
     for slo in gate.slos:
         reading = readings.get(slo.name)
@@ -285,12 +302,23 @@ def _gaps(evaluation: Evaluation, gate: GatePolicy) -> Iterator[_Gap]:
             yield _Gap(f"{slo.name} {reading.finding}, not confirmed yet", False)
 
 
-def _scrape_gaps(evaluation: Evaluation, gate: GatePolicy) -> Iterator[_Gap]:
+def _scrape_gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:
+    """Pods whose evidence is not whole; one that came in mid-soak counts only as far as it is needed."""
+    found = {one.pod: _scrape_gap(one, evaluation.at, gate) for one in evaluation.freshness}
+    whole = sum(gap is None for gap in found.values())
     for one in evaluation.freshness:
-        if one.newest_at is None or one.scrapes < gate.min_samples:
-            yield _Gap(f"pod {one.pod} was scraped {one.scrapes:g} times of {gate.min_samples}", False)
-        elif abs(evaluation.at - one.newest_at) > stale_after(gate):
-            yield _Gap(f"the newest scrape of pod {one.pod} is {evaluation.at - one.newest_at:.0f} s old", True)
+        gap = found[one.pod]
+        young = one.pod not in owed.pods and one.scrapes < gate.min_samples
+        if gap is not None and (not young or whole < owed.count):
+            yield gap
+
+
+def _scrape_gap(one: PodFreshness, at: float, gate: GatePolicy) -> _Gap | None:
+    if one.newest_at is None or one.scrapes < gate.min_samples:
+        return _Gap(f"pod {one.pod} was scraped {one.scrapes:g} times of {gate.min_samples}", False)
+    if abs(at - one.newest_at) > stale_after(gate):
+        return _Gap(f"the newest scrape of pod {one.pod} is {at - one.newest_at:.0f} s old", True)
+    return None
 
 
 def _verdict(kind: VerdictKind, reason: str) -> Verdict:

@@ -117,8 +117,11 @@ class WorkloadStatus:
 
     @property
     def old_pods(self) -> tuple[PodStatus, ...]:
-        """Pods of another template, and those that are going away; finished ones do not count."""
-        current = {pod.name for pod in self.new_pods}
+        """Pods of another template, until they are gone; finished ones do not count.
+
+        A pod of the current template that goes away is none: an autoscaler took it, and what it still answers is right.
+        """
+        current = {pod.name for pod in self.current_pods}
         return tuple(pod for pod in self.pods if pod.name not in current and not pod.finished)
 
     def __str__(self) -> str:

@@ -37,18 +37,19 @@ def measure(
     clients: Clients,
     policy: Policy,
     workload: WorkloadStatus,
+    pods: Sequence[PodStatus],
     recording: Recording,
     soak_started: float,
     promotion: str,
 ) -> Evaluation:
-    """Measure everything that the gate judges, now. `promotion` marks the replayed requests.
+    """Measure everything that the gate judges of these new pods, now. `promotion` marks the replayed requests.
 
     A dependency that does not answer becomes a problem of the evaluation, never a pass (design rule 6).
     """
     problems: list[Problem] = []
-    recorded = _replay(clients, policy, workload, recording, promotion, problems)
+    recorded = _replay(clients, policy, workload, pods, recording, promotion, problems)
     at = clients.clock.now()
-    asker = _Asker(clients, policy, workload, at, at - soak_started, problems)
+    asker = _Asker(clients, policy, pods, at, at - soak_started, problems)
     freshness = _freshness(asker)
     counted: dict[str, float | Unusable] = {}
     for source in ("real", "replayed"):
@@ -77,14 +78,14 @@ class _Asker:
         self,
         clients: Clients,
         policy: Policy,
-        workload: WorkloadStatus,
+        pods: Sequence[PodStatus],
         at: float,
         window: float,
         problems: list[Problem],
     ) -> None:
         self.clients, self.policy, self.at, self.window = clients, policy, at, window
-        self.namespace = workload.namespace
-        self.pods = [pod.name for pod in workload.new_pods]
+        self.namespace = policy.manifest.namespace
+        self.pods = [pod.name for pod in pods]
         self.tolerance = stale_after(policy.gate)
         self.problems = problems
         self.rejected: list[Problem] = []
@@ -174,6 +175,7 @@ def _replay(
     clients: Clients,
     policy: Policy,
     workload: WorkloadStatus,
+    pods: Sequence[PodStatus],
     recording: Recording,
     promotion: str,
     problems: list[Problem],
@@ -188,7 +190,7 @@ def _replay(
         next_step = f"Give container {container} a containerPort in {policy.manifest.path}."
         problems.append(Problem(str(workload), f"a containerPort of container {container}", "none", next_step))
     else:
-        for pod in workload.new_pods:
+        for pod in pods:
             targets.append((f"pod {pod.name}", pod, _pod_asker(clients, namespace, pod.name, port, path, headers)))
     targets.append((url, None, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
     asked = 0
@@ -201,7 +203,7 @@ def _replay(
         asked += count
         wrong += bad
         unanswered += silent
-    due = len(recording.requests) * (len(workload.new_pods) + 1)
+    due = len(recording.requests) * (len(pods) + 1)
     return RecordedRound(due, asked, tuple(wrong), tuple(unanswered))
 
 
@@ -222,8 +224,8 @@ def _excuse(clients: Clients, policy: Policy, asked: PodStatus, problems: list[P
     except DependencyError as error:
         problems.append(error.problem)
         return f"the pod cannot be looked at: {error.problem.found}"
-    pod = next((one for one in workload.pods if one.uid == asked.uid), None) if workload is not None else None
-    if pod is None or pod.deleting:
+    pod = next((one for one in workload.new_pods if one.uid == asked.uid), None) if workload is not None else None
+    if pod is None:
         return "the pod is going away"
     if lost_with_its_node(pod, target.container):
         return f"its node {pod.node} went down, and the pod is not ready again"

@@ -75,6 +75,7 @@ def run_gate(session: Session, promoted: Promoted) -> Gate:
     recording = _recording(session)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
+    been_ready: set[str] = set()
     workload = _live(session, promoted)
     started = soak_started = clock.now()
     session.say(f"soaking for {policy.gate.soak:g} s: {len(workload.new_pods)} pods, template {workload.template_hash}")
@@ -82,7 +83,10 @@ def run_gate(session: Session, promoted: Promoted) -> Gate:
         session.keep()
         next_at = clock.now() + policy.gate.every
         identity = str(promoted.identity)
-        evaluation = measure(session.clients, policy, workload, recording, soak_started, identity)
+        # A pod that an autoscaler has just added is not asked before it is ready; one that ceases to be ready is.
+        been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
+        pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
+        evaluation = measure(session.clients, policy, workload, pods, recording, soak_started, identity)
         evaluations.append(evaluation)
         now = clock.now()
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
@@ -162,13 +166,15 @@ def gate_checks(gate: Gate) -> tuple[Check, Check]:
 def _keep_measurements(session: Session, promoted: Promoted, gate: Gate) -> tuple[bytes, str]:
     """Put every measurement into the registry, beside the run; returns the document and its path."""
     identity = promoted.identity
+    measured = {one.pod for one in gate.evaluations[-1].freshness}
+    pods = [pod for pod in gate.workload.new_pods if pod.name in measured]
     document = {
         "promotion_id": str(identity),
         "commit": promoted.commit.commit,
         "image_digest": promoted.commit.trailers.get("Image-Digest"),
         "verdict": str(gate.verdict.kind),
         "reason": gate.verdict.reason,
-        "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in gate.workload.new_pods],
+        "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in pods],
         "template_hash": gate.workload.template_hash,
         "gate_started": format_time(gate.started),
         "soak_started": format_time(gate.soak_started),

@@ -6,7 +6,9 @@ It outlives the process that starts it. The pipeline is given URLs and a kubecon
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orchestration.promotion.policy import Policy
@@ -20,7 +22,14 @@ from testbeds.homelab.waiting import await_all
 from testbeds.sandbox import services
 from testbeds.sandbox.processes import Processes, await_end, wait_until
 from testbeds.sandbox.services import answers
-from testbeds.sandbox.state import baseline_image, lock, published_models, read_policy, render_policies
+from testbeds.sandbox.state import (
+    baseline_images,
+    lock,
+    published_models,
+    read_policies,
+    read_policy,
+    render_policies,
+)
 from testbeds.training.publish import Published
 
 _POLICIES = Path(__file__).with_name("policies")
@@ -42,7 +51,7 @@ class Homelab:
     mlflow_url = settings.MLFLOW_URL
     prometheus_url = settings.PROMETHEUS_URL
     registry_url = settings.REGISTRY_URL
-    service_url = settings.SERVICE_URL
+    service_url = settings.service_url(settings.SERVICE_PORTS[0])
     git_url = gitops.URL
 
     @classmethod
@@ -116,14 +125,15 @@ class Homelab:
         return gitops.token_file(self.state)
 
     def models(self) -> dict[str, Published]:
-        """The published models, by their names in the story (`baseline`, `version 1`, ...)."""
-        return published_models(_results(self.state))
+        """What is published of the policy's model, by its names in the story (`baseline`, `version 1`, ...)."""
+        return published_models(_results(self.state), self.policy.model)
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Push an image of a registered version under that tag, with these faults, and return its digest."""
         from testbeds.homelab.images import publish_model  # imports MLflow
 
-        return publish_model(self.mlflow_url, self.registry_url, version_uri, tag, faults)
+        repository = self.policy.image.repository.partition("/")[2]
+        return publish_model(self.mlflow_url, self.registry_url, version_uri, tag, faults, repository=repository)
 
     def environment(self) -> dict[str, str]:
         """The pipeline's settings."""
@@ -145,8 +155,8 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     """Bring up all of it in a state that is empty."""
     gitops.create(state)
     clusters.start(supply, state, say)
-    policy = render_policies(_POLICIES, state / "policies", settings.SERVICE_URL)
-    homelab = Homelab(state, supply, policy)
+    homelab = Homelab(state, supply, render_policies(_POLICIES, state / "policies", settings.service_url))
+    policies = read_policies(state / "policies")
     gitops.start_server(homelab.docker, state)
     processes = Processes(state / "training")
     try:
@@ -155,7 +165,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             _results(state),
             registry_url=homelab.registry_url,
             mlflow_url=homelab.mlflow_url,
-            baseline=baseline_image(),
+            baselines=baseline_images(),
             images="layered",
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
@@ -166,14 +176,15 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
         bootstrap.give_prometheus_its_account(gcp, edge, say)
-        wait_until(lambda: homelab.models() or None, _SECONDS, "the baseline's image is published", training)
+        wait_until(lambda: _all_published(state, policies), _SECONDS, "the baselines' images are published", training)
         bootstrap.pull_now(edge)
         bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge, say)
         bootstrap.await_healthy(gcp, edge, content, say)
         for cluster in (gcp, edge):
             bootstrap.forget_fetches(cluster)
         await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
-        await_all("the model answers", lambda: _silent(f"{homelab.service_url}/health"), _SECONDS, say)
+        for policy in policies:
+            await_all(f"{policy.model} answers", partial(_silent, f"{policy.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
     finally:
         processes.stop_all()
@@ -207,6 +218,11 @@ def _well(state: Path, say: Say) -> Homelab | None:
 
 def _silent(url: str) -> str:
     return "" if answers(url) else f"no answer at {url}"
+
+
+def _all_published(state: Path, policies: Sequence[Policy]) -> bool:
+    """Whether what serves at first of each model is published, and perhaps more."""
+    return all(published_models(_results(state), policy.model) for policy in policies)
 
 
 def _results(state: Path) -> Path:

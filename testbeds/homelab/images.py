@@ -30,7 +30,7 @@ def publish_model(
     tag: str,
     faults: Mapping[str, str],
     *,
-    repository: str = settings.MODEL_REPOSITORY.partition("/")[2],
+    repository: str,
 ) -> str:
     """Push the image of a logged model under that tag, with these faults, and return its digest.
 

@@ -41,7 +41,6 @@ MLFLOW_URL = f"http://{ADDRESS}:{MLFLOW_PORT}"
 PROMETHEUS_URL = f"http://{ADDRESS}:{PROMETHEUS_PORT}"
 REGISTRY_URL = f"http://{ADDRESS}:{REGISTRY_PORT}"
 GIT_URL = f"http://{ADDRESS}:{GIT_PORT}"
-SERVICE_URL = f"http://{ADDRESS}:{SERVICE_PORTS[0]}"
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"
@@ -57,14 +56,19 @@ PYTHON_IMAGE = "docker.io/library/python:3.11-bookworm"
 PAUSE_IMAGE = "docker.io/rancher/mirrored-pause:3.6"
 COREDNS_IMAGE = "docker.io/rancher/mirrored-coredns-coredns:1.12.4"
 LOCAL_PATH_IMAGE = "docker.io/rancher/local-path-provisioner:v0.0.30"
+METRICS_SERVER_IMAGE = "docker.io/rancher/mirrored-metrics-server:v0.9.0"
 BUSYBOX_IMAGE = "docker.io/rancher/mirrored-library-busybox:1.36.1"
 ARGOCD_IMAGE = f"quay.io/argoproj/argocd:{ARGOCD_VERSION}"
 REDIS_IMAGE = "public.ecr.aws/docker/library/redis:8.2.2-alpine"
 PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
-MODEL_REPOSITORY = "ghcr.io/dycouzt/mlops-ai-platform-model-source"
 
 STATE = CHECKOUT / ".state" / "homelab"
+
+
+def service_url(port: int) -> str:
+    """Where a model's NodePort on edge answers."""
+    return f"http://{ADDRESS}:{port}"
 
 
 def api_url(cluster: str) -> str:

@@ -22,8 +22,14 @@ _IN_FLIGHT = 32
 """Requests under way at once; a service that is slower than that many makes the client slower, not the machine."""
 _TIMEOUT = 5.0
 _SEED = 20
-# Lengths and widths as irises have them (cm), drawn between the species' extremes.
-_RANGES = ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5))
+# What is asked of each model: numbers between the extremes of the data that it has learnt.
+_RANGES = {
+    "iris-classifier": ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5)),
+    "wine-quality": (
+        (11.0, 14.8), (0.7, 5.8), (1.3, 3.2), (10.6, 30.0), (70.0, 162.0), (0.9, 3.9), (0.3, 5.1),
+        (0.1, 0.7), (0.4, 3.6), (1.2, 13.0), (0.4, 1.7), (1.2, 4.0), (278.0, 1680.0),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,9 @@ def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
     return Answered(at, round(time.perf_counter() - begun, 4), status, version, pod, ok, error)
 
 
-def send(url: str, log: TextIO, per_second: float, stop: threading.Event) -> int:
+def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.Event) -> int:
     """Send requests at an even pace until `stop`; returns how many. Those under way are waited for and logged."""
-    flowers, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
+    drawn, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
     sent, due = 0, time.monotonic()
 
     def one(features: list[float]) -> None:
@@ -86,7 +92,7 @@ def send(url: str, log: TextIO, per_second: float, stop: threading.Event) -> int
             if not room.acquire(timeout=_TIMEOUT):
                 continue
             # Four decimals: no recorded request has so many, so none of these is taken for one.
-            pool.submit(one, [round(flowers.uniform(*limits), 4) for limits in _RANGES])
+            pool.submit(one, [round(drawn.uniform(*limits), 4) for limits in _RANGES[model]])
             sent += 1
     return sent
 
@@ -94,6 +100,7 @@ def send(url: str, log: TextIO, per_second: float, stop: threading.Event) -> int
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox.client", description=__doc__)
     parser.add_argument("url", help="the service, such as http://127.0.0.1:30808")
+    parser.add_argument("--model", choices=sorted(_RANGES), default="iris-classifier")
     parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line a request")
     parser.add_argument("--per-second", type=float, default=25.0)
     options = parser.parse_args()
@@ -101,7 +108,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with options.log.open("a", encoding="utf-8") as log:
-        sent = send(options.url, log, options.per_second, stop)
+        sent = send(options.url, options.model, log, options.per_second, stop)
     print(f"{sent} requests sent", flush=True)
 
 

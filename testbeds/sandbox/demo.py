@@ -54,7 +54,7 @@ def demo(state: Path) -> int:
         StoryStuckError: a promotion came to no end.
     """
     progress = Progress()
-    progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training seven models")
+    progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training ten models")
     with Sandbox(state) as sandbox:
         environment = SandboxEnvironment(sandbox)
         progress.say(f"the baseline serves at {sandbox.service_url}; nobody registered its model")

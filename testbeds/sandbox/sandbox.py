@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -19,7 +20,15 @@ from testbeds.sandbox.dagster import Dagster
 from testbeds.sandbox.guardian import MARK
 from testbeds.sandbox.processes import Processes, Service, await_end, wait_until
 from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
-from testbeds.sandbox.state import baseline_image, lock, published_models, read_policy, render_policies
+from testbeds.sandbox.state import (
+    POLICY,
+    baseline_images,
+    lock,
+    published_models,
+    read_policies,
+    read_policy,
+    render_policies,
+)
 from testbeds.sandbox.tools import CHECKOUT, find_tool
 from testbeds.training.publish import Published
 
@@ -95,7 +104,7 @@ class Sandbox:
                 self._results,
                 registry_url=self.registry_url,
                 mlflow_url=self.mlflow_url,
-                baseline=baseline_image(),
+                baselines=baseline_images(),
             )
         self.git = services.start_git(self.processes, self.state, secrets.token_urlsafe(24))
         wait_until(lambda: answers(f"{self.mlflow_url}/health"), _START_SECONDS, "MLflow answers", mlflow)
@@ -106,17 +115,18 @@ class Sandbox:
             self.git,
             registry_url=self.registry_url,
             mlflow_url=self.mlflow_url,
-            node_port=_node_port(),
+            policies=read_policies(_POLICIES),
         )
         prometheus = services.start_prometheus(self.processes, self.state, self.cluster, prometheus_port)
-        self.service_url = f"http://{HOST}:{self.cluster.node_ports[_node_port()]}"
-        self.policy = render_policies(_POLICIES, self.state / "policies", self.service_url)
+        self.policy = render_policies(_POLICIES, self.state / "policies", self._url_of)
+        self.service_url = self.policy.service_url
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
         self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
         dagster_home = self.dagster.lay_out()
-        serving = f"{self.service_url}/health"
-        wait_until(lambda: answers(serving), _START_SECONDS, "the model serves", self.cluster.service)
+        for policy in read_policies(self.state / "policies"):
+            serving = partial(answers, f"{policy.service_url}/health")
+            wait_until(serving, _START_SECONDS, f"{policy.model} serves", self.cluster.service)
         if self._training is not None:
             await_end(self._training, _START_SECONDS, "all models are trained and published")
         await_end(dagster_home, _START_SECONDS, "Dagster's databases are laid out")
@@ -130,9 +140,13 @@ class Sandbox:
             self._lock.close()
             self._lock = None
 
-    def models(self) -> dict[str, Published]:
-        """The models that are published so far, by their names in the story (`baseline`, `version 1`, ...)."""
-        return published_models(self._results)
+    def models(self, policy: str = POLICY) -> dict[str, Published]:
+        """What is published of a policy's model so far, by its names in the story (`baseline`, `version 1`, ...)."""
+        return published_models(self._results, read_policy(_POLICIES, policy).model)
+
+    def _url_of(self, port: int) -> str:
+        """Where the sandbox has that node port."""
+        return f"http://{HOST}:{self.cluster.node_ports[port]}"
 
     def environment(self) -> dict[str, str]:
         """The pipeline's settings, and the mark by which a process that is given them ends with the sandbox."""
@@ -150,11 +164,6 @@ class Sandbox:
             "DAGSTER_HOME": str(self.state / "dagster"),
             MARK: self.processes.identity,
         }
-
-
-def _node_port() -> int:
-    """The node port in the policy's `service_url`, which the sandbox maps to a free one."""
-    return int(read_policy(_POLICIES).service_url.rpartition(":")[2])
 
 
 def _clear(state: Path, kept: Collection[str]) -> None:

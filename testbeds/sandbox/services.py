@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.promotion.images import ImageRef
+from orchestration.promotion.policy import Policy
 from testbeds.sandbox.git_server import create_repository
 from testbeds.sandbox.processes import Processes, Service, wait_until
+from testbeds.sandbox.state import node_port
 from testbeds.sandbox.tools import CHECKOUT, find_tool
 
 HOST = "127.0.0.1"
@@ -120,14 +122,17 @@ class Cluster:
 
 
 def start_cluster(
-    processes: Processes, state: Path, git: Git, *, registry_url: str, mlflow_url: str, node_port: int
+    processes: Processes, state: Path, git: Git, *, registry_url: str, mlflow_url: str, policies: Sequence[Policy]
 ) -> Cluster:
-    """The stand-in for Kubernetes and Argo CD, with the application that this checkout describes."""
+    """The stand-in for Kubernetes and Argo CD, with the applications of these policies, each at a node port."""
     port_file = state / "cluster.json"
     port_file.unlink(missing_ok=True)
     command = python("testbeds.sandbox.cluster", "--state", state / "cluster", "--port-file", port_file)
     command += ["--repo-url", git.url, "--token-file", git.token_file, "--mlflow-uri", mlflow_url]
-    command += ["--oci-mirror", f"ghcr.io={registry_url}", "--node-port", f"{node_port}=0"]
+    command += ["--oci-mirror", f"ghcr.io={registry_url}"]
+    for policy in policies:
+        command += ["--application", f"argocd-apps/{policy.argocd.application}-app.yaml"]
+        command += ["--node-port", f"{node_port(policy)}=0"]
     service = processes.start("cluster", command, cwd=CHECKOUT)
     told = json.loads(wait_until(lambda: _read(port_file), _START_SECONDS, "the cluster's API answers", service))
     return Cluster(
@@ -176,12 +181,16 @@ def start_training(
     *,
     registry_url: str,
     mlflow_url: str,
-    baseline: ImageRef,
+    baselines: Mapping[str, ImageRef],
     images: str = "notes",
 ) -> Service:
-    """Train, log and publish the story's models, with images of that kind; each is a line of `results` when done."""
+    """Train, log and publish all models, with images of that kind; each is a line of `results` when done.
+
+    `baselines` are the images that serve before anything is promoted, by model.
+    """
     command = python("testbeds.training", "--mlflow-uri", mlflow_url, "--registry-url", registry_url)
-    command += ["--repository", baseline.repository.partition("/")[2], "--baseline-tag", baseline.tag or ""]
+    for model, image in baselines.items():
+        command += ["--baseline", f"{model}={image.repository.partition('/')[2]}:{image.tag}"]
     command += ["--results", results, "--images", images]
     return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
 

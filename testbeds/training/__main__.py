@@ -1,4 +1,4 @@
-"""`python -m testbeds.training`: train the story's models and publish them; one JSON line a model in a file."""
+"""`python -m testbeds.training`: train the testbeds' models and publish them; one JSON line a model in a file."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from testbeds.training.models import STORY, split_iris, train
+from testbeds.training.models import FAMILIES, split_data, train
 from testbeds.training.publish import Push, log_model, publish
 
 
@@ -15,14 +15,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbeds.training", description=__doc__)
     parser.add_argument("--mlflow-uri", required=True)
     parser.add_argument("--registry-url", required=True, help="OCI registry, such as http://127.0.0.1:5000")
-    parser.add_argument("--repository", required=True, help="repository in it, without the registry's name")
     parser.add_argument(
         "--images",
         choices=("notes", "layered"),
         default="notes",
         help="images of a note, for the sandbox; or with server, libraries and model in layers, for real clusters",
     )
-    parser.add_argument("--baseline-tag", required=True, help="tag of the image that the manifest names")
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        required=True,
+        metavar="MODEL=REPOSITORY:TAG",
+        help="the image that a model's manifest names, without the registry; its versions lie beside it",
+    )
     parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait for MLflow to answer")
     parser.add_argument("--results", type=Path, required=True, help="file that gets a line a model")
     options = parser.parse_args()
@@ -30,34 +35,36 @@ def main() -> None:
     os.environ.update(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
 
     # Fitting takes as long as MLflow's start, so both go on at the same time.
-    split = split_iris()
-    trained = [train(spec, split) for spec in STORY]
+    splits = [split_data(family) for family in FAMILIES]
+    trained = [(train(spec, split), split) for split in splits for spec in split.family.specs]
+    trained.sort(key=lambda one: one[0].spec.registered)  # the baselines first: pods ask for their images
     import mlflow.sklearn
 
     _wait_for(f"{options.mlflow_uri}/health", options.wait)
     mlflow.set_tracking_uri(options.mlflow_uri)
-    push = _push_layered(options) if options.images == "layered" else _push_notes(options)
-    for model in trained:
-        tag = options.baseline_tag if model.spec.name == "baseline" else None
+    baselines = dict(one.split("=", 1) for one in options.baseline)
+    make_push = _push_layered if options.images == "layered" else _push_notes
+    for model, split in trained:
+        repository, _, baseline = baselines[split.family.model].rpartition(":")
         logged = log_model(model, split)
-        done = publish(model, logged, push, tag=tag)
+        done = publish(model, logged, make_push(options, repository), tag=None if model.spec.registered else baseline)
         with options.results.open("a", encoding="utf-8") as results:
             results.write(f"{done.as_json()}\n")
 
 
-def _push_notes(options: argparse.Namespace) -> Push:
+def _push_notes(options: argparse.Namespace, repository: str) -> Push:
     from testbeds.sandbox.images import publish_image
 
     return lambda model_uri, tag, faults: publish_image(
-        options.registry_url, options.repository, tag, {"MODEL_URI": model_uri, **faults}
+        options.registry_url, repository, tag, {"MODEL_URI": model_uri, **faults}
     )
 
 
-def _push_layered(options: argparse.Namespace) -> Push:
+def _push_layered(options: argparse.Namespace, repository: str) -> Push:
     from testbeds.homelab.images import publish_model
 
     return lambda model_uri, tag, faults: publish_model(
-        options.mlflow_uri, options.registry_url, model_uri, tag, faults, repository=options.repository
+        options.mlflow_uri, options.registry_url, model_uri, tag, faults, repository=repository
     )
 
 

@@ -1,15 +1,12 @@
-"""The iris models of the testbeds: what each is for, and the forests themselves.
+"""The models of the testbeds: what each is for, and the forests themselves.
 
-All are measured on one stratified split, so that their accuracies can be compared: the unstratified splits that the
-usual examples take give 1.0 to nearly every forest and would leave nothing to improve.
+All of a family are measured on one stratified split, so that their accuracies can be compared: the unstratified splits
+that the usual examples take give 1.0 to nearly every forest and would leave nothing to improve.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-MODEL = "iris-classifier"
-EXPERIMENT = "iris-classification"
-CLASS_NAMES = ("setosa", "versicolor", "virginica")
 _SPLIT_SEED = 7
 _TEST_SHARE = 0.3
 _RANDOM_STATE = 42
@@ -36,7 +33,19 @@ class ModelSpec:
         return {"n_estimators": self.n_estimators, "max_depth": self.max_depth, "random_state": _RANDOM_STATE}
 
 
-STORY = (
+@dataclass(frozen=True)
+class Family:
+    """A registered model, the data that it learns, and the versions that are trained of it."""
+
+    model: str
+    experiment: str
+    data: str
+    """scikit-learn's name of the data: `load_<data>`."""
+    specs: tuple[ModelSpec, ...]
+    """The first is the baseline: it already serves when all begins, and no version of it is registered."""
+
+
+_STORY = (
     # What already serves when the story begins: no version of it is registered.
     ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
     ModelSpec("version 1", n_estimators=3, max_depth=2),
@@ -53,6 +62,18 @@ STORY = (
     ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),
     ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for whoever tries a promotion by hand
 )
+IRIS = Family("iris-classifier", "iris-classification", "iris", _STORY)
+WINE = Family(
+    "wine-quality",
+    "wine-classification",
+    "wine",
+    (
+        ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
+        ModelSpec("version 1", n_estimators=10, max_depth=2),
+        ModelSpec("version 2", n_estimators=100, max_depth=10),  # better than version 1 on the same test data
+    ),
+)
+FAMILIES = (IRIS, WINE)
 
 
 @dataclass(frozen=True)
@@ -68,21 +89,24 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Split:
-    """The iris data, split the same way each time."""
+    """A family's data, split the same way each time."""
 
+    family: Family
+    class_names: tuple[str, ...]
     train_features: Any
     test_features: Any
     train_labels: Any
     test_labels: Any
 
 
-def split_iris() -> Split:
-    from sklearn.datasets import load_iris
+def split_data(family: Family) -> Split:
+    from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
-    features, labels = load_iris(return_X_y=True)
-    parts = train_test_split(features, labels, test_size=_TEST_SHARE, random_state=_SPLIT_SEED, stratify=labels)
-    return Split(*parts)
+    loaded = getattr(datasets, f"load_{family.data}")()
+    labels = loaded.target
+    parts = train_test_split(loaded.data, labels, test_size=_TEST_SHARE, random_state=_SPLIT_SEED, stratify=labels)
+    return Split(family, tuple(map(str, loaded.target_names)), *parts)
 
 
 def train(spec: ModelSpec, split: Split) -> TrainedModel:
@@ -105,7 +129,7 @@ def train(spec: ModelSpec, split: Split) -> TrainedModel:
     requests = [
         {
             "request": {"features": [float(value) for value in row]},
-            "response": {"prediction": int(label), "class_name": CLASS_NAMES[int(label)]},
+            "response": {"prediction": int(label), "class_name": split.class_names[int(label)]},
             "tolerance": 1e-6,
         }
         for row, label in zip(split.test_features[:RECORDED], predicted[:RECORDED], strict=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from testbeds.training.models import CLASS_NAMES, EXPERIMENT, MODEL, Split, TrainedModel
+from testbeds.training.models import Split, TrainedModel
 
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
 Push = Callable[[str, str, Mapping[str, str]], str]
-"""Pushes the image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
+"""Pushes an image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
 # Without it MLflow looks for the requirements by loading the model in a new process: 15 s.
 _REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
 # skops loads only types that it was told to trust; these are what a RandomForestClassifier needs beyond its own list.
@@ -21,6 +21,7 @@ _TRUSTED_TYPES = ["sklearn.tree._tree.Tree", "numpy.dtype"]
 class Logged:
     """A model that MLflow has: its run, and its version when it is registered."""
 
+    model: str
     name: str
     run_id: str
     version: int | None
@@ -32,6 +33,8 @@ class Logged:
 class Published:
     """A logged model with its image."""
 
+    model: str
+    """The registered model that it is a version of, or would be."""
     name: str
     run_id: str
     version: int | None
@@ -53,11 +56,11 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
     import mlflow
     from mlflow.data.numpy_dataset import from_numpy
 
-    spec = trained.spec
-    mlflow.set_experiment(EXPERIMENT)
+    spec, family = trained.spec, split.family
+    mlflow.set_experiment(family.experiment)
     with mlflow.start_run(run_name=spec.name) as run:
         mlflow.log_params(spec.parameters)
-        dataset = from_numpy(split.test_features, targets=split.test_labels, name="iris-test")
+        dataset = from_numpy(split.test_features, targets=split.test_labels, name=f"{family.data}-test")
         mlflow.log_input(dataset, context="test")
         logged = mlflow.sklearn.log_model(
             trained.estimator,
@@ -67,15 +70,15 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
             ),
             pip_requirements=_REQUIREMENTS,
             skops_trusted_types=_TRUSTED_TYPES,
-            metadata={"class_names": list(CLASS_NAMES)},
+            metadata={"class_names": list(split.class_names)},
         )
         mlflow.log_metrics(trained.metrics)
         mlflow.log_dict(trained.recording, RECORDED_REQUESTS)
     run_id = run.info.run_id
     if not spec.registered:
-        return Logged(spec.name, run_id, None, f"runs:/{run_id}/model")
-    version = mlflow.register_model(logged.model_uri, MODEL).version
-    return Logged(spec.name, run_id, int(version), f"models:/{MODEL}/{version}")
+        return Logged(family.model, spec.name, run_id, None, f"runs:/{run_id}/model")
+    version = mlflow.register_model(logged.model_uri, family.model).version
+    return Logged(family.model, spec.name, run_id, int(version), f"models:/{family.model}/{version}")
 
 
 def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | None = None) -> Published:
@@ -89,13 +92,14 @@ def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | Non
     image_tag = tag or hashlib.sha1(json.dumps(environment, sort_keys=True).encode()).hexdigest()
     digest = push(logged.model_uri, image_tag, faults) if trained.spec.published else None
     if logged.version is not None:
-        _write_tags(logged.version, {"image_tag": image_tag, **({"image_digest": digest} if digest else {})})
-    return Published(logged.name, logged.run_id, logged.version, image_tag, digest, trained.metrics)
+        tags = {"image_tag": image_tag, **({"image_digest": digest} if digest else {})}
+        _write_tags(logged.model, logged.version, tags)
+    return Published(logged.model, logged.name, logged.run_id, logged.version, image_tag, digest, trained.metrics)
 
 
-def _write_tags(version: int, tags: dict[str, str]) -> None:
+def _write_tags(model: str, version: int, tags: dict[str, str]) -> None:
     import mlflow
 
     client: Any = mlflow.MlflowClient()
     for key, value in tags.items():
-        client.set_model_version_tag(MODEL, str(version), key, value)
+        client.set_model_version_tag(model, str(version), key, value)

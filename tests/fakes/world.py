@@ -148,6 +148,20 @@ class World:
         crashed = {"restarts": 3, "waiting_reason": "CrashLoopBackOff", "last_terminated_reason": "Error"}
         return a_pod(name, image, template_hash=template, ready=False, **crashed, last_exit_code=1)
 
+    def scale(self, *ready: bool) -> None:
+        """Have as many pods as there are words, as an autoscaler does; those that are not ready refuse to answer."""
+        status = self.cluster.status
+        assert status is not None
+        (image,), template = set(status.images.values()), status.template_hash or ""
+        reference = image if "@" in image else f"{image}@{self.images.tags[REPOSITORY, image.rpartition(':')[2]]}"
+        names = {f"iris-{template}-{number}": is_ready for number, is_ready in enumerate(ready, start=1)}
+        pods = tuple(a_pod(name, reference, template_hash=template, ready=one) for name, one in names.items())
+        workload = a_deployment(image, pods, namespace="ml-apps", name="iris")
+        self.cluster.status = replace(workload, template_hash=template, ready=sum(ready), available=sum(ready))
+        self.cluster.respond = lambda pod, *asked: (
+            _right(pod, *asked) if names.get(pod) else Answer(503, b"the model is being loaded", 0.01)
+        )
+
     # The platform, as assets and sensor see it
 
     def clients(self, policy: Policy | None = None) -> Clients:

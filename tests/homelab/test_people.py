@@ -7,7 +7,6 @@ from tests.homelab.another_model import another_model
 from tests.homelab.disturb import auto_sync_off, somebody_commits_all_the_time
 from tests.homelab.lab import SETTLE_SECONDS, Asked, Lab
 from tests.scenarios.expectation import evidence_document, promotion_commits
-from tests.scenarios.people import register
 from tests.scenarios.seen import Seen, seconds_of
 from tests.scenarios.stories import expected
 
@@ -48,7 +47,7 @@ def test_two_models_are_promoted_at_once(lab: Lab) -> None:
     """Each has its own lease, commit, rollout and gate: both are committed before either is champion."""
     with another_model(lab) as other:
         first = lab.ask()
-        second = other.ask_for(register(other.environment, lab.client.get_model_version(lab.environment.model, "2")))
+        second = other.ask()
         at_work = [_at_work(one, one.becomes_champion()) for one in (first, second)]
     assert max(committed for committed, _ in at_work) < min(judged for _, judged in at_work)
 

@@ -78,7 +78,7 @@ class World:
         }
 
     def measure(self, policy: Policy = POLICY, workload: Any = WORKLOAD) -> Evaluation:
-        return measure(_clients(self), policy, workload, RECORDING, self.clock.now() - 60, ID)
+        return measure(_clients(self), policy, workload, workload.new_pods, RECORDING, self.clock.now() - 60, ID)
 
     def kind(self, evaluation: Evaluation, *, late: bool = False) -> VerdictKind | None:
         """What the gate makes of this one evaluation, at once or when its time is over."""
@@ -180,6 +180,16 @@ def test_a_service_that_is_not_routed_yet_is_unanswered(world: World, status: in
     found = world.measure()
     assert (found.recorded.wrong, len(found.recorded.unanswered)) == ((), 1)
     assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+
+
+def test_a_pod_that_goes_away_while_it_is_asked_has_answered_nothing(world: World) -> None:
+    """A server may refuse while it drains; a pod that stays and refuses is wrong, and so is one nobody can look at."""
+    world.cluster.respond = lambda pod, *_: right(pod, *_) if pod == "p1" else Answer(503, b"draining", 0.01)
+    assert world.kind(world.measure()) is VerdictKind.FAILED
+    world.cluster.status = replace(WORKLOAD, pods=(PODS[0], replace(PODS[1], deleting=True)))
+    found = world.measure()
+    assert (found.recorded.wrong, found.recorded.unanswered[0].asked) == ((), "pod p2")
+    assert world.kind(found) is None
 
 
 def test_a_wrong_answer_of_the_service_fails(world: World) -> None:
@@ -324,7 +334,7 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
     seen: list[Evaluation] = []
 
     def look() -> Evaluation:
-        seen.append(measure(_clients(world), policy, one_pod, RECORDING, started, ID))
+        seen.append(measure(_clients(world), policy, one_pod, one_pod.new_pods, RECORDING, started, ID))
         return seen[-1]
 
     wait_until(lambda: look().freshness[0].scrapes >= 3 and (seen[-1].real_requests or 0) > 20, "three scrapes")

@@ -234,6 +234,21 @@ def test_prometheus_down_in_the_gate_holds(world: World, instance: dg.DagsterIns
     assert world.champion == 1
 
 
+def test_an_autoscaler_in_mid_soak_costs_nothing(world: World, instance: dg.DagsterInstance) -> None:
+    """Pods that come, not yet ready and never scraped, and pods that go neither fail the version nor hold it up."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    began = world.clock.now()
+    for at, ready in ((15, (True, True, False)), (35, (True, True, True, False)), (55, (True,))):
+        world.clock.after(at, lambda ready=ready: world.scale(*ready))  # type: ignore[misc]
+    assert run_stages(world, 1, instance, ["serving_model"]).success
+    assert world.champion == 1
+    evidence = json.loads(world.registry.artifacts["run1", "incumbent/iris-edge/1-1.json"])
+    assert [one["wanted"] for one in evidence["evaluations"]] == [2, 2, 3, 3, 4, 4, 1]
+    assert world.clock.now() - began < 65
+    assert [len(one["scrapes"]) for one in evidence["evaluations"]] == [2, 2, 2, 2, 3, 3, 1]
+
+
 def test_git_down_for_a_moment_in_the_rollout_is_waited_out(world: World, instance: dg.DagsterInstance) -> None:
     """A revision that cannot be looked up just now is no end; the rollout goes on when Git answers again."""
     world.register()

@@ -202,6 +202,61 @@ def test_a_changed_template_means_soaking_again() -> None:
     assert kind(evaluation(50), changed, now=LATE) is VerdictKind.ERROR
 
 
+def fresh(after: float, *pods: str, young: str = "") -> tuple[PodFreshness, ...]:
+    """Pods that were scraped enough and just now, and perhaps one that nobody has scraped yet."""
+    whole = tuple(PodFreshness(pod, 4, START + after - 5) for pod in pods)
+    return (*whole, PodFreshness(young, 0, None)) if young else whole
+
+
+def test_a_pod_that_scaling_adds_in_mid_soak_is_not_waited_for() -> None:
+    """Those that the soak began with prove the version; the new one's evidence may begin after the verdict."""
+    added = evaluation(60, wanted=3, freshness=fresh(60, "p1", "p2", young="p3"))
+    assert kind(evaluation(50), added) is VerdictKind.PASSED
+    assert kind(evaluation(50), evaluation(60, wanted=4)) is VerdictKind.PASSED
+
+
+def test_pods_that_scaling_takes_in_mid_soak_are_not_missed() -> None:
+    """Whether the Deployment says so before its pods have gone or afterwards; and nor are those that come back."""
+    four = evaluation(40, wanted=4, freshness=fresh(40, "p1", "p2", "p3", "p4"))
+    assert kind(four, evaluation(60)) is VerdictKind.PASSED
+    assert kind(four, evaluation(60, freshness=fresh(60, "p1", "p2", "p3"))) is VerdictKind.PASSED
+    again = evaluation(60, wanted=4, freshness=fresh(60, "p1", "p2", young="p5"))
+    assert kind(four, evaluation(50), again) is VerdictKind.PASSED
+
+
+def test_a_pod_that_replaces_another_owes_its_evidence() -> None:
+    """As many pods as were wanted throughout must be whole, whichever they are."""
+    replaced = evaluation(60, freshness=fresh(60, "p1", young="p3"))
+    assert isinstance(decide(evaluation(50), replaced), Continue)
+    assert isinstance(decide(evaluation(50), evaluation(60, freshness=fresh(60, "p1"))), Continue)
+    assert kind(evaluation(50), evaluation(60, freshness=fresh(60, "p1", "p3"))) is VerdictKind.PASSED
+
+
+@pytest.mark.parametrize("silent", [PodFreshness("p2", 1, START + 12), PodFreshness("p2", 4, START + 30)])
+def test_no_added_pod_stands_in_for_one_that_has_fallen_silent(silent: PodFreshness) -> None:
+    """A pod that the soak began with, and is still there, must be whole itself; and an added one goes on being so."""
+    whole = fresh(60, "p1", "p3")
+    assert isinstance(decide(evaluation(50), evaluation(60, wanted=3, freshness=(*whole, silent))), Continue)
+    added = replace(silent, pod="p4", scrapes=4.0)
+    more = evaluation(60, wanted=4, freshness=(*fresh(60, "p1", "p2", "p3"), replace(added, newest_at=START + 30)))
+    assert isinstance(decide(evaluation(50), more), Continue)
+
+
+def test_scaling_to_nothing_and_back_excuses_no_pod() -> None:
+    """No pods wanted is no measure of how many are enough."""
+    nothing = evaluation(50, wanted=0, freshness=())
+    assert isinstance(decide(evaluation(40), nothing, evaluation(60, freshness=fresh(60, "p3"))), Continue)
+    assert kind(evaluation(40), nothing, evaluation(60, freshness=fresh(60, "p3", "p4"))) is VerdictKind.PASSED
+
+
+def test_a_violation_is_believed_while_scaling_adds_a_pod() -> None:
+    """A pod that nobody has scraped yet protects no bad version."""
+    worse = [
+        evaluation(after, readings=BAD, wanted=3, freshness=fresh(after, "p1", "p2", young="p3")) for after in (30, 40)
+    ]
+    assert kind(evaluation(20), *worse) is VerdictKind.FAILED
+
+
 def test_when_time_is_over_too_little_data_is_inconclusive_and_a_dependency_down_is_an_error() -> None:
     """Nobody looked at, no pass (argo-rollouts#4479); a metric backend that is down is no bad release (#2866)."""
     assert kind(evaluation(290, readings=readings(requests=3)), now=LATE) is VerdictKind.INCONCLUSIVE

@@ -84,7 +84,7 @@ def test_of_equal_replicasets_the_oldest_own_one_is_current() -> None:
 
 
 def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
-    """Absent counts are zero; a Job's pod that shares the labels is no replica."""
+    """Absent counts are zero; a Job's pod that shares the labels is no replica, one that goes away not a new one."""
     pods = [pod("new", "bbb"), pod("old", "aaa"), pod("job", "bbb", owner="Job"), pod("gone", "bbb")]
     pods[3]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     found = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
@@ -92,7 +92,7 @@ def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
     assert found.images == {"wait": "busybox:1", "model-server": IMAGE}
     assert found.ports == {"model-server": 8080}
     assert [one.name for one in found.new_pods] == ["new"]
-    assert [one.name for one in found.old_pods] == ["old", "gone"]
+    assert [one.name for one in found.old_pods] == ["old"]
 
 
 def test_an_evicted_pod_is_neither_new_nor_old() -> None:

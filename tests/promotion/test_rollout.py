@@ -134,6 +134,25 @@ def test_condition_d_all_wanted_pods_are_new_and_no_old_one_is_left(change: dict
     assert outcome.condition == "replicas"
 
 
+def test_condition_d_holds_while_an_autoscaler_takes_pods() -> None:
+    """What ends is of the same template: the rollout is over although the pod still answers."""
+    leaving = replace(a_pod("p3", IMAGE), deleting=True)
+    assert look(workload=replace(LIVE, pods=(*PODS, leaving))) == RolledOut("new", PODS)
+    old = replace(a_pod("old", OLD, template_hash="old"), deleting=True)
+    assert waits(look(workload=replace(LIVE, pods=(*PODS, old)))) == ("replicas", "no")
+
+
+def test_condition_d_waits_for_the_pods_that_scaling_adds() -> None:
+    """Whether the controller has made them yet or not; an unready one among them is nobody's fault."""
+    asked_for = replace(LIVE, generation=3, wanted=3)
+    seen = replace(asked_for, observed_generation=3)
+    starting = replace(seen, updated=3, total=3, pods=(*PODS, a_pod("p3", IMAGE, ready=False)))
+    for workload in (asked_for, seen, starting):
+        assert waits(look(workload=workload)) == ("replicas", "no")
+    three = replace(starting, available=3, pods=(*PODS, a_pod("p3", IMAGE)))
+    assert isinstance(look(workload=three), RolledOut)
+
+
 def test_condition_d_an_unready_pod_is_waited_for() -> None:
     """Counts of the Deployment lag behind the pods."""
     waiting = replace(LIVE, pods=(PODS[0], a_pod("p2", IMAGE, ready=False)))

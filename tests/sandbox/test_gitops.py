@@ -8,7 +8,7 @@ import pytest
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab import gitops, settings
 from testbeds.homelab.settings import CHECKOUT
-from testbeds.sandbox.state import render_policies
+from testbeds.sandbox.state import read_policies, render_policies
 
 _POLICIES = CHECKOUT / "testbeds/homelab/policies"
 
@@ -34,7 +34,7 @@ def test_another_address_moves_everything(tmp_path: Path) -> None:
     """With HOMELAB_ADDRESS the default address stands nowhere in the content, nor in the policies."""
     address = "10.20.30.40"
     gitops.write_content(tmp_path / "content", address)
-    render_policies(_POLICIES, tmp_path / "content" / "policies", f"http://{address}:30808")
+    render_policies(_POLICIES, tmp_path / "content" / "policies", lambda port: f"http://{address}:{port}")
     text = "\n".join(line for lines in lines_of(tmp_path / "content").values() for line in lines)
     assert address in text
     # The repository's own address comes from the settings, which this process has as they are.
@@ -53,6 +53,7 @@ def test_the_images_are_those_that_the_settings_name() -> None:
     """What is built, pulled early and pinned is what the manifests run."""
     lines = [line.strip() for one in lines_of(CHECKOUT / "manifests").values() for line in one]
     images = {line.split()[1] for line in lines if line.startswith("image: ")}
-    models = {one for one in images if one.rpartition(":")[0] == settings.MODEL_REPOSITORY}
+    repositories = {policy.image.repository for policy in read_policies(CHECKOUT / "policies")}
+    models = {one for one in images if one.rpartition(":")[0] in repositories}
     assert images - models == {settings.MLFLOW_IMAGE, settings.PROMETHEUS_IMAGE}
-    assert len(models) == 1
+    assert len(models) == len(repositories) == 2

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from testbeds.homelab import clusters, settings
 from testbeds.homelab.offline import leftovers
+from testbeds.sandbox.state import node_port, read_policies
 
 K3D = Path(clusters.__file__).with_name("k3d")
 NODE = Path(leftovers.__file__).with_name("node")
@@ -34,6 +35,9 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     """MLflow and Prometheus of gcp and the models of edge are published at the one address."""
     published = {name: [one["port"] for one in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
     wanted = {settings.GCP: (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT), settings.EDGE: settings.SERVICE_PORTS}
+    assert {node_port(policy) for policy in read_policies(settings.CHECKOUT / "policies")} == set(
+        settings.SERVICE_PORTS
+    )
     assert published == {
         name: [f"{settings.DEFAULT_ADDRESS}:{port}:{port}" for port in ports] for name, ports in wanted.items()
     }
@@ -42,17 +46,28 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
 def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     """Each host that an image's name begins with is mirrored."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
-    hosts = {name.partition("/")[0] for name in [*names, settings.MODEL_REPOSITORY]}
+    names += [policy.image.repository for policy in read_policies(settings.CHECKOUT / "policies")]
+    hosts = {name.partition("/")[0] for name in names}
     mirrors = k3d_file("registries")["mirrors"]
     assert hosts <= set(mirrors)
     endpoints = [endpoint for mirror in mirrors.values() for endpoint in mirror["endpoint"]]
     assert set(endpoints) == {f"http://{settings.REGISTRY}:{settings.REGISTRY_PORT}"}
 
 
+def test_only_the_models_cluster_measures_its_pods() -> None:
+    """Autoscalers are on edge; the small node of gcp has no room for what nobody asks there."""
+    disabled = {
+        name: {one["arg"] for one in k3d_file(name)["options"]["k3s"]["extraArgs"] if "--disable" in one["arg"]}
+        for name in settings.CLUSTERS
+    }
+    assert disabled[settings.GCP] - disabled[settings.EDGE] == {"--disable=metrics-server"}
+
+
 def test_the_node_starts_what_the_settings_name() -> None:
     """The images that come with a node are those that the registry is filled with."""
     manifests = "".join(path.read_text(encoding="utf-8") for path in (NODE / "manifests").iterdir())
-    for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE):
+    metrics = settings.METRICS_SERVER_IMAGE
+    for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE, metrics):
         assert image.removeprefix("docker.io/") in manifests
     assert settings.PAUSE_IMAGE in (NODE / "containerd.sh").read_text(encoding="utf-8")
 

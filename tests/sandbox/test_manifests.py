@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from ruamel.yaml import YAML
 from orchestration.promotion.policy import Policy, parse_policy
 from testbeds.sandbox.tools import CHECKOUT
 
-POLICY = "iris-classifier-edge"
+MODELS = sorted(path.name for path in (CHECKOUT / "manifests/applications").iterdir())
 
 
 def documents(folder: str) -> list[dict[str, Any]]:
@@ -36,12 +37,14 @@ def allowed(project: Mapping[str, Any], whitelist: str) -> set[tuple[str, str]]:
     return {(one["group"], one["kind"]) for one in project[whitelist]}
 
 
-def policy(folder: str) -> Policy:
-    return parse_policy(POLICY, (CHECKOUT / folder / f"{POLICY}.yaml").read_text(encoding="utf-8"))
+def policy(folder: str, model: str) -> Policy:
+    name = f"{model}-edge"
+    return parse_policy(name, (CHECKOUT / folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def deployment() -> Mapping[str, Any]:
-    (found,) = of_kind("Deployment", "manifests/applications/iris-classifier")
+def of_model(kind: str, model: str) -> Mapping[str, Any]:
+    """The one object of that kind that a model's application has."""
+    (found,) = of_kind(kind, f"manifests/applications/{model}")
     return found
 
 
@@ -92,10 +95,11 @@ def test_nothing_is_allowed_that_is_not_deployed() -> None:
             assert allowed(project["spec"], whitelist) <= deployed
 
 
-def test_the_policy_names_what_is_there() -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_the_policy_names_what_is_there(model: str) -> None:
     """The scalar that a promotion edits exists once, from the policy's repository, on the application's branch."""
-    target = policy("policies").manifest
-    found = deployment()
+    promoted = policy("policies", model)
+    target, found = promoted.manifest, of_model("Deployment", model)
     assert (found["kind"], found["metadata"]["namespace"], found["metadata"]["name"]) == (
         target.kind,
         target.namespace,
@@ -104,32 +108,96 @@ def test_the_policy_names_what_is_there() -> None:
     assert (CHECKOUT / target.path).is_file()
     (container,) = found["spec"]["template"]["spec"]["containers"]
     assert container["name"] == target.container
-    assert re.fullmatch(re.escape(policy("policies").image.repository) + ":[0-9a-f]{40}", container["image"])
-    assert policy("policies").argocd.application in APPLICATIONS
+    assert re.fullmatch(re.escape(promoted.image.repository) + ":[0-9a-f]{40}", container["image"])
+    assert APPLICATIONS[promoted.argocd.application]["spec"]["source"]["path"] == str(Path(target.path).parent)
+    (port,) = of_model("Service", model)["spec"]["ports"]
+    assert urlsplit(promoted.service_url).port == port["nodePort"]
 
 
-def test_an_update_loses_no_request() -> None:
+def test_promoting_one_model_never_touches_another() -> None:
+    """Nothing that is committed, deployed, selected or asked is in two policies, nor in two applications."""
+    policies = [policy("policies", model) for model in MODELS]
+    for of in (
+        lambda one: one.model,
+        lambda one: one.image.repository,
+        lambda one: one.manifest.path,
+        lambda one: one.argocd.application,
+        lambda one: one.service_url,
+    ):
+        assert len({of(one) for one in policies}) == len(MODELS) > 1
+    for model in MODELS:
+        content = documents(f"manifests/applications/{model}")
+        assert {one["metadata"]["name"] for one in content} == {model}
+        assert {one["metadata"]["labels"]["app"] for one in content} == {model}
+        spec = of_model("Deployment", model)["spec"]
+        selectors = [of_model("Service", model)["spec"]["selector"], spec["selector"]["matchLabels"]]
+        selectors += [of_model("PodDisruptionBudget", model)["spec"]["selector"]["matchLabels"]]
+        assert selectors == [{"app": model}] * 3
+        assert spec["template"]["metadata"]["labels"]["app"] == model
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_update_loses_no_request(model: str) -> None:
     """The incumbent serves until its successor is ready, and goes on until the routes have left it."""
-    spec = deployment()["spec"]
+    spec = of_model("Deployment", model)["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert spec["replicas"] >= 2
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert 0 < pause < spec["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert spec["progressDeadlineSeconds"] < policy("policies").rollout.deadline
+    assert spec["progressDeadlineSeconds"] < policy("policies", model).rollout.deadline
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["livenessProbe"]["httpGet"]["path"] != "/health"
 
 
-def test_the_memory_bound_is_of_the_containers_limit() -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_the_autoscaler_alone_says_how_many_pods_there_are(model: str) -> None:
+    """Replicas in Git would undo it at each sync; a drained node leaves at least one of its fewest pods."""
+    deployment, scaler = of_model("Deployment", model), of_model("HorizontalPodAutoscaler", model)["spec"]
+    assert "replicas" not in deployment["spec"]
+    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": model}
+    assert 2 <= scaler["minReplicas"] < scaler["maxReplicas"]
+    assert of_model("PodDisruptionBudget", model)["spec"]["maxUnavailable"] < scaler["minReplicas"]
+    (metric,) = scaler["metrics"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    target, limit = metric["resource"]["target"]["averageValue"], container["resources"]["limits"]["cpu"]
+    assert int(target.removesuffix("m")) < int(limit.removesuffix("m")), "a use that a pod can reach"
+    assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
+    assert scaler["behavior"]["scaleUp"]["stabilizationWindowSeconds"] > 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_pod_may_do_nothing_but_serve(model: str) -> None:
+    """No root, no capability, no token, nothing to write but its scratch folder, and bounds for what it takes."""
+    pod = of_model("Deployment", model)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"] > 0) == (True, True)
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "256Mi"},
+        "limits": {"cpu": "500m", "memory": "512Mi"},
+    }
+    assert [(one["containerPort"], one["name"]) for one in container["ports"]] == [(8080, "http")]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_memory_bound_is_of_the_containers_limit(model: str) -> None:
     """The query's constant is the limit that the manifest sets."""
-    (container,) = deployment()["spec"]["template"]["spec"]["containers"]
+    (container,) = of_model("Deployment", model)["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["memory"] == "512Mi"
-    query = next(slo.query for slo in policy("policies").gate.slos if slo.name == "memory_of_limit")
+    query = next(slo.query for slo in policy("policies", model).gate.slos if slo.name == "memory_of_limit")
     assert query is not None
     assert "/ (512 * 1024 * 1024)" in query
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("testbed", ["sandbox", "homelab"])
-def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str) -> None:
+def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model: str) -> None:
     """What is proved in the testbeds is the policy that people start from."""
 
     def timeless(one: Policy) -> dict[str, Any]:
@@ -144,7 +212,7 @@ def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str) -> No
                 slo.pop("at_most")  # a busy laptop answers later than a cluster
         return content
 
-    assert timeless(policy("policies")) == timeless(policy(f"testbeds/{testbed}/policies"))
+    assert timeless(policy("policies", model)) == timeless(policy(f"testbeds/{testbed}/policies", model))
 
 
 def test_no_secret_lies_in_git() -> None:
@@ -157,7 +225,7 @@ def test_no_secret_lies_in_git() -> None:
 
 def test_the_edge_clusters_address_stands_in_one_place() -> None:
     """A homelab with another address edits one line of the manifests; the policy's service has the same address."""
-    address = urlsplit(policy("policies").service_url).hostname
+    (address,) = {urlsplit(policy("policies", model).service_url).hostname for model in MODELS}
     files = [path for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")]
     assert sum(path.read_text(encoding="utf-8").count(str(address)) for path in files) == 1
 

@@ -21,7 +21,7 @@ from testbeds.model_server.from_mlflow import download_model
 from testbeds.model_server.model import InvalidRequestError, Model
 from testbeds.model_server.server import REPLAY_HEADER, Application
 from testbeds.sandbox.tools import CHECKOUT
-from testbeds.training.models import MODEL, STORY, split_iris, train
+from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
 
 UNSEEN = b'{"features": [5.0, 3.3, 1.4, 0.2]}'
@@ -252,8 +252,8 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
     os.chdir(folder)  # artifacts lie below the working folder
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
-    split = split_iris()
-    yield uri, {spec.name: log_model(train(spec, split), split) for spec in STORY[:2]}
+    split = split_data(IRIS)
+    yield uri, {spec.name: log_model(train(spec, split), split) for spec in IRIS.specs[:2]}
     mlflow.set_tracking_uri(before)
     os.chdir(where)
 
@@ -287,14 +287,14 @@ def serve(tracking: tuple[str, dict[str, Logged]]) -> Iterator[Callable[..., Run
 
 def test_it_serves_what_mlflow_has(serve: Callable[..., Running]) -> None:
     """A registered version is loaded, answers, counts, and says which model it is."""
-    server = serve(f"models:/{MODEL}/1")
+    server = serve(f"models:/{IRIS.model}/1")
     assert server.ask("GET", "/live")[0] == 200
     server.until(lambda: server.ask("GET", "/health") == (200, {"status": "healthy"}))
     status, answer = server.ask("POST", "/predict", b'{"features": [5.1, 3.5, 1.4, 0.2]}')
     assert (status, answer["prediction"], answer["class_name"]) == (200, 0, "setosa")
     server.ask("POST", "/predict", UNSEEN, **{REPLAY_HEADER: "policy/1/abc/1"})
     _, metrics = server.ask("GET", "/metrics")
-    labels = f'model="{MODEL}",outcome="ok",source="{{}}",version="1"'
+    labels = f'model="{IRIS.model}",outcome="ok",source="{{}}",version="1"'
     assert f"model_predictions_total{{{labels.format('real')}}} 1.0" in metrics
     assert f"model_predictions_total{{{labels.format('replayed')}}} 1.0" in metrics
     assert 'image="an-image"' in metrics
@@ -323,7 +323,7 @@ def test_an_image_serves_the_model_that_it_carries(
 
     (tmp_path / "downloads").mkdir()
     registry = mlflow.get_registry_uri()
-    found = download_model(f"models:/{MODEL}/1", tracking[0], tmp_path / "downloads")
+    found = download_model(f"models:/{IRIS.model}/1", tracking[0], tmp_path / "downloads")
     assert mlflow.get_registry_uri() == registry
     write_model(found, tmp_path / "model")
     poisoned = tmp_path / "poisoned" / mlflow.__name__
@@ -333,7 +333,7 @@ def test_an_image_serves_the_model_that_it_carries(
     server = serve("no such model", MODEL_DIR=str(tmp_path / "model"), PYTHONPATH=python_path, FAULT_REMOTE="1")
     server.until(lambda: server.ask("GET", "/health")[0] == 200)
     assert server.ask("POST", "/predict", UNSEEN)[1]["class_name"] == "setosa"
-    labels = f'model="{MODEL}",run_id="{found.run_id}",version="1"'
+    labels = f'model="{IRIS.model}",run_id="{found.run_id}",version="1"'
     assert labels in server.ask("GET", "/metrics")[1]
     assert server.ask("POST", "/faults", b'{"FAULT_FAIL_EVERY": "1"}')[0] == 200
     assert server.ask("POST", "/predict", UNSEEN)[0] == 500
@@ -348,7 +348,7 @@ def test_an_image_without_its_model_ends_the_server(serve: Callable[..., Running
 
 def test_a_drain_finishes_what_runs(serve: Callable[..., Running]) -> None:
     """SIGTERM in the middle of a slow request: it is answered, and the server ends with 0."""
-    server = serve(f"models:/{MODEL}/1", FAULT_DELAY_SECONDS="1.5")
+    server = serve(f"models:/{IRIS.model}/1", FAULT_DELAY_SECONDS="1.5")
     server.until(lambda: server.ask("GET", "/health")[0] == 200)
     answers: list[int] = []
     asking = threading.Thread(target=lambda: answers.append(server.ask("POST", "/predict", UNSEEN)[0]))
@@ -362,14 +362,14 @@ def test_a_drain_finishes_what_runs(serve: Callable[..., Running]) -> None:
 
 def test_a_model_that_does_not_exist_ends_the_server(serve: Callable[..., Running]) -> None:
     """What trying again cannot cure is an exit with the reason as the last line."""
-    server = serve(f"models:/{MODEL}/99")
+    server = serve(f"models:/{IRIS.model}/99")
     assert server.process.wait(90) == 1
     server.ended()
 
 
 def test_a_silent_mlflow_is_waited_for(serve: Callable[..., Running]) -> None:
     """While MLflow does not answer the server stays up and unready: that is not the model's fault."""
-    server = serve(f"models:/{MODEL}/1", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    server = serve(f"models:/{IRIS.model}/1", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     server.until(lambda: "does not answer" in server.ask("GET", "/health")[1].get("reason", ""))
     assert server.ask("POST", "/predict", UNSEEN)[0] == 503
     assert server.ask("GET", "/metrics")[0] == 503
@@ -379,7 +379,7 @@ def test_a_silent_mlflow_is_waited_for(serve: Callable[..., Running]) -> None:
 
 def test_an_image_can_crash_at_its_start(serve: Callable[..., Running]) -> None:
     """FAULT_CRASH_AFTER=0 plays a build that cannot run at all."""
-    assert serve(f"models:/{MODEL}/1", FAULT_CRASH_AFTER="0").process.wait(60) == CRASH_EXIT_CODE
+    assert serve(f"models:/{IRIS.model}/1", FAULT_CRASH_AFTER="0").process.wait(60) == CRASH_EXIT_CODE
 
 
 def test_features_need_not_be_floats() -> None:

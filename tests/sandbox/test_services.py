@@ -15,7 +15,7 @@ from testbeds.sandbox.guardian import MARK, marked
 from testbeds.sandbox.processes import wait_until
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.sandbox.services import free_ports
-from testbeds.sandbox.state import POLICY, baseline_image
+from testbeds.sandbox.state import POLICY, SECOND_POLICY, baseline_image, read_policy
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,18 @@ def test_the_baseline_serves(sandbox: Sandbox) -> None:
     """Requests at the policy's service_url are answered by the image that the manifest names."""
     answer = ask(f"{sandbox.policy.service_url}/predict", b'{"features": [5.1, 3.5, 1.4, 0.2]}')
     assert answer["class_name"] == "setosa"
-    assert sandbox.models()["baseline"].image_tag == baseline_image().tag
+    assert sandbox.models()["baseline"].image_tag == baseline_image("iris-classifier").tag
+
+
+def test_the_second_model_serves_beside_it(sandbox: Sandbox) -> None:
+    """With a policy, a port and versions of its own."""
+    policy = read_policy(sandbox.state / "policies", SECOND_POLICY)
+    wine = [14.2, 1.7, 2.4, 15.6, 127.0, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065.0]
+    answer = ask(f"{policy.service_url}/predict", json.dumps({"features": wine}).encode())
+    assert answer["class_name"] == "class_0"
+    models = sandbox.models(SECOND_POLICY)
+    assert models["baseline"].image_tag == baseline_image("wine-quality").tag
+    assert [models[f"version {number}"].version for number in (1, 2)] == [1, 2]
 
 
 def test_prometheus_sees_each_pod(sandbox: Sandbox) -> None:

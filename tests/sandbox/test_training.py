@@ -14,7 +14,7 @@ from orchestration.promotion.problems import ProblemError
 from testbeds.sandbox.images import publish_image
 from testbeds.sandbox.processes import Processes, wait_until
 from testbeds.sandbox.services import answers, free_ports, start_registry
-from testbeds.training.models import MODEL, RECORDED, STORY, TrainedModel, split_iris, train
+from testbeds.training.models import FAMILIES, IRIS, RECORDED, WINE, Family, TrainedModel, split_data, train
 from testbeds.training.publish import RECORDED_REQUESTS, Published, log_model, publish
 
 REPOSITORY = "team/model-source"
@@ -42,8 +42,8 @@ def get(url: str) -> tuple[bytes, str]:
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, TrainedModel]:
-    split = split_iris()
-    return {spec.name: train(spec, split) for spec in STORY}
+    split = split_data(IRIS)
+    return {spec.name: train(spec, split) for spec in IRIS.specs}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def published(
     before, where = mlflow.get_tracking_uri(), Path.cwd()
     os.chdir(folder)  # artifacts lie below the working folder
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
-    split = split_iris()
+    split = split_data(IRIS)
     names = ("baseline", "version 1", "version 5")
 
     def push(model_uri: str, tag: str, faults: Mapping[str, str]) -> str:
@@ -77,6 +77,23 @@ def test_the_versions_are_what_the_story_needs(trained: dict[str, TrainedModel])
     assert accuracy["version 5"] >= accuracy["version 2"]
     assert accuracy["version 4"] < accuracy["version 2"]
     assert all(set(model.metrics) == {"accuracy", "precision", "recall", "f1_score"} for model in trained.values())
+
+
+def test_the_second_models_versions_pass_its_own_threshold() -> None:
+    """Its baseline does not, version 2 is better than version 1, and each answers thirteen numbers with its classes."""
+    split = split_data(WINE)
+    baseline, first, second = (train(spec, split) for spec in WINE.specs)
+    assert baseline.metrics["accuracy"] < 0.95 <= first.metrics["accuracy"] < second.metrics["accuracy"]
+    requests = second.recording["requests"]
+    assert {len(one["request"]["features"]) for one in requests} == {13}
+    assert {one["response"]["class_name"] for one in requests} == {"class_0", "class_1", "class_2"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model)
+def test_only_the_first_of_a_family_is_unregistered(family: Family) -> None:
+    """It is the baseline, which the manifest names; versions are numbered as they are trained."""
+    assert [spec.registered for spec in family.specs] == [False, *[True] * (len(family.specs) - 1)]
+    assert [spec.name for spec in family.specs[1:]] == [f"version {number}" for number in range(1, len(family.specs))]
 
 
 def test_a_recording_is_the_models_own_answers(trained: dict[str, TrainedModel]) -> None:
@@ -107,13 +124,13 @@ def test_the_registry_holds_what_a_promotion_reads(published: dict[str, Publishe
         digests.add(dataset.dataset.digest)
         assert json.loads(mlflow.artifacts.load_text(f"runs:/{model.run_id}/{RECORDED_REQUESTS}"))["requests"]
     assert len(digests) == 1
-    version = client.get_model_version(MODEL, str(published["version 1"].version))
+    version = client.get_model_version(IRIS.model, str(published["version 1"].version))
     assert version.run_id == published["version 1"].run_id
     assert version.tags == {
         "image_tag": published["version 1"].image_tag,
         "image_digest": published["version 1"].image_digest,
     }
-    inputs = mlflow.models.get_model_info(f"models:/{MODEL}/{version.version}").signature.inputs
+    inputs = mlflow.models.get_model_info(f"models:/{IRIS.model}/{version.version}").signature.inputs
     assert inputs.input_types()[0].name == "float64"
 
 
@@ -138,7 +155,7 @@ def test_a_published_image_says_which_model_it_serves(published: dict[str, Publi
     assert digest == model.image_digest
     manifest = json.loads(content)
     config = json.loads(get(f"{registry}/v2/{REPOSITORY}/blobs/{manifest['config']['digest']}")[0])
-    assert f"MODEL_URI=models:/{MODEL}/{model.version}" in config["config"]["Env"]
+    assert f"MODEL_URI=models:/{IRIS.model}/{model.version}" in config["config"]["Env"]
     assert config["architecture"] == "amd64"
     layer, _ = get(f"{registry}/v2/{REPOSITORY}/blobs/{manifest['layers'][0]['digest']}")
     assert len(layer) == manifest["layers"][0]["size"]

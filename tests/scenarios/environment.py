@@ -41,6 +41,9 @@ class Environment(Protocol):
     def serving(self) -> tuple[Serving, ...]:
         """What every serving process says of itself, asked directly and not through the service."""
 
+    def scale(self, replicas: int) -> None:
+        """Have as many pods as that of the model, as an autoscaler does: on the live Deployment, and not in Git."""
+
     def start_client(self) -> None:
         """Begin to send requests to `service_url` and to log what comes of them."""
 

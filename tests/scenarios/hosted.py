@@ -49,7 +49,7 @@ class Hosted:
         return self._testbed.environment()
 
     def start_client(self) -> None:
-        command = python("testbeds.sandbox.client", self.service_url, "--log", self.client_log)
+        command = python("testbeds.sandbox.client", self.service_url, "--model", self.model, "--log", self.client_log)
         self._client = self.processes.start(f"client of {self.model}", command, cwd=CHECKOUT)
 
     def stop_client(self) -> None:

@@ -33,6 +33,11 @@ class HomelabEnvironment(Hosted):
         pods = self.homelab.edge.items("pods", target.namespace, f"app={target.name}")
         return tuple(self._serving(pod) for pod in pods)
 
+    def scale(self, replicas: int) -> None:
+        target = self.homelab.policy.manifest
+        workload = f"deployment/{target.name}"
+        self.homelab.edge.run("scale", workload, f"--namespace={target.namespace}", f"--replicas={replicas}")
+
     def _serving(self, pod: Mapping[str, Any]) -> Serving:
         """What a pod serves; a container cannot know its own digest, so the image is what the kubelet says it runs."""
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]

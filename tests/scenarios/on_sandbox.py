@@ -3,6 +3,8 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from typing import Any
 
 from testbeds.sandbox.images import publish_image
 from testbeds.sandbox.sandbox import Sandbox
@@ -32,17 +34,25 @@ class SandboxEnvironment(Hosted):
             found.append(Serving(name, *(labels.get(key, "unknown") for key in ("model", "version", "image"))))
         return tuple(found)
 
+    def scale(self, replicas: int) -> None:
+        target = self.sandbox.policy.manifest
+        deployment = f"/apis/apps/v1/namespaces/{target.namespace}/deployments/{target.name}"
+        self._api(deployment, {"spec": {"replicas": replicas}})
+
     def _metrics(self, path: str) -> str:
         try:
             return self._api(path)
         except urllib.error.HTTPError:  # a pod that does not answer serves no known version
             return ""
 
-    def _api(self, path: str) -> str:
+    def _api(self, path: str, patch: Mapping[str, Any] | None = None) -> str:
         token = self.sandbox.cluster.token_file.read_text(encoding="utf-8")
         request = urllib.request.Request(
             f"{self.sandbox.cluster.url}{path}", headers={"Authorization": f"Bearer {token}"}
         )
+        if patch is not None:
+            request.method, request.data = "PATCH", json.dumps(patch).encode()
+            request.add_header("Content-Type", "application/merge-patch+json")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
         with opener.open(request, timeout=15) as answer:
             return str(answer.read().decode("utf-8"))

@@ -28,14 +28,7 @@ def register_again(
     An image that is not published was never built: the version only says which it would be.
     """
     client = registry(environment)
-    return register(environment, client.get_model_version(environment.model, str(of)), faults, published=published)
-
-
-def register(
-    environment: Environment, known: Any, faults: Mapping[str, str] | None = None, *, published: bool = True
-) -> int:
-    """Register what a version (of any model) names as the environment's model, with an image of its own."""
-    client = registry(environment)
+    known = client.get_model_version(environment.model, str(of))
     model_id = known.source.removeprefix("models:/")  # MLflow does not say it again in `model_id`
     made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=model_id)
     uri = f"models:/{environment.model}/{made.version}"

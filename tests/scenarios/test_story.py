@@ -5,6 +5,7 @@ All share one testbed and stand in order: each leaves a champion, and the next v
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -67,6 +68,45 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) 
     story = expected(environment, (End(version, "champion"),), version)
     assert len(killed) == 1
     assert false_claims(verify(look(environment, asked_at), story)) == {}
+
+
+# Seconds since the step before, and pods: out and in while the first pods come up, and twice while they soak. An
+# autoscaler takes pods back too, when it looks.
+_SCALING = ((0, 4), (4, 2), (10, 3), (6, 2), (6, 4), (6, 2))
+
+
+def test_a_promotion_that_is_scaled_in_its_midst_makes_a_champion(after_the_story: Environment) -> None:
+    """Pods come and go in mid-rollout and in mid-soak: one commit, a champion, and no request that fails."""
+    environment, client = after_the_story, registry(after_the_story)
+    version = register_again(environment, of=2)
+    stop, scaled = threading.Event(), list[int]()
+
+    def scale_about() -> None:
+        for seconds, replicas in _SCALING:
+            if stop.wait(seconds):
+                return
+            environment.scale(replicas)
+            scaled.append(replicas)
+
+    scaling = threading.Thread(target=scale_about)
+
+    def scale_once_committed(line: str) -> None:
+        print(line)
+        if "committed" in line and scaling.ident is None:
+            scaling.start()
+
+    asked_at = ask_for(environment, client, version)
+    try:
+        wait_for_end(environment, client, version, asked_at, scale_once_committed)
+    finally:
+        stop.set()
+        if scaling.ident is not None:
+            scaling.join()
+        environment.scale(2)
+    story = expected(environment, (End(version, "champion"),), version)
+    seen = look(environment, asked_at)
+    assert false_claims(verify(seen, story)) == {}
+    assert scaled[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
 
 
 def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(

@@ -63,6 +63,7 @@ BUILDS = {
         program="local-path-provisioner",
         values=("main.VERSION=v0.0.30",),
     ),
+    "metrics-server": Build(values=("k8s.io/client-go/pkg/version.gitVersion=v0.9.0",)),
     "prometheus": Build(values=("github.com/prometheus/common/version.Version=3.5.0",)),
     "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
     "pause": Build(packages=".", program="pause"),

@@ -15,6 +15,7 @@ _FOR_PODS: dict[str, Callable[[Say], Image]] = {
     settings.PAUSE_IMAGE: recipes.program("pause", "/pause", "65535:65535"),
     settings.COREDNS_IMAGE: recipes.program("coredns", "/coredns"),
     settings.LOCAL_PATH_IMAGE: recipes.program("local-path", "/usr/bin/local-path-provisioner"),
+    settings.METRICS_SERVER_IMAGE: recipes.program("metrics-server", "/metrics-server", "65534"),
     settings.BUSYBOX_IMAGE: recipes.busybox,
     settings.PYTHON_IMAGE: recipes.python,
     settings.REDIS_IMAGE: recipes.redis,

@@ -23,6 +23,7 @@ from testbeds.sandbox.cluster.kubeconfig import write_kubeconfig
 from testbeds.sandbox.cluster.kubelet import Kubelet
 from testbeds.sandbox.cluster.nodes import create_node
 from testbeds.sandbox.cluster.rights import Tokens
+from testbeds.sandbox.cluster.scaling import Autoscaler
 from testbeds.sandbox.cluster.services import ServiceProxy, reserve
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import Settings, World
@@ -92,6 +93,7 @@ async def serve(settings: Settings, port: int, port_file: Path) -> None:
         create_node(world)
         ServiceProxy(world, tasks, node_ports)
         DeploymentController(world, tasks)
+        Autoscaler(world, tasks)
         tokens = Tokens.make()
         listener = _listen(port)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -82,8 +82,12 @@ def out_of_sync(wanted: Json, live: Json | None) -> bool:
     """Whether the live object differs from Git, or still holds what Git once stated and no longer does."""
     if live is None or differs(wanted, live):
         return True
-    last = json.loads(live["metadata"].get("annotations", {}).get(_LAST_APPLIED, "{}"))
-    return _removed(last, wanted, live)
+    return _removed(_last_applied(live), wanted, live)
+
+
+def _last_applied(live: Json) -> Json:
+    found: Json = json.loads(live["metadata"].get("annotations", {}).get(_LAST_APPLIED, "{}"))
+    return found
 
 
 def _removed(last: Any, wanted: Any, live: Any) -> bool:
@@ -110,6 +114,8 @@ def apply_object(store: Store, wanted: Json) -> bool:
         return False
     wanted["metadata"]["annotations"][_LAST_APPLIED] = json.dumps(wanted, sort_keys=True)
     if wanted["kind"] == "Deployment":
+        if live is not None and "replicas" not in _last_applied(live).get("spec", {}):
+            wanted["spec"].setdefault("replicas", live["spec"]["replicas"])  # an autoscaler's, or whoever scaled it
         wanted["spec"] = _DEPLOYMENT_DEFAULTS | {"strategy": copy.deepcopy(_DEFAULT_STRATEGY)} | wanted["spec"]
         wanted["spec"]["strategy"].setdefault("type", "RollingUpdate")
     if live is None:

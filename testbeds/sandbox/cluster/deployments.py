@@ -11,11 +11,14 @@ import time
 
 from testbeds.sandbox.cluster.kubelet import delete_pod, is_ready
 from testbeds.sandbox.cluster.objects import Json, owner_uid, timestamp
+from testbeds.sandbox.cluster.scaling import spread
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import World, set_condition, status_of
 
 _PERIOD = 0.2
 _REVISION = "deployment.kubernetes.io/revision"
+_WANTED = "deployment.kubernetes.io/desired-replicas"
+_MOST = "deployment.kubernetes.io/max-replicas"
 _HASH = "pod-template-hash"
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own: no word can come of it
 
@@ -100,7 +103,7 @@ class DeploymentController:
             old = [one for one in self._store.owned("ReplicaSet", deployment) if one is not new]
             if spec["strategy"]["type"] == "Recreate":
                 self._recreate(spec, new, old)
-            else:
+            elif not self._rescale(spec, new, old):
                 self._roll(spec, new, old)
             retired = sorted((one for one in old if not self._counts(one)[1]), key=_revision)
             for replica_set in retired[: max(0, len(retired) - spec["revisionHistoryLimit"])]:
@@ -145,43 +148,61 @@ class DeploymentController:
             self._store.changed(deployment)
         return found
 
-    def _scale(self, replica_set: Json, replicas: int) -> None:
-        if replica_set["spec"]["replicas"] != replicas:
+    def _scale(self, spec: Json, replica_set: Json, replicas: int) -> None:
+        """Give a ReplicaSet its number, and note for which one of the Deployment that was."""
+        moved = replica_set["spec"]["replicas"] != replicas
+        noted = {_WANTED: str(spec["replicas"]), _MOST: str(_most(spec))}
+        annotations = replica_set["metadata"].setdefault("annotations", {})
+        if moved or not noted.items() <= annotations.items():
+            annotations |= noted
             replica_set["spec"]["replicas"] = replicas
-            self._store.changed(replica_set, spec=True)
+            self._store.changed(replica_set, spec=moved)
+
+    def _rescale(self, spec: Json, new: Json, old: list[Json]) -> bool:
+        """Give the ReplicaSets of a rollout that is under way their shares of a changed number; whether it did."""
+        active = [one for one in [new, *old] if one["spec"]["replicas"]]
+        if len(active) < 2 or all(_noted(one, _WANTED, spec["replicas"]) == spec["replicas"] for one in active):
+            return False
+        grows = _most(spec) > sum(one["spec"]["replicas"] for one in active)
+        active.sort(key=lambda one: (-one["spec"]["replicas"], -_revision(one) if grows else _revision(one)))
+        sizes = [one["spec"]["replicas"] for one in active]
+        shares = spread(sizes, _noted(active[0], _MOST, _most(spec)), _most(spec))
+        for replica_set, share in zip(active, shares, strict=True):
+            self._scale(spec, replica_set, share)
+        return True
 
     def _recreate(self, spec: Json, new: Json, old: list[Json]) -> None:
         for replica_set in old:
-            self._scale(replica_set, 0)
+            self._scale(spec, replica_set, 0)
         if not any(self._store.owned("Pod", replica_set) for replica_set in old):
-            self._scale(new, spec["replicas"])
+            self._scale(spec, new, spec["replicas"])
 
     def _roll(self, spec: Json, new: Json, old: list[Json]) -> None:
         """One step of a rolling update, by the controller's own arithmetic."""
         wanted = spec["replicas"]
         bounds = spec["strategy"].get("rollingUpdate", {})
-        surge = _share(bounds.get("maxSurge", "25%"), wanted, up=True)
+        surge = _most(spec) - wanted
         unavailable = _share(bounds.get("maxUnavailable", "25%"), wanted, up=False)
         unavailable = unavailable or int(surge == 0)
         total = sum(one["spec"]["replicas"] for one in [new, *old])
         if new["spec"]["replicas"] > wanted:
-            self._scale(new, wanted)
+            self._scale(spec, new, wanted)
         elif (room := wanted + surge - total) > 0:
-            self._scale(new, min(new["spec"]["replicas"] + room, wanted))
+            self._scale(spec, new, min(new["spec"]["replicas"] + room, wanted))
             total = sum(one["spec"]["replicas"] for one in [new, *old])
         new_missing = new["spec"]["replicas"] - self._counts(new)[1]
         spare = total - (wanted - unavailable) - new_missing
         for replica_set in old:  # first those pods that serve nobody
             sick = min(replica_set["spec"]["replicas"] - self._counts(replica_set)[1], spare)
             if sick > 0:
-                self._scale(replica_set, replica_set["spec"]["replicas"] - sick)
+                self._scale(spec, replica_set, replica_set["spec"]["replicas"] - sick)
                 spare -= sick
         available = sum(min(self._counts(one)[1], one["spec"]["replicas"]) for one in [new, *old])
         spare = available - (wanted - unavailable)
         for replica_set in old:
             step = min(replica_set["spec"]["replicas"], spare)
             if step > 0:
-                self._scale(replica_set, replica_set["spec"]["replicas"] - step)
+                self._scale(spec, replica_set, replica_set["spec"]["replicas"] - step)
                 spare -= step
 
     def _counts(self, replica_set: Json) -> tuple[int, int]:
@@ -243,6 +264,16 @@ class DeploymentController:
 
 def _revision(replica_set: Json) -> int:
     return int(replica_set["metadata"].get("annotations", {}).get(_REVISION, 0))
+
+
+def _noted(replica_set: Json, annotation: str, otherwise: int) -> int:
+    return int(replica_set["metadata"].get("annotations", {}).get(annotation, otherwise))
+
+
+def _most(spec: Json) -> int:
+    """How many pods there may be in a rolling update."""
+    wanted: int = spec["replicas"]
+    return wanted + _share(spec["strategy"].get("rollingUpdate", {}).get("maxSurge", "25%"), wanted, up=True)
 
 
 def _share(bound: object, of: int, *, up: bool) -> int:

@@ -11,7 +11,19 @@ def object_health(kind: str, live: Json | None) -> Json | None:
         return {"status": "Missing"}
     if kind == "Service":
         return {"status": "Healthy"}
+    if kind == "HorizontalPodAutoscaler":
+        return _autoscaler_health(live)
     return _deployment_health(live) if kind == "Deployment" else None
+
+
+def _autoscaler_health(autoscaler: Json) -> Json:
+    """By its first condition that says something: one without metrics is Healthy, as its scale can be read."""
+    for one in autoscaler.get("status", {}).get("conditions", []):
+        if one["reason"] in ("FailedGetScale", "FailedUpdateScale", "FailedGetResourceMetric", "InvalidSelector"):
+            return {"status": "Degraded", "message": one["message"]}
+        if one["type"] in ("AbleToScale", "ScalingLimited") and one["status"] == "True":
+            return {"status": "Healthy", "message": one["message"]}
+    return {"status": "Progressing", "message": "Waiting to Autoscale"}
 
 
 def _deployment_health(deployment: Json) -> Json:

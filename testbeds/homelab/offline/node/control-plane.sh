@@ -21,6 +21,10 @@ start_control_plane() {
         --advertise-address="$address" --tls-cert-file="$tls/serving.crt" --tls-private-key-file="$tls/serving.key" \
         --client-ca-file="$tls/ca.crt" --token-auth-file="$SERVER/token.csv" --authorization-mode=Node,RBAC \
         --kubelet-client-certificate="$tls/kubelet-client.crt" --kubelet-client-key="$tls/kubelet-client.key" \
+        --requestheader-client-ca-file="$tls/front-proxy.crt" --requestheader-allowed-names=front-proxy \
+        --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
+        --requestheader-extra-headers-prefix=X-Remote-Extra- \
+        --proxy-client-cert-file="$tls/front-proxy.crt" --proxy-client-key-file="$tls/front-proxy.key" \
         --service-account-key-file="$tls/service-account.pub" \
         --service-account-signing-key-file="$tls/service-account.key" \
         --service-account-issuer=https://kubernetes.default.svc.cluster.local \

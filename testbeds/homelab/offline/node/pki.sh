@@ -32,6 +32,10 @@ make_certificates() (
     for name in "${api_names[@]}"; do
         if [[ $name =~ ^[0-9.]+$ ]]; then names+=,IP:$name; else names+=,DNS:$name; fi
     done
+    # Its own authority, so that no other certificate lets anybody speak for others before an aggregated API.
+    new_key front-proxy.key
+    openssl req -x509 -new -key front-proxy.key -days 3650 -subj /CN=front-proxy -out front-proxy.crt \
+        -addext extendedKeyUsage=clientAuth
     sign serving /CN=k3s serverAuth "$names"
     sign admin /O=system:masters/CN=system:admin clientAuth
     sign kubelet-client /O=system:masters/CN=kube-apiserver clientAuth

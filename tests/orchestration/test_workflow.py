@@ -1,0 +1,95 @@
+"""The workflow that promotes in CI: the README's two lines, and input that stays data."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOW: dict[str, Any] = YAML(typ="safe").load(ROOT / ".github/workflows/promote.yml")
+(JOB,) = WORKFLOW["jobs"].values()
+STEPS = {step.get("name", "checkout"): step for step in JOB["steps"]}
+
+
+def test_a_person_starts_it_with_a_policy_and_a_version() -> None:
+    """Nothing else starts it, and both must be given."""
+    assert set(WORKFLOW["on"]) == {"workflow_dispatch"}
+    inputs = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
+    assert {name: (one["required"], one["type"]) for name, one in inputs.items()} == {
+        "policy": (True, "string"),
+        "version": (True, "string"),
+    }
+
+
+def test_it_runs_where_the_clusters_are_and_one_at_a_time_for_a_policy() -> None:
+    """A second promotion of a policy waits; one under way is never cancelled for it."""
+    assert JOB["runs-on"] == ["self-hosted", "incumbent"]
+    assert WORKFLOW["concurrency"] == {"group": "promote-${{ inputs.policy }}", "cancel-in-progress": False}
+
+
+def test_it_may_only_read_the_repository() -> None:
+    """The push is made with the pipeline's own token, which the checkout's is not; actions are pinned to commits."""
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    assert "permissions" not in JOB
+    used = [step for step in JOB["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]) for step in used)
+    assert STEPS["checkout"]["with"] == {"persist-credentials": False}
+
+
+def test_no_input_and_no_secret_is_spliced_into_a_shell() -> None:
+    """Scripts hold no expression at all: what comes from outside is in their environment."""
+    scripts = [step["run"] for step in JOB["steps"] if "run" in step]
+    assert not [script for script in scripts if "${{" in script]
+    assert (JOB["env"]["POLICY"], JOB["env"]["VERSION"]) == ("${{ inputs.policy }}", "${{ inputs.version }}")
+    secret = [(place, value) for place, value in JOB["env"].items() if "secrets." in str(value)]
+    assert secret == [], "a secret is given to the step that needs it"
+    given = [value for step in JOB["steps"] for value in step.get("env", {}).values()]
+    assert all(re.fullmatch(r"\$\{\{ secrets\.[A-Z_]+ \}\}", value) for value in given)
+
+
+def test_it_says_the_readmes_two_lines() -> None:
+    """With the inputs in place of the example's policy and version."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\$ ((?:incumbent register|dagster asset materialize) .*)$", readme, re.MULTILINE)
+    here = {"iris-classifier-edge": "$POLICY", "7": "$VERSION", "iris-classifier-edge@7": "$POLICY@$VERSION"}
+    wanted = [[here.get(word, word) for word in shlex.split(line)] for line in lines]
+    assert len(wanted) == 2
+    assert [shlex.split(line) for line in STEPS["Promote"]["run"].splitlines()] == wanted
+
+
+def test_what_is_laid_out_for_a_run_is_removed_after_it() -> None:
+    """Also after a failure: a self-hosted runner is used again."""
+    last = JOB["steps"][-1]
+    assert last["if"] == "always()"
+    assert last["run"] == 'rm -rf "$RUNNER_TEMP/incumbent" "$RUNNER_TEMP/dagster"'
+
+
+@pytest.mark.parametrize(
+    ("policy", "version", "code"),
+    [
+        ("iris-classifier-edge", "7", 0),
+        ("wine-quality-edge", "120", 0),
+        ("--help", "7", 2),
+        ("iris; touch owned", "7", 2),
+        ("$(touch owned)", "7", 2),
+        ("iris\n::set-env::", "7", 2),
+        ("iris-classifier-edge", "0", 2),
+        ("iris-classifier-edge", "7 --force", 2),
+        ("iris-classifier-edge", "", 2),
+        ("", "7", 2),
+    ],
+)
+def test_only_a_name_and_a_number_get_past_the_first_step(tmp_path: Path, policy: str, version: str, code: int) -> None:
+    """As GitHub runs it; anything else is refused in words, and runs nothing."""
+    script = JOB["steps"][0]["run"]
+    environment = {"POLICY": policy, "VERSION": version, "PATH": "/usr/bin:/bin"}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == code
+    assert ("expected a name such as" in done.stderr) is (code != 0)
+    assert list(tmp_path.iterdir()) == []
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("::")]
