@@ -178,12 +178,13 @@ def start_training(
     mlflow_url: str,
     baseline: ImageRef,
     images: str = "notes",
+    login: Mapping[str, str] | None = None,
 ) -> Service:
     """Train, log and publish the story's models, with images of that kind; each is a line of `results` when done."""
     command = python("testbeds.training", "--mlflow-uri", mlflow_url, "--registry-url", registry_url)
     command += ["--repository", baseline.repository.partition("/")[2], "--baseline-tag", baseline.tag or ""]
     command += ["--results", results, "--images", images]
-    return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
+    return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true", **(login or {})}, cwd=CHECKOUT)
 
 
 # The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.

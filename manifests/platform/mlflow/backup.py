@@ -1,7 +1,7 @@
 """Back up the model registry, and put a backup back where there is no registry.
 
-It runs in MLflow's own image, with the standard library alone. A backup is a folder named by its time (UTC); what is not
-whole has another name, and is never put back.
+It runs in MLflow's own image, with the standard library alone. A backup is a folder named by its time (UTC); what is
+not whole has another name, and is never put back.
 """
 
 import argparse
