@@ -100,6 +100,20 @@ def argocd_manifest(say: Say) -> Path:
     return build("argocd", say) / "core-install.yaml"
 
 
+def module_sources(name: str, module: str) -> Path:
+    """The folder of a module's own files, of the version that `go/<name>` pins; nothing is built.
+
+    Raises:
+        ProblemError: Go is missing, or the module cannot be had.
+    """
+    _require_go(name, _MODULES / name / "go.mod")
+    command = ["go", "mod", "download", "-json", module]
+    done = subprocess.run(command, cwd=_MODULES / name, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ProblemError(Problem(f"Go module {module}", "its sources", done.stdout + done.stderr, _NEXT_STEP))
+    return Path(json.loads(done.stdout)["Dir"])
+
+
 def _command(how: Build, folder: Path) -> list[str]:
     linker = " ".join(("-s", "-w", *(f"-X {value}" for value in how.values)))
     output = f"{folder}/{how.program}"
@@ -107,10 +121,7 @@ def _command(how: Build, folder: Path) -> list[str]:
 
 
 def _copy_files(how: Build, module: Path, folder: Path) -> None:
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", how.module], cwd=module, capture_output=True, text=True, check=True
-    )
-    source = Path(json.loads(done.stdout)["Dir"])
+    source = module_sources(module.name, how.module)
     for name in how.files:
         shutil.copyfile(source / name, folder / Path(name).name)
 
