@@ -240,7 +240,8 @@ class MlflowRegistry:
             yield
         except MlflowException as error:
             if absent is None or not absent(error):
-                raise self._failure(error.message, expected, self._way_in(error.get_http_status_code())) from error
+                status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+                raise self._failure(error.message, expected, self._way_in(status)) from error
         # What the client lets through: broken connections to the artifact proxy, and answers that are none of MLflow's.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator  # type: ignore[import-untyped] # no stubs in the lock
 from ruamel.yaml import YAML
 
 from testbeds.homelab.offline.go_build import module_sources

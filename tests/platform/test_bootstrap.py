@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_the_commands_do_it(
     gcp: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line: what is done is told, a refusal is a line and an exit code, never a traceback."""
-    monkeypatch.setattr(program.shutil, "which", lambda name: str(gcp.program))
+    monkeypatch.setattr(shutil, "which", lambda name: str(gcp.program))
     assert program.main(["secrets"]) == 0
     assert "Secret mlflow/mlflow-server: made" in capsys.readouterr().out
     wanted = ["register", "--repository", "https://git.example/gitops.git", "--token-file"]
@@ -133,6 +134,6 @@ def test_the_commands_do_it(
     (tmp_path / "token").write_text("push-token\n")
     assert program.main([*wanted, str(tmp_path / "token"), "--edge-server", "https://100.64.0.7:6550"]) == 0
     assert "push-token" not in capsys.readouterr().out
-    monkeypatch.setattr(program.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert program.main(["secrets"]) == 1
     assert "kubectl" in capsys.readouterr().err
