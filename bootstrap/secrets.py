@@ -37,7 +37,8 @@ MLFLOW = "mlflow"
 SERVER = Wanted(MLFLOW, "mlflow-server", ("admin-password", "secret-key"))
 PIPELINE = login(MLFLOW, "mlflow-account-incumbent", "incumbent")
 TRAINING = login(MLFLOW, "mlflow-account-training", "training")
-WANTED = (SERVER, PIPELINE, TRAINING)
+GRAFANA = Wanted("monitoring", "grafana-admin", ("password", "secret-key"))
+WANTED = (SERVER, PIPELINE, TRAINING, GRAFANA)
 
 
 def make_secrets(gcp: Kubectl) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Custom resources held to what their API server would hold them to: upstream's own CRDs, of pinned Go modules."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,19 @@ from typing import Any
 from jsonschema import Draft7Validator  # type: ignore[import-untyped] # no stubs in the lock
 from ruamel.yaml import YAML
 
-from testbeds.homelab.offline.go_build import module_sources
+from testbeds.homelab.offline.go_build import argocd_sources, module_sources
 
-_ARGOCD = ("argocd", "github.com/argoproj/argo-cd/v3", "manifests/crds")
-_KSERVE = ("kserve", "github.com/kserve/kserve", "config/crd/full")
-_FILES = {
-    "Application": (*_ARGOCD, "application-crd.yaml"),
-    "AppProject": (*_ARGOCD, "appproject-crd.yaml"),
-    "InferenceService": (*_KSERVE, "serving.kserve.io_inferenceservices.yaml"),
+_KSERVE = Path(__file__).with_name("go") / "kserve"
+
+
+def _kserve_sources() -> Path:
+    return module_sources(_KSERVE, "github.com/kserve/kserve")
+
+
+_FILES: Mapping[str, tuple[Callable[[], Path], str]] = {
+    "Application": (argocd_sources, "manifests/crds/application-crd.yaml"),
+    "AppProject": (argocd_sources, "manifests/crds/appproject-crd.yaml"),
+    "InferenceService": (_kserve_sources, "config/crd/full/serving.kserve.io_inferenceservices.yaml"),
 }
 
 
@@ -26,8 +31,8 @@ def complaints(document: Mapping[str, Any]) -> list[str]:
 
 @cache
 def _validator(kind: str) -> Draft7Validator:
-    name, module, folder, file = _FILES[kind]
-    text = (module_sources(name, module) / folder / file).read_text(encoding="utf-8")
+    sources, file = _FILES[kind]
+    text = (sources() / file).read_text(encoding="utf-8")
     definition = YAML(typ="safe").load(text)
     (version,) = [one for one in definition["spec"]["versions"] if one["storage"]]
     schema = _closed(version["schema"]["openAPIV3Schema"])

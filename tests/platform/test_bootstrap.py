@@ -52,7 +52,7 @@ def test_secrets_are_strong_and_never_told(gcp: FakeCluster, tmp_path: Path) -> 
     """Each is random, of 192 bits and its own; neither the lines nor any file but the cluster's has it."""
     lines = list(make_secrets(gcp.kubectl))
     made = [value for name, value in values(gcp).items() if not name.endswith(" username")]
-    assert len(set(made)) == len(made) == 4
+    assert len(set(made)) == len(made) == sum(len(one.random) for one in WANTED)
     assert all(len(value) >= 32 for value in made)
     assert not [value for value in made for line in lines if value in line]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]

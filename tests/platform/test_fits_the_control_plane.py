@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from testbeds.homelab.offline.go_build import module_sources
+from testbeds.homelab.offline.go_build import argocd_sources
 from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.crds import documents
 from tests.platform.kustomized import content
@@ -54,7 +54,7 @@ def together(bound: str) -> float:
 
 def test_argocds_workloads_are_those_that_are_allowed_for() -> None:
     """An Argo CD with one more workload does not come unnoticed."""
-    manifest = module_sources("argocd", "github.com/argoproj/argo-cd/v3") / "manifests/core-install.yaml"
+    manifest = argocd_sources() / "manifests/core-install.yaml"
     workloads = [one for one in documents(manifest) if one["kind"] in _WORKLOADS]
     assert {one["metadata"]["name"] for one in workloads} == set(_ARGOCD_MIB)
     containers = [each for one in workloads for each in one["spec"]["template"]["spec"]["containers"]]

@@ -248,9 +248,11 @@ def test_the_pipelines_account_may_not_do_more(platform: Platform) -> None:
         ):
             with pytest.raises(MlflowException, match="403"):
                 call()
-    made = {"username": "me-too", "password": "me-too-me-too"}
-    for path in ("2.0/mlflow/users/create", "3.0/mlflow/users/permissions/grant"):
-        answer = httpx2.post(f"{platform.url}/api/{path}", json=made, auth=(login.username, login.password), timeout=30)
+    account = {"username": "me-too", "password": "me-too-me-too"}
+    grant = {"username": login.username, "resource_type": "registered_model", "resource_id": "another"}
+    asked = {"2.0/mlflow/users/create": account, "3.0/mlflow/users/permissions/grant": {**grant, "permission": "EDIT"}}
+    for path, what in asked.items():
+        answer = httpx2.post(f"{platform.url}/api/{path}", json=what, auth=(login.username, login.password), timeout=30)
         assert answer.status_code == 403
 
 
