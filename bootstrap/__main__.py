@@ -56,8 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts, with their rights")
     command.add_argument("--url", required=True, help="MLflow, such as http://gcp-control-plane:30500")
-    command.add_argument("--experiment", default="iris-classification", help="default: %(default)s")
-    command.add_argument("--model", action="append", required=True, help="a model that is promoted; may be repeated")
+    command.add_argument(
+        "--model",
+        action="append",
+        type=_model_and_experiment,
+        required=True,
+        metavar="MODEL=EXPERIMENT",
+        help="a model that is promoted, and the experiment of its runs; may be repeated",
+    )
     command.set_defaults(run=_mlflow_accounts)
     return parser
 
@@ -85,7 +91,14 @@ def _accounts(options: argparse.Namespace) -> Iterable[str]:
 
 
 def _mlflow_accounts(options: argparse.Namespace) -> Iterable[str]:
-    return make_accounts(options.url, _cluster(options.gcp), options.experiment, options.model)
+    return make_accounts(options.url, _cluster(options.gcp), dict(options.model))
+
+
+def _model_and_experiment(text: str) -> tuple[str, str]:
+    model, _, experiment = text.partition("=")
+    if not model or not experiment:
+        raise argparse.ArgumentTypeError(f"expected MODEL=EXPERIMENT, found {text!r}")
+    return model, experiment
 
 
 def _cluster(context: str) -> Kubectl:

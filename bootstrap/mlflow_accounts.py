@@ -1,10 +1,10 @@
 """MLflow's accounts: those of the pipeline and the training, with what each may do and no more.
 
-The pipeline reads the experiment and changes its runs (evidence) and the model (tags, aliases). The training owns what
-it makes, as anybody does who makes a model; of the experiment, which is made here, it gets the right to add runs.
+The pipeline reads the experiments and changes their runs (evidence) and the models (tags, aliases). The training owns
+what it makes, as anybody does who makes a model; of the experiments, which are made here, it may add runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx2
@@ -59,8 +59,10 @@ def read_login(gcp: Kubectl, wanted: Wanted) -> Login:
     return Login(content["username"], content["password"])
 
 
-def make_accounts(url: str, gcp: Kubectl, experiment: str, models: Sequence[str]) -> Iterator[str]:
+def make_accounts(url: str, gcp: Kubectl, experiments: Mapping[str, str]) -> Iterator[str]:
     """Make both accounts, or give them the passwords of their Secrets again, and their rights; say what was done.
+
+    `experiments` has for each model the name of the experiment of its runs.
 
     Raises:
         DependencyError: MLflow does not answer, or refuses; no password is repeated.
@@ -68,10 +70,10 @@ def make_accounts(url: str, gcp: Kubectl, experiment: str, models: Sequence[str]
     accounts = {name: read_login(gcp, name) for name in (SERVER, PIPELINE, TRAINING)}
     admin = accounts[SERVER]
     with httpx2.Client(base_url=url, auth=(admin.username, admin.password), timeout=_SECONDS) as client:
-        number = _experiment(client, experiment)
+        numbers = [_experiment(client, name) for name in sorted(set(experiments.values()))]
         for account, grants in (
-            (accounts[TRAINING], training_grants(number)),
-            (accounts[PIPELINE], pipeline_grants(number, models)),
+            (accounts[TRAINING], training_grants(numbers)),
+            (accounts[PIPELINE], pipeline_grants(numbers, experiments)),
         ):
             _account(client, account)
             for grant in grants:
@@ -79,14 +81,15 @@ def make_accounts(url: str, gcp: Kubectl, experiment: str, models: Sequence[str]
             yield f"MLflow account {account.username}: {', '.join(map(str, grants))}"
 
 
-def pipeline_grants(experiment: str, models: Sequence[str]) -> tuple[Grant, ...]:
+def pipeline_grants(experiments: Iterable[str], models: Iterable[str]) -> tuple[Grant, ...]:
     """What the pipeline needs: EDIT of runs counts where it may read the experiment."""
-    of_models = (Grant("registered_model", model, "EDIT") for model in models)
-    return (Grant("experiment", experiment, "READ"), Grant("run", "*", "EDIT"), *of_models)
+    of_experiments = (Grant("experiment", one, "READ") for one in experiments)
+    of_models = (Grant("registered_model", one, "EDIT") for one in models)
+    return (*of_experiments, Grant("run", "*", "EDIT"), *of_models)
 
 
-def training_grants(experiment: str) -> tuple[Grant, ...]:
-    return (Grant("experiment", experiment, "EDIT"),)
+def training_grants(experiments: Iterable[str]) -> tuple[Grant, ...]:
+    return tuple(Grant("experiment", one, "EDIT") for one in experiments)
 
 
 def _experiment(client: httpx2.Client, name: str) -> str:

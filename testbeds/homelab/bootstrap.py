@@ -8,7 +8,6 @@ the repo-server answers stays in its error until somebody asks for a comparison.
 
 import secrets
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +97,13 @@ def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl, say: Say) -> None:
         registration.give_prometheus_its_account(gcp, edge)
 
 
-def make_mlflow_accounts(gcp: Kubectl, models: Sequence[str], say: Say) -> None:
+def make_mlflow_accounts(gcp: Kubectl, say: Say) -> None:
     """Make MLflow's accounts as soon as it answers; the training waits for its own."""
-    from testbeds.training.models import EXPERIMENT  # imports scikit-learn
+    from testbeds.training.models import EXPERIMENT, MODEL
 
     await_all("MLflow answers", lambda: _silent(f"{settings.MLFLOW_URL}/health"), _SECONDS, say)
     with phase("MLflow's accounts made", say):
-        list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, EXPERIMENT, models))
+        list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, {MODEL: EXPERIMENT}))
 
 
 def mlflow_login(gcp: Kubectl, account: Wanted) -> dict[str, str]:

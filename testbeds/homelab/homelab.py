@@ -177,7 +177,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
-        bootstrap.make_mlflow_accounts(gcp, [policy.model], say)
+        bootstrap.make_mlflow_accounts(gcp, say)
         bootstrap.give_prometheus_its_account(gcp, edge, say)
         wait_until(lambda: homelab.models() or None, _SECONDS, "the baseline's image is published", training)
         bootstrap.pull_now(edge)

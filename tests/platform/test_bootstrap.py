@@ -137,3 +137,10 @@ def test_the_commands_do_it(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert program.main(["secrets"]) == 1
     assert "kubectl" in capsys.readouterr().err
+
+
+def test_a_model_without_its_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """MLflow's rights are of both, and a forgotten one is told before anything is asked."""
+    with pytest.raises(SystemExit):
+        program.main(["mlflow-accounts", "--url", "http://mlflow:5000", "--model", "iris-classifier"])
+    assert "expected MODEL=EXPERIMENT, found 'iris-classifier'" in capsys.readouterr().err

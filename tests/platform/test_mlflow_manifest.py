@@ -161,7 +161,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     assert "begins empty" in place.run(RESTORE)
     with running(place, cluster) as url:
         for _ in range(2):  # it may be repeated
-            told = list(make_accounts(url, cluster.kubectl, EXPERIMENT, [MODEL]))
+            told = list(make_accounts(url, cluster.kubectl, {MODEL: EXPERIMENT}))
         assert not [value for line in told for value in secret_values(cluster) if value in line]
         found = Platform(url, place, cluster)
         found.train()
@@ -220,7 +220,7 @@ def test_the_pipelines_account_suffices(platform: Platform) -> None:
 )
 def test_the_pipelines_account_has_no_right_too_many(platform: Platform, kind: str, without: set[str]) -> None:
     """Each right is needed: without it these calls are refused, and the error says what the account lacks."""
-    (grant,) = [one for one in pipeline_grants(platform.experiment, [MODEL]) if one.kind == kind]
+    (grant,) = [one for one in pipeline_grants([platform.experiment], [MODEL]) if one.kind == kind]
     what = {"username": "incumbent", "resource_type": grant.kind, "resource_id": grant.name}
     assert platform.as_admin("3.0/mlflow/users/permissions/revoke", what) == 200
     try:
