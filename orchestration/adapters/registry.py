@@ -37,6 +37,7 @@ _MAX_VERSION = 2**31 - 1
 """What MLflow's database columns hold; a greater number is answered with a 500."""
 _PAGE = 1000
 """Versions that one answer of a search holds."""
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
@@ -256,10 +257,32 @@ class MlflowRegistry:
             yield
         except MlflowException as error:
             if absent is None or not absent(error):
-                raise self._failure(error.message, expected) from error
+                status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+                raise self._failure(error.message, expected, self._way_in(status)) from error
         # What the client lets through: broken connections to the artifact proxy, and answers that are none of MLflow's.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise self._failure(f"{type(error).__name__}: {error}", expected) from error
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            raise self._failure(f"{type(error).__name__}: {error}", expected, self._way_in(status)) from error
+
+    def _way_in(self, status: int) -> str | None:
+        """What an account lacks that was refused; None for what is no such refusal."""
+        from mlflow.utils.credentials import get_default_host_creds
+
+        given = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+        account = f"account {given.username}" if given.username and given.password else "token" if given.token else None
+        if status == _UNAUTHORIZED:
+            lacking = (
+                "No account was given. " if account is None else f"The {account} is unknown, or its password wrong. "
+            )
+            return f"{lacking}Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account."
+        if status == _FORBIDDEN:
+            # MLflow answers the same for what is not there, so that nobody can ask what is.
+            return (
+                f"The {account or 'request without an account'} may not, or there is no such thing. It needs EDIT on "
+                "the model and on runs, and READ on the experiment: python -m bootstrap mlflow-accounts. Where the "
+                "answer names the host, add it to the server's --allowed-hosts."
+            )
+        return None
 
     def _failure(self, found: str, expected: str, next_step: str | None = None) -> DependencyError:
         from mlflow.utils.credentials import get_default_host_creds

@@ -1,47 +1,34 @@
 """From two empty clusters to a platform that Argo CD keeps: what a person types once, with the waiting in between.
 
+What a person does by `python -m bootstrap` is done by the same functions here.
+
 The order matters: Argo CD's core mode makes no project `default`, so the projects come before root; root applied before
 the repo-server answers stays in its error until somebody asks for a comparison.
 """
 
-import base64
-import json
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from bootstrap import mlflow_accounts, registration
+from bootstrap import secrets as secrets_of_platform
+from bootstrap.kubectl import Kubectl
+from bootstrap.objects import namespace, secret
+from bootstrap.registration import ARGOCD
+from bootstrap.secrets import Wanted
 from testbeds.homelab import gitops, settings
-from testbeds.homelab.kubectl import Document, Kubectl
 from testbeds.homelab.supply import Say
 from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase, pods_words
+from testbeds.sandbox.services import answers
 
-ARGOCD = "argocd"
-ACCESS = "incumbent"
-"""The namespace of the pipeline's and Prometheus's accounts, on both clusters."""
-_MONITORING = "monitoring"
 _MODELS = "ml-apps"
-_MANAGER = Path(__file__).with_name("argocd-manager.yaml")
 _FETCHES = {"app": "fetch-early"}
 _ASK_AGAIN_SECONDS = 5.0
 _SECONDS = 240.0
 """The longest that any one step may take, on two busy cores."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """A service account's token, and the CA by which its cluster is known, as its Secret has them (base64)."""
-
-    token: str
-    ca: str
-
-    @property
-    def plain_token(self) -> str:
-        return base64.b64decode(self.token).decode()
 
 
 def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
@@ -50,9 +37,9 @@ def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
     The password of its Redis is made here: the controller's pod would miss the one that a pod of Redis makes, and wait
     in back-off.
     """
-    password = base64.b64encode(secrets.token_urlsafe(24).encode()).decode()
+    redis = secret("argocd-redis", ARGOCD, {"auth": secrets.token_urlsafe(24)})
     with phase("Argo CD's manifests applied", say):
-        gcp.apply([_namespace(ARGOCD), _namespace(_MONITORING), _secret("argocd-redis", ARGOCD, {"auth": password})])
+        gcp.apply([namespace(ARGOCD), redis])
         gcp.run("apply", "--server-side", f"--namespace={ARGOCD}", f"--filename={manifest}", seconds=_SECONDS)
 
 
@@ -76,18 +63,17 @@ def forget_fetches(cluster: Kubectl) -> None:
     cluster.run("delete", "pods", "--namespace=default", f"--selector={selector}", "--wait=false")
 
 
+def make_secrets(gcp: Kubectl, say: Say) -> None:
+    """Make the Secrets that Git does not have."""
+    with phase("secrets made", say):
+        list(secrets_of_platform.make_secrets(gcp))
+
+
 def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
-    """Tell Argo CD of the repository and of the edge cluster: two Secrets, the only ones that it needs."""
+    """Tell Argo CD of the repository and of the edge cluster."""
     with phase("the repository and edge registered in Argo CD", say):
-        edge.apply(_documents(_MANAGER.read_text(encoding="utf-8")))
-        account = await_account(edge, "kube-system", "argocd-manager-token", say)
-        config = {
-            "bearerToken": account.plain_token,
-            "tlsClientConfig": {"insecure": False, "caData": account.ca},
-        }
-        repository = {"type": "git", "url": gitops.URL, "username": "argocd", "password": git_token}
-        cluster = {"name": settings.EDGE, "server": settings.api_url(settings.EDGE), "config": json.dumps(config)}
-        gcp.apply([_argocd_secret("repository", repository), _argocd_secret("cluster", cluster)])
+        registration.register_repository(gcp, gitops.URL, git_token)
+        registration.register_edge(gcp, edge, settings.api_url(settings.EDGE))
 
 
 def start_root(gcp: Kubectl, content: Path, say: Say) -> None:
@@ -106,10 +92,24 @@ def start_root(gcp: Kubectl, content: Path, say: Say) -> None:
 
 
 def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl, say: Say) -> None:
-    """Copy the token of edge's account, which root has brought, to where Prometheus reads it."""
-    account = await_account(edge, ACCESS, "prometheus-token", say)
-    secret = {"token": account.token, "ca.crt": account.ca}
-    gcp.apply([_secret("prometheus-edge", _MONITORING, secret)])
+    """Copy the token of edge's account, as soon as root has brought it, to where Prometheus reads it."""
+    with phase("Prometheus has its account on edge", say):
+        registration.give_prometheus_its_account(gcp, edge)
+
+
+def make_mlflow_accounts(gcp: Kubectl, say: Say) -> None:
+    """Make MLflow's accounts as soon as it answers; the training waits for its own."""
+    from testbeds.training.models import EXPERIMENT, MODEL
+
+    await_all("MLflow answers", lambda: _silent(f"{settings.MLFLOW_URL}/health"), _SECONDS, say)
+    with phase("MLflow's accounts made", say):
+        list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, {MODEL: EXPERIMENT}))
+
+
+def mlflow_login(gcp: Kubectl, account: Wanted) -> dict[str, str]:
+    """An account of MLflow as its clients read it from their environment."""
+    found = mlflow_accounts.read_login(gcp, account)
+    return {"MLFLOW_TRACKING_USERNAME": found.username, "MLFLOW_TRACKING_PASSWORD": found.password}
 
 
 def pull_now(edge: Kubectl) -> None:
@@ -141,41 +141,10 @@ def await_healthy(gcp: Kubectl, edge: Kubectl, content: Path, say: Say, seconds:
     await_all("every application is Synced and Healthy", missing, seconds, say)
 
 
-def write_pipeline_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, say: Say) -> None:
-    """The pipeline's own kubeconfig: a context a cluster, with the token of its account there, for its owner alone."""
-    names = (gcp.context, edge.context)
-    accounts = [await_account(cluster, ACCESS, "incumbent-token", say) for cluster in (gcp, edge)]
-    servers = [
-        {"server": settings.api_url(name), "certificate-authority-data": account.ca}
-        for name, account in zip(names, accounts, strict=True)
-    ]
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": server} for name, server in zip(names, servers, strict=True)],
-        "users": [
-            {"name": name, "user": {"token": account.plain_token}}
-            for name, account in zip(names, accounts, strict=True)
-        ],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
-    }
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
-
-
-def await_account(cluster: Kubectl, namespace: str, secret: str, say: Say) -> Account:
-    """The account of a token Secret, as soon as it is there and its cluster has filled it."""
-    found: list[Account] = []
-
-    def missing() -> str:
-        data = (cluster.read("secret", secret, namespace) or {}).get("data", {})
-        if "token" not in data or "ca.crt" not in data:
-            return f"Secret {namespace}/{secret} is not there or not filled"
-        found.append(Account(data["token"], data["ca.crt"]))
-        return ""
-
-    await_all(f"account of {namespace}/{secret} on {cluster.context}", missing, _SECONDS, say)
-    return found[0]
+def write_pipeline_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl) -> None:
+    """The pipeline's own kubeconfig: contexts named as the clusters are."""
+    clusters = {one.context: one for one in (gcp, edge)}
+    registration.write_kubeconfig(path, clusters, {name: settings.api_url(name) for name in clusters})
 
 
 def _compare(gcp: Kubectl, names: list[str]) -> None:
@@ -187,17 +156,5 @@ def _documents(text: str) -> list[dict[str, Any]]:
     return [dict(one) for one in YAML(typ="safe").load_all(text)]
 
 
-def _namespace(name: str) -> Document:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-
-
-def _argocd_secret(what: str, content: Mapping[str, str]) -> Document:
-    """A Secret by which Argo CD knows a repository or a cluster."""
-    labels = {"argocd.argoproj.io/secret-type": what}
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
-    return _secret(f"homelab-{what}", ARGOCD, data, labels)
-
-
-def _secret(name: str, namespace: str, data: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Document:
-    metadata = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict(data)}
+def _silent(url: str) -> str:
+    return "" if answers(url) else f"no answer at {url}"

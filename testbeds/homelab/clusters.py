@@ -16,10 +16,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.homelab.supply import Say, Supply, daemon_answers
 from testbeds.homelab.waiting import await_all, not_rolled_out, phase
 

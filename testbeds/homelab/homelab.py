@@ -4,6 +4,7 @@ It outlives the process that starts it. The pipeline is given URLs and a kubecon
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bootstrap.kubectl import Kubectl
+from bootstrap.secrets import PIPELINE, TRAINING
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab import bootstrap, clusters, gitops, settings
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.homelab.settings import EDGE, GCP, STATE
 from testbeds.homelab.supply import Say, Supply, find_supply
 from testbeds.homelab.waiting import await_all
@@ -64,6 +66,7 @@ class Homelab:
         if not _sign(state).exists():
             raise _not_up(state, "none that was brought up whole")
         found = cls(state, find_supply(), read_policy(state / "policies"))
+        os.environ.update(found.mlflow_login())  # for the MLflow clients of this process
         for cluster in (found.gcp, found.edge):
             try:
                 cluster.run("get", "--raw", "/readyz", seconds=10)
@@ -86,6 +89,7 @@ class Homelab:
             say(f"images and programs: {supply.name}")
             _clear(state)
             found = _start(supply, state, say)
+            os.environ.update(found.mlflow_login())
             _sign(state).write_text(json.dumps({"supply": supply.name}) + "\n", encoding="utf-8")
             say(f"the homelab is up: {time.monotonic() - began:.0f} s")
             return found
@@ -124,6 +128,10 @@ class Homelab:
     def git_token_file(self) -> Path:
         return gitops.token_file(self.state)
 
+    def mlflow_login(self) -> dict[str, str]:
+        """The pipeline's account, as MLflow's clients read it from their environment."""
+        return dict(json.loads(_login_file(self.state).read_text(encoding="utf-8")))
+
     def models(self) -> dict[str, Published]:
         """What is published of the policy's model, by its names in the story (`baseline`, `version 1`, ...)."""
         return published_models(_results(self.state), self.policy.model)
@@ -139,6 +147,7 @@ class Homelab:
         """The pipeline's settings."""
         return {
             "MLFLOW_TRACKING_URI": self.mlflow_url,
+            **self.mlflow_login(),
             "INCUMBENT_POLICIES": str(self.state / "policies"),
             "INCUMBENT_GIT_URL": self.git_url,
             "INCUMBENT_GIT_BRANCH": gitops.BRANCH,
@@ -158,6 +167,8 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     homelab = Homelab(state, supply, render_policies(_POLICIES, state / "policies", settings.service_url))
     policies = read_policies(state / "policies")
     gitops.start_server(homelab.docker, state)
+    bootstrap.make_secrets(homelab.gcp, say)
+    _write_login(state, bootstrap.mlflow_login(homelab.gcp, PIPELINE))
     processes = Processes(state / "training")
     try:
         training = services.start_training(  # it fits the models while the platform comes up
@@ -167,6 +178,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             mlflow_url=homelab.mlflow_url,
             baselines=baseline_images(),
             images="layered",
+            login=bootstrap.mlflow_login(homelab.gcp, TRAINING),
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
         bootstrap.fetch_early(edge, settings.PYTHON_IMAGE)  # the ground of the models' images
@@ -175,10 +187,11 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
+        bootstrap.make_mlflow_accounts(gcp, say)
         bootstrap.give_prometheus_its_account(gcp, edge, say)
         wait_until(lambda: _all_published(state, policies), _SECONDS, "the baselines' images are published", training)
         bootstrap.pull_now(edge)
-        bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge, say)
+        bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge)
         bootstrap.await_healthy(gcp, edge, content, say)
         for cluster in (gcp, edge):
             bootstrap.forget_fetches(cluster)
@@ -227,6 +240,15 @@ def _all_published(state: Path, policies: Sequence[Policy]) -> bool:
 
 def _results(state: Path) -> Path:
     return state / "models.jsonl"
+
+
+def _login_file(state: Path) -> Path:
+    return state / "mlflow-login"
+
+
+def _write_login(state: Path, login: dict[str, str]) -> None:
+    _login_file(state).touch(mode=0o600)
+    _login_file(state).write_text(json.dumps(login), encoding="utf-8")
 
 
 def _sign(state: Path) -> Path:

@@ -21,7 +21,7 @@ from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab.settings import CHECKOUT
 
 _FOLDER = CHECKOUT / "manifests" / "platform"
-_WORKLOADS = ("DaemonSet", "Deployment", "StatefulSet")
+_WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "StatefulSet")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +66,8 @@ def _images(file: Path, content: bytes) -> Iterator[tuple[Selector, str]]:
         if not isinstance(document, dict) or document.get("kind") not in _WORKLOADS:
             continue
         metadata: dict[str, Any] = document["metadata"]
-        pod: dict[str, Any] = document["spec"]["template"]["spec"]
+        spec: dict[str, Any] = document["spec"]
+        pod = (spec["jobTemplate"]["spec"] if document["kind"] == "CronJob" else spec)["template"]["spec"]
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
             names = (document["kind"], metadata.get("namespace"), metadata["name"], container["name"])
             yield Selector(str(file), *names), container["image"]

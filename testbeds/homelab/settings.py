@@ -61,7 +61,7 @@ BUSYBOX_IMAGE = "docker.io/rancher/mirrored-library-busybox:1.36.1"
 ARGOCD_IMAGE = f"quay.io/argoproj/argocd:{ARGOCD_VERSION}"
 REDIS_IMAGE = "public.ecr.aws/docker/library/redis:8.2.2-alpine"
 PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
-MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
+MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 
 STATE = CHECKOUT / ".state" / "homelab"
 

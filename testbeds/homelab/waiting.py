@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.homelab.supply import Say
 
 _POLL_SECONDS = 0.5

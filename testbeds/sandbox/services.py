@@ -183,6 +183,7 @@ def start_training(
     mlflow_url: str,
     baselines: Mapping[str, ImageRef],
     images: str = "notes",
+    login: Mapping[str, str] | None = None,
 ) -> Service:
     """Train, log and publish all models, with images of that kind; each is a line of `results` when done.
 
@@ -192,7 +193,7 @@ def start_training(
     for model, image in baselines.items():
         command += ["--baseline", f"{model}={image.repository.partition('/')[2]}:{image.tag}"]
     command += ["--results", results, "--images", images]
-    return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=CHECKOUT)
+    return processes.start("training", command, {"MLFLOW_DISABLE_TELEMETRY": "true", **(login or {})}, cwd=CHECKOUT)
 
 
 # The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.

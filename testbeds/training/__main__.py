@@ -5,6 +5,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
 
 from testbeds.training.models import FAMILIES, split_data, train
@@ -28,7 +29,7 @@ def main() -> None:
         metavar="MODEL=REPOSITORY:TAG",
         help="the image that a model's manifest names, without the registry; its versions lie beside it",
     )
-    parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait for MLflow to answer")
+    parser.add_argument("--wait", type=float, default=240.0, help="seconds to wait for MLflow to answer")
     parser.add_argument("--results", type=Path, required=True, help="file that gets a line a model")
     options = parser.parse_args()
     # MLflow's clients would print addresses of pages and progress bars in between.
@@ -40,7 +41,7 @@ def main() -> None:
     trained.sort(key=lambda one: one[0].spec.registered)  # the baselines first: pods ask for their images
     import mlflow.sklearn
 
-    _wait_for(f"{options.mlflow_uri}/health", options.wait)
+    _wait_for_mlflow(options.mlflow_uri, options.wait)
     mlflow.set_tracking_uri(options.mlflow_uri)
     baselines = dict(one.split("=", 1) for one in options.baseline)
     make_push = _push_layered if options.images == "layered" else _push_notes
@@ -68,11 +69,15 @@ def _push_layered(options: argparse.Namespace, repository: str) -> Push:
     )
 
 
-def _wait_for(url: str, seconds: float) -> None:
+def _wait_for_mlflow(uri: str, seconds: float) -> None:
+    """Until MLflow answers to the account of the environment, which may be made after this process has started."""
+    url = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
+    login = ":".join(os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    asked = urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"})
     deadline = time.monotonic() + seconds
     while True:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(asked, timeout=5).close()
             return
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:

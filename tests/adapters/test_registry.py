@@ -567,6 +567,40 @@ def test_credentials_are_sent_and_never_shown(httpserver: HTTPServer, monkeypatc
     assert "t0ken-value" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "account", "told"),
+    [
+        (401, None, r"No account was given\. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (401, "me", "The account me is unknown, or its password wrong"),
+        (403, "me", "The account me may not, .* EDIT on the model and on runs, and READ on the experiment"),
+        (403, None, "The request without an account may not"),
+    ],
+)
+@pytest.mark.parametrize("artifact", [False, True])
+def test_a_refused_account_is_told_what_it_lacks(
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    account: str | None,
+    told: str,
+    artifact: bool,
+) -> None:
+    """Who is not let in learns which settings or rights are missing, for artifacts too, and no password is repeated."""
+    for setting in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(setting, raising=False)
+    if account is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter22")
+    if artifact:
+        info = {"run_id": "a", "artifact_uri": "mlflow-artifacts:/0/a"}
+        httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
+    httpserver.expect_request(ANY_PATH).respond_with_data("Permission denied", status)
+    registry = MlflowRegistry(httpserver.url_for(""))
+    with pytest.raises(DependencyError, match=told) as caught:
+        registry.put_artifact("a", "x.json", b"{}") if artifact else registry.ping()
+    assert "hunter22" not in str(caught.value)
+
+
 @pytest.mark.parametrize("uri", ["http://me:hunter22@mlflow:5000", "sqlite:///x", "mlflow", "http://", "http://a:b"])
 def test_unusable_addresses_are_refused_without_repeating_secrets(uri: str) -> None:
     """An address with a password in it, or one that is none, is refused before anything is asked."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bootstrap.kubectl import Kubectl
 from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.layers import layer_in_memory
 from testbeds.oci import Registry
 from tests.contract.content import write_all

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from bootstrap.kubectl import Kubectl
+from bootstrap.registration import ACCESS
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.promotion.problems import DependencyError, ProblemError
-from testbeds.homelab.bootstrap import ACCESS
 from testbeds.homelab.homelab import Homelab
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.homelab.settings import CHECKOUT, EDGE, GCP
 from testbeds.sandbox.processes import wait_until
 from tests.scenarios.on_homelab import HomelabEnvironment

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab import clusters, settings
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.sandbox.processes import wait_until
 from tests.homelab.disturb import NODE
 from tests.homelab.lab import SETTLE_SECONDS, Lab

@@ -1,5 +1,6 @@
 """Images that are made here: equal content is an equal digest, what a registry has is not sent again, and pins hold."""
 
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -166,6 +167,18 @@ def test_digests_are_pinned_in_place(tmp_path: Path) -> None:
     assert file.read_bytes() == expected
     assert list(pin(tmp_path, images)) == []
     assert images.resolve(ImageRef("docker.io/team/main", "2")) is not None
+
+
+def test_the_image_of_a_job_by_the_clock_is_pinned(tmp_path: Path) -> None:
+    """A CronJob's pod lies one level deeper, and is as much a workload."""
+    images = FakeImages()
+    digest = images.publish("docker.io/team/main", "2")
+    pod = {"containers": [{"name": "c", "image": "docker.io/team/main:2"}]}
+    spec = {"jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    file = tmp_path / "job.yaml"
+    file.write_text(json.dumps({"kind": "CronJob", "metadata": {"name": "j", "namespace": "n"}, "spec": spec}))
+    assert len(list(pin(tmp_path, images))) == 1
+    assert f"docker.io/team/main:2@{digest}" in file.read_text()
 
 
 def test_an_image_that_is_nowhere_is_not_pinned(tmp_path: Path) -> None:

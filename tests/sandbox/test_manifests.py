@@ -29,12 +29,6 @@ def of_kind(kind: str, folder: str) -> list[dict[str, Any]]:
 
 
 APPLICATIONS = {one["metadata"]["name"]: one for one in of_kind("Application", "argocd-apps")}
-PROJECTS = {one["metadata"]["name"]: one for one in of_kind("AppProject", "argocd-apps")}
-
-
-def allowed(project: Mapping[str, Any], whitelist: str) -> set[tuple[str, str]]:
-    """The kinds, each with its group, that a project's list has."""
-    return {(one["group"], one["kind"]) for one in project[whitelist]}
 
 
 def policy(folder: str, model: str) -> Policy:
@@ -46,53 +40,6 @@ def of_model(kind: str, model: str) -> Mapping[str, Any]:
     """The one object of that kind that a model's application has."""
     (found,) = of_kind(kind, f"manifests/applications/{model}")
     return found
-
-
-def test_every_file_of_the_root_is_listed() -> None:
-    """The app of apps brings every file that lies beside it."""
-    (kustomization,) = of_kind("Kustomization", "argocd-apps")
-    beside = {path.name for path in (CHECKOUT / "argocd-apps").glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(kustomization["resources"]) == beside
-
-
-def test_the_repositorys_address_is_the_roots() -> None:
-    """All applications and projects say what the root says, so that the copy at build time changes nothing here."""
-    address = APPLICATIONS["root"]["spec"]["source"]["repoURL"]
-    assert {one["spec"]["source"]["repoURL"] for one in APPLICATIONS.values()} == {address}
-    assert [one["spec"]["sourceRepos"] for one in PROJECTS.values()] == [[address]] * len(PROJECTS)
-
-
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_an_applications_project_allows_what_it_deploys(name: str) -> None:
-    """Each application's destination and kinds are in its project, its path exists, and its cluster has a name."""
-    spec = APPLICATIONS[name]["spec"]
-    project = PROJECTS[spec["project"]]["spec"]
-    assert set(spec["destination"]) == {"name", "namespace"}
-    assert spec["destination"] in project["destinations"]
-    namespaces = {one["namespace"] for one in project["destinations"] if one["name"] == spec["destination"]["name"]}
-    of_namespaces = allowed(project, "namespaceResourceWhitelist")
-    of_clusters = allowed(project, "clusterResourceWhitelist")
-    deployed = [one for one in documents(spec["source"]["path"]) if one["kind"] != "Kustomization"]
-    assert deployed
-    for document in deployed:
-        kind = (document["apiVersion"].rpartition("/")[0], document["kind"])
-        if "namespace" in document["metadata"]:
-            assert kind in of_namespaces
-            assert document["metadata"]["namespace"] in namespaces
-        else:
-            assert kind in of_clusters
-
-
-def test_nothing_is_allowed_that_is_not_deployed() -> None:
-    """The projects have the least privilege: no kind that none of their applications has."""
-    for name, project in PROJECTS.items():
-        applications = [one for one in APPLICATIONS.values() if one["spec"]["project"] == name]
-        content = [each for one in applications for each in documents(one["spec"]["source"]["path"])]
-        deployed = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in content}
-        if any("CreateNamespace=true" in one["spec"]["syncPolicy"].get("syncOptions", []) for one in applications):
-            deployed.add(("", "Namespace"))
-        for whitelist in ("namespaceResourceWhitelist", "clusterResourceWhitelist"):
-            assert allowed(project["spec"], whitelist) <= deployed
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -213,14 +160,6 @@ def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model
         return content
 
     assert timeless(policy("policies", model)) == timeless(policy(f"testbeds/{testbed}/policies", model))
-
-
-def test_no_secret_lies_in_git() -> None:
-    """Secrets are named, or declared for the cluster to fill; never written down."""
-    folders = {path.parent for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")}
-    secrets = [one for folder in folders for one in of_kind("Secret", str(folder.relative_to(CHECKOUT)))]
-    assert {one["type"] for one in secrets} == {"kubernetes.io/service-account-token"}
-    assert not [one for one in secrets if {"data", "stringData"} & set(one)]
 
 
 def test_the_edge_clusters_address_stands_in_one_place() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.kubectl import Kubectl
 from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase
 
 

@@ -96,9 +96,28 @@ def build(name: str, say: Say) -> Path:
     return cached("bin", f"{name}-{key}", make)
 
 
+def argocd_sources() -> Path:
+    """The files of Argo CD's module, of the version that is built here."""
+    return module_sources(_MODULES / "argocd", _ARGOCD)
+
+
 def argocd_manifest(say: Say) -> Path:
     """Argo CD's own core-install.yaml of the version that is built here."""
     return build("argocd", say) / "core-install.yaml"
+
+
+def module_sources(pinned: Path, module: str) -> Path:
+    """The folder of a module's own files, of the version that the go.mod in `pinned` has; nothing is built.
+
+    Raises:
+        ProblemError: Go is missing, or the module cannot be had.
+    """
+    _require_go(pinned.name, pinned / "go.mod")
+    command = ["go", "mod", "download", "-json", module]
+    done = subprocess.run(command, cwd=pinned, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ProblemError(Problem(f"Go module {module}", "its sources", done.stdout + done.stderr, _NEXT_STEP))
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _command(how: Build, folder: Path) -> list[str]:
@@ -108,10 +127,7 @@ def _command(how: Build, folder: Path) -> list[str]:
 
 
 def _copy_files(how: Build, module: Path, folder: Path) -> None:
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", how.module], cwd=module, capture_output=True, text=True, check=True
-    )
-    source = Path(json.loads(done.stdout)["Dir"])
+    source = module_sources(module, how.module)
     for name in how.files:
         shutil.copyfile(source / name, folder / Path(name).name)
 

@@ -92,7 +92,7 @@ def python(say: Say) -> Image:
 
 
 def mlflow(say: Say) -> Image:
-    libraries = library_layer(("mlflow",), say, without=_NOT_FOR_THE_SERVER)
+    libraries = library_layer(("mlflow", "flask-wtf"), say, without=_NOT_FOR_THE_SERVER)
     environment = {"PATH": f"{LIBRARIES}/bin:{_PATH}", "PYTHONPATH": LIBRARIES}
     return python(say).extended(
         libraries,

@@ -20,12 +20,13 @@ class Kubectl:
     """One context of a kubeconfig. Every call is bounded and may raise `ProblemError` with kubectl's words."""
 
     program: Path
-    kubeconfig: Path
+    kubeconfig: Path | None
+    """None for what kubectl itself takes: `KUBECONFIG`, or the home folder's."""
     context: str
 
     def run(self, *arguments: str | Path, said: str | None = None, seconds: float = _SECONDS) -> str:
         """Run one command, with `said` as its standard input, and return what it prints."""
-        command = [self.program, f"--kubeconfig={self.kubeconfig}", f"--context={self.context}", *arguments]
+        command = [self.program, *self._cluster(), *arguments]
         what = " ".join(str(one) for one in arguments[:3])
         try:
             done = subprocess.run(
@@ -53,12 +54,30 @@ class Kubectl:
         chosen = [f"--selector={selector}"] if selector else []
         return list(json.loads(self.run("get", kind, *place, *chosen, "--output=json"))["items"])
 
+    def create(self, document: Document) -> bool:
+        """Make an object that is not there yet; whether it was made. One that is there stays as it is."""
+        try:
+            self.run("create", "--filename=-", said=json.dumps(document))
+        except ProblemError as error:
+            if "AlreadyExists" in error.problem.found:
+                return False
+            raise
+        return True
+
+    def server(self) -> str:
+        """Where this machine reaches the cluster's API, as the kubeconfig has it."""
+        return self.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
+
+    def _cluster(self) -> list[str]:
+        chosen = [] if self.kubeconfig is None else [f"--kubeconfig={self.kubeconfig}"]
+        return [*chosen, f"--context={self.context}"]
+
     def _failed(self, what: str, found: str) -> ProblemError:
         return ProblemError(
             Problem(
                 f"kubectl {what}, cluster {self.context}",
                 "success",
                 found,
-                f"Look at it yourself: kubectl --kubeconfig {self.kubeconfig} --context {self.context}.",
+                f"Look at it yourself: kubectl {' '.join(self._cluster())}.",
             )
         )

@@ -1,0 +1,90 @@
+"""Who knows whom: Argo CD the repository and edge, Prometheus its account there, the pipeline both clusters."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ruamel.yaml import YAML
+
+from bootstrap.kubectl import Document, Kubectl
+from bootstrap.objects import await_account, namespace, secret
+from orchestration.promotion.problems import InvalidInputError, Problem
+
+ARGOCD = "argocd"
+EDGE = "edge"
+"""The name by which the applications and projects know the cluster of the models."""
+ACCESS = "incumbent"
+"""The namespace of the pipeline's and Prometheus's accounts, on both clusters."""
+_MONITORING = "monitoring"
+_MANAGER = Path(__file__).with_name("argocd-manager.yaml")
+_ONLY_HERE = ("localhost", "127.0.0.1", "0.0.0.0", "::1", "::")  # noqa: S104 # as local kubeconfigs have them
+_SECONDS = 240.0
+
+
+def register_repository(gcp: Kubectl, url: str, token: str) -> None:
+    """Tell Argo CD how it reads the GitOps repository."""
+    content = {"type": "git", "url": url, "username": "argocd", "password": token}
+    gcp.apply([namespace(ARGOCD), _argocd_secret("gitops-repository", "repository", content)])
+
+
+def register_edge(gcp: Kubectl, edge: Kubectl, server: str) -> None:
+    """Make Argo CD's account on edge, and tell Argo CD of the cluster at that address.
+
+    Raises:
+        InvalidInputError: the address means another machine on gcp than here.
+        ProblemError: a cluster refuses, or does not fill the account's token.
+    """
+    _require_reachable(server)
+    edge.apply(_documents(_MANAGER.read_text(encoding="utf-8")))
+    account = await_account(edge, "kube-system", "argocd-manager-token", _SECONDS)
+    config = {"bearerToken": account.token, "tlsClientConfig": {"insecure": False, "caData": account.ca_data}}
+    content = {"name": EDGE, "server": server, "config": json.dumps(config)}
+    gcp.apply([namespace(ARGOCD), _argocd_secret(f"cluster-{EDGE}", "cluster", content)])
+
+
+def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl) -> None:
+    """Copy the token of edge's account, which the application access-edge brings, to where Prometheus reads it."""
+    account = await_account(edge, ACCESS, "prometheus-token", _SECONDS)
+    content = {"token": account.token, "ca.crt": account.ca}
+    gcp.apply([namespace(_MONITORING), secret("prometheus-edge", _MONITORING, content)])
+
+
+def write_kubeconfig(path: Path, clusters: Mapping[str, Kubectl], servers: Mapping[str, str]) -> None:
+    """The pipeline's own kubeconfig: a context a cluster, with the token of its account there, for its owner alone."""
+    accounts = {name: await_account(one, ACCESS, "incumbent-token", _SECONDS) for name, one in clusters.items()}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": name, "cluster": {"server": servers[name], "certificate-authority-data": one.ca_data}}
+            for name, one in accounts.items()
+        ],
+        "users": [{"name": name, "user": {"token": one.token}} for name, one in accounts.items()],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in accounts],
+    }
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
+
+
+def _require_reachable(server: str) -> None:
+    parts = urlsplit(server)
+    if parts.scheme != "https" or not parts.hostname or parts.hostname in _ONLY_HERE:
+        raise InvalidInputError(
+            Problem(
+                "address of edge's API server",
+                "https:// with a name or address that gcp reaches",
+                server or "none",
+                "Give its address in the tailnet: --edge-server https://100.x.y.z:6550.",
+            )
+        )
+
+
+def _argocd_secret(name: str, what: str, content: Mapping[str, str]) -> Document:
+    """A Secret by which Argo CD knows a repository or a cluster."""
+    return secret(name, ARGOCD, content, {"argocd.argoproj.io/secret-type": what})
+
+
+def _documents(text: str) -> list[Document]:
+    return [dict(one) for one in YAML(typ="safe").load_all(text)]

@@ -1,0 +1,126 @@
+"""Back up the model registry, and put a backup back where there is no registry.
+
+It runs in MLflow's own image, with the standard library alone. A backup is a folder named by its time (UTC); what is
+not whole has another name, and is never put back.
+"""
+
+import argparse
+import os
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+ARTIFACTS = "artifacts"
+AUTH = "basic_auth.db"
+REGISTRY = "mlflow.db"
+"""Put back last: a folder that has it is whole."""
+UNFINISHED = ".unfinished"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    saving = commands.add_parser("save", help="make a backup, and remove the oldest")
+    saving.add_argument("data", type=Path)
+    saving.add_argument("backups", type=Path)
+    saving.add_argument("--keep", type=int, required=True, help="backups that stay, this one included")
+    restoring = commands.add_parser("restore", help="put the newest backup back, unless there is a registry")
+    restoring.add_argument("backups", type=Path)
+    restoring.add_argument("data", type=Path)
+    options = parser.parse_args()
+    if options.command == "save":
+        print(save(options.data, options.backups, options.keep))
+    else:
+        print(restore(options.backups, options.data))
+
+
+def save(data: Path, backups: Path, keep: int) -> str:
+    """Make a backup of the registry that runs; what was done.
+
+    The databases come first: whatever they name has been stored by then, and is copied after them.
+    """
+    if not (data / REGISTRY).is_file():
+        sys.exit(f"{data / REGISTRY}: expected the registry's database, found none. Look whether MLflow has started.")
+    if keep < 1:
+        sys.exit(f"--keep: expected 1 at least, found {keep}.")
+    earlier = whole(backups)
+    for left in backups.glob(f"*{UNFINISHED}"):
+        shutil.rmtree(left)
+    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    unfinished = backups / f"{name}{UNFINISHED}"
+    unfinished.mkdir()
+    for database in (REGISTRY, AUTH):
+        copy_database(data / database, unfinished / database)
+    last = earlier[-1] / ARTIFACTS if earlier else None
+    copied, linked = copy_artifacts(data / ARTIFACTS, unfinished / ARTIFACTS, last)
+    os.sync()
+    unfinished.rename(backups / name)
+    removed = [*earlier, backups / name][:-keep]
+    for old in removed:
+        gone = old.with_name(f"{old.name}{UNFINISHED}")
+        old.rename(gone)  # half removed, it is no backup any more
+        shutil.rmtree(gone)
+    return f"backup {name}: {copied} artifacts copied, {linked} as before; {len(removed)} old backups removed"
+
+
+def restore(backups: Path, data: Path) -> str:
+    """Put the newest backup into a folder without a registry; what was done."""
+    if (data / REGISTRY).exists():
+        return f"{data / REGISTRY} is there: nothing to put back"
+    found = whole(backups)
+    if not found:
+        return f"no backup in {backups}: the registry begins empty"
+    newest = found[-1]
+    shutil.copytree(newest / ARTIFACTS, data / ARTIFACTS, dirs_exist_ok=True)
+    for database in (AUTH, REGISTRY):
+        unfinished = data / f"{database}{UNFINISHED}"
+        shutil.copyfile(newest / database, unfinished)
+        os.sync()
+        unfinished.rename(data / database)
+    return f"backup {newest.name} put back"
+
+
+def whole(backups: Path) -> list[Path]:
+    """The backups that are whole, the oldest first."""
+    return sorted(one for one in backups.iterdir() if (one / REGISTRY).is_file() and not one.name.endswith(UNFINISHED))
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database that is in use as it stands at one moment, and look whether the copy is sound."""
+    live = closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60))
+    with live as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+        (said,) = other.execute("PRAGMA integrity_check").fetchone()
+    if said != "ok":
+        sys.exit(f"{source}: expected a sound copy, found {said}. The earlier backups are untouched.")
+
+
+def copy_artifacts(source: Path, target: Path, earlier: Path | None) -> tuple[int, int]:
+    """Copy a tree; files that an earlier backup has already are shared with it. How many of each."""
+    target.mkdir()
+    copied = linked = 0
+    for folder, _, names in os.walk(source):
+        here = Path(folder).relative_to(source)
+        (target / here).mkdir(exist_ok=True)
+        for name in names:
+            file, was = source / here / name, earlier / here / name if earlier else None
+            if was is not None and was.is_file() and same(file, was):
+                os.link(was, target / here / name)
+                linked += 1
+            else:
+                shutil.copy2(file, target / here / name)
+                copied += 1
+    return copied, linked
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether size and time of change are equal."""
+    first, second = one.stat(), other.stat()
+    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Custom resources held to what their API server would hold them to: upstream's own CRDs, of pinned Go modules."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft7Validator  # type: ignore[import-untyped] # no stubs in the lock
+from ruamel.yaml import YAML
+
+from testbeds.homelab.offline.go_build import argocd_sources, module_sources
+
+_KSERVE = Path(__file__).with_name("go") / "kserve"
+
+
+def _kserve_sources() -> Path:
+    return module_sources(_KSERVE, "github.com/kserve/kserve")
+
+
+_FILES: Mapping[str, tuple[Callable[[], Path], str]] = {
+    "Application": (argocd_sources, "manifests/crds/application-crd.yaml"),
+    "AppProject": (argocd_sources, "manifests/crds/appproject-crd.yaml"),
+    "InferenceService": (_kserve_sources, "config/crd/full/serving.kserve.io_inferenceservices.yaml"),
+}
+
+
+def complaints(document: Mapping[str, Any]) -> list[str]:
+    """What an API server would refuse in a custom resource, and which fields it would drop."""
+    return [f"{error.json_path}: {error.message}" for error in _validator(document["kind"]).iter_errors(document)]
+
+
+@cache
+def _validator(kind: str) -> Draft7Validator:
+    sources, file = _FILES[kind]
+    text = (sources() / file).read_text(encoding="utf-8")
+    definition = YAML(typ="safe").load(text)
+    (version,) = [one for one in definition["spec"]["versions"] if one["storage"]]
+    schema = _closed(version["schema"]["openAPIV3Schema"])
+    names = {
+        "apiVersion": f"{definition['spec']['group']}/{version['name']}",
+        "kind": definition["spec"]["names"]["kind"],
+    }
+    schema["properties"] |= {key: {"const": value} for key, value in names.items()} | {"metadata": {"type": "object"}}
+    return Draft7Validator(schema)
+
+
+def _closed(schema: Any) -> Any:
+    """The schema as JSON Schema, in which a field that nobody knows is an error."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string") is True:
+        closed.pop("type", None)
+    elif isinstance(schema.get("properties"), dict) and schema.get("x-kubernetes-preserve-unknown-fields") is not True:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [dict(one) for one in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))]

@@ -1,0 +1,54 @@
+"""A kubectl whose cluster is a file: it makes, merges and reads objects, and fills token Secrets as clusters do."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from bootstrap.kubectl import Kubectl
+
+_PROGRAM = """#!{python}
+import base64, json, pathlib, sys
+import ruamel.yaml
+store = pathlib.Path({store!r})
+objects = json.loads(store.read_text())
+words = [word for word in sys.argv[1:] if not word.startswith("--")]
+options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
+if words[:2] == ["config", "view"]:
+    print({server!r}, end="")
+elif words[0] == "get":
+    found = objects.get("/".join((words[1].capitalize(), options["namespace"], words[2])))
+    if found is not None:
+        print(json.dumps(found))
+else:
+    for one in ruamel.yaml.YAML(typ="safe").load_all(sys.stdin.read()):
+        name = "/".join((one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]))
+        if words[0] == "create" and name in objects:
+            sys.exit(f"Error from server (AlreadyExists): {{name}} already exists")
+        if one.get("type") == "kubernetes.io/service-account-token":
+            one["data"] = {{key: base64.b64encode(key.encode()).decode() for key in ("token", "ca.crt")}}
+        objects[name] = one
+    store.write_text(json.dumps(objects))
+"""
+
+
+class FakeCluster:
+    """One cluster; `kubectl` is what a program is given to talk to it."""
+
+    def __init__(self, folder: Path, context: str, server: str = "https://100.64.0.7:6550") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._store = folder / f"{context}.json"
+        self._store.write_text("{}")
+        self.program = folder / f"kubectl-{context}"
+        self.program.write_text(_PROGRAM.format(python=sys.executable, store=str(self._store), server=server))
+        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
+        self.kubectl = Kubectl(self.program, None, context)
+
+    def objects(self) -> dict[str, dict[str, Any]]:
+        """All objects, by `Kind/namespace/name`."""
+        found: dict[str, dict[str, Any]] = json.loads(self._store.read_text())
+        return found
+
+    def delete(self, name: str) -> None:
+        self._store.write_text(json.dumps({key: one for key, one in self.objects().items() if key != name}))

@@ -1,0 +1,146 @@
+"""What a person does once to two clusters: it can be repeated, tells no secret, and says what is missing."""
+
+import base64
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from bootstrap import __main__ as program
+from bootstrap import objects, registration
+from bootstrap.registration import register_edge, register_repository, write_kubeconfig
+from bootstrap.secrets import WANTED, make_secrets
+from orchestration.promotion.problems import InvalidInputError, ProblemError
+from tests.platform.fake_kubectl import FakeCluster
+
+
+@pytest.fixture
+def gcp(tmp_path: Path) -> FakeCluster:
+    return FakeCluster(tmp_path, "gcp", "https://gcp-control-plane:6443")
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> FakeCluster:
+    return FakeCluster(tmp_path, "edge")
+
+
+def values(cluster: FakeCluster) -> dict[str, str]:
+    """Every value of every Secret, plain, by Secret and key."""
+    secrets = {name: one for name, one in cluster.objects().items() if one["kind"] == "Secret"}
+    return {
+        f"{name} {key}": base64.b64decode(value).decode()
+        for name, one in secrets.items()
+        for key, value in one["data"].items()
+    }
+
+
+def test_secrets_are_made_once(gcp: FakeCluster) -> None:
+    """A second run changes nothing; what was deleted is made anew, with another value."""
+    assert [line.rpartition(": ")[2] for line in make_secrets(gcp.kubectl)] == ["made"] * len(WANTED)
+    before = values(gcp)
+    assert [line.rpartition(": ")[2] for line in make_secrets(gcp.kubectl)] == ["there already"] * len(WANTED)
+    assert values(gcp) == before
+    gcp.delete("Secret/mlflow/mlflow-account-training")
+    list(make_secrets(gcp.kubectl))
+    changed = {name for name, value in values(gcp).items() if value != before[name]}
+    assert changed == {"Secret/mlflow/mlflow-account-training password"}
+
+
+def test_secrets_are_strong_and_never_told(gcp: FakeCluster, tmp_path: Path) -> None:
+    """Each is random, of 192 bits and its own; neither the lines nor any file but the cluster's has it."""
+    lines = list(make_secrets(gcp.kubectl))
+    made = [value for name, value in values(gcp).items() if not name.endswith(" username")]
+    assert len(set(made)) == len(made) == sum(len(one.random) for one in WANTED)
+    assert all(len(value) >= 32 for value in made)
+    assert not [value for value in made for line in lines if value in line]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]
+    assert not [value for value in made for path in files if value in path.read_text()]
+
+
+def test_a_secret_with_other_keys_is_told(gcp: FakeCluster) -> None:
+    """A Secret that was made by hand and lacks a key is no silent success."""
+    gcp.kubectl.create(objects.secret("mlflow-server", "mlflow", {"admin-password": "x", "secret-key": ""}))
+    with pytest.raises(
+        ProblemError, match=r"mlflow/mlflow-server: expected the keys admin-password, secret-key, found"
+    ):
+        list(make_secrets(gcp.kubectl))
+
+
+def test_argocd_gets_to_know_repository_and_edge(gcp: FakeCluster, edge: FakeCluster) -> None:
+    """Both are Secrets of Argo CD's own form; edge is known by its name, with the token of the account made there."""
+    register_repository(gcp.kubectl, "https://git.example/gitops.git", "push-token")
+    register_edge(gcp.kubectl, edge.kubectl, "https://100.64.0.7:6550")
+    found = values(gcp)
+    assert found["Secret/argocd/cluster-edge name"] == "edge"
+    assert found["Secret/argocd/cluster-edge server"] == "https://100.64.0.7:6550"
+    config = json.loads(found["Secret/argocd/cluster-edge config"])
+    assert config["bearerToken"] == "token"
+    assert config["tlsClientConfig"] == {"insecure": False, "caData": base64.b64encode(b"ca.crt").decode()}
+    assert found["Secret/argocd/gitops-repository url"] == "https://git.example/gitops.git"
+    labels = {one["metadata"]["labels"]["argocd.argoproj.io/secret-type"] for one in secrets_of(gcp)}
+    assert labels == {"cluster", "repository"}
+
+
+def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]]]:
+    return [one for one in cluster.objects().values() if one["kind"] == "Secret"]
+
+
+@pytest.mark.parametrize("server", ["https://0.0.0.0:6550", "https://localhost:6550", "http://100.64.0.7:6550", ""])
+def test_an_address_that_only_this_machine_knows_is_refused(gcp: FakeCluster, edge: FakeCluster, server: str) -> None:
+    """What a kubeconfig of k3d says of its cluster is not what gcp reaches; nothing has been changed by then."""
+    with pytest.raises(InvalidInputError, match="--edge-server"):
+        register_edge(gcp.kubectl, edge.kubectl, server)
+    assert gcp.objects() == edge.objects() == {}
+
+
+def test_the_pipelines_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge: FakeCluster, tmp_path: Path) -> None:
+    """It has both contexts with the accounts' tokens, and nobody else may read it, also where a file was before."""
+    for cluster in (gcp, edge):
+        token = objects.secret("incumbent-token", "incumbent", {}, type_="kubernetes.io/service-account-token")
+        cluster.kubectl.apply([token])
+    path = tmp_path / "kubeconfig"
+    path.touch(mode=0o644)
+    clusters = {"gcp": gcp.kubectl, "edge": edge.kubectl}
+    write_kubeconfig(path, clusters, {name: one.server() for name, one in clusters.items()})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    config = json.loads(path.read_text())
+    assert [one["name"] for one in config["contexts"]] == ["gcp", "edge"]
+    servers = [one["cluster"]["server"] for one in config["clusters"]]
+    assert servers == ["https://gcp-control-plane:6443", "https://100.64.0.7:6550"]
+    assert {one["user"]["token"] for one in config["users"]} == {"token"}
+
+
+def test_an_account_that_does_not_come_is_told(
+    gcp: FakeCluster, edge: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the Secret, its cluster and what brings it."""
+    monkeypatch.setattr(registration, "_SECONDS", 0.0)
+    with pytest.raises(ProblemError, match=r"Secret incumbent/prometheus-token on edge: .* application access-\*"):
+        registration.give_prometheus_its_account(gcp.kubectl, edge.kubectl)
+
+
+def test_the_commands_do_it(
+    gcp: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the command line: what is done is told, a refusal is a line and an exit code, never a traceback."""
+    monkeypatch.setattr(shutil, "which", lambda name: str(gcp.program))
+    assert program.main(["secrets"]) == 0
+    assert "Secret mlflow/mlflow-server: made" in capsys.readouterr().out
+    wanted = ["register", "--repository", "https://git.example/gitops.git", "--token-file"]
+    assert program.main([*wanted, str(tmp_path / "none")]) == 1
+    assert "Correct --token-file" in capsys.readouterr().err
+    (tmp_path / "token").write_text("push-token\n")
+    assert program.main([*wanted, str(tmp_path / "token"), "--edge-server", "https://100.64.0.7:6550"]) == 0
+    assert "push-token" not in capsys.readouterr().out
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert program.main(["secrets"]) == 1
+    assert "kubectl" in capsys.readouterr().err
+
+
+def test_a_model_without_its_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """MLflow's rights are of both, and a forgotten one is told before anything is asked."""
+    with pytest.raises(SystemExit):
+        program.main(["mlflow-accounts", "--url", "http://mlflow:5000", "--model", "iris-classifier"])
+    assert "expected MODEL=EXPERIMENT, found 'iris-classifier'" in capsys.readouterr().err

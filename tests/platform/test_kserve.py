@@ -1,0 +1,49 @@
+"""The KServe variant: valid for KServe 0.15, off, and as careful as the Deployment that it stands for."""
+
+import pytest
+
+from orchestration.promotion.manifest import Edited, set_image
+from orchestration.promotion.manifest_place import Selector
+from testbeds.sandbox.tools import CHECKOUT
+from tests.platform.crds import complaints, documents
+
+FILE = CHECKOUT / "manifests/platform/kserve/inference-service.yaml"
+INFERENCE_SERVICE, SERVICE = documents(FILE)
+(DEPLOYMENT,) = documents(CHECKOUT / "manifests/applications/iris-classifier/deployment.yaml")
+
+
+def test_kserve_knows_every_field() -> None:
+    """The InferenceService is valid by KServe's own CRD, and no field is unknown to it."""
+    assert complaints(INFERENCE_SERVICE) == []
+
+
+def test_it_runs_what_the_deployment_runs() -> None:
+    """Repository, probes, resources and confinement are the Deployment's own; the image has the model in it."""
+    predictor, pod = INFERENCE_SERVICE["spec"]["predictor"], DEPLOYMENT["spec"]["template"]["spec"]
+    (container,), (its) = predictor["containers"], pod["containers"][0]
+    assert container["image"].partition(":")[0] == its["image"].partition(":")[0]
+    for part in ("resources", "readinessProbe", "livenessProbe", "lifecycle", "securityContext"):
+        assert container[part] == its[part]
+    assert predictor["securityContext"] == pod["securityContext"]
+
+
+def test_its_port_is_the_reserved_one() -> None:
+    """NodePort 30850 leads to the pods as KServe labels them in RawDeployment mode."""
+    (port,) = SERVICE["spec"]["ports"]
+    assert port["nodePort"] == 30850
+    assert SERVICE["spec"]["selector"] == {"app": f"isvc.{INFERENCE_SERVICE['metadata']['name']}-predictor"}
+    assert INFERENCE_SERVICE["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        Selector(FILE.name, yaml_path="spec.predictor.containers[name=kserve-container].image"),
+        Selector(FILE.name, "InferenceService", "ml-apps", "iris-classifier-kserve", "kserve-container"),
+    ],
+)
+def test_a_promotion_can_edit_it(selector: Selector) -> None:
+    """The path that its comment gives to a policy leads to the one image of the file, and so do kind and name."""
+    edit = set_image(FILE.read_bytes(), selector, "ghcr.io/dycouzt/mlops-ai-platform-model-source:next")
+    assert isinstance(edit, Edited)
+    assert edit.content.count(b":next\n") == 1
