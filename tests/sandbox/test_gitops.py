@@ -54,5 +54,11 @@ def test_the_images_are_those_that_the_settings_name() -> None:
     lines = [line.strip() for one in lines_of(CHECKOUT / "manifests").values() for line in one]
     images = {line.split()[1] for line in lines if line.startswith("image: ")}
     models = {one for one in images if one.rpartition(":")[0] == settings.MODEL_REPOSITORY}
-    assert images - models == {settings.MLFLOW_IMAGE, settings.PROMETHEUS_IMAGE}
+    assert images - models == {
+        settings.MLFLOW_IMAGE,
+        settings.PROMETHEUS_IMAGE,
+        settings.ALERTMANAGER_IMAGE,
+        settings.KUBE_STATE_METRICS_IMAGE,
+        settings.GRAFANA_IMAGE,
+    }
     assert len(models) == 1
