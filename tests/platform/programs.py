@@ -42,6 +42,10 @@ def alertmanager() -> Path:
     return _built("alertmanager", "alertmanager")
 
 
+def kube_state_metrics() -> Path:
+    return _built("kube-state-metrics", "kube-state-metrics")
+
+
 def says(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
     """What a program that must succeed writes."""
     done = subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True)
