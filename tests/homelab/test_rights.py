@@ -200,7 +200,12 @@ def test_each_right_is_needed(running: Homelab, probes: dict[str, Probe], right:
     wait_until(succeeds, _SECONDS, f"{right} is allowed")
 
 
-ACCOUNTS = [(EDGE, "incumbent", _MODELS), (GCP, "incumbent", _ARGOCD), (EDGE, "prometheus", _MODELS)]
+ACCOUNTS = [
+    (EDGE, "incumbent", _MODELS),
+    (GCP, "incumbent", _ARGOCD),
+    (EDGE, "prometheus", _MODELS),
+    (EDGE, "prometheus", "monitoring"),
+]
 
 
 @pytest.mark.parametrize(("cluster", "account", "namespace"), ACCOUNTS)

@@ -59,7 +59,7 @@ def test_an_alert_reaches_the_webhook(processes: Processes, httpserver: HTTPServ
     config.write_text(text.replace("group_wait: 10s", "group_wait: 1s"), encoding="utf-8")
     (port,) = free_ports(1)
     url = f"http://{HOST}:{port}"
-    command = [alertmanager(), f"--config.file={config}", f"--storage.path={tmp_path / 'data'}"]
+    command: list[str | Path] = [alertmanager(), f"--config.file={config}", f"--storage.path={tmp_path / 'data'}"]
     service = processes.start(
         "alertmanager", [*command, f"--web.listen-address={HOST}:{port}", "--cluster.listen-address="]
     )

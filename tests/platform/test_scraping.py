@@ -51,7 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _write_configuration(folder, *(f"{one.host}:{one.port}" for one in (edge, objects, exporter)))
         (port,) = free_ports(1)
         address = f"http://{HOST}:{port}"
-        command = [prometheus(), f"--config.file={folder / 'config/prometheus.yml'}"]
+        command: list[str | Path] = [prometheus(), f"--config.file={folder / 'config/prometheus.yml'}"]
         service = processes.start(
             "prometheus",
             [*command, f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={HOST}:{port}"],
