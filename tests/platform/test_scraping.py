@@ -24,6 +24,7 @@ MONITORING = CHECKOUT / "manifests/platform/monitoring"
 _SECONDS = 120.0
 _LIMIT = 512 * 1024 * 1024
 _POD = 'container="model-server",namespace="ml-apps",pod="iris-1"'
+_PLAYED = 'up{job!~"prometheus|alertmanager"} == 1'
 _OBJECTS = f"""\
 kube_pod_container_status_restarts_total{{{_POD}}} 0
 kube_pod_container_resource_limits{{{_POD},resource="memory",unit="byte"}} {_LIMIT}
@@ -41,7 +42,7 @@ _OF_CLUSTER = {"cluster": "edge", "environment": "production", "location": "edge
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prometheus, as soon as it has scraped and joined what it needs to record a SLI."""
+    """Prometheus, as soon as it has scraped all that is played here, and recorded a SLI."""
     folder = tmp_path_factory.mktemp("prometheus")
     processes = Processes(folder / "processes")
     with HTTPServer(threaded=True) as edge, HTTPServer() as objects, HTTPServer() as exporter:
@@ -58,6 +59,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         try:
             wait_until(lambda: answers(f"{address}/-/ready"), _SECONDS, "Prometheus is ready", service)
+            wait_until(lambda: len(query(address, _PLAYED)) == 7, _SECONDS, "all targets are scraped", service)
             wait_until(lambda: query(address, "model_version:memory_of_limit"), _SECONDS, "a SLI is recorded", service)
             yield address
         finally:
