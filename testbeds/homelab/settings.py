@@ -26,6 +26,7 @@ CLUSTERS = (GCP, EDGE)
 API_PORTS = {GCP: 6443, EDGE: 6550}
 MLFLOW_PORT = 30500
 PROMETHEUS_PORT = 30900
+ALERTMANAGER_PORT = 30930
 SERVICE_PORTS = (30808, 30809)
 CONTROL_PLANE_HOST = "gcp-control-plane"
 """The name by which edge's pods reach what gcp publishes."""
@@ -61,6 +62,10 @@ BUSYBOX_IMAGE = "docker.io/rancher/mirrored-library-busybox:1.36.1"
 ARGOCD_IMAGE = f"quay.io/argoproj/argocd:{ARGOCD_VERSION}"
 REDIS_IMAGE = "public.ecr.aws/docker/library/redis:8.2.2-alpine"
 PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
+ALERTMANAGER_IMAGE = "docker.io/prom/alertmanager:v0.28.1"
+KUBE_STATE_METRICS_IMAGE = "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0"
+GRAFANA_IMAGE = "docker.io/grafana/grafana:11.3.0"
+"""In the manifests, but left out of the homelab: nothing that this machine reaches has Grafana's web page."""
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 
 STATE = CHECKOUT / ".state" / "homelab"

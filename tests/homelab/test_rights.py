@@ -200,7 +200,12 @@ def test_each_right_is_needed(running: Homelab, probes: dict[str, Probe], right:
     wait_until(succeeds, _SECONDS, f"{right} is allowed")
 
 
-ACCOUNTS = [(EDGE, "incumbent", _MODELS), (GCP, "incumbent", _ARGOCD), (EDGE, "prometheus", _MODELS)]
+ACCOUNTS = [
+    (EDGE, "incumbent", _MODELS),
+    (GCP, "incumbent", _ARGOCD),
+    (EDGE, "prometheus", _MODELS),
+    (EDGE, "prometheus", "monitoring"),
+]
 
 
 @pytest.mark.parametrize(("cluster", "account", "namespace"), ACCOUNTS)
@@ -209,7 +214,8 @@ def test_no_account_has_another_right(
 ) -> None:
     """Asked itself, the API server lists for the account what the manifests give it, and what everybody has."""
     mine = _as_account(running, cluster, account, tmp_path)
-    wanted = {(one.group, one.resource, one.verb) for one in granted(cluster, account)}
+    here = (None, namespace)
+    wanted = {(one.group, one.resource, one.verb) for one in granted(cluster, account) if one.namespace in here}
     assert _rights_in(mine, namespace) == wanted | _everybodys()
     of_cluster = {(one.group, one.resource, one.verb) for one in granted(cluster, account) if not one.namespace}
     assert _rights_in(mine, "default") == of_cluster | _everybodys()

@@ -55,5 +55,11 @@ def test_the_images_are_those_that_the_settings_name() -> None:
     images = {line.split()[1] for line in lines if line.startswith("image: ")}
     repositories = {policy.image.repository for policy in read_policies(CHECKOUT / "policies")}
     models = {one for one in images if one.rpartition(":")[0] in repositories}
-    assert images - models == {settings.MLFLOW_IMAGE, settings.PROMETHEUS_IMAGE}
+    assert images - models == {
+        settings.MLFLOW_IMAGE,
+        settings.PROMETHEUS_IMAGE,
+        settings.ALERTMANAGER_IMAGE,
+        settings.KUBE_STATE_METRICS_IMAGE,
+        settings.GRAFANA_IMAGE,
+    }
     assert len(models) == len(repositories) == 2

@@ -32,9 +32,10 @@ def test_a_cluster_is_what_the_settings_say(cluster: str) -> None:
 
 
 def test_the_published_ports_are_those_of_the_settings() -> None:
-    """MLflow and Prometheus of gcp and the models of edge are published at the one address."""
+    """MLflow, Prometheus and Alertmanager of gcp and the models of edge are published at the one address."""
     published = {name: [one["port"] for one in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
-    wanted = {settings.GCP: (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT), settings.EDGE: settings.SERVICE_PORTS}
+    of_gcp = (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT, settings.ALERTMANAGER_PORT)
+    wanted = {settings.GCP: of_gcp, settings.EDGE: settings.SERVICE_PORTS}
     assert {node_port(policy) for policy in read_policies(settings.CHECKOUT / "policies")} == set(
         settings.SERVICE_PORTS
     )

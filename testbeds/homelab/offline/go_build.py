@@ -65,6 +65,12 @@ BUILDS = {
     ),
     "metrics-server": Build(values=("k8s.io/client-go/pkg/version.gitVersion=v0.9.0",)),
     "prometheus": Build(values=("github.com/prometheus/common/version.Version=3.5.0",)),
+    "alertmanager": Build(values=("github.com/prometheus/common/version.Version=0.28.1",)),
+    "kube-state-metrics": Build(
+        packages="k8s.io/kube-state-metrics/v2",
+        program="kube-state-metrics",
+        values=("github.com/prometheus/common/version.Version=v2.18.0",),
+    ),
     "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
     "pause": Build(packages=".", program="pause"),
 }

@@ -220,6 +220,29 @@ def prometheus(say: Say) -> Image:
     )
 
 
+def alertmanager(say: Say) -> Image:
+    """Without amtool, which no pod runs, and without a configuration of its own: the manifests mount one."""
+    programs = build("alertmanager", say)
+
+    def write(layer: LayerWriter) -> None:
+        layer.file("bin/alertmanager", programs / "alertmanager", 0o755)
+        layer.folder("etc/alertmanager", 0o755, _NOBODY)
+        layer.folder("alertmanager", 0o755, _NOBODY)
+
+    return Image(
+        (*busybox(say).layers, _layer("alertmanager", (programs,), write)),
+        {
+            "Env": [f"PATH={_PATH}"],
+            "User": "nobody",
+            "WorkingDir": "/alertmanager",
+            "Entrypoint": ["/bin/alertmanager"],
+            "Cmd": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
+            "Volumes": {"/alertmanager": {}},
+            "ExposedPorts": {"9093/tcp": {}},
+        },
+    )
+
+
 def program(module: str, path: str, user: str = "") -> Callable[[Say], Image]:
     """An image with one static program and nothing else."""
 

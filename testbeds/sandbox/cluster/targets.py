@@ -1,6 +1,6 @@
 """Prometheus's targets by HTTP discovery: each annotated pod, scraped through the API server's pod proxy.
 
-What `manifests/platform/monitoring/prometheus.yaml` says by its relabelling, this says by itself.
+What `manifests/platform/monitoring/config/scrape-models.yml` says by its relabelling, this says by itself.
 """
 
 from testbeds.sandbox.cluster.objects import Json, Store

@@ -1,0 +1,212 @@
+"""What a dashboard's JSON may have, by Grafana's dashboard kind of 11.3.0 (npm's `@grafana/schema` of that version).
+
+The kind allows far more. This is the part that the dashboards here use, strict: an unknown field is an error, where
+Grafana would ignore it in silence.
+"""
+
+# ruff: noqa: N815  # the fields have Grafana's names
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class DataSource(Strict):
+    type: Literal["prometheus"]
+    uid: Literal["prometheus"]
+
+
+class Query(Strict):
+    refId: Annotated[str, Field(pattern="^[A-Z]$")]
+    datasource: DataSource
+    expr: str
+    legendFormat: str
+    instant: bool = False
+    range: bool = True
+    format: Literal["time_series", "table", "heatmap"] = "time_series"
+
+
+class Place(Strict):
+    h: Annotated[int, Field(gt=0)]
+    w: Annotated[int, Field(gt=0, le=24)]
+    x: Annotated[int, Field(ge=0, lt=24)]
+    y: Annotated[int, Field(ge=0)]
+
+
+class Threshold(Strict):
+    value: float | int | None
+    color: str
+
+
+class Thresholds(Strict):
+    mode: Literal["absolute", "percentage"]
+    steps: list[Threshold]
+
+
+class Color(Strict):
+    mode: Literal["thresholds", "palette-classic"]
+
+
+class Defaults(Strict):
+    unit: Literal["bool_yes_no", "bytes", "percentunit", "reqps", "s", "short"]
+    min: float | int | None = None
+    max: float | int | None = None
+    thresholds: Thresholds | None = None
+    color: Color | None = None
+
+
+class Fields(Strict):
+    defaults: Defaults
+    overrides: list[Any]
+
+
+class PanelBase(Strict):
+    id: int
+    title: str
+    description: str = ""
+    datasource: DataSource
+    gridPos: Place
+    fieldConfig: Fields
+    targets: Annotated[list[Query], Field(min_length=1)]
+
+
+class Legend(Strict):
+    displayMode: Literal["list", "table", "hidden"]
+    placement: Literal["bottom", "right"]
+    showLegend: bool
+    calcs: list[str]
+
+
+class Tooltip(Strict):
+    mode: Literal["single", "multi", "none"]
+    sort: Literal["asc", "desc", "none"]
+
+
+class TimeSeriesOptions(Strict):
+    legend: Legend
+    tooltip: Tooltip
+
+
+class TimeSeries(PanelBase):
+    type: Literal["timeseries"]
+    options: TimeSeriesOptions
+
+
+class Reduce(Strict):
+    calcs: list[Literal["lastNotNull"]]
+    values: bool
+
+
+class StatOptions(Strict):
+    reduceOptions: Reduce
+    textMode: Literal["auto", "value", "value_and_name", "name", "none"]
+    colorMode: Literal["value", "background", "background_solid", "none"]
+    graphMode: Literal["none", "line", "area"]
+    justifyMode: Literal["auto", "center"]
+    orientation: Literal["auto", "vertical", "horizontal"]
+    wideLayout: bool
+    showPercentChange: bool
+    percentChangeColorMode: Literal["standard", "inverted", "same_as_value"]
+
+
+class Stat(PanelBase):
+    type: Literal["stat"]
+    options: StatOptions
+
+
+class TableOptions(Strict):
+    showHeader: bool
+    cellHeight: Literal["sm", "md", "lg"]
+    frameIndex: int
+
+
+class Organize(Strict):
+    excludeByName: dict[str, bool]
+    indexByName: dict[str, int]
+    renameByName: dict[str, str]
+
+
+class Transformation(Strict):
+    id: Literal["organize"]
+    options: Organize
+
+
+class Table(PanelBase):
+    type: Literal["table"]
+    options: TableOptions
+    transformations: list[Transformation]
+
+
+class VariableQuery(Strict):
+    query: str
+    refId: str
+
+
+class Current(Strict):
+    text: str
+    value: str
+
+
+class Variable(Strict):
+    type: Literal["query"]
+    name: str
+    label: str
+    datasource: DataSource
+    query: VariableQuery
+    refresh: Literal[0, 1, 2]
+    sort: Literal[0, 1, 2, 3, 4, 5, 6, 7, 8]
+    multi: bool
+    includeAll: bool
+    allValue: str
+    current: Current
+    hide: Literal[0, 1, 2]
+    skipUrlSync: bool
+    options: list[Any]
+
+
+class Variables(Strict):
+    list: list[Variable]
+
+
+class Annotations(Strict):
+    list: Annotated[list[Any], Field(max_length=0)]
+
+
+class Link(Strict):
+    title: str
+    type: Literal["link", "dashboards"]
+    tags: list[str]
+    icon: str
+    tooltip: str
+    url: str
+    asDropdown: bool
+    targetBlank: bool
+    includeVars: bool
+    keepTime: bool
+
+
+class Span(Strict):
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+
+
+class Dashboard(Strict):
+    uid: Annotated[str, Field(min_length=8, max_length=40)]
+    title: str
+    description: str
+    tags: list[str]
+    editable: bool
+    graphTooltip: Literal[0, 1, 2]
+    schemaVersion: Literal[39]
+    version: int
+    timezone: Literal["browser", "utc"]
+    refresh: str
+    time: Span
+    templating: Variables
+    annotations: Annotations
+    links: list[Link]
+    panels: list[Annotated[TimeSeries | Stat | Table, Field(discriminator="type")]]

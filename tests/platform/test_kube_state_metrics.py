@@ -1,0 +1,133 @@
+"""kube-state-metrics as the manifests run it: it shows just the series that rules use, with the labels they join by."""
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from testbeds.sandbox.processes import Processes, wait_until
+from testbeds.sandbox.services import HOST, answers, free_ports
+from tests.platform.programs import BUILD_SECONDS, content, kube_state_metrics
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+_SECONDS = 120.0
+_ENDED_AT = "2026-01-02T03:04:05Z"
+_RESOURCES = {"cpu": "500m", "memory": "512Mi"}
+_LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "/api/v1/pods": (
+        "v1",
+        "PodList",
+        {
+            "metadata": {"name": "iris-1", "namespace": "ml-apps", "uid": "u"},
+            "spec": {
+                "containers": [
+                    {"name": "model-server", "resources": {"requests": _RESOURCES, "limits": _RESOURCES}},
+                ]
+            },
+            "status": {
+                "phase": "Running",
+                "containerStatuses": [
+                    {
+                        "name": "model-server",
+                        "restartCount": 3,
+                        "state": {"running": {}},
+                        "lastState": {"terminated": {"reason": "OOMKilled", "finishedAt": _ENDED_AT}},
+                    }
+                ],
+            },
+        },
+    ),
+    "/api/v1/nodes": (
+        "v1",
+        "NodeList",
+        {
+            "metadata": {"name": "node-1", "uid": "n"},
+            "status": {"allocatable": _RESOURCES, "conditions": [{"type": "Ready", "status": "True"}]},
+        },
+    ),
+    "/apis/apps/v1/deployments": (
+        "apps/v1",
+        "DeploymentList",
+        {
+            "metadata": {"name": "iris", "namespace": "ml-apps", "uid": "d"},
+            "spec": {"replicas": 2},
+            "status": {"availableReplicas": 1},
+        },
+    ),
+}
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path / "processes")
+    yield started
+    started.stop_all()
+
+
+def test_it_shows_what_is_allowed(processes: Processes, httpserver: HTTPServer) -> None:
+    """With the manifests' arguments it asks for no list that its role does not grant, and shows each allowed series."""
+    for path, (version, kind, item) in _LISTS.items():
+        httpserver.expect_request(path).respond_with_handler(_list_or_watch(version, kind, item))
+    httpserver.expect_request("/version").respond_with_json({"major": "1", "minor": "34", "gitVersion": "v1.34.4"})
+    arguments = _arguments()
+    port, telemetry = free_ports(2)
+    own = [one for one in arguments if not one.startswith(("--port", "--telemetry-port"))]
+    service = processes.start(
+        "kube-state-metrics",
+        [
+            kube_state_metrics(),
+            *own,
+            f"--apiserver={httpserver.url_for('')}",
+            f"--host={HOST}",
+            f"--port={port}",
+            f"--telemetry-host={HOST}",
+            f"--telemetry-port={telemetry}",
+        ],
+    )
+    wait_until(lambda: answers(f"http://{HOST}:{telemetry}/readyz"), _SECONDS, "it is ready", service)
+    assert answers(f"http://{HOST}:{port}/healthz")
+
+    def shown() -> list[str] | None:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return lines if len({line.partition("{")[0] for line in lines}) == len(allowed) else None
+
+    allowed = next(one.partition("=")[2] for one in arguments if one.startswith("--metric-allowlist")).split(",")
+    lines = wait_until(shown, _SECONDS, "each allowed series is shown", service)
+    assert {line.partition("{")[0] for line in lines} == set(allowed)
+    container = 'namespace="ml-apps",pod="iris-1",uid="u",container="model-server"'
+    for line in (
+        f"kube_pod_container_status_restarts_total{{{container}}} 3",
+        f'kube_pod_container_status_last_terminated_reason{{{container},reason="OOMKilled"}} 1',
+        f"kube_pod_container_status_last_terminated_timestamp{{{container}}} 1.767323045e+09",
+        'kube_pod_status_phase{namespace="ml-apps",pod="iris-1",uid="u",phase="Running"} 1',
+        'kube_node_status_condition{node="node-1",condition="Ready",status="true"} 1',
+        'kube_deployment_status_replicas_available{namespace="ml-apps",deployment="iris"} 1',
+    ):
+        assert line in lines
+    asked = {request.path for request, _ in httpserver.log}
+    assert asked == {*_LISTS, "/version"}
+    limits = [line for line in lines if line.startswith("kube_pod_container_resource_limits")]
+    assert {line.rpartition(" ")[2] for line in limits} == {"0.5", "5.36870912e+08"}
+
+
+def _arguments() -> list[str]:
+    (workload,) = [one for one in content("manifests/platform/kube-state-metrics") if one["kind"] == "Deployment"]
+    arguments: list[str] = workload["spec"]["template"]["spec"]["containers"][0]["args"]
+    return arguments
+
+
+def _list_or_watch(version: str, kind: str, item: dict[str, Any]) -> Callable[[Request], Response]:
+    """A list of that one object, or a watch that ends at once."""
+
+    def answer(request: Request) -> Response:
+        listed = {"apiVersion": version, "kind": kind, "metadata": {"resourceVersion": "1"}, "items": [item]}
+        return Response("" if "watch" in request.args else json.dumps(listed), content_type="application/json")
+
+    return answer

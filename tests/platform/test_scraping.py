@@ -1,0 +1,210 @@
+"""The real Prometheus with the configuration that it has in the cluster, on HTTP servers that play both clusters."""
+
+import json
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from testbeds.model_server.metrics import Metrics
+from testbeds.sandbox.processes import Processes, wait_until
+from testbeds.sandbox.services import HOST, answers, free_ports
+from testbeds.sandbox.tools import CHECKOUT
+from tests.platform.programs import BUILD_SECONDS, prometheus
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+MONITORING = CHECKOUT / "manifests/platform/monitoring"
+_SECONDS = 120.0
+_LIMIT = 512 * 1024 * 1024
+_POD = 'container="model-server",namespace="ml-apps",pod="iris-1"'
+_PLAYED = 'up{job!~"prometheus|alertmanager"} == 1'
+_OBJECTS = f"""\
+kube_pod_container_status_restarts_total{{{_POD}}} 0
+kube_pod_container_resource_limits{{{_POD},resource="memory",unit="byte"}} {_LIMIT}
+"""
+_MEASURED = f"""\
+container_memory_working_set_bytes{{id="/"}} 5
+container_memory_working_set_bytes{{id="/kubepods"}} 4
+container_memory_working_set_bytes{{id="/kubepods/pod1",namespace="ml-apps",pod="iris-1"}} 3
+container_memory_working_set_bytes{{id="/kubepods/pod1/a",{_POD}}} 2
+container_network_receive_bytes_total{{id="/kubepods/pod1/a",{_POD}}} 1
+machine_memory_bytes 9
+"""
+_OF_CLUSTER = {"cluster": "edge", "environment": "production", "location": "edge"}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Prometheus, as soon as it has scraped all that is played here, and recorded a SLI."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    processes = Processes(folder / "processes")
+    with HTTPServer(threaded=True) as edge, HTTPServer() as objects, HTTPServer() as exporter:
+        _play_edge(edge)
+        _say(objects, "/metrics", _OBJECTS)
+        _say(exporter, "/metrics", 'incumbent_last_look_timestamp_seconds{policy="iris-classifier-edge"} 1\n')
+        _write_configuration(folder, *(f"{one.host}:{one.port}" for one in (edge, objects, exporter)))
+        (port,) = free_ports(1)
+        address = f"http://{HOST}:{port}"
+        command: list[str | Path] = [prometheus(), f"--config.file={folder / 'config/prometheus.yml'}"]
+        service = processes.start(
+            "prometheus",
+            [*command, f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={HOST}:{port}"],
+        )
+        try:
+            wait_until(lambda: answers(f"{address}/-/ready"), _SECONDS, "Prometheus is ready", service)
+            wait_until(lambda: len(query(address, _PLAYED)) == 7, _SECONDS, "all targets are scraped", service)
+            wait_until(lambda: query(address, "model_version:memory_of_limit"), _SECONDS, "a SLI is recorded", service)
+            yield address
+        finally:
+            processes.stop_all()
+
+
+def query(url: str, expression: str) -> list[dict[str, str]]:
+    """The labels of what an instant query finds."""
+    asked = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        return [{**sample["metric"], "value": sample["value"][1]} for sample in json.load(answer)["data"]["result"]]
+
+
+def test_each_pod_is_scraped_by_itself(url: str) -> None:
+    """A pod that asks for it and runs is a target with its own name; one that is pending or does not ask is none."""
+    (up,) = query(url, 'up{job="edge-pods"}')
+    assert up.items() >= {**_OF_CLUSTER, "namespace": "ml-apps", "pod": "iris-1", "app": "iris-classifier"}.items()
+    assert up["value"] == "1"
+
+
+def test_traffic_has_the_version_that_the_pod_says(url: str) -> None:
+    """What a pod counts carries the model and version that it says it serves, beside the labels of its target."""
+    (found,) = query(url, 'model_predictions_total{source="real",outcome="ok"}')
+    assert found.items() >= {**_OF_CLUSTER, "pod": "iris-1", "model": "iris-classifier", "version": "7"}.items()
+    (memory,) = query(url, "model_version:memory_of_limit")
+    assert memory.items() >= {**_OF_CLUSTER, "model": "iris-classifier", "version": "7"}.items()
+    assert 0 < float(memory["value"]) < 1
+
+
+def test_the_service_is_only_seen_to_answer(url: str) -> None:
+    """Through a NodePort nothing is counted that a random pod counts; whether it answers is kept, for each service."""
+    assert {(one["app"], one["value"]) for one in query(url, 'up{job="edge-services"}')} == {
+        ("iris-classifier", "1"),
+        ("wine-quality", "0"),
+    }
+    assert {one["job"] for one in query(url, 'model_info{job!=""}')} == {"edge-pods"}
+
+
+@pytest.mark.parametrize("cluster", ["gcp", "edge"])
+def test_objects_keep_their_names(cluster: str, url: str) -> None:
+    """What kube-state-metrics says of a pod has that pod's name, and not that of the one which says it."""
+    (found,) = query(url, f'kube_pod_container_status_restarts_total{{cluster="{cluster}"}}')
+    assert (found["namespace"], found["pod"], found["location"]) == ("ml-apps", "iris-1", cluster)
+    assert not [label for label in found if label.startswith("exported_")]
+
+
+@pytest.mark.parametrize("cluster", ["gcp", "edge"])
+def test_containers_and_nodes_are_kept(cluster: str, url: str) -> None:
+    """Of what a kubelet measures, containers and the node itself are kept; cgroups between and the unused are not."""
+    found = query(url, f'{{job="{cluster}-cadvisor",__name__=~"container_.+|machine_.+"}}')
+    assert {(one["__name__"], one.get("container", ""), one.get("id", "")) for one in found} == {
+        ("container_memory_working_set_bytes", "", "/"),
+        ("container_memory_working_set_bytes", "model-server", "/kubepods/pod1/a"),
+        ("machine_memory_bytes", "", ""),
+    }
+    assert {(one["cluster"], one["node"]) for one in found} == {(cluster, "node-1")}
+
+
+def test_the_promotions_metrics_are_scraped(url: str) -> None:
+    """The exporter's metrics come in under the job's name."""
+    (found,) = query(url, "incumbent_last_look_timestamp_seconds")
+    assert (found["job"], found["cluster"], found["policy"]) == ("incumbent", "gcp", "iris-classifier-edge")
+
+
+def test_what_does_not_answer_is_an_alert(url: str) -> None:
+    """The rules are loaded and evaluated: the one service that nobody plays is on its way to an alert."""
+    alert = 'ALERTS{alertname="ScrapeFailing",job="edge-services",app="wine-quality",alertstate="pending"}'
+    wait_until(lambda: query(url, alert), _SECONDS, "the alert is pending")
+
+
+def _play_edge(server: HTTPServer) -> None:
+    """Answer as edge's API server and its NodePort do, and as a kubelet of gcp."""
+    model = Metrics(model="iris-classifier", version="7", image="registry/iris:7", run_id="r").text().decode()
+    _say(server, "/metrics", model)
+    _say(server, "/metrics/cadvisor", _MEASURED)
+    _say(server, "/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy/metrics", model)
+    _say(server, "/api/v1/namespaces/monitoring/services/kube-state-metrics:http/proxy/metrics", _OBJECTS)
+    _say(server, "/api/v1/nodes/node-1/proxy/metrics/cadvisor", _MEASURED)
+    pods = [_pod("iris-1", "Running", "true"), _pod("iris-2", "Pending", "true"), _pod("iris-3", "Running", "false")]
+    node = {
+        "metadata": {"name": "node-1"},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": server.host}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": server.port}},
+        },
+    }
+    for path, kind, items in (("/api/v1/namespaces/ml-apps/pods", "Pod", pods), ("/api/v1/nodes", "Node", [node])):
+        listed = {"apiVersion": "v1", "kind": f"{kind}List", "metadata": {"resourceVersion": "1"}, "items": items}
+        server.expect_request(path).respond_with_handler(_list_or_watch(json.dumps(listed)))
+
+
+def _say(server: HTTPServer, path: str, text: str) -> None:
+    server.expect_request(path).respond_with_data(text, content_type="text/plain; version=0.0.4")
+
+
+def _list_or_watch(listed: str) -> Callable[[Request], Response]:
+    """The list, or a watch that ends at once."""
+
+    def answer(request: Request) -> Response:
+        return Response("" if "watch" in request.args else listed, content_type="application/json")
+
+    return answer
+
+
+def _pod(name: str, phase: str, scraped: str) -> dict[str, Any]:
+    port = {"name": "http", "containerPort": 8080, "protocol": "TCP"}
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "ml-apps",
+            "uid": name,
+            "labels": {"app": "iris-classifier"},
+            "annotations": {"prometheus.io/scrape": scraped},
+        },
+        "spec": {"nodeName": "node-1", "containers": [{"name": "model-server", "image": "i", "ports": [port]}]},
+        "status": {"phase": phase, "podIP": "192.0.2.1", "hostIP": "192.0.2.2"},
+    }
+
+
+def _write_configuration(folder: Path, address: str, objects: str, exporter: str) -> None:
+    """The manifests' files with other addresses, without TLS, and with intervals that a test can wait for."""
+    for name in ("config", "rules"):
+        (folder / name).mkdir()
+        for path in (MONITORING / name).glob("*.yml"):
+            text = path.read_text(encoding="utf-8")
+            for ours, here in (
+                ("/etc/prometheus", str(folder)),
+                ("/var/run/secrets/kubernetes.io/serviceaccount", str(folder / "edge")),
+                ("_interval: 15s", "_interval: 1s"),
+                ("scheme: https", "scheme: http"),
+                ("https://edge:6550", f"http://{address}"),
+                ("edge:6550", address),
+                ("edge:30808", address),
+                ("edge:30809", f"{HOST}:9"),
+                ("kube-state-metrics:8080", objects),
+                ("gcp-control-plane:30950", exporter),
+                (
+                    "      - role: node\n    relabel",
+                    f"      - role: node\n        api_server: http://{address}\n    relabel",
+                ),
+            ):
+                text = text.replace(ours, here)
+            text = re.sub(
+                r"^ +tls_config: .*\n( +(ca_file|server_name|insecure_skip_verify).*\n)*", "", text, flags=re.M
+            )
+            (folder / name / path.name).write_text(text, encoding="utf-8")
+    (folder / "edge").mkdir()
+    (folder / "edge/token").write_text("token", encoding="utf-8")
