@@ -10,8 +10,9 @@ help: ## what can be made
 setup: ## install what is missing into the project's own folders
 	@./testbeds/setup.sh
 
-tools: setup ## find or fetch Prometheus and the OCI registry, so that nothing later needs a network
+tools: setup ## find, fetch or build the programs that tests run, so that nothing later needs a network
 	@$(PYTHON_IN) -m testbeds.sandbox.tools
+	@$(PYTHON_IN) -m tests.platform.programs
 
 demo: setup ## the whole story in the sandbox: five versions, two champions, one rollback, two refusals
 	@$(PYTHON_IN) -m testbeds.sandbox demo

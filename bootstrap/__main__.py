@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("secrets", help="make the Secrets that the platform needs and Git does not have")
+    command.add_argument("--webhook-url", help="whom Alertmanager tells of alerts, such as http://receiver:8080/alerts")
     command.set_defaults(run=_secrets)
 
     command = commands.add_parser("register", help="tell Argo CD of the repository and of the edge cluster")
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _secrets(options: argparse.Namespace) -> Iterable[str]:
-    return make_secrets(_cluster(options.gcp))
+    return make_secrets(_cluster(options.gcp), options.webhook_url)
 
 
 def _register(options: argparse.Namespace) -> Iterable[str]:

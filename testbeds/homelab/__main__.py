@@ -5,6 +5,7 @@ import signal
 import sys
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.homelab import alerts, settings
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.supply import find_supply
 from testbeds.homelab.waiting import applications
@@ -72,7 +73,7 @@ def ui() -> int:
         environment = HomelabEnvironment(homelab, processes, dagster)
         environment.start_client()  # without real requests a version that is bad only for them would pass
         environment.start_dagster()
-        _describe(homelab, ("Dagster", dagster.url))
+        _describe(homelab, ("Dagster", dagster.url), ("its metrics", settings.EXPORTER_URL))
         print(
             "\nIn MLflow, give a version of iris-classifier the alias challenger; watch its row in Dagster's assets."
             "\nCtrl-C ends Dagster and the client; the homelab stays.",
@@ -107,6 +108,8 @@ def _describe(homelab: Homelab, *more: tuple[str, str | None]) -> None:
         *more,
         ("MLflow", homelab.mlflow_url),
         ("Prometheus", homelab.prometheus_url),
+        ("Alertmanager", homelab.alertmanager_url),
+        ("told alerts", str(alerts.log_file(homelab.state))),
         ("model", homelab.service_url),
         ("Git", homelab.git_url),
         ("kubectl", f"KUBECONFIG={homelab.admin_kubeconfig} kubectl --context gcp (or edge)"),

@@ -19,7 +19,7 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.objects import namespace, secret
 from bootstrap.registration import ARGOCD
 from bootstrap.secrets import Wanted
-from testbeds.homelab import gitops, settings
+from testbeds.homelab import alerts, gitops, settings
 from testbeds.homelab.supply import Say
 from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase, pods_words
 from testbeds.sandbox.services import answers
@@ -64,9 +64,9 @@ def forget_fetches(cluster: Kubectl) -> None:
 
 
 def make_secrets(gcp: Kubectl, say: Say) -> None:
-    """Make the Secrets that Git does not have."""
+    """Make the Secrets that Git does not have, before root is applied: pods whose Secret comes later wait for it."""
     with phase("secrets made", say):
-        list(secrets_of_platform.make_secrets(gcp))
+        list(secrets_of_platform.make_secrets(gcp, alerts.URL))
 
 
 def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
@@ -99,11 +99,12 @@ def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl, say: Say) -> None:
 
 def make_mlflow_accounts(gcp: Kubectl, say: Say) -> None:
     """Make MLflow's accounts as soon as it answers; the training waits for its own."""
-    from testbeds.training.models import EXPERIMENT, MODEL
+    from testbeds.training.models import FAMILIES
 
     await_all("MLflow answers", lambda: _silent(f"{settings.MLFLOW_URL}/health"), _SECONDS, say)
+    experiments = {family.model: family.experiment for family in FAMILIES}
     with phase("MLflow's accounts made", say):
-        list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, {MODEL: EXPERIMENT}))
+        list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, experiments))
 
 
 def mlflow_login(gcp: Kubectl, account: Wanted) -> dict[str, str]:

@@ -16,7 +16,7 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.secrets import PIPELINE, TRAINING
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab import bootstrap, clusters, gitops, settings
+from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
 from testbeds.homelab.docker import Docker
 from testbeds.homelab.settings import EDGE, GCP, STATE
 from testbeds.homelab.supply import Say, Supply, find_supply
@@ -52,6 +52,7 @@ class Homelab:
 
     mlflow_url = settings.MLFLOW_URL
     prometheus_url = settings.PROMETHEUS_URL
+    alertmanager_url = settings.ALERTMANAGER_URL
     registry_url = settings.REGISTRY_URL
     service_url = settings.service_url(settings.SERVICE_PORTS[0])
     git_url = gitops.URL
@@ -168,6 +169,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     policies = read_policies(state / "policies")
     gitops.start_server(homelab.docker, state)
     bootstrap.make_secrets(homelab.gcp, say)
+    alerts.start_receiver(homelab.docker, homelab.gcp, state)
     _write_login(state, bootstrap.mlflow_login(homelab.gcp, PIPELINE))
     processes = Processes(state / "training")
     try:
@@ -185,6 +187,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
         bootstrap.fetch_early(gcp, settings.MLFLOW_IMAGE)
         await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
+        await_all("the receiver of alerts answers", lambda: _silent(alerts.HEALTH_URL), _SECONDS, say)
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
         bootstrap.make_mlflow_accounts(gcp, say)
@@ -195,7 +198,8 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         bootstrap.await_healthy(gcp, edge, content, say)
         for cluster in (gcp, edge):
             bootstrap.forget_fetches(cluster)
-        await_all("Prometheus answers", lambda: _silent(f"{homelab.prometheus_url}/-/ready"), _SECONDS, say)
+        for name, url in (("Prometheus", homelab.prometheus_url), ("Alertmanager", homelab.alertmanager_url)):
+            await_all(f"{name} answers", partial(_silent, f"{url}/-/ready"), _SECONDS, say)
         for policy in policies:
             await_all(f"{policy.model} answers", partial(_silent, f"{policy.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
@@ -207,7 +211,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
 def _clear(state: Path) -> None:
     """Forget the homelab that was; its logs stay, to be looked at."""
     _sign(state).unlink(missing_ok=True)  # first: what is half cleared is not whole
-    for path in (*state.iterdir(), *(state / "host").glob("dagster")):
+    for path in (*state.iterdir(), *(state / "host").glob("dagster"), *(state / "host").glob("exporter")):
         if path.name in _KEPT:
             continue
         if path.is_dir():

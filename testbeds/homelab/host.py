@@ -1,12 +1,15 @@
-"""What runs beside the homelab, as processes of this machine: Dagster, and whoever uses the model."""
+"""What runs beside the homelab, as processes of this machine: Dagster, the exporter, and whoever uses the model."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
 from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.processes import Processes, await_end
-from testbeds.sandbox.services import free_ports
+from testbeds.sandbox.processes import Processes, await_end, wait_until
+from testbeds.sandbox.services import answers, free_ports
 from testbeds.sandbox.state import lock
 
 _SECONDS = 120.0
@@ -15,6 +18,8 @@ _SECONDS = 120.0
 @contextmanager
 def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
     """A Dagster whose databases are laid out, and the processes that it belongs to; all of them end with the block.
+
+    `incumbent metrics` runs from the beginning, where Prometheus looks for it.
 
     Raises:
         ProblemError: another process has a Dagster beside this homelab; two would promote the same versions.
@@ -25,6 +30,16 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
         try:
             dagster = Dagster(processes, folder / "dagster", *free_ports(1))
             await_end(dagster.lay_out(), _SECONDS, "Dagster's databases are laid out")
+            _start_exporter(processes, homelab)
             yield processes, dagster
         finally:
             processes.stop_all()
+
+
+def _start_exporter(processes: Processes, homelab: Homelab) -> None:
+    """Start it with the pipeline's accounts, and a mirror of its own: it never makes a promotion wait for a lock."""
+    own = {"INCUMBENT_STATE": str(homelab.state / "host" / "exporter")}
+    listen = f"--listen={settings.ADDRESS}:{settings.EXPORTER_PORT}"
+    command = (Path(sys.executable).parent / "incumbent", "metrics", listen)
+    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=settings.CHECKOUT)
+    wait_until(lambda: answers(settings.EXPORTER_URL), _SECONDS, "the exporter answers", service)

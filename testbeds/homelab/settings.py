@@ -27,6 +27,8 @@ API_PORTS = {GCP: 6443, EDGE: 6550}
 MLFLOW_PORT = 30500
 PROMETHEUS_PORT = 30900
 ALERTMANAGER_PORT = 30930
+EXPORTER_PORT = 30950
+"""Of `incumbent metrics`, which runs beside the control plane as a process of the machine."""
 SERVICE_PORTS = (30808, 30809)
 CONTROL_PLANE_HOST = "gcp-control-plane"
 """The name by which edge's pods reach what gcp publishes."""
@@ -37,11 +39,17 @@ REGISTRY_ADDRESS = str(SUBNET[10])
 GIT = "homelab-git"
 GIT_PORT = 3000
 GIT_ADDRESS = str(SUBNET[11])
+RECEIVER = "homelab-receiver"
+RECEIVER_PORT = 3001
+RECEIVER_ADDRESS = str(SUBNET[12])
 
 MLFLOW_URL = f"http://{ADDRESS}:{MLFLOW_PORT}"
 PROMETHEUS_URL = f"http://{ADDRESS}:{PROMETHEUS_PORT}"
+ALERTMANAGER_URL = f"http://{ADDRESS}:{ALERTMANAGER_PORT}"
+EXPORTER_URL = f"http://{ADDRESS}:{EXPORTER_PORT}/metrics"
 REGISTRY_URL = f"http://{ADDRESS}:{REGISTRY_PORT}"
 GIT_URL = f"http://{ADDRESS}:{GIT_PORT}"
+RECEIVER_URL = f"http://{ADDRESS}:{RECEIVER_PORT}"
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"

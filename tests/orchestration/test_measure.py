@@ -182,16 +182,6 @@ def test_a_service_that_is_not_routed_yet_is_unanswered(world: World, status: in
     assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
 
 
-def test_a_pod_that_goes_away_while_it_is_asked_has_answered_nothing(world: World) -> None:
-    """A server may refuse while it drains; a pod that stays and refuses is wrong, and so is one nobody can look at."""
-    world.cluster.respond = lambda pod, *_: right(pod, *_) if pod == "p1" else Answer(503, b"draining", 0.01)
-    assert world.kind(world.measure()) is VerdictKind.FAILED
-    world.cluster.status = replace(WORKLOAD, pods=(PODS[0], replace(PODS[1], deleting=True)))
-    found = world.measure()
-    assert (found.recorded.wrong, found.recorded.unanswered[0].asked) == ((), "pod p2")
-    assert world.kind(found) is None
-
-
 def test_a_wrong_answer_of_the_service_fails(world: World) -> None:
     """An answer that did come through the route is the model's."""
     world.service.respond = lambda *_: Answer(500, b"oops", 0.01)

@@ -13,14 +13,14 @@ from testbeds.homelab.offline.go_build import argocd_sources, module_sources
 _KSERVE = Path(__file__).with_name("go") / "kserve"
 
 
-def _kserve_sources() -> Path:
+def kserve_sources() -> Path:
     return module_sources(_KSERVE, "github.com/kserve/kserve")
 
 
 _FILES: Mapping[str, tuple[Callable[[], Path], str]] = {
     "Application": (argocd_sources, "manifests/crds/application-crd.yaml"),
     "AppProject": (argocd_sources, "manifests/crds/appproject-crd.yaml"),
-    "InferenceService": (_kserve_sources, "config/crd/full/serving.kserve.io_inferenceservices.yaml"),
+    "InferenceService": (kserve_sources, "config/crd/full/serving.kserve.io_inferenceservices.yaml"),
 }
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
-from tests.platform.kustomized import content
+from tests.platform.programs import BUILD_SECONDS, content
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 FOLDER = CHECKOUT / "argocd-apps"
 OFF = {"kserve-app.yaml"}
@@ -24,7 +26,7 @@ def group_and_kind(document: Mapping[str, Any]) -> Needed:
 
 
 def deployed(application: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return content(CHECKOUT / application["spec"]["source"]["path"])
+    return content(application["spec"]["source"]["path"])
 
 
 def needs(application: Mapping[str, Any]) -> Iterator[tuple[str, Needed]]:

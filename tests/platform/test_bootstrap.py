@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,16 @@ def values(cluster: FakeCluster) -> dict[str, str]:
     }
 
 
+def outcomes(told: Iterable[str]) -> list[str]:
+    """What was done with each Secret but the webhook's."""
+    return [line.rpartition(": ")[2] for line in told][: len(WANTED)]
+
+
 def test_secrets_are_made_once(gcp: FakeCluster) -> None:
     """A second run changes nothing; what was deleted is made anew, with another value."""
-    assert [line.rpartition(": ")[2] for line in make_secrets(gcp.kubectl)] == ["made"] * len(WANTED)
+    assert outcomes(make_secrets(gcp.kubectl)) == ["made"] * len(WANTED)
     before = values(gcp)
-    assert [line.rpartition(": ")[2] for line in make_secrets(gcp.kubectl)] == ["there already"] * len(WANTED)
+    assert outcomes(make_secrets(gcp.kubectl)) == ["there already"] * len(WANTED)
     assert values(gcp) == before
     gcp.delete("Secret/mlflow/mlflow-account-training")
     list(make_secrets(gcp.kubectl))
@@ -57,6 +63,28 @@ def test_secrets_are_strong_and_never_told(gcp: FakeCluster, tmp_path: Path) -> 
     assert not [value for value in made for line in lines if value in line]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]
     assert not [value for value in made for path in files if value in path.read_text()]
+
+
+def test_alertmanagers_secret_is_made_of_an_address(gcp: FakeCluster) -> None:
+    """Told whom to tell, Alertmanager gets that address and a token; untold, the line says what is missing."""
+    *_, last = make_secrets(gcp.kubectl)
+    assert last.endswith("give --webhook-url")
+    *_, last = make_secrets(gcp.kubectl, "http://receiver:8080/alerts")
+    assert last == "Secret monitoring/alertmanager-webhook: made"
+    made = values(gcp)
+    assert made["Secret/monitoring/alertmanager-webhook url"] == "http://receiver:8080/alerts"
+    assert len(made["Secret/monitoring/alertmanager-webhook token"]) >= 32
+    assert "missing" not in "".join(make_secrets(gcp.kubectl))
+    assert values(gcp) == made
+
+
+@pytest.mark.parametrize("url", ["receiver:8080", "ftp://receiver", "https://me:hunter2hunter2@receiver/alerts", ""])
+def test_an_address_that_is_no_webhooks_is_refused_and_not_repeated(gcp: FakeCluster, url: str) -> None:
+    """A password that somebody wrote into the address is in no error; nothing has been made by then."""
+    with pytest.raises(InvalidInputError, match="--webhook-url") as refusal:
+        list(make_secrets(gcp.kubectl, url))
+    assert "hunter2" not in str(refusal.value)
+    assert gcp.objects() == {}
 
 
 def test_a_secret_with_other_keys_is_told(gcp: FakeCluster) -> None:

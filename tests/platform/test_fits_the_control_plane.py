@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
+
 from testbeds.homelab.offline.go_build import argocd_sources
-from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.crds import documents
-from tests.platform.kustomized import content
+from tests.platform.programs import BUILD_SECONDS, content
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 _NODE_MIB = 2048
 _SYSTEM_MIB = 500
@@ -28,10 +31,10 @@ def mib(quantity: str) -> float:
 
 def pods() -> Iterator[tuple[str, int, Mapping[str, Any]]]:
     """Every workload of the applications that root brings to the control plane: name, number of pods, their spec."""
-    applications = [one for one in content(CHECKOUT / "argocd-apps") if one["kind"] == "Application"]
+    applications = [one for one in content("argocd-apps") if one["kind"] == "Application"]
     here = [one["spec"]["source"]["path"] for one in applications if one["spec"]["destination"]["name"] == "in-cluster"]
     for path in here:
-        for one in content(CHECKOUT / path):
+        for one in content(path):
             if one["kind"] in _WORKLOADS:
                 spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
                 yield one["metadata"]["name"], one["spec"].get("replicas", 1), spec["template"]["spec"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from bootstrap.secrets import WANTED, webhook
 from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, content
 
@@ -120,11 +121,19 @@ def test_config_maps_and_volumes_are_there() -> None:
 
 
 def test_each_secret_is_listed() -> None:
-    """A Secret that a pod needs and Git does not have is in the one list from which people make them."""
-    listed = set(re.findall(r"`([a-z0-9-]+)`", (CHECKOUT / "docs/secrets.md").read_text(encoding="utf-8")))
+    """A Secret that a pod needs, or that the script makes, is in the one list that explains it, with its keys."""
+    rows = [line.split("|") for line in (CHECKOUT / "docs/secrets.md").read_text(encoding="utf-8").splitlines()]
+    listed = {
+        (cells[1].strip(), cells[2].strip(" `")): set(re.findall(r"`([^`]+)`", cells[3]))
+        for cells in rows
+        if len(cells) > 4
+    }
     for workload in workloads():
-        for name, _ in referred(workload, "secret"):
-            assert name in listed | names(workload.cluster, "Secret", workload.namespace), str(workload)
+        for name, keys in referred(workload, "secret"):
+            if name not in names(workload.cluster, "Secret", workload.namespace):
+                assert set(keys) <= listed[workload.namespace, name], str(workload)
+    for one in (*WANTED, webhook("http://receiver:8080")):
+        assert listed[one.namespace, one.name] == {*one.random, *(key for key, _ in one.fixed)}
 
 
 def test_accounts_and_roles_are_there() -> None:

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from bootstrap.secrets import WANTED
 from testbeds.sandbox.tools import CHECKOUT
-from tests.platform.kustomized import content
+from tests.platform.programs import BUILD_SECONDS, content
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 _ANYWHERE = {
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{20}",
@@ -81,15 +81,3 @@ def test_secrets_in_git_are_empty() -> None:
     secrets = [one for one in manifests() if one["kind"] == "Secret"]
     assert {one["type"] for one in secrets} == {"kubernetes.io/service-account-token"}
     assert not [one for one in secrets if {"data", "stringData"} & set(one)]
-
-
-def test_every_secret_that_is_named_is_explained() -> None:
-    """docs/secrets.md has each Secret that a manifest names or that the script makes."""
-    named = {one.name for one in WANTED}
-    for path in (CHECKOUT / "manifests").rglob("*.yaml"):
-        text = path.read_text(encoding="utf-8")
-        named |= set(re.findall(r"secretName: ([\w-]+)", text))
-        named |= set(re.findall(r"secretKeyRef:\s+name: ([\w-]+)", text))
-        assert list(YAML(typ="safe").load_all(text))
-    explained = (CHECKOUT / "docs/secrets.md").read_text(encoding="utf-8")
-    assert not [name for name in sorted(named) if f"`{name}`" not in explained]
