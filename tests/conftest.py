@@ -32,9 +32,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last."""
+    """On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last.
+
+    The platform's memory is looked at when most has happened to it.
+    """
     if config.getoption("testbed") == "homelab":
-        places = {"test_story.py": 0, "test_timing.py": 2, "test_lifecycle.py": 3}
+        places = {"test_story.py": 0, "test_platform.py": 2, "test_timing.py": 2, "test_lifecycle.py": 3}
         items.sort(key=lambda item: places.get(item.path.name, 1))
     elif any(_ONLY_HOMELAB in item.path.parents for item in items):
         raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")

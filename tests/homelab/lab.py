@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import ProblemError
 from testbeds.homelab.homelab import Homelab
+from testbeds.homelab.settings import EDGE
 from testbeds.sandbox.processes import wait_until
 from tests.scenarios.expectation import End, promoting
 from tests.scenarios.look import branch, look, read_log
@@ -83,6 +85,13 @@ class Lab:
         target = self.homelab.policy.manifest
         put = ("set", "image", f"deployment/{target.name}", f"{target.container}={image}")
         self.homelab.edge.run(*put, f"--namespace={target.namespace}")
+
+    def spoil(self, pod: str, **faults: str) -> None:
+        """Give one pod faults, of an image that was published with `FAULT_REMOTE=1`."""
+        path = f"/api/v1/namespaces/{self.homelab.policy.manifest.namespace}/pods/{pod}:8080/proxy/faults"
+        api = KubeApi(self.homelab.admin_kubeconfig, EDGE)
+        reply = api.send("POST", path, faults, {"Content-Type": "application/json"})
+        assert reply.status == 200, reply.body
 
     def wait_until_rolled_out(self, version: int) -> None:
         """Wait until all pods of the model are that version's, as the Deployment has it."""

@@ -2,8 +2,6 @@
 
 import pytest
 
-from orchestration.adapters.kube_api import KubeApi
-from testbeds.homelab.settings import EDGE
 from tests.homelab.disturb import shorter, without_argocds
 from tests.homelab.lab import Lab
 from tests.scenarios.people import image_tag, register_again
@@ -50,10 +48,5 @@ def test_one_bad_replica_of_two_is_enough_to_take_a_version_back(lab: Lab) -> No
     asked = lab.ask({"FAULT_REMOTE": "1"})
     asked.reach("committed")
     lab.wait_until_rolled_out(asked.version)
-    target = lab.homelab.policy.manifest
-    pod = lab.environment.serving()[0].pod
-    path = f"/api/v1/namespaces/{target.namespace}/pods/{pod}:8080/proxy/faults"
-    api = KubeApi(lab.homelab.admin_kubeconfig, EDGE)
-    reply = api.send("POST", path, {"FAULT_FAIL_EVERY": "5"}, {"Content-Type": "application/json"})
-    assert reply.status == 200, reply.body
+    lab.spoil(lab.environment.serving()[0].pod, FAULT_FAIL_EVERY="5")
     asked.is_taken_back(r"success_ratio", served=True)

@@ -1,14 +1,15 @@
 """Alertmanager's configuration: accepted, routed by severity, and sent with its credential to the one webhook."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+import httpx2
 import pytest
-from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
+from testbeds.homelab.alerts import log_file, told
+from testbeds.homelab.receiver import PATH, Receiver
 from testbeds.sandbox.processes import Processes, wait_until
 from testbeds.sandbox.services import HOST, answers, free_ports
 from testbeds.sandbox.tools import CHECKOUT
@@ -43,16 +44,20 @@ def test_alerts_are_routed_by_severity(severity: str | None, receiver: str) -> N
     assert said.strip() == receiver
 
 
-def test_an_alert_reaches_the_webhook(processes: Processes, httpserver: HTTPServer, tmp_path: Path) -> None:
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    """The homelab's, which keeps what comes with its token."""
+    log_file(tmp_path).parent.mkdir()
+    server = Receiver(HOST, 0, "the-token", log_file(tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, tmp_path: Path) -> None:
     """Alerts of one name and cluster come together, with the token; what a worse one explains does not come."""
-    told: list[tuple[str, dict[str, Any]]] = []
-
-    def take(request: Request) -> Response:
-        told.append((request.headers["Authorization"], json.loads(request.data)))
-        return Response()
-
-    httpserver.expect_request("/alerts", method="POST").respond_with_handler(take)
-    (tmp_path / "url").write_text(httpserver.url_for("/alerts"), encoding="utf-8")
+    (tmp_path / "url").write_text(f"http://{HOST}:{receiver.server_port}{PATH}", encoding="utf-8")
     (tmp_path / "token").write_text("the-token", encoding="utf-8")
     text = CONFIG.read_text(encoding="utf-8").replace("/etc/alertmanager/webhook", str(tmp_path))
     config = tmp_path / "alertmanager.yml"
@@ -70,16 +75,26 @@ def test_an_alert_reaches_the_webhook(processes: Processes, httpserver: HTTPServ
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD})
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD, "pod": "iris-3"})
 
-    wait_until(lambda: len(told) == 2, _SECONDS, "both groups were told of", service)
-    assert {authorization for authorization, _ in told} == {"Bearer the-token"}
+    wait_until(lambda: len(told(tmp_path)) == 3, _SECONDS, "both groups were told of", service)
+    lines = log_file(tmp_path).read_text(encoding="utf-8").splitlines()
     pods = {
         (one["receiver"], one["groupLabels"]["alertname"]): sorted(each["labels"]["pod"] for each in one["alerts"])
-        for _, one in told
+        for one in (json.loads(line)["notification"] for line in lines)
     }
     assert pods == {
         ("critical", "ModelPodOOMKilled"): ["iris-1", "iris-2"],
         ("warning", "ModelPodFrequentRestarts"): ["iris-3"],
     }
+    assert {one.status for one in told(tmp_path)} == {"firing"}
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])
+def test_who_lacks_the_token_is_not_believed(receiver: Receiver, tmp_path: Path, authorization: str | None) -> None:
+    """The homelab's receiver keeps nothing that came without it."""
+    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    url = f"http://{HOST}:{receiver.server_port}{PATH}"
+    assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
+    assert told(tmp_path) == []
 
 
 def _alert(url: str, labels: Mapping[str, str]) -> None:

@@ -14,25 +14,12 @@ from ruamel.yaml import YAML
 
 from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.dashboard_schema import Dashboard, Place
+from tests.platform.dashboards import FILES, GRAFANA, dashboard, expressions
 from tests.platform.programs import BUILD_SECONDS, PROMTOOLS, says
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
-GRAFANA = CHECKOUT / "manifests/platform/grafana"
-FILES = {path.stem: path for path in sorted((GRAFANA / "dashboards").glob("*.json"))}
 RULES = CHECKOUT / "manifests/platform/monitoring/rules"
-
-
-def dashboard(name: str) -> Dashboard:
-    return Dashboard.model_validate(json.loads(FILES[name].read_text(encoding="utf-8")))
-
-
-def expressions(one: Dashboard) -> list[str]:
-    """All queries, with Grafana's variables replaced as it replaces them."""
-    values = {"__rate_interval": "1m", "__range": "6h"} | {each.name: each.allValue for each in one.templating.list}
-    found = [query.expr for panel in one.panels for query in panel.targets]
-    found += [re.sub(r"^label_values\((.*), \w+\)$", r"\1", each.query.query) for each in one.templating.list]
-    return [re.sub(r"\$(\w+)", lambda match: values[match[1]], each) for each in found]
 
 
 def test_the_dashboards_are_those_that_were_promised() -> None:

@@ -16,7 +16,6 @@ from tests.platform.programs import BUILD_SECONDS, content
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet")
-APPLICATIONS = sorted((CHECKOUT / "argocd-apps").glob("*.yaml"))
 KEPT_BY_KUBERNETES = {"kube-root-ca.crt"}
 
 
@@ -45,13 +44,12 @@ class Workload:
 
 @cache
 def clusters() -> dict[str, list[dict[str, Any]]]:
-    """All objects that Argo CD brings to each cluster."""
+    """All objects that root brings to each cluster; what is off is not among them."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in APPLICATIONS:
-        for one in YAML(typ="safe").load_all(path.read_text(encoding="utf-8")):
-            if one["kind"] == "Application" and one["metadata"]["name"] != "root":
-                spec = one["spec"]
-                found.setdefault(spec["destination"]["name"], []).extend(content(spec["source"]["path"]))
+    for one in content("argocd-apps"):
+        if one["kind"] == "Application" and one["metadata"]["name"] != "root":
+            spec = one["spec"]
+            found.setdefault(spec["destination"]["name"], []).extend(content(spec["source"]["path"]))
     return found
 
 

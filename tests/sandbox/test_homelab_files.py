@@ -44,6 +44,17 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     }
 
 
+def test_prometheus_looks_for_the_exporter_where_the_homelab_has_it() -> None:
+    """The port of `incumbent metrics` is that of the scrape configuration, and no other program's."""
+    config = settings.CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
+    assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config.read_text(encoding="utf-8")
+    ports = [value for name, value in vars(settings).items() if name.endswith("_PORT")]
+    ports += [*settings.API_PORTS.values(), *settings.SERVICE_PORTS]
+    assert len(set(ports)) == len(ports)
+    fixed = [settings.REGISTRY_ADDRESS, settings.GIT_ADDRESS, settings.RECEIVER_ADDRESS, settings.ADDRESS]
+    assert len(set(fixed)) == len(fixed)
+
+
 def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     """Each host that an image's name begins with is mirrored."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
