@@ -91,7 +91,7 @@ def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, 
 @pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])
 def test_who_lacks_the_token_is_not_believed(receiver: Receiver, tmp_path: Path, authorization: str | None) -> None:
     """The homelab's receiver keeps nothing that came without it."""
-    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     url = f"http://{HOST}:{receiver.server_port}{PATH}"
     assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
     assert told(tmp_path) == []
