@@ -196,7 +196,7 @@ def test_each_container_is_bounded_and_has_no_rights() -> None:
     """Each container runs as nobody in particular, on a file system that it cannot write, with requests and limits."""
     for workload in workloads():
         security = workload.pod["securityContext"]
-        assert security["runAsNonRoot"] is True, str(workload)
+        assert (security["runAsNonRoot"], security["runAsUser"] > 0) == (True, True), str(workload)
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, str(workload)
         for container in workload.containers:
             own = container["securityContext"]
