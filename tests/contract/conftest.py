@@ -8,7 +8,7 @@ from tests.contract import content
 from tests.contract.place import PODS, Place
 
 
-@pytest.fixture(scope="package")  # the homelab may be gone at the end of the session
+@pytest.fixture(scope="session")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The place of `--testbed`, with everything in it that the tests look at on its way."""
     folder = tmp_path_factory.mktemp("contract")
