@@ -149,7 +149,7 @@ class Repository:
         return self._git("rev-parse", "HEAD").strip()
 
     def delete_branch(self) -> None:
-        self._git("push", "--quiet", self._url, f":{BRANCH}")
+        self._git("push", "--quiet", self._url, f":refs/heads/{BRANCH}")  # in full, so that none there is no error
 
     def _git(self, *arguments: str) -> str:
         command = ["git", *arguments]

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def kill_everything(homelab: Homelab) -> None:
     """SIGKILL of the daemon and all that runs below it; of a user's own daemon only what is the homelab's."""
     ours = leftovers.processes()
     for process in ours:
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it died with its container's first process
+            os.kill(process, signal.SIGKILL)
     if not ours:
         homelab.docker.run("kill", *_listed(homelab, "ps", "{{.Names}}"))
 

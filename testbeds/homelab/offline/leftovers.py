@@ -51,14 +51,13 @@ def clear() -> None:
     """Remove everything of an ended or killed daemon; nothing happens where nothing is left.
 
     Raises:
-        ProblemError: a process or a control group does not go away.
+        ProblemError: a process, a control group or a network link does not go away.
     """
     wait_until(_all_killed, _END_SECONDS, "the end of the homelab's processes")
     for mount in _mounts():
         subprocess.run(["umount", "--lazy", mount], check=True)
     wait_until(_no_control_group, _END_SECONDS, "the end of the homelab's control groups")
-    for link in _links():
-        subprocess.run(["ip", "link", "delete", link], check=True)
+    wait_until(_no_link, _END_SECONDS, "the end of the homelab's network links")
     _remove_rules()
     if _NOTE.exists():
         _restore(json.loads(_NOTE.read_text(encoding="utf-8")))
@@ -128,6 +127,13 @@ def _mounts() -> list[str]:
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     points = [line.split()[1].encode().decode("unicode_escape") for line in lines]
     return [point for point in reversed(points) if any(Path(point).is_relative_to(folder) for folder in folders)]
+
+
+def _no_link() -> bool:
+    found = _links()
+    for link in found:  # one may go by itself in between; another look says so
+        subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
+    return not found
 
 
 def _links() -> list[str]:
