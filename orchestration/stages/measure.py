@@ -196,10 +196,10 @@ def _replay(
     asked = 0
     wrong: list[AnswerFault] = []
     unanswered: list[AnswerFault] = []
-    for name, one, ask in targets:
-        count, bad, silent = _ask_all(name, ask, recording.requests, problems, behind_routes=one is None)
-        if bad and one is not None and (excuse := _excuse(clients, policy, one, problems)):
-            bad, silent = [], [*silent, *(AnswerFault(fault.asked, excuse) for fault in bad)]
+    for name, asked_pod, ask in targets:
+        count, bad, silent = _ask_all(name, ask, recording.requests, problems, behind_routes=asked_pod is None)
+        if bad and asked_pod is not None and (excuse := _excuse(clients, policy, asked_pod, problems)):
+            bad, silent = [], [*silent, *(AnswerFault(one.asked, excuse) for one in bad)]
         asked += count
         wrong += bad
         unanswered += silent

@@ -6,7 +6,6 @@ What k3d is asked for is in `k3d/*.yaml`, as a user would write it.
 import json
 import os
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -149,13 +148,10 @@ def _at_this_address(configuration: Path, state: Path) -> Path:
 
 
 def _k3d(supply: Supply, state: Path, *arguments: str) -> str:
-    """What k3d wrote. Its notes and kubeconfig are in the state, never the user's; its other files are removed."""
-    notes = {"XDG_CONFIG_HOME": str(state / "k3d"), "KUBECONFIG": str(state / "k3d" / "kubeconfig")}
-    with tempfile.TemporaryDirectory(prefix="incumbent-k3d-") as folder:
-        return _run_k3d(supply, {**notes, "TMPDIR": folder}, *arguments)
-
-
-def _run_k3d(supply: Supply, notes: dict[str, str], *arguments: str) -> str:
+    """What k3d wrote. Its own notes, kubeconfig and temporary files are in the state, never the user's."""
+    folder = state / "k3d"
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = {"XDG_CONFIG_HOME": str(folder), "KUBECONFIG": str(folder / "kubeconfig"), "TMPDIR": str(folder)}
     done = subprocess.run(
         [str(supply.k3d), *arguments],
         env={**os.environ, **supply.environment(), **notes},

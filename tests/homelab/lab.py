@@ -21,6 +21,8 @@ from tests.scenarios.verifier import false_claims, verify
 SETTLE_SECONDS = 120.0
 """How long the homelab may take to be whole again after a disturbance."""
 _STEADY_SECONDS = 15.0
+_STEADY_BYTES = 512 * 1024
+"""More than the client logs in that time."""
 
 _FAILED_RUNS = """
 query($partition: String!) {
@@ -122,7 +124,8 @@ class Lab:
         return time.time() - _STEADY_SECONDS
 
     def _is_steady(self) -> bool:
-        sent = [one for one in read_log(self.environment.client_log) if one.at > time.time() - _STEADY_SECONDS]
+        log = read_log(self.environment.client_log, _STEADY_BYTES)
+        sent = [one for one in log if one.at > time.time() - _STEADY_SECONDS]
         return bool(sent) and all(one.ok for one in sent)
 
     def wait_until_whole(self) -> None:

@@ -119,11 +119,26 @@ def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[V
         yield Version(int(version.version), version.run_id, dict(version.tags), evidence)
 
 
-def read_log(path: Path) -> Iterator[Request]:
-    """The client's log, in the order in which the requests were sent; a half-written last line is left out."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+def read_log(path: Path, last_bytes: int | None = None) -> Iterator[Request]:
+    """The client's log, in the order in which the requests were sent; half a line at either end is left out.
+
+    With `last_bytes` no more than its end is read, since the log of an hour has a hundred thousand lines.
+    """
+    lines = [json.loads(line) for line in _whole_lines(path, last_bytes)]
     for line in sorted(lines, key=lambda one: float(one["at"])):
         yield Request(
             line["at"], line["seconds"], line["status"], line["version"], line["ok"], line["error"], line["pod"]
         )
+
+
+def _whole_lines(path: Path, last_bytes: int | None) -> Iterator[str]:
+    if not path.exists():
+        return
+    with path.open("rb") as log:
+        begin = max(0, path.stat().st_size - last_bytes) if last_bytes is not None else 0
+        log.seek(max(0, begin - 1))
+        if begin:
+            log.readline()  # up to where a line begins
+        for line in log:
+            if line.endswith(b"\n"):
+                yield line.decode()

@@ -86,3 +86,17 @@ def test_a_half_written_line_is_left_out(tmp_path: Path) -> None:
     whole = {"at": 1.0, "seconds": 0.1, "status": 200, "version": "1", "pod": "a", "ok": True, "error": None}
     log.write_text(json.dumps(whole) + "\n" + json.dumps(whole)[:20])
     assert [one.version for one in read_log(log)] == ["1"]
+
+
+def test_the_end_of_a_log_is_read_by_whole_lines(tmp_path: Path) -> None:
+    """Half a line at either end is left out, a line that begins exactly there is not, and a short log is read whole."""
+    log = tmp_path / "client.jsonl"
+    assert list(read_log(log, 10)) == []
+    lines = [
+        json.dumps({"at": at, "seconds": 0.1, "status": 200, "version": "1", "ok": True, "error": None, "pod": "a"})
+        for at in (1.5, 2.5, 3.5)
+    ]
+    log.write_text("\n".join([*lines, lines[0][:20]]), encoding="utf-8")
+    half, line = 20, len(lines[0]) + 1
+    found = {last: [one.at for one in read_log(log, last)] for last in (half, half + line - 1, half + line, 9999)}
+    assert found == {half: [], half + line - 1: [], half + line: [3.5], 9999: [1.5, 2.5, 3.5]}
