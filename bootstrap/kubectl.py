@@ -50,9 +50,9 @@ class Kubectl:
 
     def items(self, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
         """All objects of a kind, of one namespace or of the cluster."""
-        place = [f"--namespace={namespace}"] if namespace else []
+        place = f"--namespace={namespace}" if namespace else "--all-namespaces"
         chosen = [f"--selector={selector}"] if selector else []
-        return list(json.loads(self.run("get", kind, *place, *chosen, "--output=json"))["items"])
+        return list(json.loads(self.run("get", kind, place, *chosen, "--output=json"))["items"])
 
     def create(self, document: Document) -> bool:
         """Make an object that is not there yet; whether it was made. One that is there stays as it is."""

@@ -1,6 +1,5 @@
 """The platform as Git has it: root brings all of it, Argo CD keeps it, alerts arrive, dashboards show, and it fits."""
 
-import json
 import math
 import tempfile
 import time
@@ -168,19 +167,15 @@ def test_gcp_fits_its_node(lab: Lab, pytestconfig: pytest.Config) -> None:
     assert {"mlflow", "prometheus", "alertmanager", "kube-state-metrics"} <= {one.name for one in found}
     assert {one.namespace for one in found} >= {"argocd", "mlflow", "monitoring"}
     assert [one.name for one in found if one.limit is not None and one.working_set >= one.limit] == []
-    statuses = [one for pod in _pods(lab.homelab.gcp) for one in pod["status"].get("containerStatuses", ())]
+    statuses = [one for pod in lab.homelab.gcp.items("pods") for one in pod["status"].get("containerStatuses", ())]
     assert [one["name"] for one in statuses if _ended_by(one) == "OOMKilled"] == []
     assert together < _NODE_MEBIBYTES
-
-
-def _pods(there: Kubectl) -> list[dict[str, Any]]:
-    return list(json.loads(there.run("get", "pods", "--all-namespaces", "--output=json"))["items"])
 
 
 def _memory(homelab: Homelab) -> Iterator[Memory]:
     limits = {
         (pod["metadata"]["namespace"], one["name"]): one["resources"].get("limits", {}).get("memory")
-        for pod in _pods(homelab.gcp)
+        for pod in homelab.gcp.items("pods")
         for one in pod["spec"]["containers"]
     }
     query = 'max by (namespace, container) (max_over_time(container_memory_working_set_bytes{cluster="gcp"}[6h]))'

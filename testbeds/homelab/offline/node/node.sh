@@ -58,9 +58,11 @@ start_node() {
     wait_for ctr --address /run/k3s/containerd/containerd.sock version
     say "Containerd is now running"
     write_kubelet_configuration "$authority" >"$AGENT/etc/kubelet.yaml"
+    # --containerd is cAdvisor's own: without it, as k3s knows, no metric has a container's name.
     run kubelet "$PROGRAMS/kubelet" --config="$AGENT/etc/kubelet.yaml" --kubeconfig="$KUBECONFIG" \
         --root-dir=/var/lib/kubelet --cert-dir=/var/lib/kubelet/pki --hostname-override="$node_name" \
         --node-ip="$address" --node-labels="$node_labels" ${node_taints:+"--register-with-taints=$node_taints"} \
+        --containerd=/run/k3s/containerd/containerd.sock \
         "${kubelet_arguments[@]}"
     write_proxy_configuration >"$AGENT/etc/kube-proxy.yaml"
     run kube-proxy "$PROGRAMS/kube-proxy" --config="$AGENT/etc/kube-proxy.yaml"
