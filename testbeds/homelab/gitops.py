@@ -36,8 +36,6 @@ def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
     intervals = "scrape_interval: {0}s\n  evaluation_interval: {0}s"
     found = [
         Difference("argocd-apps/root.yaml", "https://github.com/dycouzt/mlops-ai-platform.git", URL),
-        # Its image cannot be built here, and is too much beside the tests.
-        Difference("argocd-apps/kustomization.yaml", "  - grafana-app.yaml", "  # no grafana-app.yaml"),
         Difference(
             "manifests/platform/monitoring/config/prometheus.yml",
             intervals.format(15),

@@ -73,7 +73,6 @@ PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
 ALERTMANAGER_IMAGE = "docker.io/prom/alertmanager:v0.28.1"
 KUBE_STATE_METRICS_IMAGE = "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0"
 GRAFANA_IMAGE = "docker.io/grafana/grafana:11.3.0"
-"""In the manifests, but left out of the homelab: nothing that this machine reaches has Grafana's web page."""
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 
 STATE = CHECKOUT / ".state" / "homelab"

@@ -110,6 +110,23 @@ def test_what_git_no_longer_has_is_pruned(lab: Lab) -> None:
     _refreshed_until(lab, "wine-quality", lambda: _uid(edge, *budget) is not None, "the budget is there again")
 
 
+def test_a_lost_registry_comes_back_from_its_backup(lab: Lab) -> None:
+    """A server that finds its volume empty starts with the newest backup: aliases, artifacts and logins are there."""
+    gcp, client, model = lab.homelab.gcp, lab.client, lab.environment.model
+    champion = client.get_model_version_by_alias(model, lab.environment.champion_alias)
+    artifacts = [one.path for one in client.list_artifacts(champion.run_id)]
+    job = f"backup-before-{champion.version}"
+    gcp.run("create", "job", job, "--from=cronjob/mlflow-backup", "--namespace=mlflow")
+    patience = SETTLE_SECONDS + 10
+    gcp.run("wait", f"job/{job}", "--for=condition=complete", "--namespace=mlflow", "--timeout=120s", seconds=patience)
+    gcp.run("exec", "deployment/mlflow", "--namespace=mlflow", "--", "sh", "-ec", "rm -r /mlflow/*")
+    gcp.run("delete", "pod", "--selector=app=mlflow", "--namespace=mlflow", seconds=patience)
+    gcp.run("rollout", "status", "deployment/mlflow", "--namespace=mlflow", "--timeout=120s", seconds=patience)
+    found = client.get_model_version_by_alias(model, lab.environment.champion_alias)
+    assert (found.version, found.run_id, found.tags) == (champion.version, champion.run_id, champion.tags)
+    assert [one.path for one in client.list_artifacts(champion.run_id)] == artifacts != []
+
+
 def test_a_pod_that_is_killed_for_its_memory_is_told_of(lab: Lab) -> None:
     """From the kernel to whoever is told, by kubelet, kube-state-metrics, rule and Alertmanager, with the token."""
     lab.ask({"FAULT_REMOTE": "1"}).becomes_champion()
@@ -127,17 +144,18 @@ def test_a_pod_that_is_killed_for_its_memory_is_told_of(lab: Lab) -> None:
     assert {"environment", "location"} <= labels.keys()
 
 
-def test_the_dashboard_of_promotions_shows_them(lab: Lab) -> None:
-    """After a good and a bad promotion each query finds a number; the exporter has the pipeline's own accounts."""
+def test_dashboards_show_promotions(lab: Lab) -> None:
+    """After a good and a bad promotion each query of models and promotions finds a number."""
     lab.ask().becomes_champion()
     lab.ask({"FAULT_CRASH_AFTER": "0"}).is_taken_back(r"crashed with exit code 70", served=False)
-    asked, prometheus = expressions(dashboard("promotions")), Prometheus(lab.homelab.prometheus_url)
+    asked = [one for name in ("models", "promotions") for one in expressions(dashboard(name))]
+    prometheus = Prometheus(lab.homelab.prometheus_url)
 
     def without_data() -> str:
         empty = (one for one in asked if not any(math.isfinite(each.value) for each in _samples(prometheus, one)))
         return "; ".join(empty)
 
-    await_all("each query of the dashboard finds a number", without_data, SETTLE_SECONDS, print)
+    await_all("each query of the dashboards finds a number", without_data, SETTLE_SECONDS, print)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ _FOR_PODS: dict[str, Callable[[Say], Image]] = {
     settings.MLFLOW_IMAGE: recipes.mlflow,
     settings.PROMETHEUS_IMAGE: recipes.prometheus,
     settings.ALERTMANAGER_IMAGE: recipes.alertmanager,
+    settings.GRAFANA_IMAGE: recipes.grafana,
     settings.KUBE_STATE_METRICS_IMAGE: recipes.program("kube-state-metrics", "/kube-state-metrics", "65534:65534"),
 }
 _IMAGES = {**_FOR_PODS, settings.REGISTRY_IMAGE: recipes.registry, settings.K3D_TOOLS_IMAGE: recipes.k3d_tools}

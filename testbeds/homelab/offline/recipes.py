@@ -243,6 +243,20 @@ def alertmanager(say: Say) -> Image:
     )
 
 
+def grafana(say: Say) -> Image:
+    """A stand-in: its image cannot be made of packages, and the testbed has this one alone (docs/homelab.md)."""
+    layer = _layer("grafana", (), lambda layer: layer.file("run.py", _FILES / "grafana.py"))
+    return python(say).extended(
+        layer,
+        environment={},
+        User="472",
+        Entrypoint=["python3", "/run.py"],
+        Cmd=[],
+        ExposedPorts={"3000/tcp": {}},
+        Labels={"org.opencontainers.image.description": "A stand-in that reads what Grafana reads, and shows nothing"},
+    )
+
+
 def program(module: str, path: str, user: str = "") -> Callable[[Say], Image]:
     """An image with one static program and nothing else."""
 
