@@ -75,8 +75,10 @@ def _grid(rows: Sequence[tuple[str, ...]]) -> str:
 def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
     """A text in lines that fit, with commit ids and digests cut to what tells them apart."""
     short = _HEX.sub(lambda match: match[0][:8], " ".join(text.split()))
-    fill = {"initial_indent": first, "subsequent_indent": indent}
-    return textwrap.fill(short, WIDTH, break_on_hyphens=False, break_long_words=False, **fill)
+    whole = textwrap.TextWrapper(
+        WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return whole.fill(short)
 
 
 def client_summary(story: Expected, seen: Seen) -> str:

@@ -169,7 +169,7 @@ def test_a_run_killed_at_any_write_ends_once(bad: bool) -> None:
 def test_a_half_written_end_is_one_end(world: World) -> None:
     """Tags are written one by one: a run killed between an end's moment and its state ends once, at the first."""
     number = ask(world)
-    write, killed = world.registry.write_tags, []
+    write, killed = world.registry.write_tags, list[str]()
 
     def half(version: object, tags: dict[str, str]) -> None:
         at = next((key for key in tags if ".champion_at." in key), None)

@@ -9,7 +9,7 @@ class FakeClock:
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.time = now
         self.slept: list[float] = []
-        self.scheduled: list[tuple[float, Callable[[], None]]] = []
+        self.scheduled: list[tuple[float, Callable[[], object]]] = []
 
     def now(self) -> float:
         return self.time
@@ -26,6 +26,6 @@ class FakeClock:
             action()
         self.time = until
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
+    def after(self, seconds: float, action: Callable[[], object]) -> None:
         """Schedule an action for when that much time has passed."""
         self.scheduled.append((self.time + seconds, action))

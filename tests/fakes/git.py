@@ -45,7 +45,7 @@ class FakeGitRepository:
         self.commits: dict[str, FakeCommit] = {}
         self.leases: dict[str, LeaseRecord] = {}
         self.tags: dict[str, TagRecord] = {}
-        self.before_push: list[Callable[[], None]] = []
+        self.before_push: list[Callable[[], object]] = []
         self.down: str | None = None
         self.head = ""
         self.commit("Start with what is deployed", files)

@@ -145,8 +145,16 @@ class World:
         if image not in self.crashing_images:
             return a_pod(name, image, template_hash=template)
         self.cluster.logs[name, "model-server", True] = "Traceback\nKeyError: 'model'\n"
-        crashed = {"restarts": 3, "waiting_reason": "CrashLoopBackOff", "last_terminated_reason": "Error"}
-        return a_pod(name, image, template_hash=template, ready=False, **crashed, last_exit_code=1)
+        return a_pod(
+            name,
+            image,
+            template_hash=template,
+            ready=False,
+            restarts=3,
+            waiting_reason="CrashLoopBackOff",
+            last_terminated_reason="Error",
+            last_exit_code=1,
+        )
 
     def scale(self, *ready: bool) -> None:
         """Have as many pods as there are words, as an autoscaler does; those that are not ready refuse to answer."""

@@ -89,9 +89,9 @@ def _application(homelab: Homelab, kubeconfig: Path) -> object:
     return ArgoCDApplications(kubeconfig, GCP).application(target.namespace, target.application)
 
 
-def _refresh(homelab: Homelab, kubeconfig: Path) -> object:
+def _refresh(homelab: Homelab, kubeconfig: Path) -> None:
     target = homelab.policy.argocd
-    return ArgoCDApplications(kubeconfig, GCP).refresh(target.namespace, target.application)
+    ArgoCDApplications(kubeconfig, GCP).refresh(target.namespace, target.application)
 
 
 CALLS: Mapping[tuple[str, str], Call] = {
@@ -121,7 +121,7 @@ class Probe:
         self.admin, self.kubeconfig = admin, folder / "probe.kubeconfig"
         admin.apply([self._document("v1", "ServiceAccount", _PROBE_NAMESPACE)])
         token = admin.run("create", "token", _PROBE, f"--namespace={_PROBE_NAMESPACE}").strip()
-        config = json.loads(admin.kubeconfig.read_text(encoding="utf-8"))
+        config = json.loads(admin.run("config", "view", "--raw", "--output=json"))
         config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
         self.kubeconfig.write_text(json.dumps(config), encoding="utf-8")
 

@@ -137,7 +137,7 @@ def test_a_good_version_between_other_peoples_commits() -> None:
     world = World()
     world.register()
     edits = iter(range(100))
-    world.git.before_push = [lambda: world.git.commit("Docs", {"README": f"{next(edits)}\n".encode()}) and None] * 3
+    world.git.before_push = [lambda: world.git.commit("Docs", {"README": f"{next(edits)}\n".encode()})] * 3
     assert promote(world, 1, "run")
     assert world.champion == 1
     assert world.subjects.count("Promote iris-edge to version 1") == 1

@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 @contextmanager
 def started(home: Path, port: int = 0) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, _PROGRAM, f"--home={home}", f"--data={home}", f"--port={port}"]
+    command = [sys.executable, str(_PROGRAM), f"--home={home}", f"--data={home}", f"--port={port}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

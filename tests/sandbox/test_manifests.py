@@ -64,14 +64,12 @@ def test_the_policy_names_what_is_there(model: str) -> None:
 def test_promoting_one_model_never_touches_another() -> None:
     """Nothing that is committed, deployed, selected or asked is in two policies, nor in two applications."""
     policies = [policy("policies", model) for model in MODELS]
-    for of in (
-        lambda one: one.model,
-        lambda one: one.image.repository,
-        lambda one: one.manifest.path,
-        lambda one: one.argocd.application,
-        lambda one: one.service_url,
-    ):
-        assert len({of(one) for one in policies}) == len(MODELS) > 1
+    own = [
+        (one.model, one.image.repository, one.manifest.path, one.argocd.application, one.service_url)
+        for one in policies
+    ]
+    for values in zip(*own, strict=True):
+        assert len(set(values)) == len(MODELS) > 1
     for model in MODELS:
         content = documents(f"manifests/applications/{model}")
         assert {one["metadata"]["name"] for one in content} == {model}
