@@ -23,7 +23,7 @@ ui: setup ## leave the sandbox and the Dagster UI running, sensor on
 test: tools ## all tests
 	@$(PYTHON_IN) -m pytest -q
 
-homelab: setup ## two k3d clusters with Argo CD, MLflow, Prometheus and a model; stays until homelab-down
+homelab: setup ## two k3d clusters with Argo CD, MLflow, monitoring and two models; stays until homelab-down
 	@$(PYTHON_IN) -m testbeds.homelab up
 
 homelab-build: setup ## build ahead what the homelab needs; up to half an hour the first time

@@ -115,12 +115,16 @@ class Lab:
         return bool(seen and container["image"] == image and counts == [wanted] * 3)
 
     def wait_until_steady(self) -> float:
-        """Wait until the client has been answered for a while without a failure; when that while began.
+        """Wait until the client has been answered from now on for a while without a failure; when that while began.
+
+        What was before does not count: a cluster that is back may need a moment to find its nodes lost.
 
         Raises:
             ProblemError: it was not so in time.
         """
-        wait_until(self._is_steady, SETTLE_SECONDS, f"no request has failed for {_STEADY_SECONDS:g} s")
+        earliest = time.time() + _STEADY_SECONDS
+        what = f"no request has failed for {_STEADY_SECONDS:g} s"
+        wait_until(lambda: time.time() >= earliest and self._is_steady(), SETTLE_SECONDS, what)
         return time.time() - _STEADY_SECONDS
 
     def _is_steady(self) -> bool:
