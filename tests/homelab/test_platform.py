@@ -64,7 +64,7 @@ def test_root_brought_everything(lab: Lab) -> None:
     listed = {(one["kind"], one["metadata"]["name"]) for one in YAML(typ="safe").load_all(built)}
     kept = {(one["kind"], one["name"]) for one in lab.application("root")["status"]["resources"]}
     assert kept == listed
-    assert NAMES == {name for kind, name in listed if kind == "Application"}
+    assert {name for kind, name in listed if kind == "Application"} == NAMES
     await_all("every application is Synced and Healthy", lambda: unwell(lab.homelab), SETTLE_SECONDS, print)
 
 
