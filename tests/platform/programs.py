@@ -53,6 +53,10 @@ def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
 
+def kube_score() -> Path:
+    return _built("kube-score", "kube-score")
+
+
 def says(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
     """What a program that must succeed writes."""
     done = subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True)
@@ -81,7 +85,15 @@ def main() -> int:
     from tests.platform.crds import kserve_sources
 
     try:
-        for program in (homelab_promtool, amtool, kube_state_metrics, kustomize, argocd_sources, kserve_sources):
+        for program in (
+            homelab_promtool,
+            amtool,
+            kube_state_metrics,
+            kustomize,
+            kube_score,
+            argocd_sources,
+            kserve_sources,
+        ):
             print(program())
     except ProblemError as error:
         print(error, file=sys.stderr)

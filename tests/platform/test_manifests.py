@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bootstrap.secrets import WANTED, webhook
+from testbeds.sandbox.cluster.nodes import quantity
 from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, content
 
@@ -17,6 +18,9 @@ pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet")
 KEPT_BY_KUBERNETES = {"kube-root-ca.crt"}
+BOUNDED = {"cpu", "memory", "ephemeral-storage"}
+LOGS = "50Mi"
+"""What a kubelet keeps of a container's logs, which count as its storage: five files of 10 MiB."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +208,21 @@ def test_each_container_is_bounded_and_has_no_rights() -> None:
             assert own["readOnlyRootFilesystem"] is True, str(workload)
             assert own["capabilities"] == {"drop": ["ALL"]}, str(workload)
             resources = container["resources"]
-            assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}, str(workload)
+            assert set(resources["requests"]) == set(resources["limits"]) == BOUNDED, str(workload)
             assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+(/[\w.-]+)+:[\w.-]+(@sha256:[0-9a-f]{64})?", container["image"])
         if workload.kind in ("DaemonSet", "Deployment", "StatefulSet"):
             for container in workload.pod["containers"]:
                 assert {"readinessProbe", "livenessProbe"} <= set(container), str(workload)
+
+
+def test_a_full_volume_evicts_no_pod() -> None:
+    """A pod's limits of ephemeral storage have room for all that its volumes may take, and for its logs."""
+    for workload in workloads():
+        volumes = [one["emptyDir"] for one in workload.volumes.values() if "emptyDir" in one]
+        needed = sum(quantity(one["sizeLimit"]) for one in volumes if "sizeLimit" in one)
+        for container in workload.pod["containers"]:
+            needed += quantity(LOGS) - quantity(container["resources"]["limits"]["ephemeral-storage"])
+        assert needed <= 0, str(workload)
 
 
 def test_prometheus_finds_what_it_is_told_of() -> None:

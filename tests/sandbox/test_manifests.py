@@ -117,8 +117,8 @@ def test_a_pod_has_the_described_size_and_no_token(model: str) -> None:
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
     assert container["resources"] == {
-        "requests": {"cpu": "100m", "memory": "256Mi"},
-        "limits": {"cpu": "500m", "memory": "512Mi"},
+        "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+        "limits": {"cpu": "500m", "memory": "512Mi", "ephemeral-storage": "384Mi"},
     }
     assert [(one["containerPort"], one["name"]) for one in container["ports"]] == [(8080, "http")]
 

@@ -72,6 +72,7 @@ BUILDS = {
         values=("github.com/prometheus/common/version.Version=v2.18.0",),
     ),
     "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
+    "kube-score": Build(values=("main.version=1.20.0",)),
     "pause": Build(packages=".", program="pause"),
 }
 

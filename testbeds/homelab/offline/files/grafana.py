@@ -1,7 +1,7 @@
 """Stands in for Grafana, whose image cannot be made of packages: it starts with what Grafana needs, and shows nothing.
 
 It reads the files that Grafana reads at its start and ends like it when one is missing or useless; it is healthy at the
-same address. What a page looks like, and what the real one takes of memory, it cannot tell.
+same addresses. What a page looks like, and what the real one takes of memory, it cannot tell.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PORT = 3000
-_HEALTH = "/api/health"
+_HEALTHY = ("/api/health", "/healthz")
 _FROM_FILE = re.compile(r"\$__file\{(.+)\}")
 
 
@@ -66,7 +66,7 @@ class Answer(BaseHTTPRequestHandler):
     """Healthy, and nothing else."""
 
     def do_GET(self) -> None:
-        healthy = self.path == _HEALTH
+        healthy = self.path in _HEALTHY
         self.send_response(HTTPStatus.OK if healthy else HTTPStatus.NOT_FOUND)
         self.end_headers()
         if healthy:
