@@ -35,12 +35,12 @@ homelab-ui: setup ## the Dagster UI on the running homelab, sensor on
 homelab-down: setup ## end the homelab and leave nothing of it behind
 	@$(PYTHON_IN) -m testbeds.homelab down
 
-test-homelab: setup ## all stories and faults on real clusters; three quarters of an hour on 2 cores
+test-homelab: setup ## all stories and faults on real clusters; an hour on 2 cores
 	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab tests/scenarios/test_story.py tests/contract
 
 # What fits into a CI run that also builds all of it.
-test-homelab-short: setup ## the story of five versions, bad images, rights and the contract on real clusters; 20 minutes
-	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab/test_bad_images.py tests/homelab/test_rights.py tests/homelab/test_runtime.py \
+test-homelab-short: setup ## the story of five versions, the platform, rights and the contract on real clusters; 20 minutes
+	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab/test_platform.py tests/homelab/test_rights.py tests/homelab/test_runtime.py \
 	  tests/scenarios/test_story.py::test_the_story_of_five_versions_comes_true tests/contract
 
 check: setup ## lint, types, import contracts and definitions
