@@ -47,7 +47,7 @@ def key(kind: str, metadata: Mapping[str, Any]) -> tuple[str, str, str]:
 def lint(documents: Sequence[Mapping[str, Any]], *options: str) -> Findings:
     """The checks that each object fails, if any; objects of kinds that kube-score does not know are absent."""
     version, _, _ = KUBERNETES_VERSION.rpartition(".")
-    command = [kube_score(), "score", f"--kubernetes-version={version}", "--output-format=json", *options]
+    command = [str(kube_score()), "score", f"--kubernetes-version={version}", "--output-format=json", *options]
     command += [*(f"--enable-optional-test={one}" for one in OPTIONAL), "-"]
     stream = "\n---\n".join(json.dumps(one) for one in documents)  # JSON is YAML
     done = subprocess.run(command, input=stream, capture_output=True, text=True)
