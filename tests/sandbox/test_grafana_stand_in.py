@@ -1,9 +1,9 @@
 """The homelab's stand-in for Grafana starts with what Grafana starts with, and with nothing less."""
 
+import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +51,13 @@ def started(home: Path, port: int = 0) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_it_is_healthy_with_what_git_and_the_secret_have(home: Path) -> None:
-    """The manifests' own settings and dashboards are found, and the probe's address answers."""
+    """The manifests' own settings and dashboards are found, and the probes' addresses answer."""
+    probes = re.findall(r"httpGet:\n +path: (\S+)\n", (_GRAFANA / "grafana.yaml").read_text(encoding="utf-8"))
+    assert len(probes) == 2
     (port,) = free_ports(1)
     with started(home, port):
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 20, "the stand-in answers")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health") as reply:
-            assert reply.status == 200
+        urls = [f"http://127.0.0.1:{port}{path}" for path in probes]
+        wait_until(lambda: all(answers(url) for url in urls), 20, "the stand-in answers")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PORT = 3000
-_HEALTHY = ("/api/health", "/healthz")
+_ANSWERS = {"/api/health": json.dumps({"database": "ok", "version": "a stand-in of the testbed"}), "/healthz": "Ok"}
 _FROM_FILE = re.compile(r"\$__file\{(.+)\}")
 
 
@@ -66,11 +66,10 @@ class Answer(BaseHTTPRequestHandler):
     """Healthy, and nothing else."""
 
     def do_GET(self) -> None:
-        healthy = self.path in _HEALTHY
-        self.send_response(HTTPStatus.OK if healthy else HTTPStatus.NOT_FOUND)
+        answer = _ANSWERS.get(self.path)
+        self.send_response(HTTPStatus.NOT_FOUND if answer is None else HTTPStatus.OK)
         self.end_headers()
-        if healthy:
-            self.wfile.write(json.dumps({"database": "ok", "version": "a stand-in of the testbed"}).encode())
+        self.wfile.write((answer or "").encode())
 
     def log_message(self, *_: object) -> None:
         """The probes of a day are no news."""
