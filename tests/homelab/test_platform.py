@@ -192,8 +192,6 @@ def test_gcp_fits_its_node(lab: Lab, pytestconfig: pytest.Config) -> None:
     assert [one.name for one in found if one.limit is not None and one.working_set >= one.limit] == []
     statuses = [one for pod in lab.homelab.gcp.items("pods") for one in pod["status"].get("containerStatuses", ())]
     assert [one["name"] for one in statuses if _ended_by(one) == "OOMKilled"] == []
-    (node,) = lab.homelab.gcp.items("nodes")
-    assert mib(node["status"]["capacity"]["memory"]) <= NODE_MIB, "the node is held to the size of an e2-small"
     assert together < NODE_MIB - SYSTEM_MIB
 
 
