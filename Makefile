@@ -39,7 +39,7 @@ test-homelab: setup ## all stories and faults on real clusters; an hour on 2 cor
 	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab tests/scenarios/test_story.py tests/contract
 
 # What fits into a CI run that also builds all of it.
-test-homelab-short: setup ## the story of five versions, the platform, rights and the contract on real clusters; 20 minutes
+test-homelab-short: setup ## the story of five versions, the platform, rights and the contract on real clusters; 15 minutes
 	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab/test_platform.py tests/homelab/test_rights.py tests/homelab/test_runtime.py \
 	  tests/scenarios/test_story.py::test_the_story_of_five_versions_comes_true tests/contract
 
