@@ -39,16 +39,23 @@ class Clusters:
     """An administrator's, with the contexts `gcp` and `edge`."""
 
 
+def remove_earlier(supply: Supply, state: Path, say: Say) -> None:
+    """Start Docker where it does not run, and remove what is left of earlier clusters and what stood beside them.
+
+    Only then may the state be cleared: a daemon that starts makes a folder of each file that a container mounts and
+    that is not there.
+    """
+    supply.prepare(say)
+    _remove(supply, Docker(supply.docker, supply.environment()), state)
+
+
 def start(supply: Supply, state: Path, say: Say) -> Clusters:
-    """Make network, registry and both clusters anew; what is left of earlier ones is removed first.
+    """Make network, registry and both clusters, of which none may be left.
 
     Raises:
         ProblemError: a part did not come up; with the words of Docker, k3d or the nodes.
     """
-    supply.prepare(say)
     docker = Docker(supply.docker, supply.environment())
-    _remove(supply, docker, state)
-    state.mkdir(parents=True, exist_ok=True)
     _create_network(docker)
     with phase("the registry is up", say):
         _start_registry(docker)

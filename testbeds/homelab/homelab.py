@@ -88,6 +88,7 @@ class Homelab:
             began = time.monotonic()
             supply = find_supply()
             say(f"images and programs: {supply.name}")
+            clusters.remove_earlier(supply, state, say)
             _clear(state)
             found = _start(supply, state, say)
             os.environ.update(found.mlflow_login())
