@@ -96,12 +96,17 @@ def test_an_update_loses_no_request(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_autoscaler_alone_says_how_many_pods_there_are(model: str) -> None:
-    """Replicas in Git would undo it at each sync; a drained node leaves at least one of its fewest pods."""
+    """Replicas in Git would undo it at each sync; a drained node leaves at least one of its fewest pods.
+
+    As Kubernetes advises ("Specifying a Disruption Budget"), pods that are not ready do not keep a drain waiting.
+    """
     deployment, scaler = of_model("Deployment", model), of_model("HorizontalPodAutoscaler", model)["spec"]
     assert "replicas" not in deployment["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": model}
     assert 2 <= scaler["minReplicas"] < scaler["maxReplicas"]
-    assert of_model("PodDisruptionBudget", model)["spec"]["maxUnavailable"] < scaler["minReplicas"]
+    budget = of_model("PodDisruptionBudget", model)["spec"]
+    assert budget["maxUnavailable"] < scaler["minReplicas"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     (metric,) = scaler["metrics"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     target, limit = metric["resource"]["target"]["averageValue"], container["resources"]["limits"]["cpu"]
