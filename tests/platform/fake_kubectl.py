@@ -1,6 +1,7 @@
 """A kubectl whose cluster is a file: it makes, merges and reads objects, and fills token Secrets as clusters do."""
 
 import json
+import shlex
 import stat
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from bootstrap.kubectl import Kubectl
 
-_PROGRAM = """#!{python}
+_PROGRAM = """
 import base64, json, pathlib, sys
 import ruamel.yaml
 store = pathlib.Path({store!r})
@@ -41,7 +42,10 @@ class FakeCluster:
         self._store = folder / f"{context}.json"
         self._store.write_text("{}")
         self.program = folder / f"kubectl-{context}"
-        self.program.write_text(_PROGRAM.format(python=sys.executable, store=str(self._store), server=server))
+        source = folder / f"kubectl-{context}.py"
+        source.write_text(_PROGRAM.format(store=str(self._store), server=server))
+        # Not as the source's own first line: a path there may have no space.
+        self.program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(source)])} "$@"\n')
         self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
         self.kubectl = Kubectl(self.program, None, context)
 
