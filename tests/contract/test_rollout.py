@@ -130,8 +130,8 @@ def test_an_operation_ends_with_a_time_and_words(rollout: Rollout) -> None:
 def test_the_deployment_says_which_generation_its_numbers_are_of(rollout: Rollout) -> None:
     """Generation moves by one with the push; the controller's numbers follow it, and never fall below the replicas.
 
-    For a moment they may exceed replicas and surge: they add up what the ReplicaSets last said of themselves, and the
-    new one may tell of its second pod before the old one tells of the pod that it has ended.
+    For a moment their sum may exceed replicas and surge: it adds up what the ReplicaSets last said of themselves, and
+    the new one may tell of its second pod before the old one tells of the pod that it has ended.
     """
     states = [parse_workload("Deployment", one, (), (), ()) for one in rollout.deployment]
     generations = [one.generation for one in states]
@@ -139,7 +139,7 @@ def test_the_deployment_says_which_generation_its_numbers_are_of(rollout: Rollou
     assert generations == sorted(generations)
     lagging = [one for one in states if one.observed_generation < one.generation]
     assert lagging, "the controller is seen to lag behind the edit"
-    assert min(one.available for one in states) == 2
+    assert {one.available for one in states} <= {2, 3}
     updated = [one.updated for one in states if one.observed_generation == generations[-1]]
     assert updated == sorted(updated)
     assert updated[-1] == 2
