@@ -9,9 +9,12 @@ import dagster as dg
 from orchestration.metadata import CHECKS_SAY, check_results, facts_metadata, problem_metadata
 from orchestration.partitions import model_versions, policy_and_version
 from orchestration.promotion.problems import DependencyError, ProblemError
-from orchestration.promotion.registered import State
+from orchestration.promotion.state import State
 from orchestration.resources import Platform
-from orchestration.stages import candidate, commit, rollout, serving
+from orchestration.stages import manifest_commit as commit
+from orchestration.stages import promotion_candidate as candidate
+from orchestration.stages import rollout
+from orchestration.stages import serving_model as serving
 from orchestration.stages.rollback import finish_rejection
 from orchestration.stages.rollout import hold
 from orchestration.stages.session import Session, StageDone, StageEnded, open_session, unexpected
@@ -110,7 +113,10 @@ def _about(name: str, session: Session) -> dict[str, object]:
     policy, version = session.policy, session.version
     target = policy.manifest
     facts: dict[str, dict[str, object]] = {
-        candidate.ASSET: {"version_url": session.clients.registry.version_url(version), "mlflow_run": version.run_id},
+        candidate.ASSET: {
+            "version_url": session.clients.registry.version_url(version),
+            "mlflow_run": version.run_id,
+        },
         commit.ASSET: {"manifest": target.path},
         rollout.ASSET: {
             "argocd_application": f"{policy.argocd.namespace}/{policy.argocd.application}",

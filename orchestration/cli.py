@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from orchestration.resources import HomelabPlatform
+    from orchestration.resources import EnvironmentPlatform
 
 REFUSED = 3
 """Exit code of a command that looked, decided not to act, and changed nothing."""
@@ -96,8 +96,8 @@ def register(policy: str, version: int) -> None:
       4  a dependency does not answer
     """
     with _problems():
+        from orchestration.commands.requesting import request_promotion
         from orchestration.resources import platform_from_environment
-        from orchestration.stages.requests import request_promotion
 
         platform = _resolved(platform_from_environment())
         found = platform.policy(policy)
@@ -127,8 +127,8 @@ def retry(policy: str, version: int, reason: str) -> None:
       4  a dependency does not answer
     """
     with _problems():
+        from orchestration.commands.requesting import retry_promotion
         from orchestration.resources import platform_from_environment
-        from orchestration.stages.requests import retry_promotion
 
         platform = _resolved(platform_from_environment())
         found = platform.policy(policy)
@@ -166,9 +166,9 @@ def record(model: str, version: int, url: str, file: Path | None) -> None:
     """
     with _problems():
         from orchestration.adapters.service import HttpService
-        from orchestration.promotion.recorded import RECORDING_PATH, dump_recording
+        from orchestration.commands.recording import record_answers, recorded_bodies
+        from orchestration.promotion.recorded_requests import RECORDING_PATH, dump_recording
         from orchestration.resources import platform_from_environment
-        from orchestration.stages.record import record_answers, recorded_bodies
 
         registry = _resolved(platform_from_environment()).registry()
         run_id, bodies = recorded_bodies(registry, model, version, file.read_bytes() if file else None)
@@ -234,12 +234,12 @@ def metrics(listen: tuple[str, int]) -> None:
         serve(platform, *listen, lambda text: click.echo(text, err=True))
 
 
-def _resolved(platform: "HomelabPlatform") -> "HomelabPlatform":
+def _resolved(platform: "EnvironmentPlatform") -> "EnvironmentPlatform":
     """The platform with its settings read from the environment, as Dagster does it for a run."""
-    from orchestration.resources import HomelabPlatform
+    from orchestration.resources import EnvironmentPlatform
 
     resolved = platform.process_config_and_initialize()
-    assert isinstance(resolved, HomelabPlatform), "a resource resolves to itself"
+    assert isinstance(resolved, EnvironmentPlatform), "a resource resolves to itself"
     return resolved
 
 

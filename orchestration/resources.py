@@ -29,7 +29,7 @@ class Platform(Protocol):
     def clients(self, policy: Policy) -> Clients: ...
 
 
-class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # generic only for resources that are other values
+class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # generic only for resources that are other values
     """MLflow, Git, Argo CD, the clusters, Prometheus and the image registries, as the environment names them."""
 
     mlflow_tracking_uri: str
@@ -65,12 +65,12 @@ class HomelabPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # gene
         return SystemClock()
 
     def registry(self) -> Registry:
-        from orchestration.adapters.registry import MlflowRegistry  # late: importing mlflow takes seconds
+        from orchestration.adapters.mlflow_registry import MlflowRegistry  # late: importing mlflow takes seconds
 
         return MlflowRegistry(required("MLFLOW_TRACKING_URI", self.mlflow_tracking_uri))
 
     def git(self) -> GitOpsRepository:
-        from orchestration.adapters.git import GitRepository
+        from orchestration.adapters.git.repository import GitRepository
 
         return GitRepository(
             required("INCUMBENT_GIT_URL", self.git_url),
@@ -154,9 +154,9 @@ def _setting(name: str) -> str:
 
 
 @functools.cache
-def platform_from_environment() -> HomelabPlatform:
+def platform_from_environment() -> EnvironmentPlatform:
     """The platform that the environment describes; nothing is contacted yet."""
-    return HomelabPlatform(
+    return EnvironmentPlatform(
         mlflow_tracking_uri=_setting("MLFLOW_TRACKING_URI"),
         policies_folder=_setting("INCUMBENT_POLICIES"),
         git_url=_setting("INCUMBENT_GIT_URL"),

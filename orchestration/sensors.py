@@ -7,13 +7,13 @@ import dagster as dg
 
 from orchestration.jobs import promote
 from orchestration.partitions import model_versions
+from orchestration.promotion.branch_standing import promotions
 from orchestration.promotion.identity import partition_key
+from orchestration.promotion.model_version import ModelVersion, policy_tags
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
-from orchestration.promotion.registered import ModelVersion, policy_tags
-from orchestration.promotion.standing import promotions
-from orchestration.promotion.watching import (
+from orchestration.promotion.sensor_rules import (
     FIRST_SIGN_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
@@ -29,7 +29,7 @@ from orchestration.promotion.watching import (
     write_cursor,
 )
 from orchestration.resources import Platform
-from orchestration.stages.candidate import under_way_on_branch
+from orchestration.stages.promotion_candidate import under_way_on_branch
 
 REQUEST_TAG = "incumbent/request"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from orchestration.adapters.kube_api import KubeApi, api_path
-from orchestration.promotion.observed import ApplicationStatus, parse_application
+from orchestration.promotion.cluster_status import ApplicationStatus, parse_application
 from orchestration.promotion.problems import DependencyError, Problem
 
 _REFRESH = "argocd.argoproj.io/refresh"

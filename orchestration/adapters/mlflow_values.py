@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from orchestration.promotion.registered import ColumnInput, Dataset, ModelVersion, Signature, TensorInput, TrainingRun
+from orchestration.promotion.model_version import (
+    ColumnInput,
+    Dataset,
+    ModelVersion,
+    Signature,
+    TensorInput,
+    TrainingRun,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

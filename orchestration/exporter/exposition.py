@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from orchestration.exporter.durations import BUCKETS, Durations
 from orchestration.exporter.ledger import ENDS, LEAD, RESTORE, STAGES
-from orchestration.exporter.watch import Findings
+from orchestration.exporter.watcher import Findings
 
 _BOUNDS = (*(f"{float(bound)}" for bound in BUCKETS), "+Inf")
 

@@ -12,9 +12,12 @@ from typing import Any
 
 from orchestration.exporter.durations import Durations, seconds_between
 from orchestration.promotion.identity import PromotionId, parse_promotion_id
+from orchestration.promotion.model_version import ModelVersion, tag_key
+from orchestration.promotion.moments import Moment, held_since, moments
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import BranchCommit, Clock, GitOpsRepository, Registry
-from orchestration.promotion.registered import ModelVersion, Moment, State, held_since, moments, parse_time, tag_key
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import parse_time
 
 ENDS = (State.CHAMPION, State.ROLLED_BACK, State.REFUSED, State.SUPERSEDED)
 STAGES = ("commit", "rollout", "gate", "rollback")

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from orchestration.exporter.watch import Sources, Watcher
+from orchestration.exporter.watcher import Sources, Watcher
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 LOOK_SECONDS = 15.0

@@ -172,7 +172,7 @@ def judge(
         return Continue(why)
     if problem := next(iter(last.problems), None):
         return Verdict(VerdictKind.ERROR, why, problem)
-    return _verdict(VerdictKind.ERROR if any(gap.ours for gap in gaps) else VerdictKind.INCONCLUSIVE, why)
+    return _verdict(VerdictKind.ERROR if any(gap.platform_fault for gap in gaps) else VerdictKind.INCONCLUSIVE, why)
 
 
 def stale_after(gate: GatePolicy) -> float:
@@ -272,7 +272,7 @@ class _Gap:
     """What keeps an evaluation from passing, and whether that is our side's fault."""
 
     text: str
-    ours: bool
+    platform_fault: bool
 
 
 def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:
@@ -295,7 +295,7 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
         if reading is None:
             yield _Gap(f"{slo.name} was not measured", True)
         elif isinstance(reading.answer, Unusable):
-            yield _Gap(f"{slo.name}: {reading.answer.reason}", reading.answer.ours)
+            yield _Gap(f"{slo.name}: {reading.answer.reason}", reading.answer.platform_fault)
         elif not reading.enough:
             yield _Gap(f"{slo.name}: {reading.finding}", False)
         elif not reading.kept:

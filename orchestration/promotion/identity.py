@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from orchestration.promotion.images import ImageRef
-from orchestration.promotion.registered import ModelVersion, format_time, parse_time
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.timestamps import format_time, parse_time
 
 _PROMOTION_ID = re.compile(
     r"(?P<policy>[a-z0-9][-a-z0-9]{0,62})/(?P<version>[1-9][0-9]{0,17})"

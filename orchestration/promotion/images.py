@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.redact import redact
-from orchestration.promotion.registered import ModelVersion, TrainingRun
 
 # The grammar of distribution/reference (github.com/distribution/reference, regexp.go), matched whole.
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?)"

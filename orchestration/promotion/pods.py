@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestration.promotion.observed import ContainerStatus, PodStatus
+from orchestration.promotion.cluster_status import ContainerStatus, PodStatus
 
 Kind = Literal["image_pull", "crash", "oom", "start", "config", "probe", "unschedulable", "evicted", "node", "starting"]
 
@@ -32,7 +32,7 @@ class LogToRead:
 @dataclass(frozen=True)
 class PodTrouble:
     kind: Kind
-    fault: Literal["model", "ours"]
+    fault: Literal["model", "platform"]
     sentence: str
     """What is wrong with which pod, for a person."""
     final: bool = False
@@ -48,16 +48,16 @@ def explain(pod: PodStatus, container: str) -> PodTrouble | None:
     if pod.deleting:
         return None
     if pod.finished:
-        return PodTrouble("evicted", "ours", f"pod {pod.name} ended: {pod.reason or f'phase {pod.phase}'}")
+        return PodTrouble("evicted", "platform", f"pod {pod.name} ended: {pod.reason or f'phase {pod.phase}'}")
     if pod.unschedulable is not None:
-        return PodTrouble("unschedulable", "ours", f"pod {pod.name} cannot be placed: {pod.unschedulable}")
+        return PodTrouble("unschedulable", "platform", f"pod {pod.name} cannot be placed: {pod.unschedulable}")
     status = pod.container(container)
     if status is not None and (trouble := _promoted(pod, status)):
         return trouble
     for other in pod.containers:
         if other.name != container and (trouble := _promoted(pod, other)):
             sentence = f"{trouble.sentence}; that container's image was not promoted"
-            return PodTrouble(trouble.kind, "ours", sentence, log=trouble.log)
+            return PodTrouble(trouble.kind, "platform", sentence, log=trouble.log)
     if pod.ready:
         return None
     return _unready(pod, container, status)
@@ -86,10 +86,12 @@ def _promoted(pod: PodStatus, status: ContainerStatus) -> PodTrouble | None:
         # A Secret or ConfigMap that is missing was so before; an image that runs as root is the new image's doing.
         image = "runAsNonRoot" in message or "non-root" in message
         sentence = f"{where} cannot be configured: {message or reason}"
-        return PodTrouble("config", "model" if image else "ours", sentence, final=image)
+        return PodTrouble("config", "model" if image else "platform", sentence, final=image)
     if reason in ("CreateContainerError", "RunContainerError"):
         image = _IMAGE_CANNOT_START.search(message) is not None
-        return PodTrouble("start", "model" if image else "ours", f"{where} cannot start: {message or reason}", image)
+        return PodTrouble(
+            "start", "model" if image else "platform", f"{where} cannot start: {message or reason}", image
+        )
     if "OOMKilled" in (status.terminated_reason, status.last_terminated_reason):
         return PodTrouble(
             "oom", "model", f"{where} was OOMKilled: it needs more than its limit", True, _log(pod, status)
@@ -133,7 +135,7 @@ def _pull(pod: PodStatus, where: str, reason: str, message: str) -> PodTrouble:
     plain = _QUOTED_OR_DIGEST.sub("", said)  # an image's name may hold "401" or "not-found"
     unknown = _NO_SUCH_IMAGE.search(plain) is not None and _REFUSED_US.search(plain) is None
     sentence = f"{where} has no image: {said.strip() or reason}"
-    return PodTrouble("image_pull", "model" if unknown else "ours", sentence, final=unknown)
+    return PodTrouble("image_pull", "model" if unknown else "platform", sentence, final=unknown)
 
 
 def _crash(pod: PodStatus, status: ContainerStatus, where: str) -> PodTrouble | None:
@@ -141,7 +143,7 @@ def _crash(pod: PodStatus, status: ContainerStatus, where: str) -> PodTrouble | 
     stopped = status.terminated_exit_code is not None
     if _LOST in (status.terminated_reason, status.last_terminated_reason):
         lost = f"{where} was lost when node {pod.node} went down"
-        return PodTrouble("node", "ours", lost) if looping or stopped else None
+        return PodTrouble("node", "platform", lost) if looping or stopped else None
     crashed_before = status.last_exit_code is not None and status.restarts > 0
     if not (looping or stopped or (crashed_before and not status.ready)):
         return None
@@ -159,11 +161,11 @@ def _unready(pod: PodStatus, container: str, status: ContainerStatus | None) -> 
     """A pod that is not ready though nothing has visibly failed."""
     if status is None or status.waiting_reason is not None or not pod.containers:
         cause = pod.warnings[-1] if pod.warnings else (status and status.waiting_reason) or "no container status yet"
-        return PodTrouble("starting", "ours", f"pod {pod.name} has not started {container}: {cause}")
+        return PodTrouble("starting", "platform", f"pod {pod.name} has not started {container}: {cause}")
     if status.ready:
         others = [one.name for one in pod.containers if not one.ready and one.terminated_exit_code is None]
         why = f"container {others[0]} is not" if others else f"its node {pod.node} or a readiness gate says no"
-        return PodTrouble("node", "ours", f"pod {pod.name} is not ready although {container} is: {why}")
+        return PodTrouble("node", "platform", f"pod {pod.name} is not ready although {container} is: {why}")
     probe = _last_probe(pod, "Readiness") or _last_probe(pod, "Startup") or "no probe has succeeded"
     sentence = f"container {container} of pod {pod.name} runs but is not ready: {probe}"
     return PodTrouble("probe", "model", sentence, log=_log(pod, status))

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from orchestration.promotion.cluster_status import ApplicationStatus, Node, WorkloadStatus
 from orchestration.promotion.images import ImageRef
-from orchestration.promotion.observed import ApplicationStatus, Node, WorkloadStatus
-from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
+from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 
 Decision = TypeVar("Decision")
 """What a caller of `push_edit` decides instead of an edit."""

@@ -16,7 +16,7 @@ class Unusable:
     """An answer that says nothing, and whether that is our side's fault or there is just too little data yet."""
 
     reason: str
-    ours: bool
+    platform_fault: bool
     empty: bool = False
 
 
@@ -53,12 +53,14 @@ def read_scalar(answer: QueryResult | QueryRejected, *, now: float, tolerance: f
         return unusable
     assert isinstance(answer, QueryResult), "a rejected query is suspect"
     if len(answer.samples) > 1:
-        return Unusable(f"{len(answer.samples)} results where one is wanted (aggregate with sum or max)", ours=True)
+        return Unusable(
+            f"{len(answer.samples)} results where one is wanted (aggregate with sum or max)", platform_fault=True
+        )
     sample = answer.samples[0]
     if abs(now - sample.at) > tolerance:
-        return Unusable(f"evaluated {now - sample.at:.0f} s ago by our clock", ours=True)
+        return Unusable(f"evaluated {now - sample.at:.0f} s ago by our clock", platform_fault=True)
     if not math.isfinite(sample.value):
-        return Unusable(f"the result is {sample.value}, which is no measurement", ours=False)
+        return Unusable(f"the result is {sample.value}, which is no measurement", platform_fault=False)
     return sample.value
 
 
@@ -75,16 +77,16 @@ def read_by_pod(answer: QueryResult | QueryRejected, *, now: float, tolerance: f
         if isinstance(number, Unusable):
             return number
         if pod in found:
-            return Unusable(f"several series for pod {pod!r}: scrape each pod by one job", ours=True)
+            return Unusable(f"several series for pod {pod!r}: scrape each pod by one job", platform_fault=True)
         found[pod] = number
     return found
 
 
 def _suspect(answer: QueryResult | QueryRejected) -> Unusable | None:
     if isinstance(answer, QueryRejected):
-        return Unusable(f"Prometheus refuses the query: {answer.message}", ours=True)
+        return Unusable(f"Prometheus refuses the query: {answer.message}", platform_fault=True)
     if answer.warnings:  # a partial answer is one that came with a warning
-        return Unusable(f"an answer with warnings: {'; '.join(answer.warnings)}", ours=True)
+        return Unusable(f"an answer with warnings: {'; '.join(answer.warnings)}", platform_fault=True)
     if not answer.samples:
-        return Unusable("no data", ours=False, empty=True)
+        return Unusable("no data", platform_fault=False, empty=True)
     return None

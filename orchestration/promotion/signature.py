@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestration.promotion.registered import ColumnInput, Signature, TensorInput
+from orchestration.promotion.model_version import ColumnInput, Signature, TensorInput
 
 _INTEGERS = frozenset({"integer", "long"})
 _FLOATS = frozenset({"float", "double"})

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
+from orchestration.promotion.cluster_status import PodStatus, WorkloadStatus
 from orchestration.promotion.gate import (
     AnswerFault,
     Evaluation,
@@ -12,13 +13,12 @@ from orchestration.promotion.gate import (
     SloReading,
     stale_after,
 )
-from orchestration.promotion.observed import PodStatus, WorkloadStatus
 from orchestration.promotion.pods import lost_with_its_node, own_restarts
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
-from orchestration.promotion.recorded import REPLAY_HEADER, RecordedRequest, Recording, compare
+from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
 
 DEFAULT_PATH = "/predict"
 """Where a model is asked when `service_url` has no path of its own."""
@@ -93,7 +93,7 @@ class _Asker:
 
     def answer(self, query: str, source: str, what: str) -> QueryResult | Unusable:
         if not self.pods:
-            return Unusable("there are no new pods", ours=True)
+            return Unusable("there are no new pods", platform_fault=True)
         if self.silent is not None:
             return self.silent
         expression = expand(query, pods=self.pods, window=self.window, namespace=self.namespace, source=source)
@@ -101,12 +101,12 @@ class _Asker:
             found = self.clients.metrics.query(expression)
         except DependencyError as error:
             self.problems.append(error.problem)
-            self.silent = Unusable(f"Prometheus does not answer: {error.problem.found}", ours=True)
+            self.silent = Unusable(f"Prometheus does not answer: {error.problem.found}", platform_fault=True)
             return self.silent
         if isinstance(found, QueryRejected):
             next_step = f"Correct it in {self.policy.name}.yaml."
             self.rejected.append(Problem(what, "a query that Prometheus accepts", found.message, next_step))
-            return Unusable(f"Prometheus refuses the query: {found.message}", ours=True)
+            return Unusable(f"Prometheus refuses the query: {found.message}", platform_fault=True)
         return found
 
     def number(self, query: str, source: str, what: str) -> float | Unusable:
@@ -128,7 +128,7 @@ def _freshness(asker: _Asker) -> tuple[PodFreshness, ...]:
     scrapes = asker.by_pod(_SCRAPES, "the count of scrapes")
     times = asker.by_pod(_NEWEST, "the times of the newest scrapes")
     for what, found in (("scrapes", scrapes), ("times of scrapes", times)):
-        if isinstance(found, Unusable) and found.ours and asker.silent is None and asker.pods:
+        if isinstance(found, Unusable) and found.platform_fault and asker.silent is None and asker.pods:
             next_step = "Correct the scrape configuration; docs/policies.md says which labels it must give."
             asker.problems.append(
                 Problem(f"Prometheus, {what}", "one series `up` for each pod", found.reason, next_step)

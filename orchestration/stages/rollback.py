@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
+from orchestration.promotion.branch_standing import Promoted, is_image_of
 from orchestration.promotion.identity import how_to_retry, rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, LeaseLost, Pushed
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.registered import State
-from orchestration.promotion.rollout import Expected, RolledOut
-from orchestration.promotion.standing import Promoted, is_image_of
+from orchestration.promotion.rollout_conditions import Expected, RolledOut
+from orchestration.promotion.state import State
+from orchestration.stages.await_rollout import Undone, wait_rolled_out
 from orchestration.stages.session import LEASE_SECONDS, Session, StageEnded, View
-from orchestration.stages.watch import Undone, wait_rolled_out
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
+from orchestration.promotion.branch_standing import OnBranch, Promoted, Reverted
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.registered import State
-from orchestration.promotion.rollout import Expected, ModelFailed, NotJudged, RolledOut
-from orchestration.promotion.standing import OnBranch, Promoted, Reverted
+from orchestration.promotion.rollout_conditions import Expected, ModelFailed, NotJudged, RolledOut
+from orchestration.promotion.state import State
+from orchestration.stages.await_rollout import Undone, Waited, undone_problem, wait_rolled_out
 from orchestration.stages.rollback import roll_back
 from orchestration.stages.session import Checklist, Session, StageDone, StageEnded
-from orchestration.stages.watch import Undone, Waited, undone_problem, wait_rolled_out
 
 ASSET = "rollout"
 CHECKS = ("rolled_out",)

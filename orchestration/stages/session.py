@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orchestration.promotion.branch_standing import Promoted, Standing, promotions, standing
 from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
+from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem, ProblemError
-from orchestration.promotion.registered import ModelVersion, State, format_time, moment_tags, policy_tags
-from orchestration.promotion.standing import Promoted, Standing, promotions, standing
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
 
 LEASE_SECONDS = 60.0
 """How long a lease outlives its owner: long enough for a slow push, short enough that a crash is soon over."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.adapters.git import GitRepository
+from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import FileEdit
 from testbeds.sandbox.git_server import GitHandler, GitServer, create_repository
 from tests.fakes.clock import FakeClock

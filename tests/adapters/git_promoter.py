@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from orchestration.adapters.clock import SystemClock
-from orchestration.adapters.git import GitRepository
+from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
 from tests.adapters.git_fixtures import edit
 

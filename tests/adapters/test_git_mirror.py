@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.adapters.git import GitRepository
+from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError
 from tests.adapters.git_fixtures import CONTENT, MANIFEST, World, edit, world

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.adapters.git_lease import parse_lease
-from orchestration.adapters.git_objects import commit_message
-from orchestration.adapters.git_remote import is_ref_name, remote
+from orchestration.adapters.git.lease import parse_lease
+from orchestration.adapters.git.objects import commit_message
+from orchestration.adapters.git.remote import is_ref_name, remote
 from orchestration.promotion.ports import LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from tests.adapters.git_fixtures import TOKEN, World, edit, world

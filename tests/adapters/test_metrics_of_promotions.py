@@ -10,14 +10,17 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from orchestration.adapters.git import GitRepository
-from orchestration.adapters.registry import MlflowRegistry
-from orchestration.exporter.watch import Watcher
+from orchestration.adapters.git.repository import GitRepository
+from orchestration.adapters.mlflow_registry import MlflowRegistry
+from orchestration.exporter.watcher import Watcher
 from orchestration.promotion.identity import promotion_id, promotion_trailers, rollback_trailers
 from orchestration.promotion.images import ImageRef
+from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
-from orchestration.promotion.registered import ModelVersion, State, format_time, moment_tags, policy_tags
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
 from tests.adapters.git_fixtures import World, serving_world
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, a_deployment, a_pod

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.adapters.kube_api import KubeApi
-from orchestration.promotion.observed import ApplicationStatus, WorkloadStatus
+from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from testbeds.sandbox.processes import wait_until
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestration.promotion.observed import ApplicationStatus
+from orchestration.promotion.cluster_status import ApplicationStatus
 from tests.contract.content import steady
 from tests.contract.manifests import Json, config_map, deployment
 from tests.contract.place import (

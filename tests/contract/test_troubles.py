@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.promotion.observed import ContainerStatus, PodStatus, WorkloadStatus
+from orchestration.promotion.cluster_status import ContainerStatus, PodStatus, WorkloadStatus
 from orchestration.promotion.pods import PodTrouble, explain
 from tests.contract.content import UNKNOWN
 from tests.contract.place import CONTAINER, NAMESPACE, TROUBLED, Place
@@ -113,7 +113,7 @@ def test_a_pod_that_fits_nowhere(place: Place) -> None:
         "the event", lambda: f"FailedScheduling: {pod.unschedulable}" in pod_of(place, "unplaceable")[1].warnings
     )
     trouble = trouble_when(place, "unplaceable", final=False)
-    assert (trouble.kind, trouble.fault) == ("unschedulable", "ours")
+    assert (trouble.kind, trouble.fault) == ("unschedulable", "platform")
 
 
 def test_a_pod_whose_secret_is_missing(place: Place) -> None:
@@ -126,7 +126,7 @@ def test_a_pod_whose_secret_is_missing(place: Place) -> None:
         lambda: 'Failed: Error: secret "nobody-made-it" not found' in pod_of(place, "secretive")[1].warnings,
     )
     trouble = trouble_when(place, "secretive", final=False)
-    assert (trouble.kind, trouble.fault, trouble.final) == ("config", "ours", False)
+    assert (trouble.kind, trouble.fault, trouble.final) == ("config", "platform", False)
 
 
 def test_a_rollout_that_does_not_move_is_given_up(place: Place) -> None:

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
+from orchestration.commands.requesting import request_promotion, retry_promotion
 from orchestration.exporter.durations import BUCKETS, Durations, seconds_between
 from orchestration.exporter.ledger import BranchRewrittenError, Ledger, Record, read_on
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.registered import State
-from orchestration.stages.requests import request_promotion, retry_promotion
+from orchestration.promotion.state import State
 from tests.fakes.cluster import DOWN
 from tests.fakes.world import POLICY_NAME, World
 from tests.orchestration.test_crashes import Saboteur, promote, resume

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from orchestration.promotion.observed import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
+from orchestration.promotion.cluster_status import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, Problem
 

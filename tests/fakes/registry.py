@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.registered import ModelVersion, Signature, TrainingRun
 
 
 @dataclass

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import dagster as dg
 
+from orchestration.promotion.cluster_status import PodStatus
 from orchestration.promotion.manifest import CurrentImage, read_image
-from orchestration.promotion.observed import PodStatus
+from orchestration.promotion.model_version import ModelVersion, Signature, TensorInput, TrainingRun
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients
-from orchestration.promotion.recorded import RECORDING_PATH, RecordedRequest, Recording, dump_recording
-from orchestration.promotion.registered import ModelVersion, Signature, State, TensorInput, TrainingRun
+from orchestration.promotion.recorded_requests import RECORDING_PATH, RecordedRequest, Recording, dump_recording
+from orchestration.promotion.state import State
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod, an_application
 from tests.fakes.git import FakeGitRepository
@@ -80,7 +81,7 @@ class World:
 
     def register(self, accuracy: float = 0.9, *, dataset: str = "d1", publish: bool = True) -> ModelVersion:
         """Train, register and publish the next version, and make it the challenger."""
-        from orchestration.promotion.registered import Dataset
+        from orchestration.promotion.model_version import Dataset
 
         number = 1 + len(self.registry.versions)
         run_id = f"run{number}"

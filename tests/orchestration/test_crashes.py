@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from orchestration.promotion.registered import State
-from orchestration.stages import candidate, commit, rollout, serving
+from orchestration.promotion.state import State
+from orchestration.stages import manifest_commit, promotion_candidate, rollout, serving_model
 from orchestration.stages.rollback import finish_rejection
 from orchestration.stages.session import LEASE_SECONDS, StageEnded, open_session
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
@@ -45,7 +45,7 @@ class Saboteur:
 def promote(world: World, number: int, run: str) -> bool:
     """The main job without Dagster, which handles no kill either; True unless the run was killed."""
     try:
-        for stage in (candidate.examine, commit.commit, rollout.roll_out, serving.serve):
+        for stage in (promotion_candidate.examine, manifest_commit.commit, rollout.roll_out, serving_model.serve):
             session = open_session(world.clients(), world.policy(POLICY_NAME), number, run, world.said.append)
             try:
                 finish_rejection(session)

@@ -12,12 +12,12 @@ import pytest
 
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.prometheus import Prometheus
+from orchestration.promotion.cluster_status import PodStatus
 from orchestration.promotion.gate import Evaluation, Verdict, VerdictKind, judge
-from orchestration.promotion.observed import PodStatus
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
 from orchestration.stages.measure import measure
 from testbeds.sandbox.tools import find_tool
 from tests.adapters.conftest import free_port, serving, wait_until

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from orchestration.promotion.recorded import RECORDING_PATH
-from orchestration.promotion.registered import State, TrainingRun, tag_key
+from orchestration.promotion.model_version import TrainingRun, tag_key
+from orchestration.promotion.recorded_requests import RECORDING_PATH
+from orchestration.promotion.state import State
 from tests.fakes.cluster import an_application
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
 

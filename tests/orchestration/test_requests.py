@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 import pytest
 
+from orchestration.commands.recording import record_answers, recorded_bodies
+from orchestration.commands.requesting import request_promotion, retry_promotion
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError
-from orchestration.promotion.registered import State
-from orchestration.stages.record import record_answers, recorded_bodies
-from orchestration.stages.requests import request_promotion, retry_promotion
+from orchestration.promotion.state import State
 from tests.fakes.cluster import FakeService
 from tests.fakes.world import POLICY_NAME, World, run_stages
 

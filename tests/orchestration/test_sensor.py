@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.registered import State, format_time, parse_time, tag_key
-from orchestration.promotion.watching import FIRST_SIGN_SECONDS
+from orchestration.promotion.sensor_rules import FIRST_SIGN_SECONDS
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time, parse_time
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
 from tests.fakes.cluster import DOWN
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages

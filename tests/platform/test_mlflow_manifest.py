@@ -16,9 +16,9 @@ import pytest
 from bootstrap.mlflow_accounts import ADMIN, Grant, Login, make_accounts, pipeline_grants, read_login
 from bootstrap.objects import read_secret
 from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
-from orchestration.adapters.registry import MlflowRegistry
+from orchestration.adapters.mlflow_registry import MlflowRegistry
+from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.registered import ModelVersion
 from testbeds.sandbox.tools import CHECKOUT
 from tests.adapters.conftest import free_port, serving
 from tests.platform.crds import documents

@@ -90,7 +90,8 @@ LATE = START + 300
 def test_a_whole_good_last_evaluation_after_the_soak_passes() -> None:
     """The earlier ones may have been poor: what counts is the window over the whole soak."""
     assert (
-        kind(evaluation(10, readings=readings(Unusable("no data", ours=False))), evaluation(60)) is VerdictKind.PASSED
+        kind(evaluation(10, readings=readings(Unusable("no data", platform_fault=False))), evaluation(60))
+        is VerdictKind.PASSED
     )
 
 
@@ -107,8 +108,8 @@ def test_old_evidence_never_passes() -> None:
 
 
 GAPS: dict[str, dict[str, Any]] = {
-    "empty": {"readings": readings(Unusable("no data", ours=False, empty=True))},
-    "warnings": {"readings": readings(Unusable("an answer with warnings", ours=True))},
+    "empty": {"readings": readings(Unusable("no data", platform_fault=False, empty=True))},
+    "warnings": {"readings": readings(Unusable("an answer with warnings", platform_fault=True))},
     "too little traffic": {"readings": readings(requests=19.9)},
     "an SLO left out": {"readings": readings()[1:]},
     "no reading at all": {"readings": ()},
@@ -285,7 +286,7 @@ def test_the_bound_itself_is_kept() -> None:
 
 def test_a_record_is_json_without_nan() -> None:
     """The evidence keeps every number and the reason where there is none."""
-    record = as_record(evaluation(60, readings=readings(Unusable("no data", ours=False)), problems=(DOWN,)))
+    record = as_record(evaluation(60, readings=readings(Unusable("no data", platform_fault=False)), problems=(DOWN,)))
     text = json.dumps(record, allow_nan=False)
     assert '"finding": "no data"' in text
     assert record["slos"][1] == {
@@ -335,7 +336,7 @@ def answer(*values: float, at: float = START, **more: Any) -> QueryResult:
 
 
 @pytest.mark.parametrize(
-    ("found", "ours"),
+    ("found", "platform_fault"),
     [
         (answer(), False),
         (answer(math.nan), False),
@@ -349,11 +350,11 @@ def answer(*values: float, at: float = START, **more: Any) -> QueryResult:
     ],
     ids=["empty", "nan", "inf", "-inf", "several", "warnings", "cached", "clock-ahead", "rejected"],
 )
-def test_only_one_fresh_finite_number_is_an_answer(found: QueryResult | QueryRejected, ours: bool) -> None:
+def test_only_one_fresh_finite_number_is_an_answer(found: QueryResult | QueryRejected, platform_fault: bool) -> None:
     """Everything else is unusable, and says whose side it is on."""
     read = read_scalar(found, now=START, tolerance=30)
     assert isinstance(read, Unusable)
-    assert read.ours is ours
+    assert read.platform_fault is platform_fault
 
 
 def test_one_fresh_finite_number_is_read() -> None:

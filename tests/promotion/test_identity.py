@@ -16,7 +16,7 @@ from orchestration.promotion.identity import (
     rollback_trailers,
 )
 from orchestration.promotion.images import ImageRef
-from orchestration.promotion.registered import ModelVersion
+from orchestration.promotion.model_version import ModelVersion
 
 IMAGE = ImageRef("ghcr.io/team/model", "v7", "sha256:0123456789ab" + "c" * 52)
 ID = PromotionId("iris-classifier-edge", 7, "0123456789ab", 2)

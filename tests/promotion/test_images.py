@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.promotion.images import ImageRef, choose_image, is_digest, is_tag, parse_image, served_model_problem
+from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.registered import ModelVersion, TrainingRun
 
 REPOSITORY = "ghcr.io/team/model-source"
 DIGEST = "sha256:" + "ab" * 32

@@ -3,16 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.registered import (
-    ModelVersion,
-    Moment,
-    State,
-    format_time,
-    held_since,
-    moment_tags,
-    moments,
-    policy_tags,
-)
+from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.moments import Moment, held_since, moment_tags, moments
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
 
 NOON = 1_769_860_800.0
 REQUEST = "2026-01-31T12:00:00.000Z"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.promotion.observed import ContainerStatus, PodStatus
+from orchestration.promotion.cluster_status import ContainerStatus, PodStatus
 from orchestration.promotion.pods import LogToRead, PodTrouble, explain, lost_with_its_node, own_restarts
 
 NAME = "model-server"
@@ -32,16 +32,16 @@ IMAGE = '"ghcr.io/o/not-found-401:503@sha256:' + "a" * 64 + '"'
         (f"failed to pull and unpack image {IMAGE}: failed to resolve reference {IMAGE}: not found", "model"),
         ("manifest for x:1 not found: manifest unknown: manifest unknown", "model"),
         ("no match for platform in manifest: not found", "model"),
-        (f"failed to resolve {IMAGE}: unexpected status: 503 Service Unavailable", "ours"),
-        ("unexpected status from HEAD request: 401 Unauthorized", "ours"),
-        ("pull access denied, repository does not exist or may require authorization", "ours"),
-        ("not found; mirror: 401 Unauthorized", "ours"),
-        ("dial tcp: lookup ghcr.io: no such host", "ours"),
-        ("dial tcp 127.0.0.1:5000: connect: connection refused", "ours"),
-        ("net/http: TLS handshake timeout", "ours"),
-        ("toomanyrequests: You have reached your pull rate limit", "ours"),
-        ("something nobody has seen before", "ours"),
-        (f"Back-off pulling image {IMAGE}", "ours"),
+        (f"failed to resolve {IMAGE}: unexpected status: 503 Service Unavailable", "platform"),
+        ("unexpected status from HEAD request: 401 Unauthorized", "platform"),
+        ("pull access denied, repository does not exist or may require authorization", "platform"),
+        ("not found; mirror: 401 Unauthorized", "platform"),
+        ("dial tcp: lookup ghcr.io: no such host", "platform"),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", "platform"),
+        ("net/http: TLS handshake timeout", "platform"),
+        ("toomanyrequests: You have reached your pull rate limit", "platform"),
+        ("something nobody has seen before", "platform"),
+        (f"Back-off pulling image {IMAGE}", "platform"),
     ],
 )
 def test_a_pull_is_the_models_fault_only_when_there_is_no_such_image(message: str, fault: str) -> None:
@@ -55,7 +55,7 @@ def test_while_a_pull_backs_off_its_last_event_says_why() -> None:
     pulls = ("Failed: Failed to pull image: connection refused", "Failed: Failed to pull image: manifest unknown")
     backing_off: dict[str, Any] = {"waiting_reason": "ImagePullBackOff", "waiting_message": "Back-off"}
     assert trouble(pod(pulls, **backing_off)).fault == "model"
-    assert trouble(pod(pulls[::-1], **backing_off)).fault == "ours"
+    assert trouble(pod(pulls[::-1], **backing_off)).fault == "platform"
 
 
 def test_a_crash_is_final_at_the_second_and_says_exit_code_and_log() -> None:
@@ -73,7 +73,7 @@ def test_a_container_that_was_lost_with_its_node_is_ours() -> None:
     """A node that loses its power ends its containers with 255, Unknown, and restarts them: no crash of the model."""
     dead = trouble(pod(terminated_reason="Unknown", terminated_exit_code=255))
     again = trouble(pod(terminated_reason="Unknown", terminated_exit_code=255, restarts=3))
-    assert {(one.kind, one.fault, one.final) for one in (dead, again)} == {("node", "ours", False)}
+    assert {(one.kind, one.fault, one.final) for one in (dead, again)} == {("node", "platform", False)}
     starting = trouble(pod(last_terminated_reason="Unknown", last_exit_code=255, restarts=1))
     assert starting.kind == "probe"  # as at any other start
     assert not starting.final
@@ -116,11 +116,11 @@ def test_an_oom_kill_is_final_and_the_models_also_as_last_state(field: str) -> N
 @pytest.mark.parametrize(
     ("reason", "message", "kind", "fault"),
     [
-        ("CreateContainerConfigError", 'secret "mlflow" not found', "config", "ours"),
+        ("CreateContainerConfigError", 'secret "mlflow" not found', "config", "platform"),
         ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", "config", "model"),
-        ("CreateContainerError", "context deadline exceeded", "start", "ours"),
+        ("CreateContainerError", "context deadline exceeded", "start", "platform"),
         ("RunContainerError", 'exec: "serve": executable file not found in $PATH', "start", "model"),
-        ("ContainerCreating", "", "starting", "ours"),
+        ("ContainerCreating", "", "starting", "platform"),
     ],
 )
 def test_a_container_that_cannot_be_made_is_the_images_fault_or_ours(
@@ -141,11 +141,11 @@ def test_readiness_that_does_not_come_is_the_models_but_may_still_come() -> None
 def test_what_the_cluster_does_to_a_pod_is_ours() -> None:
     """Unschedulable, evicted, and not ready on a node that is lost."""
     one = pod()
-    assert trouble(replace(one, unschedulable="0/1 nodes")).fault == "ours"
+    assert trouble(replace(one, unschedulable="0/1 nodes")).fault == "platform"
     evicted = trouble(replace(one, phase="Failed", reason="Evicted"))
-    assert (evicted.kind, evicted.fault) == ("evicted", "ours")
+    assert (evicted.kind, evicted.fault) == ("evicted", "platform")
     lost = trouble(pod(ready=True))
-    assert (lost.kind, lost.fault) == ("node", "ours")
+    assert (lost.kind, lost.fault) == ("node", "platform")
     assert trouble(replace(one, containers=())).kind == "starting"
 
 
@@ -153,7 +153,7 @@ def test_another_containers_crash_is_ours() -> None:
     """The promotion changed one image; a sidecar or an init container that fails is not the model."""
     init = ContainerStatus("fetch", "busybox", "", False, 4, "CrashLoopBackOff", last_exit_code=1)
     found = trouble(pod(others=(init,), waiting_reason="PodInitializing"))
-    assert (found.kind, found.fault, found.final) == ("crash", "ours", False)
+    assert (found.kind, found.fault, found.final) == ("crash", "platform", False)
 
 
 def test_nothing_is_wrong_with_a_ready_or_a_leaving_pod() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
-from orchestration.promotion.observed import WorkloadStatus
+from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.problems import DependencyError
 from tests.sandbox.cluster.conftest import REPOSITORY, Running
 

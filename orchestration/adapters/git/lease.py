@@ -1,0 +1,57 @@
+"""A lease as a Git object: a commit of the empty tree whose message says who has it, and until when (design rule 2)."""
+
+import json
+import math
+import uuid
+from typing import Any
+
+from orchestration.adapters.git.objects import one_line
+from orchestration.adapters.git.remote import is_ref_name
+from orchestration.promotion.ports import LeaseRecord
+from orchestration.promotion.problems import InvalidInputError, Problem
+
+MAX_LEASE_BYTES = 64 * 1024
+_MAX_HOLDER = 500
+
+
+def lease_ref(application: str) -> str:
+    """The ref that is an application's lease.
+
+    Raises:
+        InvalidInputError: the application's name cannot be part of a ref.
+    """
+    if "/" in application or not is_ref_name(application):
+        raise InvalidInputError(
+            Problem(
+                f"application {application!r}",
+                "a name that can be part of a Git ref",
+                "one with characters, dots or an ending (.lock) that Git forbids",
+                "Rename the Argo CD application.",
+            )
+        )
+    return f"refs/incumbent/lease/{application}"
+
+
+def lease_message(application: str, holder: str, expires_at: float) -> str:
+    """The text of a new lease object. The nonce makes each one new: a push of an unchanged ref fences nobody."""
+    content = {"application": application, "expires_at": expires_at, "holder": holder, "nonce": uuid.uuid4().hex}
+    return json.dumps(content, sort_keys=True) + "\n"
+
+
+def parse_lease(application: str, object_id: str, commit: bytes) -> LeaseRecord | str:
+    """The lease that a commit object's text holds, or why it is none. The text is hostile input."""
+    _, _, message = commit.partition(b"\n\n")
+    try:
+        data: Any = json.loads(message.decode("utf-8"))
+        if not isinstance(data, dict):
+            return "not a JSON object"
+        holder, expires_at = data.get("holder"), data.get("expires_at")
+        if data.get("application") != application:
+            return "it names another application"
+        if not isinstance(holder, str) or not 0 < len(holder) <= _MAX_HOLDER or one_line(holder) != holder:
+            return "it names no holder"
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not math.isfinite(expires_at):
+            return "it has no time of expiry"
+        return LeaseRecord(application, holder, float(expires_at), object_id)
+    except (ValueError, RecursionError, OverflowError):
+        return "not JSON"

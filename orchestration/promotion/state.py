@@ -1,0 +1,32 @@
+"""Where a version stands under one policy, as its version tag `incumbent.<policy>.state` says."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a version stands under one policy: the version tag `incumbent.<policy>.state`."""
+
+    REQUESTED = "requested"
+    WAITING = "waiting"
+    """Before the commit, for an image or for the lease; goes on by itself."""
+    COMMITTED = "committed"
+    HELD = "held"
+    """Committed and unjudged, until a person or the end of the cause releases it."""
+    CHAMPION = "champion"
+    REFUSED = "refused"
+    """Ended before any commit."""
+    SUPERSEDED = "superseded"
+    """Overtaken by a newer challenger before its commit."""
+    REJECTED = "rejected"
+    """Failed; its rollback may still be under way."""
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def is_end(self) -> bool:
+        """Nothing more happens by itself; `rejected` is no end, because its rollback must still be finished."""
+        return self in (State.CHAMPION, State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK)
+
+    @property
+    def is_under_way_on_branch(self) -> bool:
+        """Committed, and neither champion nor taken back yet."""
+        return self in (State.COMMITTED, State.HELD, State.REJECTED)

@@ -1,0 +1,617 @@
+"""The model registry: MLflow's own server and the fake of the tests, held to one contract."""
+
+import math
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+import httpx2
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from orchestration.adapters.mlflow_registry import ARTIFACT_CAP, MlflowRegistry
+from orchestration.promotion.model_version import (
+    ColumnInput,
+    Dataset,
+    ModelVersion,
+    Signature,
+    TensorInput,
+    TrainingRun,
+)
+from orchestration.promotion.ports import Registry
+from orchestration.promotion.problems import DependencyError, InvalidInputError
+from tests.fakes.registry import FakeRegistry
+
+ANY_PATH = re.compile("/")
+_DOWNLOAD_URI = "model-versions/get-download-uri"
+
+
+class World(Protocol):
+    """A registry and the hands of those who train and register models."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def run(self, metrics: dict[str, float], dataset: Dataset | None = None) -> str: ...
+
+    def version(self, model: str, run_id: str, tags: dict[str, str] | None = None) -> ModelVersion: ...
+
+
+@dataclass
+class FakeWorld:
+    registry: FakeRegistry
+
+    def run(self, metrics: dict[str, float], dataset: Dataset | None = None) -> str:
+        run_id = uuid4().hex
+        datasets = (dataset,) if dataset else ()
+        self.registry.add_run(TrainingRun(run_id, "FINISHED", metrics, datasets, {"team": "edge"}))
+        return run_id
+
+    def version(self, model: str, run_id: str, tags: dict[str, str] | None = None) -> ModelVersion:
+        return self.registry.add_version(model, run_id, tags)
+
+
+@dataclass
+class MlflowWorld:
+    """Trains and registers through MLflow's own client, so that the adapter is held to what that one writes."""
+
+    registry: MlflowRegistry
+    url: str
+
+    def run(self, metrics: dict[str, float], dataset: Dataset | None = None) -> str:
+        from mlflow.entities import Dataset as Entity
+        from mlflow.entities import DatasetInput, InputTag
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(self.url, self.url)
+        run_id: str = client.create_run("0", tags={"team": "edge"}).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
+        if dataset is not None:
+            entity = Entity(dataset.name, dataset.digest, "local", "{}")
+            tags = [InputTag("mlflow.data.context", dataset.context)] if dataset.context else []
+            client.log_inputs(run_id, [DatasetInput(entity, tags)])
+        client.set_terminated(run_id)
+        return run_id
+
+    def version(self, model: str, run_id: str, tags: dict[str, str] | None = None) -> ModelVersion:
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(self.url, self.url)
+        try:
+            client.get_registered_model(model)
+        except MlflowException:
+            client.create_registered_model(model)
+        source = client.get_run(run_id).info.artifact_uri + "/model"
+        made = client.create_model_version(model, source, run_id, tags=tags)
+        found = self.registry.version(model, int(made.version))
+        assert found is not None
+        return found
+
+
+@pytest.fixture(params=["mlflow", "fake"])
+def world(request: pytest.FixtureRequest) -> World:
+    """The same contract for the real registry and for the fake."""
+    if request.param == "fake":
+        return FakeWorld(FakeRegistry())
+    url: str = request.getfixturevalue("mlflow_url")
+    return MlflowWorld(MlflowRegistry(url), url)
+
+
+@pytest.fixture
+def model() -> str:
+    """A model's name that no other test uses, with what a URL must quote."""
+    return f"iris é+%20&{uuid4().hex[:8]}"
+
+
+def test_an_alias_names_its_version(world: World, model: str) -> None:
+    """The alias that was set last is what `version_by_alias` answers, with run and tags."""
+    run_id = world.run({})
+    world.version(model, run_id)
+    second = world.version(model, run_id, {"image_tag": "abc"})
+    world.registry.set_alias(second, "challenger")
+    found = world.registry.version_by_alias(model, "challenger")
+    assert found == second
+    assert found is not None
+    assert (found.version, found.run_id, found.tags) == (2, run_id, {"image_tag": "abc"})
+
+
+def test_what_is_not_there_is_none(world: World, model: str) -> None:
+    """No model, no alias, no version, no run, no artifact: each is None and not an error."""
+    registry = world.registry
+    assert registry.version_by_alias(model, "challenger") is None
+    run_id = world.run({})
+    world.version(model, run_id)
+    assert registry.version_by_alias(model, "challenger") is None
+    assert registry.version(model, 2) is None
+    assert registry.version(model, 10**30) is None
+    assert registry.run("0" * 32) is None
+    assert registry.run("../" + run_id) is None
+    assert registry.artifact(run_id, "incumbent/recorded_requests.json") is None
+    assert registry.artifact("0" * 32, "a") is None
+
+
+def test_a_run_is_read_whole(world: World) -> None:
+    """Status, metrics, dataset digests with their context, and tags come from the run."""
+    dataset = Dataset("iris-test", "0a1b2c3d", "test")
+    run_id = world.run({"accuracy": 0.93, "broken": math.nan}, dataset)
+    run = world.registry.run(run_id)
+    assert run is not None
+    assert run.status == "FINISHED"
+    assert run.metrics["accuracy"] == 0.93
+    assert math.isnan(run.metrics["broken"])
+    assert run.datasets == (dataset,)
+    assert run.tags["team"] == "edge"
+
+
+def test_artifacts_come_back_as_they_were_put(world: World) -> None:
+    """Bytes survive, under a path with folders and spaces, and are replaced by a second put."""
+    run_id = world.run({})
+    for content in (b"", bytes(range(256)), b"{}"):
+        world.registry.put_artifact(run_id, "incumbent/iris edge/é+1.json", content)
+        assert world.registry.artifact(run_id, "incumbent/iris edge/é+1.json") == content
+
+
+def test_tags_are_added_and_replaced(world: World, model: str) -> None:
+    """Writing tags keeps those that are not named, and an equal value may be written twice."""
+    version = world.version(model, world.run({}), {"keep": "1"})
+    world.registry.write_tags(version, {"incumbent.edge.state": "waiting", "incumbent.edge.reason": "é\n"})
+    world.registry.write_tags(version, {"incumbent.edge.state": "champion"})
+    world.registry.write_tags(version, {"incumbent.edge.state": "champion"})
+    found = world.registry.version(model, 1)
+    assert found is not None
+    assert found.tags == {"keep": "1", "incumbent.edge.state": "champion", "incumbent.edge.reason": "é\n"}
+
+
+def test_versions_are_found_by_how_a_tag_begins(world: World, model: str) -> None:
+    """Whatever the model, with all their tags, and by exactly those letters; others are left out."""
+    key, run_id = f"incumbent.{uuid4().hex[:8]}-edge.seen_at", world.run({})
+    first = world.version(model, run_id, {key: "2026-11-23T16:31:07.000Z", "other": "kept"})
+    second = world.version(f"{model} too", run_id, {key: "2026-11-23T16:39:59.999Z"})
+    world.version(model, run_id, {key: "2026-11-23T16:40:00.000Z"})
+    world.version(model, run_id)
+    found = world.registry.tagged(key, "2026-11-23T16:3")
+    assert {(one.model, one.version) for one in found} == {(first.model, 1), (second.model, 1)}
+    assert {one.tags.get("other") for one in found} == {"kept", None}
+    assert len(world.registry.tagged(key, "")) == 3
+    assert world.registry.tagged(key, "2026-11-23t16:3") == ()
+    assert world.registry.tagged(f"{key}.none", "") == ()
+
+
+def test_more_versions_than_one_page_are_found(mlflow_url: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search goes on until the last page."""
+    monkeypatch.setattr("orchestration.adapters.mlflow_registry._PAGE", 2)
+    world = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    key, run_id = f"tag-{uuid4().hex}", world.run({})
+    for _ in range(5):
+        world.version(model, run_id, {key: "x"})
+    assert sorted(one.version for one in world.registry.tagged(key, "")) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("key", "start"), [("a`b", ""), ("a", "' OR '"), ("a", "100%"), ("a", "_"), ("a", "\\")])
+def test_a_search_is_no_way_into_the_filter(key: str, start: str) -> None:
+    """What would end the quotes or match more than it says is refused before anybody is asked."""
+    with pytest.raises(InvalidInputError):
+        MlflowRegistry("http://127.0.0.1:1").tagged(key, start)
+
+
+def test_an_alias_moves(world: World, model: str) -> None:
+    """Setting an alias takes it from the version that had it."""
+    run_id = world.run({})
+    first, second = world.version(model, run_id), world.version(model, run_id)
+    world.registry.set_alias(first, "champion")
+    world.registry.set_alias(second, "champion")
+    assert world.registry.version_by_alias(model, "champion") == second
+
+
+def test_writing_to_what_is_not_there_is_an_error(world: World, model: str) -> None:
+    """A version or run that was deleted meanwhile takes no tags, alias or artifact silently."""
+    gone = ModelVersion(model, 7, None, None)
+    with pytest.raises(DependencyError):
+        world.registry.write_tags(gone, {"a": "b"})
+    with pytest.raises(DependencyError):
+        world.registry.set_alias(gone, "champion")
+    with pytest.raises(DependencyError):
+        world.registry.put_artifact("0" * 32, "a", b"")
+
+
+def test_ping_answers(world: World) -> None:
+    """A registry that is up can be pinged."""
+    world.registry.ping()
+
+
+def test_the_fake_can_be_taken_down() -> None:
+    """A fake that is down fails each call as a dead server does."""
+    registry = FakeRegistry(down=True)
+    with pytest.raises(DependencyError):
+        registry.ping()
+    with pytest.raises(DependencyError):
+        registry.version_by_alias("iris", "challenger")
+    assert registry.calls == ["ping", "version_by_alias"]
+
+
+# From here on: what only the real registry can show.
+
+
+@pytest.fixture
+def counting(httpserver: HTTPServer, mlflow_url: str) -> HTTPServer:
+    """A proxy before MLflow whose log is the list of requests that were made."""
+
+    def forward(request: Request) -> Response:
+        with httpx2.Client(timeout=30) as client:
+            answer = client.request(
+                request.method,
+                mlflow_url + request.full_path,
+                content=request.get_data(),
+                headers={"Content-Type": request.content_type or "application/octet-stream"},
+            )
+        return Response(answer.content, answer.status_code, {"Content-Type": answer.headers.get("content-type", "")})
+
+    httpserver.expect_request(ANY_PATH).respond_with_handler(forward)
+    return httpserver
+
+
+def test_reading_an_alias_is_one_request(counting: HTTPServer, mlflow_url: str, model: str) -> None:
+    """Whether the alias is there or not, and however many versions there are, MLflow is asked once."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    run_id = real.run({})
+    versions = [real.version(model, run_id) for _ in range(5)]
+    registry = MlflowRegistry(counting.url_for(""))
+    assert registry.version_by_alias(model, "challenger") is None
+    assert len(counting.log) == 1
+    real.registry.set_alias(versions[2], "challenger")
+    assert registry.version_by_alias(model, "challenger") == versions[2]
+    assert len(counting.log) == 2
+
+
+def test_an_alias_is_read_while_a_search_leaves_it_out(counting: HTTPServer, mlflow_url: str, model: str) -> None:
+    """Aliases never come from a search, whose answers may leave them out (mlflow#16734)."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    real.registry.set_alias(real.version(model, real.run({})), "challenger")
+    assert MlflowRegistry(counting.url_for("")).version_by_alias(model, "challenger") is not None
+    assert not [request.path for request, _ in counting.log if "search" in request.path]
+
+
+def test_an_alias_that_can_never_be_is_an_error(mlflow_url: str, model: str) -> None:
+    """A policy whose alias MLflow refuses is told so, instead of waiting for ever."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    real.version(model, real.run({}))
+    with pytest.raises(DependencyError, match="Invalid alias name"):
+        real.registry.version_by_alias(model, "no alias")
+
+
+def test_a_deleted_run_is_none(mlflow_url: str) -> None:
+    """A run in MLflow's trash is no run to promote from."""
+    from mlflow.tracking import MlflowClient
+
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    run_id = real.run({"accuracy": 1.0})
+    MlflowClient(mlflow_url).delete_run(run_id)
+    assert real.registry.run(run_id) is None
+    assert real.registry.artifact(run_id, "a") is None
+
+
+@pytest.fixture
+def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ModelVersion]]:
+    """Logs a model as people do, by `log_model` with a signature, and registers it."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc.model import PythonModel
+
+    class Echo(PythonModel):
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # typed, it would be checked
+            return model_input
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(mlflow_url)
+
+    def log(model: str, signature: ModelSignature | None, example: object = None) -> ModelVersion:
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=Echo(),
+                signature=signature,
+                input_example=example,
+                pip_requirements=[],
+                registered_model_name=model,
+            )
+        found = MlflowRegistry(mlflow_url).version(model, 1)
+        assert found is not None
+        return found
+
+    yield log
+    mlflow.set_tracking_uri(before)
+
+
+def test_tensor_and_column_signatures_are_read(
+    logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str
+) -> None:
+    """A signature that MLflow wrote is read from the MLmodel file, without loading the model."""
+    import numpy
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    registry = MlflowRegistry(mlflow_url)
+    tensor = ModelSignature(Schema([TensorSpec(numpy.dtype("float64"), (-1, 4))]))
+    version = logged_models(model, tensor)
+    assert version.model_id is not None
+    assert registry.signature(version) == Signature((TensorInput(None, "float64", (-1, 4)),))
+    columns = ModelSignature(Schema([ColSpec("double", "sepal length"), ColSpec("string", "note", required=False)]))
+    found = registry.signature(logged_models(f"{model}-columns", columns))
+    assert found == Signature((ColumnInput("sepal length", "double", True), ColumnInput("note", "string", False)))
+
+
+def test_input_examples_are_rows(logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str) -> None:
+    """An array and a data frame that a model was logged with are read as rows; what has no rows is None."""
+    import numpy
+    import pandas  # type: ignore[import-untyped] # no stubs in the lock
+
+    registry = MlflowRegistry(mlflow_url)
+    rows = [[5.1, 3.5], [6.2, 2.9]]
+    examples = {"array": numpy.array(rows), "frame": pandas.DataFrame(rows, columns=["a", "b"]), "text": ["hello"]}
+    found = {
+        name: registry.input_example(logged_models(f"{model}-{name}", None, one)) for name, one in examples.items()
+    }
+    assert found == {"array": ((5.1, 3.5), (6.2, 2.9)), "frame": ((5.1, 3.5), (6.2, 2.9)), "text": None}
+    assert registry.input_example(logged_models(f"{model}-none", None)) is None
+
+
+def test_a_model_without_signature_has_none(mlflow_url: str, model: str) -> None:
+    """A version whose folder holds no MLmodel file, or one without inputs, has no signature."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    run_id = real.run({})
+    version = real.version(model, run_id)
+    assert real.registry.signature(version) is None
+    real.registry.put_artifact(run_id, "model/MLmodel", b"flavors: {}\n")
+    assert real.registry.signature(version) is None
+
+
+@pytest.mark.parametrize(
+    "mlmodel",
+    [
+        b"- a\n",
+        b"a: [\n",
+        b"\xff",
+        b"signature: {inputs: 'x'}",
+        b"signature: {inputs: '[1]'}",
+        b"signature: {inputs: '{}'}",
+        b"signature: 5",
+    ],
+)
+def test_a_hostile_mlmodel_file_is_an_error(mlflow_url: str, model: str, mlmodel: bytes) -> None:
+    """What is not MLflow's own form is named, and neither crashes nor passes (design rule 9)."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    run_id = real.run({})
+    version = real.version(model, run_id)
+    real.registry.put_artifact(run_id, "model/MLmodel", mlmodel)
+    with pytest.raises(DependencyError, match="MLmodel"):
+        real.registry.signature(version)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("s3://bucket/model", "file:///etc", "/etc", "mlflow-artifacts://elsewhere:80/x", "mlflow-artifacts:/x?y=z"),
+        *("mlflow-artifacts:/x/../y", "mlflow-artifacts:/x/%2e%2e/y", "mlflow-artifacts:/x#y", "mlflow-artifacts:/"),
+    ],
+)
+def test_a_source_outside_the_artifact_proxy_is_not_followed(
+    mlflow_url: str, httpserver: HTTPServer, source: str
+) -> None:
+    """Who may register a version may not make the pipeline read other places; the error says what to do."""
+    lookups = {"registered-models/get": {"registered_model": {"name": "iris"}}, _DOWNLOAD_URI: {"artifact_uri": source}}
+    for path, answer in lookups.items():
+        httpserver.expect_request(f"/api/2.0/mlflow/{path}").respond_with_json(answer)
+    with pytest.raises(DependencyError, match="--serve-artifacts"):
+        MlflowRegistry(httpserver.url_for("")).signature(ModelVersion("iris", 1, None, None))
+    assert [request.path for request, _ in httpserver.log] == [f"/api/2.0/mlflow/{path}" for path in lookups]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a\\b", "a\nb", "./a", "%2e%2e/x", "a?b", "a#b"]
+)
+def test_hostile_artifact_paths_are_refused(path: str) -> None:
+    """A path that leaves the run's artifacts is refused before anybody is asked."""
+    registry = MlflowRegistry("http://127.0.0.1:1")
+    with pytest.raises(InvalidInputError):
+        registry.artifact("a" * 32, path)
+    with pytest.raises(InvalidInputError):
+        registry.put_artifact("a" * 32, path, b"")
+
+
+def test_an_artifact_above_the_cap_is_an_error(mlflow_url: str) -> None:
+    """A huge artifact is not read to its end."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    run_id = real.run({})
+    real.registry.put_artifact(run_id, "huge", bytes(ARTIFACT_CAP))
+    real.registry.put_artifact(run_id, "huger", bytes(ARTIFACT_CAP + 1))
+    assert real.registry.artifact(run_id, "huge") == bytes(ARTIFACT_CAP)
+    with pytest.raises(DependencyError, match="bytes at most"):
+        real.registry.artifact(run_id, "huger")
+
+
+@pytest.mark.parametrize(("said", "downloads"), [({"file_size": ARTIFACT_CAP + 1}, 0), ({}, 1), ({"file_size": 1}, 1)])
+def test_an_artifact_of_another_size_than_listed_is_an_error(
+    httpserver: HTTPServer, said: dict[str, int], downloads: int
+) -> None:
+    """What is listed as too large is not asked for; what turns out to be is refused."""
+    info = {"run_id": "a", "artifact_uri": "mlflow-artifacts:/0/a"}
+    listing = "/api/2.0/mlflow-artifacts/artifacts"
+    httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
+    for folder, files in {"0/a": [{"path": "huge", "is_dir": False, **said}], "0/a/huge": []}.items():
+        httpserver.expect_request(listing, query_string={"path": folder}).respond_with_json({"files": files})
+    httpserver.expect_request(f"{listing}/0/a/huge").respond_with_data(bytes(ARTIFACT_CAP + 1))
+    with pytest.raises(DependencyError, match="bytes at most"):
+        MlflowRegistry(httpserver.url_for("")).artifact("a", "huge")
+    assert [request.path for request, _ in httpserver.log].count(f"{listing}/0/a/huge") == downloads
+
+
+def test_long_tag_values_end_in_an_ellipsis(mlflow_url: str, model: str) -> None:
+    """A reason longer than MLflow takes is cut, and still written; a key that is too long is refused."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    version = real.version(model, real.run({}))
+    real.registry.write_tags(version, {"reason": "x" * 6000})
+    found = real.registry.version(model, 1)
+    assert found is not None
+    assert found.tags["reason"] == "x" * 4999 + "…"
+    with pytest.raises(InvalidInputError):
+        real.registry.write_tags(version, {"k" * 251: "x"})
+
+
+def test_a_version_has_a_page() -> None:
+    """The link to a version quotes the model's name."""
+    registry = MlflowRegistry("http://mlflow:5000/")
+    assert registry.version_url(ModelVersion("a b", 7, None, None)) == "http://mlflow:5000/#/models/a%20b/versions/7"
+
+
+def test_transient_answers_are_asked_again_a_few_times(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A hiccup is bridged silently; neither reads nor writes go on for minutes, whatever `Retry-After` asks for.
+
+    Writing a tag again is writing the same tag. What a person set for MLflow's client is kept.
+    """
+    alias = "/api/2.0/mlflow/registered-models/alias"
+    httpserver.expect_ordered_request(alias).respond_with_data("busy", 503, {"Retry-After": "3600"})
+    httpserver.expect_ordered_request(alias).respond_with_json({"model_version": {"name": "iris", "version": "3"}})
+    registry = MlflowRegistry(httpserver.url_for(""))
+    version = ModelVersion("iris", 3, None, None)
+    assert registry.version_by_alias("iris", "challenger") == version
+    httpserver.clear()
+    httpserver.expect_request(ANY_PATH).respond_with_data("busy", 503, {"Retry-After": "3600"})
+    with pytest.raises(DependencyError, match="too many 503"):
+        registry.version_by_alias("iris", "challenger")
+    assert len(httpserver.log) == 3
+    httpserver.clear_log()
+    with pytest.raises(DependencyError, match="too many 503"):
+        registry.write_tags(version, {"a": "b", "c": "d"})
+    assert len(httpserver.log) == 3
+    httpserver.clear_log()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(DependencyError, match="too many 503"):
+        MlflowRegistry(httpserver.url_for("")).ping()
+    assert len(httpserver.log) == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the question and never answers is an error that says so."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        registry = MlflowRegistry(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DependencyError, match="timed out"):
+            registry.ping()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (401, "You are not authenticated", "401 .*You are not authenticated"),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', "PERMISSION_DENIED: no"),
+        (404, "<html>not MLflow</html>", "404 .*not MLflow"),
+        (404, '{"error_code": "ENDPOINT_NOT_FOUND"}', "ENDPOINT_NOT_FOUND"),
+        (500, "oops", "too many 500"),
+        (200, "<html>a login page</html>", "a login page"),
+        (200, "[]", "not in a valid JSON format"),
+        (200, '{"model_version": 5}', "ParseError"),
+        (200, "", "without name or number"),
+        (200, '{"model_version": {"name": "iris", "version": "x"}}', "without name or number"),
+        (302, "", "302"),
+    ],
+)
+def test_answers_that_are_none_are_errors(httpserver: HTTPServer, status: int, body: str, found: str) -> None:
+    """Neither an error page nor garbage is ever read as "no such alias", and no redirect is followed."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, status, {"Location": "/elsewhere"})
+    registry = MlflowRegistry(httpserver.url_for(""))
+    with pytest.raises(DependencyError, match=found):
+        registry.version_by_alias("iris", "challenger")
+    assert {request.path for request, _ in httpserver.log} == {"/api/2.0/mlflow/registered-models/alias"}
+
+
+def test_making_the_adapter_imports_no_client() -> None:
+    """The adapter can be made without the seconds that importing MLflow takes."""
+    program = (
+        "import sys; from orchestration.adapters.mlflow_registry import MlflowRegistry;"
+        "MlflowRegistry('http://mlflow:5000'); assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_dead_server_is_an_error(free_address: str) -> None:
+    """A refused connection names the server and what to look at."""
+    with pytest.raises(DependencyError, match="MLFLOW_TRACKING_URI"):
+        MlflowRegistry(f"http://{free_address}").ping()
+
+
+def test_credentials_are_sent_and_never_shown(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """User and password go to the server as basic auth, a token as bearer; no error repeats them."""
+    httpserver.expect_request(ANY_PATH).respond_with_handler(
+        lambda request: Response(f"refused {request.headers['Authorization']} hunter22 t0ken-value", 400)
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter22")
+    registry = MlflowRegistry(httpserver.url_for(""))
+    with pytest.raises(DependencyError, match="refused") as caught:
+        registry.ping()
+    sent = httpserver.log[-1][0].authorization
+    assert sent is not None
+    assert (sent.username, sent.password) == ("me", "hunter22")
+    assert "hunter22" not in str(caught.value)
+    assert "bWU6aHVudGVyMjI" not in str(caught.value)
+    assert "hunter22" not in repr(vars(registry))
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken-value")
+    with pytest.raises(DependencyError, match="refused") as caught:
+        registry.ping()
+    assert httpserver.log[-1][0].headers["Authorization"] == "Bearer t0ken-value"
+    assert "t0ken-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "account", "told"),
+    [
+        (401, None, r"No account was given\. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (401, "me", "The account me is unknown, or its password wrong"),
+        (403, "me", "The account me may not, .* EDIT on the model and on runs, and READ on the experiment"),
+        (403, None, "The request without an account may not"),
+    ],
+)
+@pytest.mark.parametrize("artifact", [False, True])
+def test_a_refused_account_is_told_what_it_lacks(
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    account: str | None,
+    told: str,
+    artifact: bool,
+) -> None:
+    """Who is not let in learns which settings or rights are missing, for artifacts too, and no password is repeated."""
+    for setting in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(setting, raising=False)
+    if account is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", account)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter22")
+    if artifact:
+        info = {"run_id": "a", "artifact_uri": "mlflow-artifacts:/0/a"}
+        httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
+    httpserver.expect_request(ANY_PATH).respond_with_data("Permission denied", status)
+    registry = MlflowRegistry(httpserver.url_for(""))
+    with pytest.raises(DependencyError, match=told) as caught:
+        registry.put_artifact("a", "x.json", b"{}") if artifact else registry.ping()
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://me:hunter22@mlflow:5000", "sqlite:///x", "mlflow", "http://", "http://a:b"])
+def test_unusable_addresses_are_refused_without_repeating_secrets(uri: str) -> None:
+    """An address with a password in it, or one that is none, is refused before anything is asked."""
+    with pytest.raises(InvalidInputError) as caught:
+        MlflowRegistry(uri)
+    assert "MLFLOW_TRACKING_URI" in str(caught.value)
+    assert "hunter22" not in str(caught.value)

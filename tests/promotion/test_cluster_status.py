@@ -1,0 +1,256 @@
+"""Reading Argo CD's and Kubernetes' JSON."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.promotion.cluster_status import parse_application, parse_node, parse_workload
+
+IMAGE = "ghcr.io/o/model:abc@sha256:" + "a" * 64
+
+
+def deployment(image: str = IMAGE, revision: str = "2") -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "iris",
+            "namespace": "ml-apps",
+            "uid": "d-1",
+            "generation": 3,
+            "annotations": {"deployment.kubernetes.io/revision": revision},
+        },
+        "spec": {
+            "replicas": 2,
+            "template": {
+                "metadata": {"creationTimestamp": None, "labels": {"app": "iris"}},
+                "spec": {
+                    "initContainers": [{"name": "wait", "image": "busybox:1"}],
+                    "containers": [
+                        {"name": "model-server", "image": image, "ports": [{"containerPort": 8080}]},
+                    ],
+                },
+            },
+        },
+        "status": {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1},
+    }
+
+
+def replicaset(
+    image: str, hash_: str, revision: str = "1", owner: str = "d-1", made: str = "2026-01-01T00:00:00Z"
+) -> Any:
+    template = copy.deepcopy(deployment(image)["spec"]["template"])
+    template["metadata"]["labels"]["pod-template-hash"] = hash_
+    return {
+        "metadata": {
+            "labels": {"app": "iris", "pod-template-hash": hash_},
+            "creationTimestamp": made,
+            "annotations": {"deployment.kubernetes.io/revision": revision},
+            "ownerReferences": [{"kind": "Deployment", "uid": owner}],
+        },
+        "spec": {"template": template},
+    }
+
+
+def pod(name: str, hash_: str, owner: str = "ReplicaSet", **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "uid": f"u-{name}",
+            "labels": {"app": "iris", "pod-template-hash": hash_},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"kind": owner, "uid": "x"}],
+        },
+        "spec": {"nodeName": "edge-0"},
+        "status": {"phase": "Running", **status},
+    }
+
+
+def test_the_current_replicaset_is_found_by_its_template_and_not_by_a_stale_annotation() -> None:
+    """Right after an edit the revision annotation still names the old ReplicaSet, and must not be believed."""
+    old = replicaset("ghcr.io/o/model:old", "aaa", revision="2")
+    before = parse_workload("Deployment", deployment(revision="2"), [old], [], [])
+    after = parse_workload("Deployment", deployment(revision="2"), [old, replicaset(IMAGE, "bbb", "3")], [], [])
+    assert before.template_hash is None
+    assert after.template_hash == "bbb"
+
+
+def test_of_equal_replicasets_the_oldest_own_one_is_current() -> None:
+    """The Deployment's controller uses the oldest equal one, and another Deployment's ReplicaSet is never ours."""
+    foreign = replicaset(IMAGE, "ccc", owner="d-2", made="2020-01-01T00:00:00Z")
+    sets = [replicaset(IMAGE, "bbb", made="2026-01-02T00:00:00Z"), foreign, replicaset(IMAGE, "aaa")]
+    assert parse_workload("Deployment", deployment(), sets, [], []).template_hash == "aaa"
+
+
+def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
+    """Absent counts are zero; a Job's pod that shares the labels is no replica, one that goes away not a new one."""
+    pods = [pod("new", "bbb"), pod("old", "aaa"), pod("job", "bbb", owner="Job"), pod("gone", "bbb")]
+    pods[3]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    found = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    assert (found.wanted, found.updated, found.ready, found.available, found.total) == (2, 2, 1, 0, 2)
+    assert found.images == {"wait": "busybox:1", "model-server": IMAGE}
+    assert found.ports == {"model-server": 8080}
+    assert [one.name for one in found.new_pods] == ["new"]
+    assert [one.name for one in found.old_pods] == ["old"]
+
+
+def test_an_evicted_pod_is_neither_new_nor_old() -> None:
+    """A Failed pod lingers after its replacement serves; it must not hold the rollout up for ever."""
+    pods = [pod("new", "bbb"), pod("evicted", "bbb", phase="Failed", reason="Evicted")]
+    found = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    assert [one.name for one in found.new_pods] == ["new"]
+    assert found.old_pods == ()
+    assert [one.reason for one in found.current_pods] == [None, "Evicted"]
+
+
+def test_while_the_template_is_unknown_there_are_no_new_pods() -> None:
+    """A pod without a hash is not taken for one of a ReplicaSet that is not there yet."""
+    bare = pod("bare", "x")
+    del bare["metadata"]["labels"]["pod-template-hash"]
+    found = parse_workload("Deployment", deployment(), [], [bare], [])
+    assert found.new_pods == ()
+    assert [one.name for one in found.old_pods] == ["bare"]
+
+
+def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
+    """The states of a container, the scheduler's message and the events in order of time."""
+    status: dict[str, Any] = {
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
+        "containerStatuses": [
+            {
+                "name": "model-server",
+                "restartCount": 3,
+                "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+                "lastState": {"terminated": {"reason": "Error", "exitCode": 1, "message": "boom"}},
+            }
+        ],
+    }
+    about = {"kind": "Pod", "name": "p"}
+    events = [
+        {
+            "type": "Warning",
+            "reason": "B",
+            "message": "2",
+            "involvedObject": about,
+            "lastTimestamp": "2026-01-01T00:00:02Z",
+        },
+        {
+            "type": "Warning",
+            "reason": "A",
+            "message": "1",
+            "involvedObject": about,
+            "eventTime": "2026-01-01T00:00:01.5Z",
+        },
+        {"type": "Normal", "reason": "C", "message": "3", "involvedObject": about},
+    ]
+    (found,) = parse_workload("Deployment", deployment(), [], [pod("p", "x", **status)], events).pods
+    (container,) = found.containers
+    assert found.unschedulable == "0/1 nodes"
+    assert found.warnings == ("A: 1", "B: 2")
+    assert (container.waiting_reason, container.last_exit_code, container.last_message) == (
+        "CrashLoopBackOff",
+        1,
+        "boom",
+    )
+    assert (container.restarts, container.ready, container.image_id) == (3, False, "")
+
+
+C1, C2, C3 = ("1" * 40, "2" * 40, "3" * 64)
+APPLICATION: dict[str, Any] = {
+    "metadata": {"name": "iris"},
+    "spec": {"syncPolicy": {"automated": {"prune": True}}},
+    "status": {
+        "sync": {"status": "Synced", "revision": C2},
+        "health": {"status": "Healthy"},
+        "reconciledAt": "2026-01-01T00:00:03Z",
+        "conditions": [{"type": "ComparisonError", "message": "no repo"}],
+        "operationState": {
+            "phase": "Succeeded",
+            "message": "ok",
+            "finishedAt": "2026-01-01T00:00:02.123456789Z",
+            "syncResult": {"revision": C1},
+        },
+    },
+}
+
+
+def test_an_application_is_read_with_both_of_its_revisions_and_times() -> None:
+    """The compared and the synced revision may differ, and times come with and without fractions."""
+    found = parse_application(APPLICATION)
+    assert (found.sync_revision, found.operation_revision) == (C2, C1)
+    assert found.operation_finished_at == pytest.approx(1767225602.123456)
+    assert found.reconciled_at == 1767225603.0
+    assert found.conditions == (("ComparisonError", "no repo"),)
+
+
+def test_a_branchs_name_is_no_revision() -> None:
+    """While Argo CD cannot read the manifests it names the branch that it was to compare, not a commit."""
+    raw = copy.deepcopy(APPLICATION)
+    raw["status"]["sync"] = {"status": "Unknown", "revision": "main"}
+    assert parse_application(raw).sync_revision is None
+
+
+def test_an_operation_that_has_no_result_yet_has_the_revision_it_was_asked_for() -> None:
+    """While an operation begins, what it syncs stands in its request."""
+    raw = copy.deepcopy(APPLICATION)
+    raw["status"]["operationState"] = {"phase": "Running", "operation": {"sync": {"revision": C3}}}
+    found = parse_application(raw)
+    assert (found.operation_revision, found.operation_finished_at) == (C3, None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "on"),
+    [
+        ({"automated": {}}, True),
+        ({"automated": {"enabled": True}}, True),
+        ({"automated": {"enabled": False, "prune": True}}, False),
+        ({"automated": None}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_auto_sync_is_on_when_automated_is_there_and_not_disabled(policy: object, on: bool) -> None:
+    """`automated: {}` is on; `enabled: false` is off whatever else stands there."""
+    assert parse_application({"spec": {"syncPolicy": policy}}).auto_sync is on
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z"])
+def test_a_time_that_is_none_reads_as_absent(text: str) -> None:
+    """A time without a zone or without sense never counts as having been reached."""
+    assert parse_application({"status": {"reconciledAt": text}}).reconciled_at is None
+
+
+def test_a_node_is_ready_only_when_it_says_so() -> None:
+    """Unknown, the state of a lost node, is not ready."""
+    for status, ready in (("True", True), ("False", False), ("Unknown", False)):
+        raw = {
+            "metadata": {"name": "n", "labels": {"kubernetes.io/arch": "arm64"}},
+            "status": {"conditions": [{"type": "Ready", "status": status}]},
+        }
+        found = parse_node(raw)
+        assert (found.architecture, found.ready) == ("arm64", ready)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["metadata", "spec", "status", "template", "conditions", "labels", "containers", "name"])
+            | st.sampled_from(["containerStatuses", "state", "sync", "operationState", "syncPolicy", "ports"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+OBJECT = st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), JSON)
+
+
+@given(OBJECT, OBJECT, OBJECT)
+def test_no_shape_of_json_stops_the_parsers(one: Any, other: Any, event: Any) -> None:
+    """One object of an odd shape must not stop a promotion with a crash (CVE-2026-40886)."""
+    parse_application(one)
+    parse_node(one)
+    parse_workload("Deployment", one, [other], [other], [event])
