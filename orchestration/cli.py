@@ -87,7 +87,7 @@ def register(policy: str, version: int) -> None:
     Example:
       incumbent register iris-classifier-edge 7
       dagster asset materialize -m orchestration.definitions --partition iris-classifier-edge@7 \\
-          --select 'promotion_candidate,manifest_commit,rollout,serving_model'
+          --select 'group:promotion'
 
     \b
     Exit code:

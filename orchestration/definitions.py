@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from orchestration.assets import registered_model, stages
+from orchestration.assets import registered_model, stage_assets
 from orchestration.jobs import promote
 from orchestration.resources import platform_from_environment
 from orchestration.sensors import challenger_sensor
 
 defs = dg.Definitions(
-    assets=[registered_model, *stages],
+    assets=[registered_model, *stage_assets],
     jobs=[promote],
     sensors=[challenger_sensor],
     resources={"platform": platform_from_environment()},

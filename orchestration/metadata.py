@@ -6,26 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from orchestration.promotion.problems import Problem
-from orchestration.stages.session import Check
-
-CHECKS_SAY: Mapping[str, str] = {
-    "is_challenger": "The challenger alias names this version; it is newer than the champion and has not ended before.",
-    "run_finished": "Its training run ended as FINISHED.",
-    "quality": "Its metrics keep the policy's bounds and are no worse than the champion's, measured on the same data.",
-    "recorded_requests_fit": "Its own recorded requests, and the champion's, fit its signature.",
-    "image_published": "Its image is in the registry, by digest, for the nodes' architecture, and serves this version.",
-    "dependencies_ready": "Before the commit: all that it needs answers, sync is automated, and there is a way back.",
-    "one_commit": "The branch has exactly one commit of this promotion.",
-    "rolled_out": "Five things at once: revision, operation, live image, complete replicas, digests of their pods.",
-    "recorded_requests": "Each new pod and the service answer the recorded requests as they were recorded.",
-    "slos": "Every SLO of the policy held for the whole soak, with enough samples and traffic.",
-    "champion_alias": "The champion alias names this version: written, and read back.",
-}
-"""What each check proves, for its page."""
+from orchestration.stages.results import Check
 
 
 def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
-    """One result a check, with its table and its numbers."""
+    """Yield one result per check, with its table and its numbers."""
     for check in checks:
         metadata: dict[str, dg.MetadataValue] = {}
         if check.rows:
@@ -37,12 +22,12 @@ def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
 
 
 def facts_metadata(facts: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
-    """A stage's facts, each shown as what it is; None is left out."""
+    """Show each of a stage's facts as what it is; None is left out."""
     return {name: _value(name, fact) for name, fact in facts.items() if fact is not None}
 
 
 def problem_metadata(problem: Problem) -> dict[str, dg.MetadataValue]:
-    """The four parts of a problem, a line each; as plain text, because Markdown in a run's log hides behind a click."""
+    """Show a problem's four parts, one line each; as plain text, because a run's log hides Markdown behind a click."""
     return {
         "what": dg.MetadataValue.text(problem.subject),
         "expected": dg.MetadataValue.text(problem.expected),
@@ -52,14 +37,14 @@ def problem_metadata(problem: Problem) -> dict[str, dg.MetadataValue]:
 
 
 def short(value: float) -> float:
-    """A measured number as a person reads it: four digits, whole numbers whole. The evidence keeps all digits."""
+    """Round a measured number to four significant digits for a person; the evidence keeps all of them."""
     if value == 0 or not math.isfinite(value):
         return float(value)
     return round(float(value), max(0, 3 - math.floor(math.log10(abs(value)))))
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
-    """A table of rows that have the same columns."""
+    """Show rows with the same columns as a table."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     records = [dg.TableRecord({name: _plain(row.get(name)) for name in columns}) for row in rows]
     schema = dg.TableSchema(columns=[dg.TableColumn(name, _column_type(records, name)) for name in columns])
@@ -85,7 +70,7 @@ def _value(name: str, fact: object) -> dg.MetadataValue:
 
 
 def _plain(value: object) -> str | int | float | bool:
-    """A table's cells are plain: what has no number says so with a dash."""
+    """A table's cells are plain values; a dash stands for None."""
     if isinstance(value, float):
         return short(value)
     if isinstance(value, str | int):

@@ -3,7 +3,6 @@
 import functools
 import os
 from pathlib import Path
-from typing import Protocol
 
 import dagster as dg
 
@@ -11,22 +10,6 @@ from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
-
-
-class Platform(Protocol):
-    """The platform that promotions run on; assets, sensor and command see only this."""
-
-    def policy_names(self) -> tuple[str, ...]: ...
-
-    def policy(self, name: str) -> Policy: ...
-
-    def clock(self) -> Clock: ...
-
-    def registry(self) -> Registry: ...
-
-    def git(self) -> GitOpsRepository: ...
-
-    def clients(self, policy: Policy) -> Clients: ...
 
 
 class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # generic only for resources that are other values

@@ -7,9 +7,11 @@ import dagster as dg
 
 from orchestration.jobs import promote
 from orchestration.partitions import model_versions
-from orchestration.promotion.branch_standing import promotions
+from orchestration.promotion.branch_standing import committed_promotions
+from orchestration.promotion.branch_view import other_under_way
 from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
@@ -28,8 +30,6 @@ from orchestration.promotion.sensor_rules import (
     request_tags,
     write_cursor,
 )
-from orchestration.resources import Platform
-from orchestration.stages.promotion_candidate import under_way_on_branch
 
 REQUEST_TAG = "incumbent/request"
 
@@ -112,8 +112,8 @@ def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelV
 
 def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
     """Another version that is committed and unfinished: it is finished before the challenger's turn."""
-    found = promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
-    other = under_way_on_branch(tick.registry, policy, found, version.version if version is not None else None)
+    found = committed_promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
+    other = other_under_way(tick.registry, policy, found, version.version if version is not None else None)
     return other[1] if other is not None and is_unfinished(other[1], policy.name) else None
 
 

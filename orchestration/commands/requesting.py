@@ -1,6 +1,6 @@
 """What a person asks for by command: promote this version, or try it again after it had ended."""
 
-from orchestration.promotion.branch_standing import promotions
+from orchestration.promotion.branch_standing import committed_promotions
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import ModelVersion, policy_tags
 from orchestration.promotion.policy import Policy
@@ -56,7 +56,7 @@ def retry_promotion(
         raise InvalidInputError(
             Problem(str(version), "a version that has ended", str(state or "never requested"), next_step)
         )
-    found = promotions(git.history(git.fetch(), policy.name), policy.name)
+    found = committed_promotions(git.history(git.fetch(), policy.name), policy.name)
     attempts = [one for one in found if one.identity.version == number]
     under_way = bool(attempts) and attempts[0].rollback is None and state is State.HELD
     tags = request_tags(clock.now())

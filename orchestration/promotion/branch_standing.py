@@ -1,6 +1,6 @@
-"""Where a version stands: told from the branch's history, HEAD's image and the registry's tags, and from nothing else.
+"""Where a version stands on the GitOps branch, told from its history, HEAD's image and the version's tags alone.
 
-Dagster's storage takes no part in it, because it may be lost at any time; Git and MLflow are the truth.
+Dagster's storage takes no part in this, because it may be lost at any time. Git and MLflow are the truth.
 """
 
 from collections.abc import Sequence
@@ -14,35 +14,38 @@ from orchestration.promotion.state import State
 
 
 @dataclass(frozen=True)
-class Promoted:
-    """One promotion commit of the branch, and the commit that took it back, if any."""
+class CommittedPromotion:
+    """A promotion commit of the branch, and the commit that took it back, if any."""
 
     identity: PromotionId
     commit: BranchCommit
     rollback: BranchCommit | None
 
 
-def promotions(history: Sequence[BranchCommit], policy: str) -> tuple[Promoted, ...]:
-    """The policy's promotions, newest first, each with its rollback. Trailers that are no promotion id are ignored."""
+def committed_promotions(history: Sequence[BranchCommit], policy: str) -> tuple[CommittedPromotion, ...]:
+    """Pair each promotion of a policy with its rollback, newest first.
+
+    Trailers that do not parse as a promotion id are ignored.
+    """
     rollbacks: dict[str, BranchCommit] = {}
-    found: list[Promoted] = []
+    promotions: list[CommittedPromotion] = []
     for commit in history:
         taken_back = parse_promotion_id(commit.trailers.get("Rollback-Of", ""))
         if taken_back is not None:
             rollbacks.setdefault(str(taken_back), commit)
         identity = parse_promotion_id(commit.trailers.get("Promotion-Id", ""))
         if identity is not None and identity.policy == policy:
-            found.append(Promoted(identity, commit, rollbacks.get(str(identity))))
-    return tuple(found)
+            promotions.append(CommittedPromotion(identity, commit, rollbacks.get(str(identity))))
+    return tuple(promotions)
 
 
-def live_promotion(found: Sequence[Promoted]) -> Promoted | None:
-    """The newest promotion that was not taken back."""
-    return next((one for one in found if one.rollback is None), None)
+def live_promotion(promotions: Sequence[CommittedPromotion]) -> CommittedPromotion | None:
+    """Return the newest promotion that was not taken back."""
+    return next((promotion for promotion in promotions if promotion.rollback is None), None)
 
 
 def is_image_of(identity: PromotionId, image: str) -> bool:
-    """Whether a manifest's image is the one that a promotion committed, by its digest."""
+    """Tell by the digest whether a manifest's image is the one that a promotion committed."""
     reference = parse_image(image)
     digest = reference.digest if reference else None
     return digest is not None and digest.removeprefix("sha256:")[:12] == identity.digest
@@ -50,68 +53,94 @@ def is_image_of(identity: PromotionId, image: str) -> bool:
 
 @dataclass(frozen=True)
 class MayCommit:
-    """Not on the branch; a commit of this attempt may be made."""
+    """The version is not on the branch; a commit of this attempt may be made."""
 
     attempt: int
+
+    def __str__(self) -> str:
+        return "no commit of this version"
 
 
 @dataclass(frozen=True)
 class OnBranch:
-    """Our commit was not taken back and HEAD's image is ours: the promotion goes on, or it has won."""
+    """Our commit was not taken back and HEAD has its image: the promotion is under way, or it has won."""
 
-    promoted: Promoted
+    promotion: CommittedPromotion
+
+    def __str__(self) -> str:
+        return f"its commit {self.promotion.commit.commit[:12]}"
 
 
 @dataclass(frozen=True)
 class Reverted:
-    """Our commit is the newest promotion that stands, but somebody else has put another image there since."""
+    """Our commit is the newest promotion that stands, but someone has put another image there since."""
 
-    promoted: Promoted
+    promotion: CommittedPromotion
     image: str
+
+    def __str__(self) -> str:
+        return f"its commit {self.promotion.commit.commit[:12]} undone by someone else"
 
 
 @dataclass(frozen=True)
 class TakenBack:
-    """The newest attempt was rolled back by incumbent, and nobody asked for another one."""
+    """incumbent rolled the newest attempt back, and nobody asked for another one."""
 
-    promoted: Promoted
+    promotion: CommittedPromotion
+
+    def __str__(self) -> str:
+        return f"its commit {self.promotion.commit.commit[:12]} rolled back"
 
 
 @dataclass(frozen=True)
 class Overtaken:
-    """A promotion of another version was committed after ours."""
+    """Another version was promoted after ours."""
 
-    promoted: Promoted
-    by: Promoted
+    promotion: CommittedPromotion
+    by: CommittedPromotion
+
+    def __str__(self) -> str:
+        return f"version {self.by.identity.version} promoted after it"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The registry's tags say that this version's last attempt ended without a commit on this branch."""
+    """The version's tags say that its last attempt ended without a commit on this branch."""
 
     state: State
 
+    def __str__(self) -> str:
+        return f"a version that was {self.state} without a commit"
 
-Standing = MayCommit | OnBranch | Reverted | TakenBack | Overtaken | Ended
+
+BranchStanding = MayCommit | OnBranch | Reverted | TakenBack | Overtaken | Ended
 
 
-def standing(version: ModelVersion, policy: str, found: Sequence[Promoted], head_image: str) -> Standing:
-    """Where a version stands under one policy.
+def standing_on_branch(
+    version: ModelVersion, policy: str, promotions: Sequence[CommittedPromotion], head_image: str
+) -> BranchStanding:
+    """Say where a version stands on the branch under one policy.
 
-    `found` is `promotions(...)` at HEAD and `head_image` the image that HEAD's manifest has. A version that was taken
-    back may be committed again only when its tag `attempt` asks for an attempt above those on the branch: only
-    `incumbent retry` writes such a tag, so no lost tag brings a rejected version back.
+    A version that was taken back may be committed again only when its tag `attempt` asks for an attempt above those on
+    the branch. Only `incumbent retry` writes such a tag, so a lost tag never brings a rejected version back.
+
+    Args:
+        version: The version, with its tags.
+        policy: The policy's name.
+        promotions: `committed_promotions(...)` at HEAD.
+        head_image: The image in HEAD's manifest.
     """
-    ours = [one for one in found if one.identity.version == version.version]
-    if not ours or version.attempt(policy) > max(one.identity.attempt for one in ours):
+    attempts = [promotion for promotion in promotions if promotion.identity.version == version.version]
+    if not attempts or version.attempt(policy) > max(promotion.identity.attempt for promotion in attempts):
         state = version.state(policy)
         if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK):
             return Ended(state)
-        return MayCommit(1 + len(ours))
-    last = ours[0]
-    if last.rollback is not None:
-        return TakenBack(last)
-    newer = live_promotion(found[: found.index(last)])
-    if is_image_of(last.identity, head_image) and (newer is None or newer.identity.digest != last.identity.digest):
-        return OnBranch(last)
-    return Overtaken(last, newer) if newer else Reverted(last, head_image)
+        return MayCommit(1 + len(attempts))
+    newest = attempts[0]
+    if newest.rollback is not None:
+        return TakenBack(newest)
+    later = live_promotion(promotions[: promotions.index(newest)])
+    has_our_image = is_image_of(newest.identity, head_image)
+    if has_our_image and (later is None or later.identity.digest != newest.identity.digest):
+        return OnBranch(newest)
+    return Overtaken(newest, later) if later else Reverted(newest, head_image)

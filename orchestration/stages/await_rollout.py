@@ -1,4 +1,4 @@
-"""Waiting for a committed image to be truly rolled out: design rule 4, with deadlines of our own."""
+"""Waiting until a committed image is truly rolled out: design rule 4, with deadlines of our own."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,16 @@ from orchestration.promotion.rollout_conditions import (
     at_deadline,
     conditions,
 )
-from orchestration.stages.session import Session
+from orchestration.stages.stage import Promotion
 
 _POLL_SECONDS = 0.5
 _ASK_AGAIN_SECONDS = 5.0
-"""A refresh that arrives during a reconcile is dropped (argo-cd#28392): it is asked for until something moves."""
+"""Argo CD drops a refresh that arrives during a reconcile (argo-cd#28392), so it is asked until something moves."""
 
 
 @dataclass(frozen=True)
 class Undone:
-    """Somebody put another image into the manifest after our commit."""
+    """Someone put another image into the manifest after our commit."""
 
     image: str
 
@@ -37,32 +37,32 @@ class Waited:
     outcome: RolledOut | ModelFailed | NotJudged | Undone
     conditions: tuple[Condition, ...]
     workload: WorkloadStatus | None
-    seen: dict[str, float]
+    met_since: dict[str, float]
 
 
-def wait_rolled_out(session: Session, expected: Expected) -> Waited:
-    """Poll Argo CD and the cluster until the image is rolled out, failed, undone, or the policy's deadline is over.
+def wait_rolled_out(promotion: Promotion, expected: Expected) -> Waited:
+    """Poll Argo CD and the cluster until the image is rolled out, failed or undone, or the policy's deadline is over.
 
-    Argo CD goes on saying Synced and Healthy of a dead cluster, so the cluster itself is asked each time.
+    Argo CD goes on reporting a dead cluster as Synced and Healthy, so the cluster itself is asked each time.
 
     Raises:
         StageEnded: the lease was lost.
     """
-    clock, policy = session.clients.clock, session.policy
+    clock, policy = promotion.clients.clock, promotion.policy
     deadline = clock.now() + policy.rollout.deadline
-    revisions = _Revisions(session, expected)
-    refreshes = _Refreshes(session)
-    seen: dict[str, float] = {}
+    revisions = _Revisions(promotion, expected)
+    refreshes = _Refreshes(promotion)
+    met_since: dict[str, float] = {}
     last_said = ""
     while True:
-        session.keep()
+        promotion.lease.keep()
         workload: WorkloadStatus | None = None
-        found: tuple[Condition, ...] = ()
+        current: tuple[Condition, ...] = ()
         outcome: RolledOut | Progressing | ModelFailed | NotJudged | Undone | DependencyError
         try:
-            application, workload = observe(session)
+            application, workload = observe(promotion)
             outcome = assess(application, workload, expected, revisions.carry_our_image)
-            found = conditions(application, workload, expected, revisions.carry_our_image)
+            current = conditions(application, workload, expected, revisions.carry_our_image)
             if revisions.undone is not None:
                 outcome = Undone(revisions.undone)
             elif isinstance(outcome, Progressing):
@@ -71,90 +71,90 @@ def wait_rolled_out(session: Session, expected: Expected) -> Waited:
                     outcome = at_deadline(application, workload, expected)
         except DependencyError as error:
             outcome = NotJudged(error.problem) if clock.now() >= deadline else error
-        _date(found, seen, clock.now())
+        _date(current, met_since, clock.now())
         if not isinstance(outcome, Progressing | DependencyError):
-            return Waited(outcome, found, workload, seen)
+            return Waited(outcome, current, workload, met_since)
         waiting_for = outcome.waiting_for if isinstance(outcome, Progressing) else str(outcome)
         if waiting_for != last_said:
-            session.say(f"waiting: {waiting_for}")
+            promotion.say(f"waiting: {waiting_for}")
             last_said = waiting_for
         clock.sleep(_POLL_SECONDS)
 
 
-def _date(found: tuple[Condition, ...], seen: dict[str, float], now: float) -> None:
-    """Keep since when each condition holds; what held of the old revision says nothing about ours."""
-    for condition in found:
+def _date(current: tuple[Condition, ...], met_since: dict[str, float], now: float) -> None:
+    """Keep since when each condition holds; what held for the old revision says nothing about ours."""
+    for condition in current:
         if condition.met:
-            seen.setdefault(condition.name, now)
+            met_since.setdefault(condition.name, now)
         else:
-            seen.pop(condition.name, None)
+            met_since.pop(condition.name, None)
 
 
-def observe(session: Session) -> tuple[ApplicationStatus | None, WorkloadStatus | None]:
-    """One look at the cluster (which must say that it is ready), the application and the workload."""
-    clients, policy, target = session.clients, session.policy, session.policy.manifest
+def observe(promotion: Promotion) -> tuple[ApplicationStatus | None, WorkloadStatus | None]:
+    """Look once at the cluster (which must say that it is ready), the application and the workload."""
+    clients, policy, target = promotion.clients, promotion.policy, promotion.policy.manifest
     clients.cluster.ready()
     application = clients.argocd.application(policy.argocd.namespace, policy.argocd.application)
     return application, clients.cluster.workload(target.kind, target.namespace, target.name)
 
 
 class _Refreshes:
-    """Asks Argo CD to look again, and no more often than it helps; hard only once."""
+    """Asks Argo CD to compare again, no more often than it helps; a hard refresh is asked for only once."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.next_at = 0.0
-        self.was_hard = False
+    def __init__(self, promotion: Promotion) -> None:
+        self._promotion = promotion
+        self._next_at = 0.0
+        self._was_hard = False
 
     def ask(self, outcome: Progressing) -> None:
-        now = self.session.clients.clock.now()
+        now = self._promotion.clients.clock.now()
         hard = outcome.refresh == "hard"
-        if outcome.refresh == "no" or now < self.next_at or (hard and self.was_hard):
+        if outcome.refresh == "no" or now < self._next_at or (hard and self._was_hard):
             return
-        target = self.session.policy.argocd
-        self.session.clients.argocd.refresh(target.namespace, target.application, hard=hard)
-        self.was_hard = self.was_hard or hard
-        self.next_at = now + _ASK_AGAIN_SECONDS
+        target = self._promotion.policy.argocd
+        self._promotion.clients.argocd.refresh(target.namespace, target.application, hard=hard)
+        self._was_hard = self._was_hard or hard
+        self._next_at = now + _ASK_AGAIN_SECONDS
 
 
 class _Revisions:
-    """Whether a revision is our commit or a descendant that still has our image; remembers what it found."""
+    """Tells whether a revision is our commit or a descendant that still has our image, and remembers the answers."""
 
-    def __init__(self, session: Session, expected: Expected) -> None:
-        self.session, self.expected = session, expected
-        self.known: dict[str, bool] = {}
+    def __init__(self, promotion: Promotion, expected: Expected) -> None:
+        self._promotion, self._expected = promotion, expected
+        self._known: dict[str, bool] = {}
         self.undone: str | None = None
         """The image that a descendant of our commit has instead of ours."""
 
     def carry_our_image(self, revision: str) -> bool | None:
-        """True, False, or None while the branch as we know it has no such commit."""
-        if revision not in self.known:
-            answer = self._find(revision)
+        """Return True or False; None while the branch as we know it does not have that commit."""
+        if revision not in self._known:
+            answer = self._look_up(revision)
             if answer is None:
                 return None
-            self.known[revision] = answer
-        return self.known[revision]
+            self._known[revision] = answer
+        return self._known[revision]
 
-    def _find(self, revision: str) -> bool | None:
-        git = self.session.clients.git
-        if not git.is_ancestor(self.expected.commit, revision):
-            if git.is_ancestor(revision, self.expected.commit):
+    def _look_up(self, revision: str) -> bool | None:
+        git, commit = self._promotion.clients.git, self._expected.commit
+        if not git.is_ancestor(commit, revision):
+            if git.is_ancestor(revision, commit):
                 return False
             git.fetch()
-            if not git.is_ancestor(self.expected.commit, revision):
+            if not git.is_ancestor(commit, revision):
                 return None
-        image = self.session.image_at(revision) or "no image"
-        if image == str(self.expected.image):
+        image = self._promotion.image_at(revision) or "no image"
+        if image == str(self._expected.image):
             return True
         self.undone = image
         return False
 
 
-def undone_problem(session: Session, commit: str, image: str) -> Problem:
-    """A foreign revert of our commit counts as a rejection (design rule 8)."""
+def undone_problem(promotion: Promotion, commit: str, image: str) -> Problem:
+    """The problem of a commit that someone else reverted, which counts as a rejection (design rule 8)."""
     return Problem(
-        str(session.version),
+        str(promotion.version),
         f"commit {commit[:12]} to stand until it is judged",
-        f"{image} in {session.policy.manifest.path}, put there by somebody else",
-        how_to_retry(session.policy.name, session.version.version),
+        f"{image} in {promotion.policy.manifest.path}, put there by someone else",
+        how_to_retry(promotion.policy.name, promotion.version.version),
     )

@@ -5,21 +5,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from orchestration.promotion.branch_standing import Promoted
+from orchestration.promotion.branch_standing import CommittedPromotion
+from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.gate import Continue, Evaluation, SoakAgain, Verdict, VerdictKind, as_record, judge
-from orchestration.promotion.ports import LeaseLost
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.measure import measure
+from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
-from orchestration.stages.rollout import not_judged, require_on_branch, wait_for
-from orchestration.stages.session import LEASE_SECONDS, Check, Checklist, Session, StageDone, StageEnded
-
-ASSET = "serving_model"
-CHECKS = ("recorded_requests", "slos", "champion_alias")
+from orchestration.stages.rollout import require_on_branch, wait_for
+from orchestration.stages.stage import Promotion, Stage
+from orchestration.stages.unjudged import not_judged
 
 
 @dataclass(frozen=True)
@@ -34,106 +33,105 @@ class Gate:
     workload: WorkloadStatus
 
 
-def serve(session: Session) -> StageDone:
+def serve(promotion: Promotion, view: BranchView) -> StageDone:
     """Judge what serves, and make the version the champion when it passed.
 
     Raises:
         StageEnded: rolled back in this run, or held.
     """
-    promoted = require_on_branch(session)
-    session.acquire()
-    evidence = session.clients.git.tag(promoted.identity.evidence_tag)
-    if evidence is not None and evidence.commit == promoted.commit.commit:
-        wait_for(session, promoted, Checklist())
+    committed = require_on_branch(promotion, view)
+    promotion.lease.acquire()
+    evidence = promotion.clients.git.tag(committed.identity.evidence_tag)
+    if evidence is not None and evidence.commit == committed.commit.commit:
+        wait_for(promotion, committed, view.image, Checklist())
         note = f"verified before: Git tag {evidence.name}"
         checks = (Check("recorded_requests", True, note), Check("slos", True, note))
-        return _crown(session, promoted, checks, {"evidence": evidence.message.strip()})
-    gate = run_gate(session, promoted)
+        return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()})
+    gate = run_gate(promotion, committed, view.image)
     while (
         gate.verdict.kind is VerdictKind.PASSED
-        and _live(session, promoted).template_hash != gate.workload.template_hash
+        and _live(promotion, committed, view.image).template_hash != gate.workload.template_hash
     ):
-        session.say("soaking again: other pods serve than those that passed")
-        gate = replace(run_gate(session, promoted), started=gate.started)
+        promotion.say("soaking again: other pods serve than those that passed")
+        gate = replace(run_gate(promotion, committed, view.image), started=gate.started)
     checks = gate_checks(gate)
     problem = gate.verdict.problem
     if gate.verdict.kind is VerdictKind.PASSED:
-        return _crown(session, promoted, checks, _keep_evidence(session, promoted, gate))
-    _keep_measurements(session, promoted, gate)
+        return _crown(promotion, committed, checks, _keep_evidence(promotion, committed, gate))
+    _keep_measurements(promotion, committed, gate)
     if gate.verdict.kind is VerdictKind.FAILED:
-        roll_back(session, promoted, problem, reject=True)
+        roll_back(promotion, committed, problem, reject=True)
         raise StageEnded(State.ROLLED_BACK, problem, checks)
-    raise not_judged(session, promoted, StageEnded(State.HELD, problem, checks))
+    raise not_judged(promotion, committed, StageEnded(State.HELD, problem, checks))
 
 
-def run_gate(session: Session, promoted: Promoted) -> Gate:
+def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) -> Gate:
     """Evaluate again and again until there is a verdict; a rollout in mid-soak starts the soak again.
 
     Raises:
         StageEnded: the lease was lost, or the rollout does not stand any more.
     """
-    policy, clock = session.policy, session.clients.clock
-    recording = _recording(session)
+    policy, clock, target = promotion.policy, promotion.clients.clock, promotion.policy.manifest
+    recording = _recording(promotion)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
     been_ready: set[str] = set()
-    workload = _live(session, promoted)
+    workload = _live(promotion, committed, image)
     started = soak_started = clock.now()
-    session.say(f"soaking for {policy.gate.soak:g} s: {len(workload.new_pods)} pods, template {workload.template_hash}")
+    pods_now = f"{len(workload.new_pods)} pods, template {workload.template_hash}"
+    promotion.say(f"soaking for {policy.gate.soak:g} s: {pods_now}")
     while True:
-        session.keep()
+        promotion.lease.keep()
         next_at = clock.now() + policy.gate.every
-        identity = str(promoted.identity)
         # A pod that an autoscaler has just added is not asked before it is ready; one that ceases to be ready is.
         been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
         pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
-        evaluation = measure(session.clients, policy, workload, pods, recording, soak_started, identity)
-        evaluations.append(evaluation)
-        now = clock.now()
+        identity = str(committed.identity)
+        evaluations.append(measure(promotion.clients, policy, workload, pods, recording, soak_started, identity))
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
-        decision = judge(evaluations, soak_started=soak_started, now=now, gate=gate)
+        decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
         match decision:
             case Verdict():
-                session.say(f"verdict {decision.kind}: {decision.reason}")
+                promotion.say(f"verdict {decision.kind}: {decision.reason}")
                 return Gate(decision, tuple(evaluations), started, soak_started, workload)
             case SoakAgain(why):
-                session.say(f"soaking again: {why}")
-                workload, evaluations, soak_started = _live(session, promoted), [], clock.now()
+                promotion.say(f"soaking again: {why}")
+                workload, evaluations, soak_started = _live(promotion, committed, image), [], clock.now()
             case Continue(why):
-                session.say(why)
+                promotion.say(why)
         clock.sleep(max(0.0, next_at - clock.now()))
-        fresh = session.clients.cluster.workload(policy.manifest.kind, policy.manifest.namespace, policy.manifest.name)
-        workload = fresh if fresh is not None else workload
+        current = promotion.clients.cluster.workload(target.kind, target.namespace, target.name)
+        workload = current if current is not None else workload
 
 
-def _live(session: Session, promoted: Promoted) -> WorkloadStatus:
-    waited = wait_for(session, promoted, Checklist())
+def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> WorkloadStatus:
+    waited = wait_for(promotion, committed, image, Checklist())
     assert waited.workload is not None, "a rollout that stands has a workload"
     return waited.workload
 
 
-def _recording(session: Session) -> Recording:
-    """The candidate's own recorded requests: what its pods must answer.
+def _recording(promotion: Promotion) -> Recording:
+    """Read the candidate's own recorded requests: what its pods must answer.
 
     Raises:
-        StageEnded: they are gone or unreadable, though the candidate stage had found them.
+        StageEnded: they are gone or unreadable, although the candidate stage read them.
     """
-    run_id = session.version.run_id
-    content = session.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
+    run_id = promotion.version.run_id
+    content = promotion.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
     recording = parse_recording(content) if content is not None else None
     if isinstance(recording, Recording):
         return recording
     problem = Problem(
         f"artifact {RECORDING_PATH} of run {run_id}",
-        "the recorded requests that the candidate stage found",
-        str(recording.found) if recording else "none",
+        "the recorded requests that the candidate stage read",
+        recording.found if recording else "no such artifact",
         "Put it back (incumbent record), then materialize serving_model.",
     )
     raise StageEnded(State.HELD, problem)
 
 
 def gate_checks(gate: Gate) -> tuple[Check, Check]:
-    """The two checks of the gate, with a table and chartable numbers of its last evaluation."""
+    """Return the two checks of the gate, with a table and chartable numbers of its last evaluation."""
     last = gate.evaluations[-1]
     passed = gate.verdict.kind is VerdictKind.PASSED
     recorded = last.recorded
@@ -151,12 +149,12 @@ def gate_checks(gate: Gate) -> tuple[Check, Check]:
     ]
     numbers = {reading.slo.name: reading.value for reading in last.readings if reading.value is not None}
     right = recorded.asked - len(recorded.wrong) - len(recorded.unanswered)
-    answers = [{"asked": one.asked, "finding": one.reason} for one in (*recorded.wrong, *recorded.unanswered)]
+    answers = [{"asked": fault.asked, "finding": fault.reason} for fault in (*recorded.wrong, *recorded.unanswered)]
     return (
         Check(
             "recorded_requests",
             answered_right,
-            f"{right} of {recorded.asked} recorded requests answered right",
+            f"{right} of {recorded.asked} recorded requests answered correctly",
             tuple(answers),
             {"right": float(right), "asked": float(recorded.asked)},
         ),
@@ -164,15 +162,15 @@ def gate_checks(gate: Gate) -> tuple[Check, Check]:
     )
 
 
-def _keep_measurements(session: Session, promoted: Promoted, gate: Gate) -> tuple[bytes, str]:
-    """Put every measurement into the registry, beside the run; returns the document and its path."""
-    identity = promoted.identity
-    measured = {one.pod for one in gate.evaluations[-1].freshness}
+def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> tuple[bytes, str]:
+    """Put every measurement into the registry beside the run, and return the document and its path."""
+    identity = committed.identity
+    measured = {freshness.pod for freshness in gate.evaluations[-1].freshness}
     pods = [pod for pod in gate.workload.new_pods if pod.name in measured]
     document = {
         "promotion_id": str(identity),
-        "commit": promoted.commit.commit,
-        "image_digest": promoted.commit.trailers.get("Image-Digest"),
+        "commit": committed.commit.commit,
+        "image_digest": committed.commit.trailers.get("Image-Digest"),
         "verdict": str(gate.verdict.kind),
         "reason": gate.verdict.reason,
         "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in pods],
@@ -180,55 +178,67 @@ def _keep_measurements(session: Session, promoted: Promoted, gate: Gate) -> tupl
         "gate_started": format_time(gate.started),
         "soak_started": format_time(gate.soak_started),
         "soak_ended": format_time(gate.evaluations[-1].at),
-        "traffic": session.policy.gate.traffic,
+        "traffic": promotion.policy.gate.traffic,
         "evaluations": [as_record(evaluation) for evaluation in gate.evaluations],
     }
     content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
-    assert session.version.run_id is not None, "a candidate has a run"
-    session.confirm()
-    session.clients.registry.put_artifact(session.version.run_id, identity.evidence_path, content)
+    assert promotion.version.run_id is not None, "a candidate has a run"
+    promotion.lease.confirm()
+    promotion.clients.registry.put_artifact(promotion.version.run_id, identity.evidence_path, content)
     return content, identity.evidence_path
 
 
-def _keep_evidence(session: Session, promoted: Promoted, gate: Gate) -> Mapping[str, object]:
-    """Evidence first, then the annotated tag that names its digest: only then may the alias move."""
-    content, path = _keep_measurements(session, promoted, gate)
+def _keep_evidence(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> Mapping[str, object]:
+    """Keep the evidence, then the annotated tag that names its digest; only then may the alias move."""
+    content, path = _keep_measurements(promotion, committed, gate)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    identity = promoted.identity
+    identity = committed.identity
     message = (
         f"{identity.policy}: version {identity.version} passed\n\n"
         f"Promotion-Id: {identity}\nVerdict: {gate.verdict.kind}\nEvidence: {path}\nEvidence-Digest: {digest}\n"
     )
-    tagged = session.clients.git.create_tag(
-        identity.evidence_tag, promoted.commit.commit, message, session.keep(), LEASE_SECONDS
-    )
-    if isinstance(tagged, LeaseLost):
-        raise session.lost(tagged)
-    session.lease = tagged
+    promotion.lease.create_tag(identity.evidence_tag, committed.commit.commit, message)
     return {"evidence": path, "evidence_digest": digest}
 
 
 def _crown(
-    session: Session, promoted: Promoted, checks: tuple[Check, ...], evidence: Mapping[str, object]
+    promotion: Promotion, committed: CommittedPromotion, checks: tuple[Check, ...], evidence: Mapping[str, object]
 ) -> StageDone:
     """Move the alias and read it back."""
-    policy, registry, version = session.policy, session.clients.registry, session.version
-    session.confirm()
+    policy, registry, version = promotion.policy, promotion.clients.registry, promotion.version
+    promotion.lease.confirm()
     registry.set_alias(version, policy.champion_alias)
-    now = registry.version_by_alias(policy.model, policy.champion_alias)
-    checklist = Checklist()
-    checklist.checks.extend(checks)
-    if now is None or now.version != version.version:
+    named = registry.version_by_alias(policy.model, policy.champion_alias)
+    checklist = Checklist(checks)
+    if named is None or named.version != version.version:
         problem = Problem(
             f"alias {policy.champion_alias} of {policy.model}",
             f"version {version.version}, as just written",
-            f"version {now.version}" if now else "no version",
-            "Somebody else moves it; materialize serving_model again when that has stopped.",
+            f"version {named.version}" if named else "no version",
+            "Someone else moves the alias; materialize serving_model again when that has stopped.",
         )
         raise checklist.failed("champion_alias", problem, State.HELD)
-    session.write(State.CHAMPION, "", evidence=str(evidence.get("evidence", "")), commit=promoted.commit.commit)
-    session.release()
-    session.say(f"version {version.version} of {version.model} is the champion of {policy.name}")
+    evidence_path = str(evidence.get("evidence", ""))
+    promotion.record.write(State.CHAMPION, "", evidence=evidence_path, commit=committed.commit.commit)
+    promotion.say(f"version {version.version} of {version.model} is the champion of {policy.name}")
     checklist.passed("champion_alias", f"alias {policy.champion_alias} names version {version.version}, read back")
-    facts = {"promotion_id": str(promoted.identity), "version_url": registry.version_url(version), **evidence}
-    return StageDone(tuple(checklist.checks), facts)
+    facts = {"promotion_id": str(committed.identity), "version_url": registry.version_url(version), **evidence}
+    return StageDone(tuple(checklist.checks), facts, State.CHAMPION)
+
+
+def _links(promotion: Promotion) -> Mapping[str, object]:
+    return {"service_url": promotion.policy.service_url}
+
+
+STAGE = Stage(
+    name="serving_model",
+    description="The version, proved healthy under its SLOs and recorded requests, and champion; or taken back.",
+    kinds=frozenset({"prometheus"}),
+    checks={
+        "recorded_requests": "Each new pod and the service answer the recorded requests as they were recorded.",
+        "slos": "Every SLO of the policy held for the whole soak, with enough samples and traffic.",
+        "champion_alias": "The champion alias names this version: written, and read back.",
+    },
+    work=serve,
+    links=_links,
+)

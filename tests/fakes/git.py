@@ -75,6 +75,13 @@ class FakeGitRepository:
             at = self.commits[at].parent
         return found
 
+    def _history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
+        return tuple(
+            BranchCommit(commit.id, commit.parent or "", commit.subject, commit.committed_at, commit.trailers)
+            for commit in self._reachable(head)
+            if any(commit.trailers.get(name, "").startswith(f"{policy}/") for name in ("Promotion-Id", "Rollback-Of"))
+        )
+
     def _new_id(self) -> str:
         self._made += 1
         return hashlib.sha1(f"object {self._made}".encode()).hexdigest()
@@ -93,17 +100,13 @@ class FakeGitRepository:
         return self.commits[commit].files.get(path)
 
     def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
-        return tuple(
-            BranchCommit(one.id, one.parent or "", one.subject, one.committed_at, one.trailers)
-            for one in self._reachable(head)
-            if any(one.trailers.get(name, "").startswith(f"{policy}/") for name in ("Promotion-Id", "Rollback-Of"))
-        )
+        return self._history(head, policy)
 
     def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
         if not self.is_ancestor(before, head):
             return None
-        known = {one.id for one in self._reachable(before)}
-        return tuple(one for one in self.history(head, policy) if one.commit not in known)
+        known = {commit.id for commit in self._reachable(before)}
+        return tuple(commit for commit in self._history(head, policy) if commit.commit not in known)
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         return descendant in self.commits and ancestor in {one.id for one in self._reachable(descendant)}

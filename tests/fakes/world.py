@@ -216,13 +216,13 @@ def run_stages(
     world: World, number: int, instance: dg.DagsterInstance, selection: list[str] | None = None
 ) -> dg.ExecuteInProcessResult:
     """Materialize a version's partition, as the job or a person does."""
-    from orchestration.assets import registered_model, stages
+    from orchestration.assets import registered_model, stage_assets
     from orchestration.partitions import model_versions
 
     key = f"{POLICY_NAME}@{number}"
     instance.add_dynamic_partitions(model_versions.name or "", [key])
     return dg.materialize(
-        [registered_model, *stages],
+        [registered_model, *stage_assets],
         selection=selection,
         partition_key=key,
         instance=instance,

@@ -1,57 +1,80 @@
 """A promotion that dies at any of its writes, and what the next runs make of it: all is finished, nothing twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from orchestration.promotion.identity import partition_key
 from orchestration.promotion.state import State
-from orchestration.stages import manifest_commit, promotion_candidate, rollout, serving_model
-from orchestration.stages.rollback import finish_rejection
-from orchestration.stages.session import LEASE_SECONDS, StageEnded, open_session
-from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
+from orchestration.stages.lease import LEASE_SECONDS
+from orchestration.stages.pipeline import STAGES
+from orchestration.stages.runner import StageFailed, run_stage
+from tests.fakes.world import POLICY_NAME, REPOSITORY, World, WorldPlatform, run_stages
 
 REGISTRY_WRITES = ("write_tags", "set_alias", "put_artifact")
 GIT_WRITES = ("push_edit", "create_tag", "acquire_lease", "renew_lease", "release_lease")
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it runs any more, no handler either."""
+    """The process is gone: what its handlers would still do reaches nobody."""
 
 
 class Saboteur:
-    """Counts the writes of a world and dies at one of them: before it is done, or after, its answer lost."""
+    """Counts the writes of a world and dies at one of them: before it is done, or after, its answer lost.
+
+    A dead process writes nothing more, whatever its code would do on the way out; `revive` starts the next one.
+    """
 
     def __init__(self, world: World, at: int, *, after: bool) -> None:
         self.count, self.at, self.after = 0, at, after
+        self.dead = False
         for port, names in ((world.registry, REGISTRY_WRITES), (world.git, GIT_WRITES)):
             for name in names:
                 setattr(port, name, self._deadly(getattr(port, name)))
 
+    def revive(self) -> None:
+        self.dead = False
+
     def _deadly(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def dying(*arguments: Any, **named: Any) -> Any:
             self.count += 1
-            if self.count == self.at and not self.after:
+            self.dead = self.dead or (self.count == self.at and not self.after)
+            if self.dead:
                 raise Killed
             result = write(*arguments, **named)
-            if self.count == self.at:
+            self.dead = self.count == self.at
+            if self.dead:
                 raise Killed
             return result
 
         return dying
 
 
+@dataclass(frozen=True)
+class Host:
+    """A run without Dagster, which handles no kill either."""
+
+    run_id: str
+    goes_on: bool
+    say: Callable[[str], None]
+
+    def version_read(self, facts: Mapping[str, object]) -> None:
+        assert facts["run_id"]
+
+    def is_cancelled(self, interruption: BaseException) -> bool:
+        return False
+
+
 def promote(world: World, number: int, run: str) -> bool:
-    """The main job without Dagster, which handles no kill either; True unless the run was killed."""
+    """Run the stages as the main job does; True unless the run was killed."""
+    partition = partition_key(POLICY_NAME, number)
     try:
-        for stage in (promotion_candidate.examine, manifest_commit.commit, rollout.roll_out, serving_model.serve):
-            session = open_session(world.clients(), world.policy(POLICY_NAME), number, run, world.said.append)
-            try:
-                finish_rejection(session)
-                stage(session)
-            except StageEnded:
-                session.release()
+        for stage in STAGES:
+            host = Host(run, stage is not STAGES[-1], world.said.append)
+            if isinstance(run_stage(stage, WorldPlatform(world), partition, host), StageFailed):
                 break
     except Killed:
         return False
@@ -90,10 +113,8 @@ def writes_of(*, bad: bool) -> int:
     return counting.count
 
 
-def points(*, bad: bool) -> Iterator[tuple[int, bool]]:
-    for at in range(1, writes_of(bad=bad) + 1):
-        yield at, False
-        yield at, True
+def points(*, bad: bool) -> list[tuple[int, bool]]:
+    return [(at, after) for at in range(1, writes_of(bad=bad) + 1) for after in (False, True)]
 
 
 @pytest.mark.parametrize(("at", "after"), points(bad=False))
@@ -101,8 +122,9 @@ def test_killed_at_any_write_of_a_good_promotion(at: int, after: bool) -> None:
     """It becomes champion all the same, by exactly one commit and one tag, and nobody holds a lease."""
     world = World()
     story(world, bad=False)
-    Saboteur(world, at, after=after)
+    saboteur = Saboteur(world, at, after=after)
     assert not promote(world, 2, "killed")
+    saboteur.revive()
     resume(world, 2)
     assert world.champion == 2
     assert world.state(2) is State.CHAMPION
@@ -117,8 +139,9 @@ def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
     """It is taken back all the same, by exactly one commit; the champion has never changed, and it never comes back."""
     world = World()
     story(world, bad=True)
-    Saboteur(world, at, after=after)
+    saboteur = Saboteur(world, at, after=after)
     assert not promote(world, 2, "killed")
+    saboteur.revive()
     resume(world, 2)
     assert world.champion == 1
     assert world.state(2) is State.ROLLED_BACK

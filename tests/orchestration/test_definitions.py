@@ -16,6 +16,7 @@ def test_graph() -> None:
     graph = defs.resolve_asset_graph()
     drawn = {
         node.key.to_user_string(): {
+            "group": node.group_name,
             "after": sorted(key.to_user_string() for key in node.parent_keys),
             "checks": sorted(check.name for check in node.check_keys),
             "partitions": node.partitions_def.name
@@ -27,28 +28,36 @@ def test_graph() -> None:
     assert drawn == snapshot(
         {
             "promotion_candidate": {
+                "group": "promotion",
                 "after": ["registered_model"],
                 "checks": ["image_published", "is_challenger", "quality", "recorded_requests_fit", "run_finished"],
                 "partitions": "model_versions",
             },
             "manifest_commit": {
+                "group": "promotion",
                 "after": ["promotion_candidate"],
                 "checks": ["dependencies_ready", "one_commit"],
                 "partitions": "model_versions",
             },
             "serving_model": {
+                "group": "promotion",
                 "after": ["rollout"],
                 "checks": ["champion_alias", "recorded_requests", "slos"],
                 "partitions": "model_versions",
             },
-            "rollout": {"after": ["manifest_commit"], "checks": ["rolled_out"], "partitions": "model_versions"},
-            "registered_model": {"after": [], "checks": [], "partitions": "model_versions"},
+            "rollout": {
+                "group": "promotion",
+                "after": ["manifest_commit"],
+                "checks": ["rolled_out"],
+                "partitions": "model_versions",
+            },
+            "registered_model": {"group": "registry", "after": [], "checks": [], "partitions": "model_versions"},
         }
     )
 
 
 def test_jobs_and_sensors() -> None:
-    """One job, and one sensor that is off until somebody turns it on."""
+    """One job, and one sensor that is off until someone turns it on."""
     job = defs.resolve_job_def("promote")
     assert job.executor_def.name == "in_process"
     sensors = {sensor.name: (sensor.job_name, sensor.minimum_interval_seconds) for sensor in defs.sensors or ()}

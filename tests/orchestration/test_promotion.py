@@ -1,7 +1,9 @@
 """The asset graph on a platform of fakes: each story of a promotion, and what must not happen in it."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from orchestration.promotion.model_version import TrainingRun, tag_key
 from orchestration.promotion.recorded_requests import RECORDING_PATH
 from orchestration.promotion.state import State
+from orchestration.stages.pipeline import STAGES
 from tests.fakes.cluster import an_application
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
 
@@ -51,7 +54,27 @@ def test_a_good_version_becomes_champion(world: World, instance: dg.DagsterInsta
     assert world.git.leases == {}
 
 
-def test_said_twice_makes_no_second_commit(world: World, instance: dg.DagsterInstance) -> None:
+def test_each_stage_looks_at_the_branch_once(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good promotion fetches and reads the history once per stage, and once more for its one push."""
+    world.register()
+    calls: Counter[str] = Counter()
+    for name in ("fetch", "history", "push_edit"):
+        monkeypatch.setattr(world.git, name, counted(calls, name, getattr(world.git, name)))
+    assert run_stages(world, 1, instance).success
+    assert calls == {"fetch": len(STAGES) + 1, "history": len(STAGES) + 1, "push_edit": 1}
+
+
+def counted(calls: Counter[str], name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(*arguments: Any) -> Any:
+        calls[name] += 1
+        return method(*arguments)
+
+    return counting
+
+
+def test_running_it_again_makes_no_second_commit(world: World, instance: dg.DagsterInstance) -> None:
     """A champion that is materialized again is checked again, and nothing is committed or tagged."""
     world.register()
     assert run_stages(world, 1, instance).success

@@ -11,8 +11,8 @@ from orchestration.promotion.branch_standing import (
     Overtaken,
     Reverted,
     TakenBack,
-    promotions,
-    standing,
+    committed_promotions,
+    standing_on_branch,
 )
 from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.model_version import ModelVersion, tag_key
@@ -30,7 +30,7 @@ def version(number: int, **tags: str) -> ModelVersion:
 
 def stand(number: int, history: list[BranchCommit], head_image: str, **tags: str) -> object:
     """`history` is oldest first, as a story is told."""
-    return standing(version(number, **tags), POLICY, promotions(history[::-1], POLICY), head_image)
+    return standing_on_branch(version(number, **tags), POLICY, committed_promotions(history[::-1], POLICY), head_image)
 
 
 def image_of(number: int) -> str:
@@ -115,7 +115,7 @@ def test_foreign_trailers_are_ignored() -> None:
     """A trailer that is no promotion id, or another policy's, makes no promotion of ours."""
     forged = BranchCommit("c", "p", "s", 0.0, {"Promotion-Id": "iris-classifier-edge/1/../x/1"})
     other = BranchCommit("d", "p", "s", 0.0, {"Promotion-Id": "wine/1/000000000001/1"})
-    assert promotions([forged, other], POLICY) == ()
+    assert committed_promotions([forged, other], POLICY) == ()
 
 
 EVENTS = st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12)

@@ -26,13 +26,13 @@ class Mutant:
 
 NO_ROLLBACK = Mutant(
     "stages/rollback.py",
-    "    reason = str(problem)\n    session.say(",
-    '    return "left as it is"\n    reason = str(problem)\n    session.say(',
+    "    reason = str(problem)\n    promotion.say(",
+    '    return "left as it is"\n    reason = str(problem)\n    promotion.say(',
 )
 NO_COMPARISON = Mutant(
     "stages/promotion_candidate.py",
-    "judge_quality(session.policy, run, champion_run)",
-    "judge_quality(session.policy, run, None)",
+    "judge_quality(promotion.policy, run, champion_run)",
+    "judge_quality(promotion.policy, run, None)",
 )
 NO_PUBLICATION_CHECK = Mutant(
     "stages/promotion_candidate.py",

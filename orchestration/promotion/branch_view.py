@@ -1,0 +1,75 @@
+"""The GitOps branch as one look found it: the head, the manifest there, and the policy's promotions."""
+
+from dataclasses import dataclass
+
+from orchestration.promotion.branch_standing import (
+    BranchStanding,
+    CommittedPromotion,
+    committed_promotions,
+    live_promotion,
+    standing_on_branch,
+)
+from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import GitOpsRepository, Registry
+from orchestration.promotion.problems import Problem
+
+
+@dataclass(frozen=True)
+class BranchView:
+    """The branch at one head, as it concerns one version under one policy."""
+
+    head: str
+    content: bytes
+    """The whole manifest at the head."""
+    image: str
+    """The image that the manifest has."""
+    promotions: tuple[CommittedPromotion, ...]
+    """The policy's promotions, newest first."""
+    standing: BranchStanding
+
+
+def view_branch(git: GitOpsRepository, policy: Policy, version: ModelVersion, head: str) -> BranchView | Problem:
+    """Read the branch at `head`, which must have been fetched.
+
+    Returns:
+        The view, or why the manifest cannot be read there for this policy.
+    """
+    target = policy.manifest
+    content = git.read_file(head, target.path)
+    if content is None:
+        return Problem(
+            f"{target.path} at {head[:12]}",
+            f"the manifest that policy {policy.name} names",
+            "no such file",
+            "Correct manifest.path in the policy, or commit the file.",
+        )
+    current = read_image(content, target)
+    if isinstance(current, EditRefused):
+        return current.problem
+    promotions = committed_promotions(git.history(head, policy.name), policy.name)
+    standing = standing_on_branch(version, policy.name, promotions, current.value)
+    return BranchView(head, content, current.value, promotions, standing)
+
+
+def image_at(git: GitOpsRepository, policy: Policy, commit: str) -> str | None:
+    """Return the image that the policy's manifest has at a commit; None when it cannot be read there."""
+    content = git.read_file(commit, policy.manifest.path)
+    current = read_image(content, policy.manifest) if content is not None else None
+    return current.value if isinstance(current, CurrentImage) else None
+
+
+def other_under_way(
+    registry: Registry, policy: Policy, promotions: tuple[CommittedPromotion, ...], version: int | None
+) -> tuple[CommittedPromotion, ModelVersion] | None:
+    """Return the committed promotion of another version that is neither champion nor taken back.
+
+    Such a promotion is finished before the next one begins.
+    """
+    live = live_promotion(promotions)
+    if live is None or live.identity.version == version:
+        return None
+    other = registry.version(policy.model, live.identity.version)
+    state = other.state(policy.name) if other is not None else None
+    return (live, other) if other is not None and state is not None and state.is_under_way_on_branch else None

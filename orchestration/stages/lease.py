@@ -1,0 +1,151 @@
+"""The application's lease as one run holds it: taken, kept alive, pushed under, and given back."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from orchestration.promotion.ports import Clock, FileEdit, GitOpsRepository, LeaseBusy, LeaseLost, LeaseRecord, Pushed
+from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.state import State
+from orchestration.stages.results import StageEnded
+
+LEASE_SECONDS = 60.0
+"""How long a lease outlives its owner: long enough for a slow push, short enough that a crash is soon over."""
+
+Decision = TypeVar("Decision")
+"""What a caller of `push_edit` decides instead of an edit."""
+
+
+class ApplicationLease:
+    """The right to write for one Argo CD application (design rule 2), as a context manager.
+
+    Entering takes nothing, because a stage first looks whether there is anything to write; `acquire` takes the lease.
+    However the block ends, the lease is given back, unless it was left to the run's next stage by `hand_over`.
+
+    Args:
+        git: The repository that keeps the lease.
+        clock: The clock by which the lease expires.
+        application: The name of the Argo CD application.
+        holder: The id of the run, which may take its own lease again.
+        say: Is told when the lease could not be given back.
+    """
+
+    def __init__(
+        self, git: GitOpsRepository, clock: Clock, application: str, holder: str, say: Callable[[str], None]
+    ) -> None:
+        self._git, self._clock, self._say = git, clock, say
+        self._application, self._holder = application, holder
+        self._record: LeaseRecord | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.release()
+        except DependencyError as problem:
+            self._say(f"The lease could not be given back; it expires by itself. {problem}")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this run took the lease and has not found it lost since."""
+        return self._record is not None
+
+    def acquire(self) -> None:
+        """Take the lease.
+
+        Raises:
+            StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
+        """
+        taken = self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS)
+        if isinstance(taken, LeaseBusy):
+            remaining = max(0.0, taken.record.expires_at - self._clock.now())
+            raise StageEnded(
+                State.WAITING,
+                Problem(
+                    f"the lease of application {self._application}",
+                    "a free lease",
+                    f"run {taken.record.holder} holding it for {remaining:.0f} s more",
+                    "No action needed: the sensor resumes this promotion when the lease is free; without a sensor, "
+                    "materialize again.",
+                ),
+            )
+        self._record = taken
+
+    def keep(self) -> LeaseRecord:
+        """Return the lease, renewed when half of its time is over.
+
+        Raises:
+            StageEnded: it was lost, so this run stops writing at once.
+        """
+        record = self._record
+        assert record is not None, "a stage acquires the lease before it writes"
+        if record.expires_at - self._clock.now() < LEASE_SECONDS / 2:
+            renewed = self._git.renew_lease(record, LEASE_SECONDS)
+            if isinstance(renewed, LeaseLost):
+                raise self._lost(renewed)
+            self._record = record = renewed
+        return record
+
+    def confirm(self) -> None:
+        """Read the lease again before a write that nothing else fences (design rule 2).
+
+        Raises:
+            StageEnded: this run does not hold the lease any more.
+        """
+        ours = self.keep()
+        current = self._git.lease(ours.application)
+        if current is None or current.object_id != ours.object_id:
+            raise self._lost(LeaseLost(current))
+
+    def push_edit(self, decide: Callable[[str], FileEdit | Decision]) -> Pushed | Decision:
+        """Push the edit that `decide` makes of the branch's head, together with the renewed lease.
+
+        Returns:
+            The push, or what `decide` returned instead of an edit.
+
+        Raises:
+            StageEnded: the lease was lost.
+        """
+        outcome = self._git.push_edit(decide, self.keep(), LEASE_SECONDS)
+        if isinstance(outcome, LeaseLost):
+            raise self._lost(outcome)
+        if isinstance(outcome, Pushed):
+            self._record = outcome.lease
+        return outcome
+
+    def create_tag(self, name: str, commit: str, message: str) -> None:
+        """Push an annotated tag together with the renewed lease; a tag that is there already counts as pushed.
+
+        Raises:
+            StageEnded: the lease was lost.
+        """
+        renewed = self._git.create_tag(name, commit, message, self.keep(), LEASE_SECONDS)
+        if isinstance(renewed, LeaseLost):
+            raise self._lost(renewed)
+        self._record = renewed
+
+    def hand_over(self) -> None:
+        """Leave the lease to this run's next stage, which takes it again as its own."""
+        self._record = None
+
+    def release(self) -> None:
+        """Give the lease back, if this run holds it."""
+        if self._record is not None:
+            record, self._record = self._record, None
+            self._git.release_lease(record)
+
+    def _lost(self, lost: LeaseLost) -> StageEnded:
+        """Give the lease up, and return how a run ends that finds it lost."""
+        self._record = None
+        return StageEnded(
+            State.WAITING,
+            Problem(
+                f"the lease of application {self._application}",
+                f"our own lease (run {self._holder})",
+                f"run {lost.found.holder} holding it" if lost.found else "no lease",
+                "This run has stopped writing. The run that holds the lease goes on; otherwise the sensor resumes.",
+            ),
+        )

@@ -1,0 +1,67 @@
+"""What a stage comes to: its checks, and how it ends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestration.promotion.problems import Problem, ProblemError
+from orchestration.promotion.state import State
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one of a stage's fixed checks; `rows` is shown as a table and `numbers` as charts."""
+
+    name: str
+    passed: bool
+    summary: str
+    rows: tuple[Mapping[str, object], ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage that proved what it is for: its checks, all passed, and the facts that describe its asset."""
+
+    checks: tuple[Check, ...]
+    facts: Mapping[str, object]
+    end: State | None = None
+    """The state in which the promotion ended with this stage; None while it goes on."""
+
+
+class StageEnded(ProblemError):  # noqa: N818 - an end, which is not always an error
+    """The promotion does not go on in this run: the state that it is left in, and why."""
+
+    def __init__(self, state: State, problem: Problem, checks: Sequence[Check] = ()) -> None:
+        super().__init__(problem)
+        self.state = state
+        self.checks = tuple(checks)
+
+
+class Checklist:
+    """The checks of one stage as they are judged; the first that fails ends the stage with all that came before."""
+
+    def __init__(self, checks: Sequence[Check] = ()) -> None:
+        self.checks = list(checks)
+
+    def passed(
+        self,
+        name: str,
+        summary: str,
+        rows: Sequence[Mapping[str, object]] = (),
+        numbers: Mapping[str, float] | None = None,
+    ) -> None:
+        """Add a check that passed."""
+        self.checks.append(Check(name, True, summary, tuple(rows), numbers or {}))
+
+    def failed(
+        self,
+        name: str,
+        problem: Problem,
+        state: State = State.REFUSED,
+        rows: Sequence[Mapping[str, object]] = (),
+        numbers: Mapping[str, float] | None = None,
+    ) -> StageEnded:
+        """Add a check that failed, and return the exception to raise for it."""
+        self.checks = [check for check in self.checks if check.name != name]  # a check has one result
+        self.checks.append(Check(name, False, str(problem), tuple(rows), numbers or {}))
+        return StageEnded(state, problem, self.checks)

@@ -1,0 +1,71 @@
+"""A stage of a promotion as a value, and what its work is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orchestration.promotion.branch_view import BranchView, image_at, view_branch
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Clients
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.state import State
+from orchestration.stages.lease import ApplicationLease
+from orchestration.stages.results import StageDone, StageEnded
+from orchestration.stages.version_record import VersionRecord
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a stage works with: one version under one policy, the ports, and what this run holds."""
+
+    clients: Clients
+    policy: Policy
+    record: VersionRecord
+    lease: ApplicationLease
+    say: Callable[[str], None]
+    """Shows progress to a person, one line at a time."""
+
+    @property
+    def version(self) -> ModelVersion:
+        """The version with its tags as they were last read or written."""
+        return self.record.version
+
+    def look(self) -> BranchView:
+        """Fetch the branch and see where this version stands on it.
+
+        Raises:
+            StageEnded: the manifest at HEAD cannot be read for this policy.
+        """
+        return self.view_at(self.clients.git.fetch())
+
+    def view_at(self, head: str) -> BranchView:
+        """See where this version stands at a head of the branch that was fetched before.
+
+        Raises:
+            StageEnded: the manifest there cannot be read for this policy.
+        """
+        view = view_branch(self.clients.git, self.policy, self.version, head)
+        if isinstance(view, Problem):
+            raise StageEnded(State.REFUSED, view)
+        return view
+
+    def image_at(self, commit: str) -> str | None:
+        """Return the image that the manifest has at a commit; None when it cannot be read there."""
+        return image_at(self.clients.git, self.policy, commit)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of every promotion; `pipeline.py` lists them in their order."""
+
+    name: str
+    """The name of the stage's asset."""
+    description: str
+    kinds: frozenset[str]
+    """The technologies that Dagster shows as the asset's badges."""
+    checks: Mapping[str, str]
+    """What each of the stage's fixed checks proves, by the check's name."""
+    work: Callable[[Promotion, BranchView], StageDone]
+    """Does the stage's work, or raises `StageEnded`, or `DependencyError` when a dependency does not answer."""
+    links: Callable[[Promotion], Mapping[str, object]]
+    """Where the stage's work can be seen outside of Dagster."""

@@ -1,0 +1,30 @@
+"""What happens to a committed promotion that could not be judged: it is held, or taken back without being rejected."""
+
+from orchestration.promotion.branch_standing import CommittedPromotion
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.state import State
+from orchestration.stages.results import StageEnded
+from orchestration.stages.rollback import roll_back
+from orchestration.stages.stage import Promotion
+
+
+def not_judged(promotion: Promotion, committed: CommittedPromotion, ended: StageEnded) -> StageEnded:
+    """Do what the policy says of a promotion that could not be judged (design rule 6).
+
+    Returns:
+        The exception to raise: held as given, or rolled back.
+    """
+    if promotion.policy.gate.when_unjudged == "hold":
+        hold(promotion, ended.problem)
+        return ended
+    roll_back(promotion, committed, ended.problem, reject=False)
+    return StageEnded(State.ROLLED_BACK, ended.problem, ended.checks)
+
+
+def hold(promotion: Promotion, problem: Problem) -> None:
+    """Leave the commit as it is, and write why the promotion is held and how to leave that state."""
+    way_out = (
+        "Held: it goes on by itself when the cause ends (or materialize rollout and serving_model); "
+        "to give it up, revert the commit."
+    )
+    promotion.record.write(State.HELD, f"{problem} {way_out}")
