@@ -1,4 +1,4 @@
-"""The registry sensor: sees a new challenger within seconds, and resumes what a crash or an outage left unfinished."""
+"""The registry sensor: notices a new challenger within seconds, and resumes what a crash or an outage interrupted."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ class _Tick:
     description="Asks the registry which version is the challenger, and requests or resumes its promotion.",
 )
 def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
-    """One tick: a registry that is down fails it; one broken policy is reported and stops no other."""
+    """Do one tick: a registry that is down fails it; a broken policy is reported and does not stop the others."""
     memories = read_cursor(context.cursor)
     tick = _Tick(context.instance, platform.registry(), platform.git(), platform.clock().now())
     requests: list[dg.RunRequest] = []
@@ -60,7 +60,7 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
             request, memory = _watch(tick, policy, memories.get(name))
         except ProblemError as error:
             if isinstance(error, DependencyError):
-                tick.registry.ping()  # down for all: the tick fails here, and not once a policy until its time is over
+                tick.registry.ping()  # down for all policies: the tick fails here, and not once for each of them
             context.log.error(f"policy {name} is left out: {error}")
             broken.append(name)
             continue
@@ -80,7 +80,7 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
 
 
 def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request | None, Memory | None]:
-    """What to run for one policy now, and what to remember."""
+    """Decide what to run for one policy now, and what to remember."""
     version = tick.registry.version_by_alias(policy.model, policy.challenger_alias)
     alias_changed = memory is None or memory.version != _number(version)
     if version is not None and is_new(version, policy.name):
@@ -100,7 +100,7 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request 
 
 
 def _number(version: ModelVersion | None) -> int:
-    """The version that an alias names; 0 for none, so that a quiet policy is remembered too."""
+    """Return the number of the version that an alias names; 0 for none, so that a quiet policy is remembered, too."""
     return version.version if version is not None else 0
 
 
@@ -111,16 +111,17 @@ def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelV
 
 
 def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
-    """Another version that is committed and unfinished: it is finished before the challenger's turn."""
-    found = committed_promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
-    other = other_under_way(tick.registry, policy, found, version.version if version is not None else None)
-    return other[1] if other is not None and is_unfinished(other[1], policy.name) else None
+    """Return another version that is committed and unfinished, which is finished before the challenger's turn."""
+    promotions = committed_promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
+    number = version.version if version is not None else None
+    under_way = other_under_way(tick.registry, policy, promotions, number)
+    return under_way[1] if under_way is not None and is_unfinished(under_way[1], policy.name) else None
 
 
 def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:
-    """A run for an unfinished promotion, unless somebody holds the application's lease: then it is being worked on.
+    """Request a run for an unfinished promotion, unless a run is at work on it.
 
-    How many runs there were is asked of the instance, because it is the instance that never starts a key twice.
+    The instance is asked how many runs there were, because the instance never starts the same key twice.
     """
     requested_at = version.tag(policy.name, "requested_at") or "by-hand"
     request = Request(version.version, requested_at, 0)
@@ -134,15 +135,15 @@ def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Reques
 
 
 def _is_worked_on(tick: _Tick, policy: Policy, version: ModelVersion) -> bool:
-    """Whether a run holds the lease, or waits without one (for an image) and has said so just now."""
+    """Return whether a run holds the lease, or waits without one (for an image) and said so just now."""
     lease = tick.git.lease(policy.argocd.application)
     return (lease is not None and lease.expires_at > tick.now) or is_alive(version, policy.name, tick.now)
 
 
 def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
-    """Whether a run of this request has had no time for a sign of life: another one would only slow the machine down.
+    """Return whether a run of this request is too young for a sign of life; another would only slow the machine down.
 
-    A run that claims so for long is not believed, because a host that was killed leaves such runs behind.
+    After a while such a run is not believed, because a host that was killed leaves such runs behind.
     """
     waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
     for statuses, seconds in ((waiting, LONGEST_START_SECONDS), ([dg.DagsterRunStatus.STARTED], FIRST_SIGN_SECONDS)):

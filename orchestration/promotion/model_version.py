@@ -17,15 +17,16 @@ class ModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def state(self, policy: str) -> State | None:
-        """The state that incumbent wrote for that policy; None when none or an unknown one stands there."""
+        """Return the state that incumbent wrote for a policy; None when there is none, or an unknown one."""
         text = self.tags.get(tag_key(policy, "state"))
         return State(text) if text in set(State) else None
 
     def tag(self, policy: str, name: str) -> str | None:
+        """Return the tag that incumbent wrote under a name for a policy."""
         return self.tags.get(tag_key(policy, name))
 
     def attempt(self, policy: str) -> int:
-        """The attempt that was asked for last; 1 when no or no usable number is written."""
+        """Return the attempt that was asked for last; 1 when the tag has no usable number."""
         text = self.tag(policy, "attempt") or ""
         return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1
 
@@ -34,14 +35,14 @@ class ModelVersion:
 
 
 def tag_key(policy: str, name: str) -> str:
-    """The key of a version tag that incumbent writes, such as `incumbent.iris-classifier-edge.state`."""
+    """Return the key of a version tag that incumbent writes, such as `incumbent.iris-classifier-edge.state`."""
     return f"incumbent.{policy}.{name}"
 
 
 def policy_tags(policy: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Version tags under their full keys, the state last.
+    """Put version tags under their full keys, the state last.
 
-    The registry writes tags one by one: who sees a state must find what belongs to it.
+    The registry writes tags one by one, and a reader that sees a state must find what belongs to it.
     """
     return {tag_key(policy, name): tags[name] for name in sorted(tags, key="state".__eq__)}
 
@@ -57,9 +58,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class TrainingRun:
+    """A finished or unfinished run of the tracking server."""
+
     run_id: str
     status: str
-    """MLflow's own word: FINISHED, FAILED, RUNNING, KILLED, SCHEDULED."""
+    """In MLflow's words: FINISHED, FAILED, RUNNING, KILLED or SCHEDULED."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +79,8 @@ class TensorInput:
 
 @dataclass(frozen=True)
 class ColumnInput:
+    """One column of a signature."""
+
     name: str
     type: str
     required: bool

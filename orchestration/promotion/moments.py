@@ -10,14 +10,14 @@ from orchestration.promotion.timestamps import format_time, parse_time
 
 @dataclass(frozen=True)
 class Moment:
-    """When one request for a version first came to a state that is looked back on: held, or an end.
+    """When a request for a version first came to a state that people look back on: held, or an end.
 
-    The state tag says where a version stands now and is overwritten by the next request; its moments stay.
+    The next request overwrites the state tag; the moments of the earlier ones stay.
     """
 
     state: State
     request: str
-    """When it was asked for, as `format_time` writes it; `by-hand` for a run that nobody had asked for."""
+    """When the promotion was requested, as `format_time` writes it; `by-hand` for a run without a request."""
     attempt: int
     at: float
 
@@ -26,9 +26,10 @@ _MOMENT = re.compile(r"(?P<at>\S{24}), attempt (?P<attempt>[1-9][0-9]{0,4})")
 
 
 def moment_tags(version: ModelVersion, policy: str, state: State, now: float) -> dict[str, str]:
-    """The tag that keeps when this request came to a state; none for other states, and for one that is kept already.
+    """Return the tag that keeps when this request came to a state; empty when there is nothing to keep.
 
-    That it is never overwritten is what lets a cut off write be repeated, and an ended version be looked at again.
+    Only `held` and the ends are kept, each once: because the tag is never overwritten, a write that was cut off can be
+    repeated, and a version that has ended can be examined again.
     """
     name = f"{state}_at.{_request(version, policy)}"
     if not (state.is_end or state is State.HELD) or version.tag(policy, name) is not None:
@@ -37,26 +38,27 @@ def moment_tags(version: ModelVersion, policy: str, state: State, now: float) ->
 
 
 def moments(version: ModelVersion, policy: str) -> tuple[Moment, ...]:
-    """All that is kept of a version under one policy; tags of another form are ignored."""
-    start, found = tag_key(policy, ""), []
+    """Return all moments that a version's tags keep under one policy; tags of another form are ignored."""
+    start, kept = tag_key(policy, ""), []
     for key, value in version.tags.items():
         state, separator, request = key.removeprefix(start).partition("_at.")
         written = _MOMENT.fullmatch(value)
         at = parse_time(written["at"]) if written else None
         if key.startswith(start) and separator and state in set(State) and written is not None and at is not None:
-            found.append(Moment(State(state), request, int(written["attempt"]), at))
-    return tuple(found)
+            kept.append(Moment(State(state), request, int(written["attempt"]), at))
+    return tuple(kept)
 
 
 def held_since(version: ModelVersion, policy: str) -> float | None:
-    """Since when the present request is held; None when it is not.
+    """Return since when the present request is held (seconds since the epoch); None when it is not held.
 
-    A held promotion that is tried again is `committed` in between, and counts as held until it comes to its end.
+    A held promotion that is tried again is `committed` in between; it counts as held until it ends.
     """
     if version.state(policy) not in (State.HELD, State.COMMITTED):
         return None
     request = _request(version, policy)
-    times = (one.at for one in moments(version, policy) if one.state is State.HELD and one.request == request)
+    kept = moments(version, policy)
+    times = (moment.at for moment in kept if moment.state is State.HELD and moment.request == request)
     return next(times, None)
 
 

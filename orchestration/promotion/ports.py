@@ -1,9 +1,9 @@
 """The ports of a promotion: what its stages ask of the world, and the values that come back.
 
-Every method raises `DependencyError` when the other side cannot answer (down, time-out, 5xx, refused credentials), and
-`InvalidInputError` for what a person wrote wrongly (an address, a path, a context); what a caller decides on is a value
-in the return type. `orchestration.adapters` plays each port
-against a real server; the fakes of the tests are held to the same contract tests.
+Every method raises `DependencyError` when the other side cannot answer (it is down, times out, answers 5xx or refuses
+the credentials), and `InvalidInputError` for a person's mistake (in an address, a path or a context). What a caller
+decides on is a value in the return type. `orchestration.adapters` implements each port against a real server; the
+tests' fakes are held to the same contract tests.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,13 +15,14 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 
 Decision = TypeVar("Decision")
-"""What a caller of `push_edit` decides instead of an edit."""
+"""What a caller of `push_edit` returns instead of an edit."""
 
 
 class Clock(Protocol):
-    """Time, passed in so that tests need not wait. `now` is seconds since the epoch."""
+    """Time, passed in so that tests need not wait."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
 
     def sleep(self, seconds: float) -> None: ...
 
@@ -33,37 +34,40 @@ class Registry(Protocol):
         """Raise `DependencyError` unless the registry answers."""
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that an alias names, in one call; None when the model or the alias does not exist."""
+        """Return the version that an alias names, in one call; None when the model or the alias does not exist."""
 
-    def version(self, model: str, version: int) -> ModelVersion | None: ...
+    def version(self, model: str, version: int) -> ModelVersion | None:
+        """Return a version by its number; None when the registry has no such version."""
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
-        """All versions, of any model, with a version tag of that key whose value starts so; in no order."""
+        """Return all versions, of any model and in any order, whose version tag `key` begins with `start`."""
 
     def run(self, run_id: str) -> TrainingRun | None:
-        """The training run, with its metrics read again from the run and not from the version."""
+        """Return the training run, with its metrics read from the run itself; None when the run is gone."""
 
     def signature(self, version: ModelVersion) -> Signature | None:
-        """The signature that the version's model was logged with; None when it has none."""
+        """Return the signature that the version's model was logged with; None when it has none."""
 
     def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
-        """The rows of the input example that the version's model was logged with; None when it has none."""
+        """Return the rows of the input example that the model was logged with; None when it has none."""
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
-        """A run's artifact, 10 MB at most; None when there is none at that path."""
+        """Return a run's artifact, 10 MB at most; None when there is none at that path."""
 
     def put_artifact(self, run_id: str, path: str, content: bytes) -> None: ...
 
-    def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None: ...
+    def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Write version tags one by one, in the order of `tags`."""
 
     def set_alias(self, version: ModelVersion, alias: str) -> None: ...
 
-    def version_url(self, version: ModelVersion) -> str: ...
+    def version_url(self, version: ModelVersion) -> str:
+        """Return the address of the version's page."""
 
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """A lease as it stands in Git: who may write for one application, and until when (seconds since the epoch)."""
+    """A lease as Git has it: who may write for one application, and until when (seconds since the epoch)."""
 
     application: str
     holder: str
@@ -79,7 +83,7 @@ class LeaseBusy:
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """Somebody else took the lease, or deleted it; whoever finds this stops writing at once."""
+    """Someone else took the lease or deleted it; a run that finds this stops writing at once."""
 
     found: LeaseRecord | None
 
@@ -97,7 +101,7 @@ class BranchCommit:
 
 @dataclass(frozen=True)
 class FileEdit:
-    """One commit to make on top of the head it was decided on: one file's new content, subject and trailers."""
+    """One commit to make on top of the head that it was decided on: one file's new content, subject and trailers."""
 
     path: str
     content: bytes
@@ -111,7 +115,7 @@ class Pushed:
     commit: str
     lease: LeaseRecord
     attempts: int
-    """Pushes that it took; above 1 when other committers came between."""
+    """How many pushes it took; above 1 when other committers came first."""
 
 
 @dataclass(frozen=True)
@@ -124,71 +128,76 @@ class TagRecord:
 
 
 class GitOpsRepository(Protocol):
-    """The GitOps repository: one branch, leases beside it, and no checkout."""
+    """The GitOps repository: one branch, the leases beside it, and no checkout."""
 
     def fetch(self) -> str:
-        """Bring the branch here and return the id of its head commit."""
+        """Fetch the branch and return the id of its head commit."""
 
     def read_file(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit; None when there is none at that path."""
+        """Return a file's content at a commit; None when there is none at that path."""
 
     def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
-        """The policy's promotion and rollback commits reachable from `head`, newest first.
+        """Return the policy's promotion and rollback commits that are reachable from `head`, newest first.
 
-        A commit belongs to it when its trailer `Promotion-Id` or `Rollback-Of` starts with `<policy>/`.
+        A commit belongs to the policy when its trailer `Promotion-Id` or `Rollback-Of` starts with `<policy>/`.
         """
 
     def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
-        """What `history` has at `head` and not at `before`, at the cost of the commits between them.
+        """Return what `history` has at `head` and not at `before`, at the cost of the commits between them.
 
-        None when `head` does not descend from `before` (the branch was rewritten), or `before` is unknown here.
+        None when `head` does not descend from `before` (the branch was rewritten), or `before` was never fetched.
         """
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
-        """Whether a commit is the other one or an ancestor of it; False when either is unknown here."""
+        """Return whether a commit is the other one or its ancestor; False when either was never fetched."""
 
     def push_edit(
         self, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
     ) -> Pushed | LeaseLost | Decision:
         """Fetch, ask `decide(head)`, commit its edit and push it atomically with a renewed lease.
 
-        Anything but a `FileEdit` ends it and is returned as it is. When the push is refused or its answer is lost, all
-        begins again from the fetch: `decide` must recognise its own work (by trailer), and no text is ever rebased.
+        Anything but a `FileEdit` ends it and is returned as it is. When the push is refused or its answer is lost,
+        everything begins again with the fetch: `decide` must recognise its own work (by trailer), and no text is ever
+        rebased.
         """
 
     def create_tag(
         self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
     ) -> LeaseRecord | LeaseLost:
-        """Push an annotated tag together with a renewed lease; a tag of that name on that commit counts as created."""
+        """Push an annotated tag together with a renewed lease; a tag of that name on that commit counts as pushed."""
 
-    def tag(self, name: str) -> TagRecord | None: ...
+    def tag(self, name: str) -> TagRecord | None:
+        """Return a tag as the server has it; None when there is no such tag."""
 
     def lease(self, application: str) -> LeaseRecord | None:
-        """The lease as the server has it now, expired or not."""
+        """Return the lease as the server has it now, expired or not."""
 
     def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
         """Take the lease when it is free, expired or already the holder's own, for `ttl` seconds."""
 
-    def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost: ...
+    def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        """Extend the lease to `ttl` seconds from now, if it is still ours."""
 
     def release_lease(self, lease: LeaseRecord) -> None:
         """Give the lease back; one that is no longer ours is left alone."""
 
     def commit_url(self, commit: str) -> str | None:
-        """A web page of that commit, when the repository's address has a known form."""
+        """Return the web page of a commit; None when the repository's address has an unknown form."""
 
     def diff(self, commit: str) -> str:
-        """The commit's change as a unified diff."""
+        """Return a commit's change as a unified diff."""
 
 
 class ArgoCD(Protocol):
+    """Argo CD, through its Applications."""
+
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server that holds the Applications is ready."""
 
     def application(self, namespace: str, name: str) -> ApplicationStatus | None: ...
 
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
-        """Ask the controller to compare again; the request may be dropped, so ask until something moves."""
+        """Ask the controller to compare again. It may drop the request, so ask until something moves."""
 
 
 @dataclass(frozen=True)
@@ -209,10 +218,11 @@ class Cluster(Protocol):
 
     def nodes(self) -> tuple[Node, ...]: ...
 
-    def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None: ...
+    def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None:
+        """Return a workload with its pods; None when the cluster has no such workload."""
 
     def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 20) -> str:
-        """The last lines of a container's log; empty when it has none."""
+        """Return the last lines of a container's log; empty when it has none."""
 
     def ask_pod(
         self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
@@ -221,6 +231,8 @@ class Cluster(Protocol):
 
 
 class Service(Protocol):
+    """The model's service, as its clients outside the cluster meet it."""
+
     def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
         """POST JSON to the policy's `service_url`; a connection that fails is an `Answer` of status 0."""
 
@@ -239,26 +251,29 @@ class QueryResult:
     warnings: tuple[str, ...] = ()
     """What makes the answer doubtful: a source that was not asked, a partial response. Such an answer never passes."""
     infos: tuple[str, ...] = ()
-    """Remarks on the query's style, such as a counter whose name does not end in `_total`; they doubt no value."""
+    """Remarks on the query's style, such as a counter whose name does not end in `_total`; the value stays certain."""
 
 
 @dataclass(frozen=True)
 class QueryRejected:
-    """Prometheus understood the request and refuses the query: the policy's fault."""
+    """Prometheus understood the request and refuses the query, which is the policy's fault."""
 
     message: str
 
 
 class Metrics(Protocol):
-    def ready(self) -> None: ...
+    """Prometheus."""
+
+    def ready(self) -> None:
+        """Raise `DependencyError` unless Prometheus is ready."""
 
     def query(self, expression: str, at: float | None = None) -> QueryResult | QueryRejected:
-        """An instant query, at Prometheus's own clock unless told."""
+        """Evaluate an instant query, at `at` (seconds since the epoch) or else by Prometheus's own clock."""
 
 
 @dataclass(frozen=True)
 class PlatformImage:
-    """What one platform of an image is: its manifest's and its config's digest, and the config's environment."""
+    """One platform of an image: the digests of its manifest and config, and the config's environment."""
 
     architecture: str
     manifest_digest: str
@@ -268,7 +283,7 @@ class PlatformImage:
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """An image that the registry has: the digest to pin, and all the digests by which a kubelet may name it."""
+    """An image in the registry: the digest to pin, and all the digests by which a kubelet may name it."""
 
     reference: ImageRef
     """repository:tag@digest."""
@@ -281,18 +296,21 @@ class ResolvedImage:
 
     @property
     def known_digests(self) -> frozenset[str]:
-        parts = (digest for one in self.platforms for digest in (one.manifest_digest, one.config_digest))
-        return frozenset((self.digest, *parts))
+        manifests = (platform.manifest_digest for platform in self.platforms)
+        configs = (platform.config_digest for platform in self.platforms)
+        return frozenset((self.digest, *manifests, *configs))
 
 
 class ImageRegistry(Protocol):
+    """The registries that images are pulled from."""
+
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
-        """What a reference names now; None when the registry answers that it has no such image."""
+        """Return what a reference names now; None when the registry answers that it has no such image."""
 
 
 @dataclass(frozen=True)
 class Clients:
-    """All ports of one promotion, bound to its policy's clusters."""
+    """All ports of one promotion, bound to the clusters of its policy."""
 
     clock: Clock
     registry: Registry

@@ -8,10 +8,10 @@ class State(StrEnum):
 
     REQUESTED = "requested"
     WAITING = "waiting"
-    """Before the commit, for an image or for the lease; goes on by itself."""
+    """Waiting before the commit, for an image or for the lease; goes on by itself."""
     COMMITTED = "committed"
     HELD = "held"
-    """Committed and unjudged, until a person or the end of the cause releases it."""
+    """Committed and not judged, until the cause ends or a person acts."""
     CHAMPION = "champion"
     REFUSED = "refused"
     """Ended before any commit."""
@@ -23,10 +23,10 @@ class State(StrEnum):
 
     @property
     def is_end(self) -> bool:
-        """Nothing more happens by itself; `rejected` is no end, because its rollback must still be finished."""
+        """Whether nothing more happens by itself. `rejected` is not an end: its rollback must still be finished."""
         return self in (State.CHAMPION, State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK)
 
     @property
     def is_under_way_on_branch(self) -> bool:
-        """Committed, and neither champion nor taken back yet."""
+        """Whether the version is committed, and neither champion nor taken back yet."""
         return self in (State.COMMITTED, State.HELD, State.REJECTED)

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 
 def format_time(at: float) -> str:
-    """Seconds since the epoch as people read them in a tag: `2026-01-31T12:00:00.000Z`."""
+    """Format seconds since the epoch for a person: `2026-01-31T12:00:00.000Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str | None) -> float | None:
-    """Seconds since the epoch of a time with its zone; None when the text is none."""
+    """Parse a time with its zone into seconds since the epoch; None when the text is not one."""
     try:
         parsed = datetime.fromisoformat(text or "")
     except ValueError:
