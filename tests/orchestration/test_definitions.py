@@ -1,5 +1,6 @@
-"""The definition graph, as a snapshot: names and arrows are what users select, link to and script against."""
+"""The definition graph: names and arrows are what users select, link to and script against."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,51 +10,37 @@ from inline_snapshot import snapshot
 
 import orchestration
 from orchestration.definitions import defs
+from orchestration.partitions import model_versions
+from orchestration.stages.pipeline import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_graph() -> None:
-    """Every asset with its group, its upstream and its fixed checks."""
+def test_the_graph_is_the_documented_one() -> None:
+    """The stages, their order and their fixed checks are what docs/architecture.md says: users script against them."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Stages\n")[2].partition("\n## ")[0]
+    table = section.partition("| asset | after | checks |\n")[2].partition("\n\n")[0]
+    documented = [[re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:-1]] for row in table.splitlines()[1:]]
     graph = defs.resolve_asset_graph()
-    drawn = {
-        node.key.to_user_string(): {
-            "group": node.group_name,
-            "after": sorted(key.to_user_string() for key in node.parent_keys),
-            "checks": sorted(check.name for check in node.check_keys),
-            "partitions": node.partitions_def.name
-            if isinstance(node.partitions_def, dg.DynamicPartitionsDefinition)
-            else None,
-        }
+    defined = {
+        node.key.to_user_string(): (
+            sorted(key.to_user_string() for key in node.parent_keys),
+            sorted(check.name for check in node.check_keys),
+        )
         for node in graph.asset_nodes
     }
-    assert drawn == snapshot(
-        {
-            "promotion_candidate": {
-                "group": "promotion",
-                "after": ["registered_model"],
-                "checks": ["image_published", "is_challenger", "quality", "recorded_requests_fit", "run_finished"],
-                "partitions": "model_versions",
-            },
-            "manifest_commit": {
-                "group": "promotion",
-                "after": ["promotion_candidate"],
-                "checks": ["dependencies_ready", "one_commit"],
-                "partitions": "model_versions",
-            },
-            "serving_model": {
-                "group": "promotion",
-                "after": ["rollout"],
-                "checks": ["champion_alias", "recorded_requests", "slos"],
-                "partitions": "model_versions",
-            },
-            "rollout": {
-                "group": "promotion",
-                "after": ["manifest_commit"],
-                "checks": ["rolled_out"],
-                "partitions": "model_versions",
-            },
-            "registered_model": {"group": "registry", "after": [], "checks": [], "partitions": "model_versions"},
-        }
-    )
+    assert defined.pop("registered_model") == ([], [])
+    assert defined == {name: (after, sorted(checks)) for (name,), after, checks in documented}
+    assert [name for (name,), _, _ in documented] == [stage.name for stage in STAGES]
+
+
+def test_a_promotion_is_one_group() -> None:
+    """`--select group:promotion` takes all stages and nothing else; every asset has a partition for each version."""
+    graph = defs.resolve_asset_graph()
+    groups = {node.key.to_user_string(): node.group_name for node in graph.asset_nodes}
+    assert groups == {"registered_model": "registry", **{stage.name: "promotion" for stage in STAGES}}
+    assert all(node.partitions_def is model_versions for node in graph.asset_nodes)
 
 
 def test_jobs_and_sensors() -> None:
