@@ -1,10 +1,10 @@
-"""A clock that stands still until somebody sleeps on it."""
+"""A clock that stands still until someone sleeps on it."""
 
 from collections.abc import Callable
 
 
 class FakeClock:
-    """Plays the port `Clock`; what is scheduled with `after` happens while somebody sleeps."""
+    """Implements the `Clock` port; what is scheduled with `after` happens during a sleep."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.time = now
@@ -15,11 +15,11 @@ class FakeClock:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Let the time pass, and do on the way what was scheduled, each thing at its own time."""
+        """Let the time pass, and do what was scheduled for it on the way, each action at its own time."""
         assert seconds >= 0, "nobody sleeps backwards"
         self.slept.append(seconds)
         until = self.time + seconds
-        while due := sorted((one for one in self.scheduled if one[0] <= until), key=lambda one: one[0])[:1]:
+        while due := sorted((entry for entry in self.scheduled if entry[0] <= until), key=lambda entry: entry[0])[:1]:
             at, action = due[0]
             self.scheduled.remove(due[0])
             self.time = max(self.time, at)
@@ -27,5 +27,5 @@ class FakeClock:
         self.time = until
 
     def after(self, seconds: float, action: Callable[[], object]) -> None:
-        """Schedule an action for when that much time has passed."""
+        """Schedule an action for that many seconds from now."""
         self.scheduled.append((self.time + seconds, action))

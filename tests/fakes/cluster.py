@@ -17,7 +17,7 @@ def no_answer(target: str, path: str, body: bytes, headers: Mapping[str, str]) -
 
 
 class FakeCluster:
-    """Plays the port `Cluster`."""
+    """Implements the `Cluster` port."""
 
     def __init__(self, workload: WorkloadStatus | None = None) -> None:
         self.status = workload
@@ -53,7 +53,7 @@ class FakeCluster:
 
 
 class FakeService:
-    """Plays the port `Service`."""
+    """Implements the `Service` port."""
 
     def __init__(self, respond: Respond = no_answer) -> None:
         self.respond = respond
@@ -65,7 +65,7 @@ class FakeService:
 
 
 class FakeArgoCD:
-    """Plays the port `ArgoCD`; `on_refresh` is what a refresh sets in motion, nothing unless told."""
+    """Implements the `ArgoCD` port; `on_refresh` is what a refresh sets in motion, nothing unless told."""
 
     def __init__(self, application: ApplicationStatus | None = None) -> None:
         self.status = application

@@ -32,11 +32,10 @@ class FakeCommit:
 
 
 class FakeGitRepository:
-    """Plays the port `GitOpsRepository`; the branch and what stands beside it are plain attributes to look at.
+    """Implements the `GitOpsRepository` port; the branch and what is beside it are plain attributes to look at.
 
     `before_push` holds actions that happen just before a push arrives, one for each push: other people's commits, or
-    a lease that is taken. `down` makes
-    every call raise `DependencyError` with that finding.
+    a lease that someone takes. `down` makes every call raise `DependencyError` with that finding.
     """
 
     def __init__(self, clock: Clock, files: Mapping[str, bytes]) -> None:
@@ -53,7 +52,7 @@ class FakeGitRepository:
     # What a test does and looks at
 
     def commit(self, subject: str, files: Mapping[str, bytes], trailers: Mapping[str, str] | None = None) -> str:
-        """Another person's commit on the branch; returns its id."""
+        """Make another person's commit on the branch, and return its id."""
         before = self.commits.get(self.head)
         now = max(float(int(self._clock.now())), before.committed_at if before else 0.0)
         content = {**(before.files if before else {}), **files}
@@ -68,12 +67,12 @@ class FakeGitRepository:
         return self._reachable(self.head)
 
     def _reachable(self, head: str) -> list[FakeCommit]:
-        found: list[FakeCommit] = []
+        reachable: list[FakeCommit] = []
         at: str | None = head
         while at is not None:
-            found.append(self.commits[at])
+            reachable.append(self.commits[at])
             at = self.commits[at].parent
-        return found
+        return reachable
 
     def _history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
         return tuple(
@@ -109,7 +108,7 @@ class FakeGitRepository:
         return tuple(commit for commit in self._history(head, policy) if commit.commit not in known)
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
-        return descendant in self.commits and ancestor in {one.id for one in self._reachable(descendant)}
+        return descendant in self.commits and ancestor in {commit.id for commit in self._reachable(descendant)}
 
     def push_edit(
         self, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
@@ -134,10 +133,10 @@ class FakeGitRepository:
         self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
     ) -> LeaseRecord | LeaseLost:
         self._reach_server()
-        there = self.tags.get(name)
-        if there is not None and there.commit != commit:
-            found = f"a tag of commit {there.commit[:12]}"
-            raise DependencyError(Problem(f"tag {name}", "none of another commit", found, "Find out who made it."))
+        existing = self.tags.get(name)
+        if existing is not None and existing.commit != commit:
+            finding = f"a tag of commit {existing.commit[:12]}"
+            raise DependencyError(Problem(f"tag {name}", "no tag of another commit", finding, "Find out who made it."))
         self._others_act()
         if self._is_lost(lease):
             return LeaseLost(self.leases.get(lease.application))
@@ -192,8 +191,8 @@ class FakeGitRepository:
             self.before_push.pop(0)()
 
     def _is_lost(self, lease: LeaseRecord) -> bool:
-        found = self.leases.get(lease.application)
-        return found is None or found.object_id != lease.object_id
+        current = self.leases.get(lease.application)
+        return current is None or current.object_id != lease.object_id
 
     def _renewed(self, lease: LeaseRecord, ttl: float) -> LeaseRecord:
         record = LeaseRecord(lease.application, lease.holder, self._clock.now() + ttl, self._new_id())

@@ -11,7 +11,7 @@ from orchestration.promotion.problems import DependencyError, Problem
 
 @dataclass
 class FakeImages:
-    """Plays the port `ImageRegistry`. Tests publish into it, and take it down with `down = True`."""
+    """Implements the `ImageRegistry` port. Tests publish into it, and take it down with `down = True`."""
 
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
     """The digest of each repository's tag."""

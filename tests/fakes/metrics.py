@@ -6,11 +6,11 @@ from orchestration.promotion.ports import Clock, QueryRejected, QueryResult, Sam
 from orchestration.promotion.problems import DependencyError, Problem
 
 Reply = QueryResult | QueryRejected | float | Mapping[str, float]
-"""A whole answer, one number, or one number for each pod."""
+"""A complete answer, one number, or one number for each pod."""
 
 
 class FakeMetrics:
-    """Plays the port `Metrics`: the first scripted part that a query contains gives its answer, none gives no data."""
+    """Implements the `Metrics` port: the first scripted part that a query contains answers it; without one, no data."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -9,7 +9,7 @@ from orchestration.promotion.problems import DependencyError, Problem
 
 @dataclass
 class FakeRegistry:
-    """Plays the port `Registry`. Tests fill it, read it, and take it down with `down = True`."""
+    """Implements the `Registry` port. Tests fill it, read it, and take it down with `down = True`."""
 
     versions: dict[tuple[str, int], ModelVersion] = field(default_factory=dict)
     aliases: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class FakeRegistry:
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
         self._called("tagged")
-        return tuple(one for one in self.versions.values() if key in one.tags and one.tags[key].startswith(start))
+        return tuple(version for version in self.versions.values() if version.tags.get(key, "\0").startswith(start))
 
     def run(self, run_id: str) -> TrainingRun | None:
         self._called("run")

@@ -121,7 +121,7 @@ class World:
         return [commit.subject for commit in self.git.log][::-1][1:]
 
     def reconcile(self) -> None:
-        """What Argo CD and a Deployment do: HEAD's image is live, all at once."""
+        """Do what Argo CD and a Deployment do, all at once: HEAD's image is live."""
         image = self.live_image
         reference = image if "@" in image else f"{image}@{self.images.tags[REPOSITORY, image.rpartition(':')[2]]}"
         template = reference[-8:]
@@ -158,13 +158,13 @@ class World:
         )
 
     def scale(self, *ready: bool) -> None:
-        """Have as many pods as there are words, as an autoscaler does; those that are not ready refuse to answer."""
+        """Have one pod per argument, as an autoscaler may; those that are not ready refuse to answer."""
         status = self.cluster.status
         assert status is not None
         (image,), template = set(status.images.values()), status.template_hash or ""
         reference = image if "@" in image else f"{image}@{self.images.tags[REPOSITORY, image.rpartition(':')[2]]}"
         names = {f"iris-{template}-{number}": is_ready for number, is_ready in enumerate(ready, start=1)}
-        pods = tuple(a_pod(name, reference, template_hash=template, ready=one) for name, one in names.items())
+        pods = tuple(a_pod(name, reference, template_hash=template, ready=is_ready) for name, is_ready in names.items())
         workload = a_deployment(image, pods, namespace="ml-apps", name="iris")
         self.cluster.status = replace(workload, template_hash=template, ready=sum(ready), available=sum(ready))
         self.cluster.respond = lambda pod, *asked: (
@@ -193,7 +193,7 @@ class World:
 
 
 class WorldPlatform:
-    """Plays `resources.Platform` on a world."""
+    """Implements `Platform` on a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world

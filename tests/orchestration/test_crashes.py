@@ -156,7 +156,7 @@ def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
 
 
 def test_a_good_version_between_other_peoples_commits() -> None:
-    """Somebody else pushes before each of our pushes: both survive, and ours stays one commit."""
+    """Someone else pushes before each of our pushes: both survive, and ours stays one commit."""
     world = World()
     world.register()
     edits = iter(range(100))

@@ -210,7 +210,7 @@ def test_a_newer_challenger_supersedes_one_that_waits(world: World, instance: dg
 
 
 @pytest.mark.parametrize("stage", ["manifest_commit", "rollout", "serving_model"])
-def test_no_stage_is_got_round_by_selecting_it(world: World, instance: dg.DagsterInstance, stage: str) -> None:
+def test_selecting_a_stage_alone_bypasses_nothing(world: World, instance: dg.DagsterInstance, stage: str) -> None:
     """A failed run's version is refused by each stage on its own."""
     world.register()
     world.registry.add_run(TrainingRun("run1", "FAILED", {"accuracy": 0.9}))
@@ -228,7 +228,7 @@ def test_an_image_of_another_version_is_refused(world: World, instance: dg.Dagst
 
 
 def test_a_dead_cluster_blocks_the_commit(world: World, instance: dg.DagsterInstance) -> None:
-    """Nothing is committed while the cluster does not answer, and the promotion waits."""
+    """While the cluster does not answer, nothing is committed and the promotion waits."""
     from tests.fakes.cluster import DOWN
 
     world.register()
@@ -242,7 +242,7 @@ def test_a_dead_cluster_blocks_the_commit(world: World, instance: dg.DagsterInst
 
 
 def test_prometheus_down_in_the_gate_holds(world: World, instance: dg.DagsterInstance) -> None:
-    """What cannot be judged is our fault: no alias moves, nothing is rolled back, and it goes on when that ends."""
+    """What cannot be judged is the platform's fault: no alias moves, nothing is taken back, and it goes on later."""
     from tests.fakes.cluster import DOWN
 
     world.register()
@@ -268,9 +268,9 @@ def test_an_autoscaler_in_mid_soak_costs_nothing(world: World, instance: dg.Dags
     assert run_stages(world, 1, instance, ["serving_model"]).success
     assert world.champion == 1
     evidence = json.loads(world.registry.artifacts["run1", "incumbent/iris-edge/1-1.json"])
-    assert [one["wanted"] for one in evidence["evaluations"]] == [2, 2, 3, 3, 4, 4, 1]
+    assert [evaluation["wanted"] for evaluation in evidence["evaluations"]] == [2, 2, 3, 3, 4, 4, 1]
     assert world.clock.now() - began < 65
-    assert [len(one["scrapes"]) for one in evidence["evaluations"]] == [2, 2, 2, 2, 3, 3, 1]
+    assert [len(evaluation["scrapes"]) for evaluation in evidence["evaluations"]] == [2, 2, 2, 2, 3, 3, 1]
 
 
 def test_git_down_for_a_moment_in_the_rollout_is_waited_out(world: World, instance: dg.DagsterInstance) -> None:

@@ -45,7 +45,7 @@ def tick(world: World, instance: dg.DagsterInstance, cursor: str | None = None) 
 
 
 def kill_runs(world: World, instance: dg.DagsterInstance) -> None:
-    """The runs so far were started long ago, and their host was killed: they stay STARTED for ever (dagster#26753)."""
+    """Leave the runs so far as a killed host does: started long ago, and STARTED for ever (dagster#26753)."""
     for run in instance.get_runs():
         instance.handle_run_event(
             run.run_id,
@@ -73,8 +73,8 @@ def test_a_new_challenger_is_requested(world: World, instance: dg.DagsterInstanc
     assert list(added.partition_keys) == [f"{POLICY_NAME}@1"]
 
 
-def test_one_registry_call_a_policy_and_tick(instance: dg.DagsterInstance) -> None:
-    """However many versions there are, an idle tick asks the registry one question a policy, and Git nothing."""
+def test_one_registry_call_per_policy_and_tick(instance: dg.DagsterInstance) -> None:
+    """However many versions there are, an idle tick asks the registry one question per policy, and Git nothing."""
     counts = []
     for versions in (1, 40):
         world = at_present(World())
@@ -115,7 +115,7 @@ def test_an_unfinished_promotion_is_resumed_when_nobody_holds_the_lease(
 
 
 def test_a_run_that_waits_for_an_image_is_not_doubled(world: World, instance: dg.DagsterInstance) -> None:
-    """It holds no lease, but it has said just now that it is there; when it is silent, it is resumed."""
+    """It holds no lease, but it gave a sign of life just now; once it is silent, it is resumed."""
     world.register()
     tick(world, instance)
     kill_runs(world, instance)
@@ -189,14 +189,14 @@ def test_a_policy_that_the_registry_cannot_answer_stops_no_other(
 
 
 def test_a_poisoned_tag_stops_nothing(world: World, instance: dg.DagsterInstance) -> None:
-    """Whatever somebody wrote into our tags, the tick ends well (CVE-2026-40886)."""
+    """Whatever someone wrote into our tags, the tick ends well (CVE-2026-40886)."""
     world.register()
     tags(world, 1, state="\0\ud800", requested_at="../../etc", attempt="-1", held_by="x" * 5000)
     tick(world, instance)
 
 
 def test_a_superseded_version_that_is_named_again_is_a_new_request(world: World, instance: dg.DagsterInstance) -> None:
-    """Being overtaken is no judgement: setting the alias back asks anew."""
+    """Being overtaken is not a judgement: setting the alias back is a new request."""
     world.register()
     tags(world, 1, state="superseded")
     assert tick(world, instance).run_requests

@@ -19,7 +19,7 @@ def test_a_person_starts_it_with_a_policy_and_a_version() -> None:
     """Nothing else starts it, and both must be given."""
     assert set(WORKFLOW["on"]) == {"workflow_dispatch"}
     inputs = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
-    assert {name: (one["required"], one["type"]) for name, one in inputs.items()} == {
+    assert {name: (given["required"], given["type"]) for name, given in inputs.items()} == {
         "policy": (True, "string"),
         "version": (True, "string"),
     }
@@ -51,7 +51,7 @@ def test_no_input_and_no_secret_is_spliced_into_a_shell() -> None:
     assert all(re.fullmatch(r"\$\{\{ secrets\.[A-Z_]+ \}\}", value) for value in given)
 
 
-def test_it_says_the_readmes_two_lines() -> None:
+def test_it_runs_the_readmes_two_lines() -> None:
     """With the inputs in place of the example's policy and version."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\$ ((?:incumbent register|dagster asset materialize) .*)$", readme, re.MULTILINE)
