@@ -49,15 +49,11 @@ class SloReading:
     @property
     def kept(self) -> bool:
         """Whether a usable value keeps the bound; the bound itself does."""
-        value = self.value
-        if value is None:
-            return False
-        low, high = self.slo.at_least, self.slo.at_most
-        return (low is None or value >= low) and (high is None or value <= high)
+        return self.value is not None and self.slo.is_kept_by(self.value)
 
     @property
     def bound(self) -> str:
-        return f">= {self.slo.at_least:g}" if self.slo.at_least is not None else f"<= {self.slo.at_most:g}"
+        return self.slo.bound
 
     @property
     def finding(self) -> str:
@@ -222,7 +218,7 @@ def _failure(evaluations: Sequence[Evaluation], gate: GatePolicy) -> str | None:
     for (earlier, owed_then), (later, owed) in pairwise(zip(evaluations, _owed(evaluations), strict=True)):
         violated = _violations(earlier, owed_then, gate)
         for name, reading in _violations(later, owed, gate).items():
-            if name in violated and (reading.slo.from_ == "pods" or _is_newer(later, earlier)):
+            if name in violated and (not reading.slo.needs_scrapes or _is_newer(later, earlier)):
                 before = violated[name].value
                 return f"{name} {reading.finding}, confirmed by two evaluations in a row (before: {before:g})"
     return None
@@ -253,7 +249,7 @@ def _violations(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> dict[s
         if reading.value is not None
         and reading.enough
         and not reading.kept
-        and (scraped or reading.slo.from_ == "pods")
+        and (scraped or not reading.slo.needs_scrapes)
     }
 
 

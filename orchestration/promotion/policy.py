@@ -9,6 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.slo_sources import unreadable
 
 _DURATION = re.compile(r"(?:(?P<h>[0-9]{1,6})h)?(?:(?P<m>[0-9]{1,6})m)?(?:(?P<s>[0-9]{1,9})s)?")
 _LONGEST = 30 * 24 * 3600.0
@@ -87,30 +88,60 @@ class ArgoTarget(_Part):
     namespace: ObjectName = "argocd"
 
 
-class QualityBound(_Part):
-    """One training metric: an absolute bound, and how much worse than the champion it may be.
+class Bounded(_Part):
+    """Something measured that must keep a bound: exactly one of `at_least` (higher is better) and `at_most` (lower)."""
 
-    With `at_least` higher is better; with `at_most` lower is better.
-    """
-
-    metric: Annotated[str, Field(min_length=1)]
     at_least: Number | None = None
     at_most: Number | None = None
-    no_worse_than_champion_by: Annotated[Number, Field(ge=0)] | None = None
+
+    @property
+    def subject(self) -> str:
+        """What the bound is about, for messages."""
+        raise NotImplementedError
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.at_least is not None
+
+    @property
+    def sign(self) -> Literal[">=", "<="]:
+        return ">=" if self.higher_is_better else "<="
+
+    @property
+    def bound(self) -> str:
+        """The bound in symbols, such as `>= 0.85`."""
+        return f"{self.sign} {self.at_least if self.at_least is not None else self.at_most:g}"
+
+    def is_kept_by(self, value: float) -> bool:
+        """Whether a value keeps the bound; the bound itself does, NaN never does."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
 
     @model_validator(mode="after")
     def _one_direction(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"metric {self.metric!r} needs exactly one of at_least and at_most")
+            raise ValueError(f"{self.subject} needs exactly one of at_least and at_most")
         return self
+
+
+class QualityBound(Bounded):
+    """One training metric: an absolute bound, and how much worse than the champion it may be."""
+
+    metric: Annotated[str, Field(min_length=1)]
+    no_worse_than_champion_by: Annotated[Number, Field(ge=0)] | None = None
+
+    @property
+    def subject(self) -> str:
+        return f"metric {self.metric!r}"
 
 
 class RolloutPolicy(_Part):
     deadline: Seconds = 300.0
 
 
-class Slo(_Part):
-    """One service level objective: a PromQL query (or a reading of the pods) and the bound that it must keep.
+class Slo(Bounded):
+    """One service level objective: a PromQL query (or an entry of `slo_sources`) and the bound that it must keep.
 
     In a query `$pods` becomes a regular expression of the new pods' names, `$window` the soak so far (`45s`),
     `$namespace` the target's namespace and `$source` a regular expression of the traffic that is judged: `real` as soon
@@ -120,19 +151,25 @@ class Slo(_Part):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     query: Annotated[str, Field(min_length=1)] | None = None
-    from_: Annotated[Literal["pods"] | None, Field(alias="from")] = None
-    at_least: Number | None = None
-    at_most: Number | None = None
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """A source of `slo_sources.SLO_SOURCES`, which offers a value of the SLO's name."""
     min_requests: Count = 0
 
+    @property
+    def subject(self) -> str:
+        return f"SLO {self.name!r}"
+
+    @property
+    def needs_scrapes(self) -> bool:
+        """Whether its value comes from Prometheus, so that it is only as good as the scrapes behind it."""
+        return self.query is not None
+
     @model_validator(mode="after")
-    def _one_source_one_bound(self) -> Self:
+    def _one_source(self) -> Self:
         if (self.query is None) == (self.from_ is None):
-            raise ValueError(f"SLO {self.name!r} needs exactly one of query and from")
-        if self.from_ == "pods" and self.name != "restarts":
-            raise ValueError(f"SLO {self.name!r}: only restarts can be read from pods")
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"SLO {self.name!r} needs exactly one of at_least and at_most")
+            raise ValueError(f"{self.subject} needs exactly one of query and from")
+        if self.from_ is not None and (reason := unreadable(self.from_, self.name)):
+            raise ValueError(f"{self.subject}: {reason}")
         return self
 
 

@@ -84,15 +84,15 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
     if value is None or not math.isfinite(value):
         return Problem(
             f"metric {bound.metric} of run {run.run_id}",
-            f"a number {_threshold(bound)}",
+            f"a number {bound.bound}",
             "no such metric" if value is None else f"{value}",
             f'Log it with mlflow.log_metric("{bound.metric}", value), or correct the metric\'s name in the policy.',
         )
-    if _keeps(value, bound.at_least, bound.at_most):
+    if bound.is_kept_by(value):
         return None
     return Problem(
         f"metric {bound.metric} of run {run.run_id}",
-        _threshold(bound),
+        bound.bound,
         f"{value:.6g}",
         "Train a better model and register it as a new version.",
     )
@@ -117,14 +117,12 @@ def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: Tra
             "Log the metric to the champion's run, or take no_worse_than_champion_by out of the policy.",
         )
     margin = _decimal(bound.no_worse_than_champion_by or 0.0)
-    limit = _decimal(champion_value) - margin if bound.at_least is not None else _decimal(champion_value) + margin
-    keeps = _decimal(value) >= limit if bound.at_least is not None else _decimal(value) <= limit
-    if keeps:
+    limit = _decimal(champion_value) + (-margin if bound.higher_is_better else margin)
+    if _decimal(value) >= limit if bound.higher_is_better else _decimal(value) <= limit:
         return None
-    sign = ">=" if bound.at_least is not None else "<="
     return Problem(
         subject,
-        f"{sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
+        f"{bound.sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
         f"{value:.6g}, which is worse than the champion on the same data",
         "Train a better model and register it as a new version.",
     )
@@ -135,23 +133,15 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _keeps(value: float, at_least: float | None, at_most: float | None) -> bool:
-    return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-
-
 def _decimal(value: float) -> Decimal:
     """The number as it is written, so that 0.8 - 0.1 is exactly 0.7 and the bound itself is kept."""
     return Decimal(repr(float(value)))
 
 
-def _threshold(bound: QualityBound) -> str:
-    return f">= {bound.at_least:g}" if bound.at_least is not None else f"<= {bound.at_most:g}"
-
-
 def _in_words(bound: QualityBound) -> str:
     margin = bound.no_worse_than_champion_by
     against = "" if margin is None else f", no worse than the champion by more than {margin:g}"
-    return _threshold(bound) + against
+    return bound.bound + against
 
 
 def _listed(digests: frozenset[str]) -> str:

@@ -13,12 +13,13 @@ from orchestration.promotion.gate import (
     SloReading,
     stale_after,
 )
-from orchestration.promotion.pods import lost_with_its_node, own_restarts
+from orchestration.promotion.pods import lost_with_its_node
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
+from orchestration.promotion.slo_sources import SLO_SOURCES
 
 DEFAULT_PATH = "/predict"
 """Where a model is asked when `service_url` has no path of its own."""
@@ -141,9 +142,11 @@ def _freshness(asker: _Asker) -> tuple[PodFreshness, ...]:
 def _reading(
     asker: _Asker, slo: Slo, policy: Policy, workload: WorkloadStatus, counted: Mapping[str, float | Unusable]
 ) -> SloReading:
+    if slo.from_ is not None:
+        read = SLO_SOURCES[slo.from_][slo.name]
+        return SloReading(slo, read(workload, policy.manifest.container), 0.0, slo.from_)
+    assert slo.query is not None, "a policy's SLO has a query or a source"
     source, requests = _judged_traffic(slo, policy, counted)
-    if slo.query is None:
-        return SloReading(slo, _restarts(workload, policy.manifest.container), 0.0, "pods")
     if isinstance(requests, Unusable):
         return SloReading(slo, requests, 0.0, source)
     return SloReading(slo, asker.number(slo.query, source, f"SLO {slo.name}"), requests, source)
@@ -160,11 +163,6 @@ def _judged_traffic(slo: Slo, policy: Policy, counted: Mapping[str, float | Unus
     if isinstance(real, Unusable) or real >= slo.min_requests or policy.gate.traffic == "real_only":
         return "real", real
     return "real|replayed", replayed if isinstance(replayed, Unusable) else real + replayed
-
-
-def _restarts(workload: WorkloadStatus, container: str) -> float:
-    statuses = (pod.container(container) for pod in workload.current_pods)
-    return float(sum(own_restarts(status) for status in statuses if status is not None))
 
 
 def _known(count: float | Unusable) -> float | None:

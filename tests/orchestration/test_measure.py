@@ -18,6 +18,7 @@ from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
 from testbeds.sandbox.tools import find_tool
 from tests.adapters.conftest import free_port, serving, wait_until
@@ -260,6 +261,14 @@ def test_restarts_are_counted_over_all_pods_of_the_template(world: World) -> Non
     crashed = a_pod("p3", IMAGE, restarts=2)
     pods = (*PODS, replace(crashed, phase="Failed", reason="Evicted"))
     assert slo(world.measure(workload=replace(WORKLOAD, pods=pods)), "restarts").value == 2
+
+
+def test_whatever_the_table_of_sources_offers_is_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another value needs an entry there and no change here; the evidence names the source that it came from."""
+    monkeypatch.setitem(SLO_SOURCES, "nodes", {"pods_ready": lambda workload, _: float(workload.ready)})
+    policy = parse_policy("iris-edge", POLICY_TEXT.replace("restarts, from: pods", "pods_ready, from: nodes"))
+    reading = slo(world.measure(policy), "pods_ready")
+    assert (reading.value, reading.source) == (2.0, "nodes")
 
 
 def test_pods_that_are_missing_or_have_no_port_are_no_pass(world: World) -> None:
