@@ -84,7 +84,7 @@ def test_a_container_that_was_lost_with_its_node_is_the_platforms_fault() -> Non
 
 
 def test_a_pod_is_lost_with_its_node_until_it_is_ready_again() -> None:
-    """Its container is ready but its kubelet silent, or it has ended, or starts again; not every unready pod is lost."""
+    """Its container is ready but its kubelet silent, or it has ended, or restarts; not every unready pod is lost."""
     silent = pod(ready=True)  # the node's controller has taken the pod's readiness away
     dead = pod(terminated_reason="Unknown", terminated_exit_code=255)
     starting = pod(last_terminated_reason="Unknown", last_exit_code=255, restarts=1)
