@@ -128,7 +128,7 @@ def _without_hash(template: Json) -> Json:
 
 
 def _may_be_a_replica(pod: Json) -> bool:
-    """Whether a ReplicaSet owns the pod or may adopt it; a Job's pod with the same labels is no replica."""
+    """Whether the pod is a ReplicaSet's or may be adopted by one; a Job's pod with the same labels is not one."""
     owners = _list(_mapping(pod, "metadata"), "ownerReferences")
     return not owners or any(_text(owner, "kind") == "ReplicaSet" for owner in owners)
 

@@ -67,9 +67,9 @@ def choose_image(version: ModelVersion, run: TrainingRun, repository: str) -> Im
         The image, with a tag or a digest or both; a problem when the version names none or one that is refused.
     """
     tags = version.tags
-    whole = tags.get("image")
+    reference = tags.get("image")
     parts = {"image_tag": tags.get("image_tag"), "image_digest": tags.get("image_digest")}
-    if whole is None and not any(value is not None for value in parts.values()):
+    if reference is None and not any(value is not None for value in parts.values()):
         return _image_of_commit(version, run, repository)
     for name, grammar in (("image_tag", is_tag), ("image_digest", is_digest)):
         value = parts[name]
@@ -77,12 +77,12 @@ def choose_image(version: ModelVersion, run: TrainingRun, repository: str) -> Im
             form = "sha256:<64 hexadecimal digits>" if name == "image_digest" else "an image tag"
             return _refuse(version, f"its tag {name} to be {form}", f"{name}={_shown(value)}")
     tag, digest = parts["image_tag"], parts["image_digest"]
-    if whole is None:
+    if reference is None:
         return ImageRef(repository, tag, digest)
-    image = parse_image(whole)
+    image = parse_image(reference)
     if image is None or (image.tag is None and image.digest is None):
         expected = f"its tag image to be {repository}:<tag> or {repository}@<digest>"
-        return _refuse(version, expected, f"image={_shown(whole)}")
+        return _refuse(version, expected, f"image={_shown(reference)}")
     if image.repository != repository:
         expected = f"its tag image to be in the policy's repository {repository}"
         return _refuse(version, expected, f"an image in {image.repository}")

@@ -25,7 +25,7 @@ class QualityRow:
     bound: str
     """The policy's bound in words: `>= 0.85, no worse than the champion by more than 0`."""
     champion_value: float | None
-    """None when there is no champion to compare with, or no number of its."""
+    """None when there is no champion to compare with, or its metric is missing or not a finite number."""
     problem: Problem | None
     """Why the version is refused; None when it meets the bound."""
 

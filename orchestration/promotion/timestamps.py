@@ -1,15 +1,15 @@
-"""Times as version tags, trailers and evidence spell them."""
+"""Times as version tags, trailers and the evidence spell them."""
 
 from datetime import UTC, datetime
 
 
 def format_time(at: float) -> str:
-    """Seconds since the epoch as people read them in a tag: `2026-01-31T12:00:00.000Z`."""
+    """Write seconds since the epoch as a time in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str | None) -> float | None:
-    """Seconds since the epoch of a time with its zone; None when the text is none."""
+    """Parse a time with its zone into seconds since the epoch; None when the text is not one."""
     try:
         parsed = datetime.fromisoformat(text or "")
     except ValueError:

@@ -84,7 +84,7 @@ def test_of_equal_replicasets_the_oldest_own_one_is_current() -> None:
 
 
 def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
-    """Absent counts are zero; a Job's pod with the same labels is no replica, a pod being deleted is not a new one."""
+    """Absent counts are zero; a Job's pod with the same labels is not a replica, a pod being deleted is not new."""
     pods = [pod("new", "bbb"), pod("old", "aaa"), pod("job", "bbb", owner="Job"), pod("gone", "bbb")]
     pods[3]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     workload = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])

@@ -205,8 +205,8 @@ def test_a_changed_template_means_soaking_again() -> None:
 
 def fresh(after: float, *pods: str, young: str = "") -> tuple[PodFreshness, ...]:
     """Pods with enough recent scrapes, and a young one without any if it is named."""
-    whole = tuple(PodFreshness(pod, 4, START + after - 5) for pod in pods)
-    return (*whole, PodFreshness(young, 0, None)) if young else whole
+    complete = tuple(PodFreshness(pod, 4, START + after - 5) for pod in pods)
+    return (*complete, PodFreshness(young, 0, None)) if young else complete
 
 
 def test_the_gate_does_not_wait_for_a_pod_that_scaling_adds_during_the_soak() -> None:
@@ -236,8 +236,8 @@ def test_a_pod_that_replaces_another_owes_its_evidence() -> None:
 @pytest.mark.parametrize("silent", [PodFreshness("p2", 1, START + 12), PodFreshness("p2", 4, START + 30)])
 def test_no_added_pod_stands_in_for_one_that_is_no_longer_scraped(silent: PodFreshness) -> None:
     """A pod that the soak began with owes complete evidence while it exists, and so does a pod that once gave it."""
-    whole = fresh(60, "p1", "p3")
-    assert isinstance(decide(evaluation(50), evaluation(60, wanted=3, freshness=(*whole, silent))), Continue)
+    complete = fresh(60, "p1", "p3")
+    assert isinstance(decide(evaluation(50), evaluation(60, wanted=3, freshness=(*complete, silent))), Continue)
     added = replace(silent, pod="p4", scrapes=4.0)
     more = evaluation(60, wanted=4, freshness=(*fresh(60, "p1", "p2", "p3"), replace(added, newest_at=START + 30)))
     assert isinstance(decide(evaluation(50), more), Continue)

@@ -93,7 +93,7 @@ def test_a_version_names_its_image_by_tags_else_by_its_commit(tags: dict[str, st
 
 
 @pytest.mark.parametrize(
-    ("tags", "found"),
+    ("tags", "finding"),
     [
         ({"image": "ghcr.io/evil/model:v7"}, "an image in ghcr.io/evil/model"),
         ({"image": "docker.io/" + REPOSITORY + ":v7"}, "docker.io"),
@@ -109,12 +109,12 @@ def test_a_version_names_its_image_by_tags_else_by_its_commit(tags: dict[str, st
         ({"image": f"{REPOSITORY}:v7", "image_tag": "bad tag"}, "bad tag"),
     ],
 )
-def test_foreign_malformed_and_contradictory_tags_are_refused(tags: dict[str, str], found: str) -> None:
+def test_foreign_malformed_and_contradictory_tags_are_refused(tags: dict[str, str], finding: str) -> None:
     """A wrong tag is refused and never ignored in favour of the run's commit."""
     problem = choose_image(version(**tags), RUN, REPOSITORY)
     assert isinstance(problem, Problem)
     assert problem.subject == "version 7 of iris-classifier"
-    assert found in problem.found
+    assert finding in problem.found
 
 
 @pytest.mark.parametrize("commit", ["", "main", "v1", COMMIT[:12], COMMIT + "\n", COMMIT.upper()])
