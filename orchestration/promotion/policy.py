@@ -103,10 +103,12 @@ class Bounded(_Part):
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether the bound is `at_least`."""
         return self.at_least is not None
 
     @property
     def sign(self) -> Literal[">=", "<="]:
+        """How a value that keeps the bound compares with it."""
         return ">=" if self.higher_is_better else "<="
 
     @property
@@ -135,6 +137,7 @@ class QualityBound(Bounded):
 
     @property
     def subject(self) -> str:
+        """The metric, for messages."""
         return f"metric {self.metric!r}"
 
 
@@ -162,6 +165,7 @@ class Slo(Bounded):
 
     @property
     def subject(self) -> str:
+        """The SLO, for messages."""
         return f"SLO {self.name!r}"
 
     @property

@@ -5,14 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestration.promotion.cluster_status import PodStatus, WorkloadStatus
-from orchestration.promotion.gate import (
-    AnswerFault,
-    Evaluation,
-    PodFreshness,
-    RecordedRound,
-    SloReading,
-    stale_after,
-)
+from orchestration.promotion.evaluation import AnswerFault, Evaluation, PodFreshness, RecordedRound, SloReading
+from orchestration.promotion.gate import stale_after
 from orchestration.promotion.pods import lost_with_its_node
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
@@ -115,16 +109,19 @@ class _Prometheus:
         return result
 
     def number(self, query: str, source: str, subject: str) -> float | Unusable:
+        """The one number that a query gives."""
         result = self.answer(query, source, subject)
         # Prometheus evaluates by its own clock, so the result is compared with our clock as it is after the answer.
         return result if isinstance(result, Unusable) else read_scalar(result, now=self.now, tolerance=self.tolerance)
 
     def by_pod(self, query: str, subject: str) -> Mapping[str, float] | Unusable:
+        """The number that a query gives for each pod."""
         result = self.answer(query, "real", subject)
         return result if isinstance(result, Unusable) else read_by_pod(result, now=self.now, tolerance=self.tolerance)
 
     @property
     def now(self) -> float:
+        """In seconds since the epoch, by our clock."""
         return self.clients.clock.now()
 
 

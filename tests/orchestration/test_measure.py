@@ -13,7 +13,8 @@ import pytest
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.cluster_status import PodStatus
-from orchestration.promotion.gate import Evaluation, Verdict, VerdictKind, judge
+from orchestration.promotion.evaluation import Evaluation
+from orchestration.promotion.gate import Verdict, VerdictKind, judge
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem

@@ -1,4 +1,4 @@
-"""The gate, and the reading of Prometheus' answers: each guard has a test that fails without it."""
+"""The gate: each guard has a test that fails without it."""
 
 import json
 import math
@@ -10,24 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.gate import (
+from orchestration.promotion.evaluation import (
     AnswerFault,
-    Continue,
     Evaluation,
     PodFreshness,
     RecordedRound,
     SloReading,
+    as_record,
+)
+from orchestration.promotion.gate import (
+    Continue,
     SoakAgain,
     Verdict,
     VerdictKind,
-    as_record,
     judge,
     stale_after,
 )
 from orchestration.promotion.policy import GatePolicy
-from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
+from orchestration.promotion.promql import Unusable
 
 START = 1000.0
 GATE = GatePolicy.model_validate(
@@ -329,57 +330,3 @@ def test_making_one_evaluation_worse_never_revokes_a_failure(
         worse[which % len(worse)] = replace(worse[which % len(worse)], readings=readings(0.1, restarts=3, memory=1))
         assert kind(*worse, now=now) is VerdictKind.FAILED
         assert kind(*evaluations, evaluation(200), now=START + 201) is VerdictKind.FAILED
-
-
-def answer(*values: float, at: float = START, **more: Any) -> QueryResult:
-    return QueryResult(tuple(Sample({"pod": f"p{n}"}, value, at) for n, value in enumerate(values)), **more)
-
-
-@pytest.mark.parametrize(
-    ("result", "platform_fault"),
-    [
-        (answer(), False),
-        (answer(math.nan), False),
-        (answer(math.inf), False),
-        (answer(-math.inf), False),
-        (answer(1.0, 1.0), True),
-        (answer(1.0, warnings=("partial response",)), True),
-        (answer(1.0, at=START - 31), True),
-        (answer(1.0, at=START + 31), True),
-        (QueryRejected("parse error"), True),
-    ],
-    ids=["empty", "nan", "inf", "-inf", "several", "warnings", "cached", "clock-ahead", "rejected"],
-)
-def test_only_one_fresh_finite_number_is_an_answer(result: QueryResult | QueryRejected, platform_fault: bool) -> None:
-    """Everything else is unusable, and says whether that is the platform's fault."""
-    number = read_scalar(result, now=START, tolerance=30)
-    assert isinstance(number, Unusable)
-    assert number.platform_fault is platform_fault
-
-
-def test_one_fresh_finite_number_is_read() -> None:
-    """Zero is a number, too, and an answer as old as the tolerance is fresh enough."""
-    assert read_scalar(answer(0.0, at=START - 30), now=START, tolerance=30) == 0.0
-
-
-def test_by_pod_each_pod_has_one_series() -> None:
-    """If two jobs scraped one pod, one of them could hide what the other saw."""
-    assert read_by_pod(answer(1.0, 2.0), now=START, tolerance=30) == {"p0": 1.0, "p1": 2.0}
-    twice = QueryResult((Sample({"pod": "p"}, 1.0, START), Sample({"pod": "p", "job": "b"}, 1.0, START)))
-    for bad in (twice, answer(), answer(1.0, math.nan), answer(1.0, at=0)):
-        assert isinstance(read_by_pod(bad, now=START, tolerance=30), Unusable)
-
-
-def test_a_query_is_expanded_for_exactly_these_pods() -> None:
-    """A dot in a pod's name is not a wildcard in any of PromQL's quotes, and the window is rounded up."""
-    query = """x{pod=~"$pods",namespace="$namespace",source=~`$source`}[$window] $other"""
-    expression = expand(query, pods=["b.1-x", "a"], window=44.2, namespace="ml-apps", source="real|replayed")
-    assert expression == """x{pod=~"a|b[.]1-x",namespace="ml-apps",source=~`real|replayed`}[45s] $other"""
-    assert expand("[$window]", pods=["a"], window=0.0, namespace="n", source="real") == "[1s]"
-
-
-@pytest.mark.parametrize("pods", [[], ["a|.*"], ['a"}'], [""], ["a\n"]])
-def test_neither_an_empty_list_of_pods_nor_an_odd_name_reaches_a_query(pods: list[str]) -> None:
-    """An empty regular expression would match every series without the label."""
-    with pytest.raises(ValueError, match="expected"):
-        expand("$pods", pods=pods, window=1, namespace="n", source="real")
