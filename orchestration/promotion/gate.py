@@ -73,7 +73,8 @@ def judge(
         return Verdict(VerdictKind.ERROR, f"{refused.subject}: {refused.found}", refused)
     over = now - soak_started >= gate.judge_within
     if len(soak) < len(evaluations):
-        why = f"the pod template changed from {begun_with} to {evaluations[len(soak)].template_hash}"
+        changed = f"the pod template changed from {begun_with} to {evaluations[len(soak)].template_hash}"
+        why = changed if soak else "no ReplicaSet has the current pod template"
         return _verdict(VerdictKind.ERROR, why) if over else SoakAgain(why)
     if not soak:
         why = "no measurements"

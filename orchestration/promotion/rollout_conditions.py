@@ -50,7 +50,7 @@ def conditions(
     if workload is None:
         live = (
             Condition("image", False, "no such workload"),
-            Condition("replicas", False, "no workload"),
+            Condition("replicas", False, "no such workload"),
             Condition("digests", False, "no pods"),
         )
     else:
@@ -68,7 +68,7 @@ def _revision_condition(application: ApplicationStatus | None, carries_our_image
     The two may differ: a later commit that changes nothing here is compared but never synced (argo-cd#16601).
     """
     if application is None:
-        return Condition("revision", False, "no Application")
+        return Condition("revision", False, "no such Application")
     for step, revision in (
         ("compared", application.sync_revision),
         ("synced", application.operation_revision),
@@ -96,7 +96,7 @@ def _operation_condition(application: ApplicationStatus | None) -> Condition:
         message = f" ({application.operation_message})" if application.operation_message else ""
         return Condition("operation", False, f"the sync operation is {phase}{message}")
     if finished is None:
-        return Condition("operation", False, "the sync operation Succeeded but has no finishedAt (argo-cd#29636)")
+        return Condition("operation", False, "the sync operation succeeded but has no finishedAt (argo-cd#29636)")
     if reconciled is None or reconciled < finished:
         return Condition("operation", False, "Argo CD has not compared again since the sync operation finished")
     return Condition("operation", True, "the sync operation succeeded, and Argo CD has compared its result")
@@ -110,7 +110,7 @@ def image_condition(workload: WorkloadStatus, expected: Expected) -> Condition:
     if same and live is not None:
         pinned = expected.image.digest
         same = live.digest == pinned if pinned else live == expected.image
-    finding = f"{expected.container} has {text}" if text else f"there is no container {expected.container}"
+    finding = f"container {expected.container} has {text}" if text else f"no container {expected.container}"
     return Condition("image", same, finding)
 
 
@@ -143,7 +143,7 @@ def _digests_condition(workload: WorkloadStatus, expected: Expected) -> Conditio
     if not pods:
         return Condition("digests", False, "no new pods")
     if unknown or foreign:
-        finding = f"{foreign[0]} runs another image" if foreign else f"{unknown[0]} has not reported its image"
+        finding = f"pod {foreign[0]} runs another image" if foreign else f"pod {unknown[0]} has not reported its image"
         return Condition("digests", False, finding)
     return Condition("digests", True, f"all {len(pods)} pods run a digest of {expected.image}")
 

@@ -197,8 +197,8 @@ def test_a_changed_template_means_soaking_again() -> None:
     """Measurements of other pods neither pass nor fail this soak; a failure before the change stands."""
     wrong = RecordedRound(6, 6, wrong=(AnswerFault("pod x", "wrong"),))
     changed = evaluation(60, template_hash="other", recorded=wrong)
-    assert isinstance(decide(evaluation(50), changed), SoakAgain)
-    assert isinstance(decide(evaluation(50, template_hash=None)), SoakAgain)
+    assert decide(evaluation(50), changed) == SoakAgain("the pod template changed from new to other")
+    assert decide(evaluation(50, template_hash=None)) == SoakAgain("no ReplicaSet has the current pod template")
     failed = evaluation(20, readings=BAD), evaluation(30, readings=BAD)
     assert kind(*failed, changed) is VerdictKind.FAILED
     assert kind(evaluation(50), changed, now=LATE) is VerdictKind.ERROR
