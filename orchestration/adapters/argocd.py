@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from orchestration.adapters.kube_api import KubeApi, api_path
-from orchestration.promotion.cluster_status import ApplicationStatus, parse_application
+from orchestration.promotion.cluster_json import parse_application
+from orchestration.promotion.cluster_status import ApplicationStatus
 from orchestration.promotion.problems import DependencyError, Problem
 
 _REFRESH = "argocd.argoproj.io/refresh"

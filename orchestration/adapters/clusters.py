@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orchestration.adapters.kube_api import KubeApi, api_path
-from orchestration.promotion.cluster_status import Node, WorkloadStatus, parse_node, parse_workload
+from orchestration.promotion.cluster_json import parse_node, parse_workload
+from orchestration.promotion.cluster_status import Node, WorkloadStatus
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact

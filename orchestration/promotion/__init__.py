@@ -1,1 +1,1 @@
-"""What a promotion is and when it may go on: pure code, with no network, no files and no clock of its own."""
+"""What a promotion is and when it may proceed: pure code without network, files or a clock of its own."""

@@ -1,168 +1,86 @@
-"""The gate: whether the new pods have proved healthy, as a pure judgement of a row of evaluations.
+"""The gate: whether the new pods have proved healthy, judged from a soak's evaluations alone (design rules 5 and 6).
 
-Design rules 5 and 6. Only fresh, complete evidence passes; only evidence that meets its minima fails; everything else
-waits, and when waiting is over it is Inconclusive (too little data) or Error (our side's fault).
+Only fresh, complete evidence passes the model, and only evidence that meets its minima fails it. Everything else waits;
+when the time for waiting is over, the verdict is Inconclusive (too little data) or Error (the platform's fault).
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, pairwise, takewhile
-from typing import Any
 
-from orchestration.promotion.policy import GatePolicy, Slo
+from orchestration.promotion.evaluation import Evaluation, PodFreshness, SloReading
+from orchestration.promotion.policy import GatePolicy
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.promql import Unusable
 
 
 class VerdictKind(StrEnum):
+    """How the gate ends; only `Failed` rejects the version."""
+
     PASSED = "Passed"
     FAILED = "Failed"
     """The model's own fault."""
     INCONCLUSIVE = "Inconclusive"
-    """Too little data."""
+    """There was too little data."""
     ERROR = "Error"
-    """Could not be judged: our side's fault."""
-
-
-@dataclass(frozen=True)
-class SloReading:
-    """What one evaluation found of one SLO."""
-
-    slo: Slo
-    answer: float | Unusable
-    requests: float
-    """Requests behind the value, of the judged source."""
-    source: str
-    """`real`, `real|replayed`, or `pods` for what is read from pod status."""
-
-    @property
-    def value(self) -> float | None:
-        """The measured number; None when there is none, and NaN and infinity are none."""
-        return None if isinstance(self.answer, Unusable) or not math.isfinite(self.answer) else self.answer
-
-    @property
-    def enough(self) -> bool:
-        return self.requests >= self.slo.min_requests
-
-    @property
-    def kept(self) -> bool:
-        """Whether a usable value keeps the bound; the bound itself does."""
-        value = self.value
-        if value is None:
-            return False
-        low, high = self.slo.at_least, self.slo.at_most
-        return (low is None or value >= low) and (high is None or value <= high)
-
-    @property
-    def bound(self) -> str:
-        return f">= {self.slo.at_least:g}" if self.slo.at_least is not None else f"<= {self.slo.at_most:g}"
-
-    @property
-    def finding(self) -> str:
-        if isinstance(self.answer, Unusable):
-            return self.answer.reason
-        if self.value is None:
-            return f"{self.answer} is no measurement"
-        if not self.enough:
-            return f"too little traffic: {self.requests:g} of {self.slo.min_requests} requests"
-        return "kept" if self.kept else f"violated: {self.answer:g} is not {self.bound}"
-
-
-@dataclass(frozen=True)
-class AnswerFault:
-    """A recorded request that was answered wrong or not at all: who was asked what, and what came."""
-
-    asked: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RecordedRound:
-    """One replay of the recording to each new pod and to the service."""
-
-    due: int
-    """Requests that a whole round has."""
-    asked: int
-    wrong: tuple[AnswerFault, ...] = ()
-    unanswered: tuple[AnswerFault, ...] = ()
-    """Answers that were not the model's: the API's own errors, time-outs, routes that lag behind."""
-
-
-@dataclass(frozen=True)
-class PodFreshness:
-    """How often a pod was scraped with success within the window, and when last (seconds since the epoch)."""
-
-    pod: str
-    scrapes: float
-    newest_at: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All that was measured at one time."""
-
-    at: float
-    window: float
-    """Seconds that the queries looked back: from the start of the soak."""
-    template_hash: str | None
-    wanted: int
-    """Pods that the workload wants just then."""
-    freshness: tuple[PodFreshness, ...]
-    """One entry for each new pod that has been ready in this soak."""
-    readings: tuple[SloReading, ...]
-    recorded: RecordedRound
-    real_requests: float | None
-    replayed_requests: float | None
-    problems: tuple[Problem, ...] = ()
-    """Dependencies that did not answer."""
-    rejected: tuple[Problem, ...] = ()
-    """Queries that Prometheus refuses, now and for ever."""
+    """The platform's fault: the model could not be judged."""
 
 
 @dataclass(frozen=True)
 class Continue:
+    """There is no verdict yet."""
+
     why: str
 
 
 @dataclass(frozen=True)
 class SoakAgain:
-    """The pods are not those that the soak began with."""
+    """The pod template is not the one that the soak began with, so a new soak must begin."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """How the gate ended, and why."""
+
     kind: VerdictKind
     reason: str
     problem: Problem
-    """The reason in four parts; of a verdict `Passed` it says that nothing is to do."""
+    """The reason in four parts; the next step of a verdict `Passed` is that no action is needed."""
 
 
 def judge(
     evaluations: Sequence[Evaluation], *, soak_started: float, now: float, gate: GatePolicy
 ) -> Continue | SoakAgain | Verdict:
-    """Judge the evaluations of one soak, oldest first. `judge_within` counts from `soak_started`.
+    """Judge the evaluations of one soak.
 
-    Evaluations after the template changed are about other pods: they neither pass nor fail this soak.
+    Evaluations made after the pod template changed are about other pods: they neither pass nor fail this soak.
+
+    Args:
+        evaluations: those of this soak, oldest first.
+        soak_started: when the soak began, in seconds since the epoch; `judge_within` counts from here.
+        now: in seconds since the epoch.
+        gate: the policy's gate.
     """
     begun_with = evaluations[0].template_hash if evaluations else None
-    ours = list(takewhile(lambda one: one.template_hash == begun_with is not None, evaluations))
-    if failure := _failure(ours, gate):
+    soak = list(takewhile(lambda evaluation: evaluation.template_hash == begun_with is not None, evaluations))
+    if failure := _failure(soak, gate):
         return _verdict(VerdictKind.FAILED, failure)
-    if refused := next((problem for one in ours for problem in one.rejected), None):
+    if refused := next((problem for evaluation in soak for problem in evaluation.rejected), None):
         return Verdict(VerdictKind.ERROR, f"{refused.subject}: {refused.found}", refused)
     over = now - soak_started >= gate.judge_within
-    if len(ours) < len(evaluations):
-        why = f"the pod template is {evaluations[len(ours)].template_hash}, the soak began with {begun_with}"
+    if len(soak) < len(evaluations):
+        changed = f"the pod template changed from {begun_with} to {evaluations[len(soak)].template_hash}"
+        why = changed if soak else "no ReplicaSet has the current pod template"
         return _verdict(VerdictKind.ERROR, why) if over else SoakAgain(why)
-    if not ours:
-        why = "nothing was measured"
+    if not soak:
+        why = "no measurements"
         return _verdict(VerdictKind.ERROR, why) if over else Continue(why)
-    last = ours[-1]
-    gaps = tuple(_gaps(last, _owed(ours)[-1], gate))
+    last = soak[-1]
+    gaps = tuple(_gaps(last, _owed(soak)[-1], gate))
     recent = now - last.at <= gate.every + stale_after(gate)
     soaked = min(now - soak_started, last.at - soak_started, last.window) >= gate.soak
     if soaked and recent and not gaps:
@@ -176,53 +94,24 @@ def judge(
 
 
 def stale_after(gate: GatePolicy) -> float:
-    """Seconds after which a scrape is stale: the longest interval that still gives a soak its `min_samples`."""
+    """Seconds after which a scrape is stale: the longest interval that still fits `min_samples` scrapes into a soak."""
     return gate.soak / gate.min_samples
 
 
-def as_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Every number of an evaluation, as JSON can hold it: the evidence."""
-    return {
-        "at": evaluation.at,
-        "window_seconds": evaluation.window,
-        "template_hash": evaluation.template_hash,
-        "wanted": evaluation.wanted,
-        "scrapes": [asdict(one) for one in evaluation.freshness],
-        "real_requests": evaluation.real_requests,
-        "replayed_requests": evaluation.replayed_requests,
-        "slos": [
-            {
-                "name": reading.slo.name,
-                "value": reading.value,
-                "bound": reading.bound,
-                "requests": reading.requests,
-                "min_requests": reading.slo.min_requests,
-                "source": reading.source,
-                "finding": reading.finding,
-            }
-            for reading in evaluation.readings
-        ],
-        "recorded": {
-            "due": evaluation.recorded.due,
-            "asked": evaluation.recorded.asked,
-            "wrong": [asdict(one) for one in evaluation.recorded.wrong],
-            "unanswered": [asdict(one) for one in evaluation.recorded.unanswered],
-        },
-        "problems": [asdict(one) for one in (*evaluation.problems, *evaluation.rejected)],
-    }
-
-
 def _failure(evaluations: Sequence[Evaluation], gate: GatePolicy) -> str | None:
-    """A wrong recorded answer, at once, or a violation that two evaluations in a row found in newer evidence."""
-    for one in evaluations:
-        if one.recorded.wrong:
-            first = one.recorded.wrong[0]
-            more = len(one.recorded.wrong) - 1
+    """Why the model failed: one wrong recorded answer, or a violation that the next evaluation confirmed.
+
+    The second evaluation confirms a violation only with newer evidence than the first.
+    """
+    for evaluation in evaluations:
+        if evaluation.recorded.wrong:
+            first = evaluation.recorded.wrong[0]
+            more = len(evaluation.recorded.wrong) - 1
             return f"{first.asked}: {first.reason}" + (f" (and {more} more wrong answers)" if more else "")
     for (earlier, owed_then), (later, owed) in pairwise(zip(evaluations, _owed(evaluations), strict=True)):
         violated = _violations(earlier, owed_then, gate)
         for name, reading in _violations(later, owed, gate).items():
-            if name in violated and (reading.slo.from_ == "pods" or _is_newer(later, earlier)):
+            if name in violated and (not reading.slo.needs_scrapes or _is_newer(later, earlier)):
                 before = violated[name].value
                 return f"{name} {reading.finding}, confirmed by two evaluations in a row (before: {before:g})"
     return None
@@ -230,22 +119,23 @@ def _failure(evaluations: Sequence[Evaluation], gate: GatePolicy) -> str | None:
 
 @dataclass(frozen=True)
 class _Owed:
-    """What evidence an evaluation owes: an autoscaler's pods come and go in mid-soak, and are not waited for."""
+    """The evidence that an evaluation owes; it owes none for pods that an autoscaler adds during the soak."""
 
     pods: frozenset[str]
-    """Those that the soak began with: as long as they stay, theirs must be whole."""
+    """The pods that the soak began with: their evidence must be complete for as long as they stay."""
     count: float
-    """As few as were wanted at a time, none not counting: of so many pods it must be whole, whichever they are."""
+    """Smallest non-zero replica count seen in this soak; at least that many pods must have complete evidence."""
 
 
 def _owed(evaluations: Sequence[Evaluation]) -> list[_Owed]:
     """What each evaluation of a soak owes, oldest first."""
-    first = frozenset(one.pod for one in evaluations[0].freshness) if evaluations else frozenset()
-    return [_Owed(first, count) for count in accumulate((one.wanted or math.inf for one in evaluations), min)]
+    first = frozenset(freshness.pod for freshness in evaluations[0].freshness) if evaluations else frozenset()
+    counts = accumulate((evaluation.wanted or math.inf for evaluation in evaluations), min)
+    return [_Owed(first, count) for count in counts]
 
 
 def _violations(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> dict[str, SloReading]:
-    """Bounds broken by a usable value whose minima of traffic and of fresh scrapes are met."""
+    """By SLO, the usable values that break their bound with enough traffic and enough fresh scrapes behind them."""
     scraped = not any(_scrape_gaps(evaluation, owed, gate))
     return {
         reading.slo.name: reading
@@ -253,23 +143,23 @@ def _violations(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> dict[s
         if reading.value is not None
         and reading.enough
         and not reading.kept
-        and (scraped or reading.slo.from_ == "pods")
+        and (scraped or not reading.slo.needs_scrapes)
     }
 
 
 def _is_newer(later: Evaluation, earlier: Evaluation) -> bool:
-    """Whether each pod that both saw was scraped in between: the same data looked at twice confirms nothing."""
-    before = {one.pod: one.newest_at for one in earlier.freshness}
+    """Whether each pod that both evaluations saw was scraped in between: reading old data again confirms nothing."""
+    before = {freshness.pod: freshness.newest_at for freshness in earlier.freshness}
     return all(
-        (then := before.get(one.pod)) is None or one.newest_at > then
-        for one in later.freshness
-        if one.newest_at is not None
+        (then := before.get(freshness.pod)) is None or freshness.newest_at > then
+        for freshness in later.freshness
+        if freshness.newest_at is not None
     )
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """What keeps an evaluation from passing, and whether that is our side's fault."""
+    """What keeps an evaluation from passing, and whether that is the platform's fault."""
 
     text: str
     platform_fault: bool
@@ -279,7 +169,7 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
     for problem in evaluation.problems:
         yield _Gap(f"{problem.subject}: {problem.found}", True)
     if evaluation.wanted < 1 or len(evaluation.freshness) < owed.count:
-        yield _Gap(f"{len(evaluation.freshness)} of {evaluation.wanted} pods were measured", True)
+        yield _Gap(f"{len(evaluation.freshness)} of {evaluation.wanted} pods measured", True)
     recorded = evaluation.recorded
     if recorded.unanswered:
         first = recorded.unanswered[0]
@@ -287,13 +177,13 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
             f"{len(recorded.unanswered)} recorded requests without an answer; {first.asked}: {first.reason}", True
         )
     elif recorded.due < 1 or recorded.asked < recorded.due:
-        yield _Gap(f"{recorded.asked} of {recorded.due} recorded requests were asked", True)
+        yield _Gap(f"{recorded.asked} of {recorded.due} recorded requests sent", True)
     yield from _scrape_gaps(evaluation, owed, gate)
     readings = {reading.slo.name: reading for reading in evaluation.readings}
     for slo in gate.slos:
         reading = readings.get(slo.name)
         if reading is None:
-            yield _Gap(f"{slo.name} was not measured", True)
+            yield _Gap(f"{slo.name} not measured", True)
         elif isinstance(reading.answer, Unusable):
             yield _Gap(f"{slo.name}: {reading.answer.reason}", reading.answer.platform_fault)
         elif not reading.enough:
@@ -303,30 +193,30 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
 
 
 def _scrape_gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:
-    """Pods whose evidence is not whole; one that came in mid-soak counts only as far as it is needed."""
-    found = {one.pod: _scrape_gap(one, evaluation.at, gate) for one in evaluation.freshness}
-    whole = sum(gap is None for gap in found.values())
-    for one in evaluation.freshness:
-        gap = found[one.pod]
-        young = one.pod not in owed.pods and one.scrapes < gate.min_samples
-        if gap is not None and (not young or whole < owed.count):
+    """Pods without complete evidence; a pod added during the soak counts only while too few others are complete."""
+    gaps = {freshness.pod: _scrape_gap(freshness, evaluation.at, gate) for freshness in evaluation.freshness}
+    complete = sum(gap is None for gap in gaps.values())
+    for freshness in evaluation.freshness:
+        gap = gaps[freshness.pod]
+        young = freshness.pod not in owed.pods and freshness.scrapes < gate.min_samples
+        if gap is not None and (not young or complete < owed.count):
             yield gap
 
 
-def _scrape_gap(one: PodFreshness, at: float, gate: GatePolicy) -> _Gap | None:
-    if one.newest_at is None or one.scrapes < gate.min_samples:
-        return _Gap(f"pod {one.pod} was scraped {one.scrapes:g} times of {gate.min_samples}", False)
-    if abs(at - one.newest_at) > stale_after(gate):
-        return _Gap(f"the newest scrape of pod {one.pod} is {at - one.newest_at:.0f} s old", True)
+def _scrape_gap(freshness: PodFreshness, at: float, gate: GatePolicy) -> _Gap | None:
+    if freshness.newest_at is None or freshness.scrapes < gate.min_samples:
+        return _Gap(f"{freshness.scrapes:g} of {gate.min_samples} scrapes of pod {freshness.pod}", False)
+    if abs(at - freshness.newest_at) > stale_after(gate):
+        return _Gap(f"pod {freshness.pod} last scraped {at - freshness.newest_at:.0f} s ago", True)
     return None
 
 
 def _verdict(kind: VerdictKind, reason: str) -> Verdict:
     next_step = {
-        VerdictKind.PASSED: "Nothing is to do.",
+        VerdictKind.PASSED: "No action needed.",
         VerdictKind.FAILED: "Correct the model and register a new version.",
         VerdictKind.INCONCLUSIVE: "Send more traffic or lengthen gate.judge_within, then materialize serving_model.",
-        VerdictKind.ERROR: "Mend the cause, then materialize serving_model again.",
+        VerdictKind.ERROR: "Fix the cause, then materialize serving_model again.",
     }
-    expected = "every SLO kept on fresh evidence, and every recorded request answered right"
+    expected = "every SLO kept on fresh evidence, and every recorded request answered correctly"
     return Verdict(kind, reason, Problem("the new pods", expected, reason, next_step[kind]))

@@ -1,4 +1,4 @@
-"""The names by which a promotion is found again: its id, its commits' subjects and trailers, its tag, its lease."""
+"""How a promotion is named: its id, its commits' subjects and trailers, its evidence, its Dagster partition."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _PROMOTION_ID = re.compile(
 
 @dataclass(frozen=True)
 class PromotionId:
-    """`<policy>/<version>/<first 12 of the digest>/<attempt>`: the identity that makes a promotion one commit."""
+    """A promotion's id, `<policy>/<version>/<12 digits of the digest>/<attempt>`; one id never has two commits."""
 
     policy: str
     version: int
@@ -38,13 +38,13 @@ class PromotionId:
 
 
 def promotion_id(policy: str, version: int, image: ImageRef, attempt: int) -> PromotionId:
-    """The id of a promotion of an image that is pinned by digest."""
+    """Name the promotion of an image, which must be pinned by digest."""
     assert image.digest is not None, "a promotion's image is always pinned by digest"
     return PromotionId(policy, version, image.digest.removeprefix("sha256:")[:12], attempt)
 
 
 def parse_promotion_id(text: str) -> PromotionId | None:
-    """The promotion id that `text` is, whole; None when it is none."""
+    """Parse `text` as a promotion id; None unless all of it matches."""
     match = _PROMOTION_ID.fullmatch(text)
     if match is None:
         return None
@@ -52,13 +52,14 @@ def parse_promotion_id(text: str) -> PromotionId | None:
 
 
 def promotion_subject(identity: PromotionId) -> str:
+    """The subject line of a promotion's commit."""
     return f"Promote {identity.policy} to version {identity.version}"
 
 
 def promotion_trailers(identity: PromotionId, version: ModelVersion, image: ImageRef) -> dict[str, str]:
-    """The trailers that a promotion's commit is found and explained by.
+    """The trailers that identify and explain a promotion's commit.
 
-    What the registry says is put on one line, so that none of it can become a trailer of its own (design rule 9).
+    Texts from the registry are put on one line, so that none of them can forge a trailer (design rule 9).
     """
     requested_at = parse_time(version.tag(identity.policy, "requested_at"))
     asked = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
@@ -73,27 +74,27 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
 
 
 def rollback_subject(identity: PromotionId, target: str) -> str:
-    """`target` is what serves again, such as `version 2` or `the image before`."""
+    """The subject line of a rollback's commit; `target` is what it restores, such as `version 2`."""
     return f"Roll back {identity.policy} from version {identity.version} to {target}"
 
 
 def rollback_trailers(identity: PromotionId, verdict: str, image: str) -> dict[str, str]:
-    """The trailers of the commit that takes a promotion back; `verdict` is `Failed` or `Error`."""
+    """The trailers of a rollback's commit; `verdict` is `Failed` or `Error`, `image` the image that it restores."""
     return {"Rollback-Of": str(identity), "Verdict": verdict, "Image": image}
 
 
 def how_to_retry(policy: str, version: int) -> str:
-    """The only way back for a version that has ended, as a next step."""
-    return f"To try it again on purpose: incumbent retry {policy} {version} --reason '...'."
+    """The next step for a version that has ended: only this command lets it be promoted again."""
+    return f"To try the version again: incumbent retry {policy} {version} --reason '...'."
 
 
 def partition_key(policy: str, version: int) -> str:
-    """The Dagster partition of one version under one policy: `iris-classifier-edge@7`."""
+    """The Dagster partition of one version under one policy, such as `iris-classifier-edge@7`."""
     return f"{policy}@{version}"
 
 
 def parse_partition_key(key: str) -> tuple[str, int] | None:
-    """Policy and version of a partition key; None when it is none."""
+    """Parse a partition key into policy and version; None unless all of it matches."""
     match = re.fullmatch(r"([a-z0-9][-a-z0-9]{0,62})@([1-9][0-9]{0,17})", key)
     return (match[1], int(match[2])) if match else None
 

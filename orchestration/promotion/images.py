@@ -8,7 +8,7 @@ from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.redact import redact
 
-# The grammar of distribution/reference (github.com/distribution/reference, regexp.go), matched whole.
+# The grammar of github.com/distribution/reference (regexp.go); a text must match it from beginning to end.
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*(?::[0-9]+)?)"
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -21,7 +21,7 @@ _GIT_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 @dataclass(frozen=True)
 class ImageRef:
-    """`repository[:tag][@digest]`, with the repository as it was written."""
+    """An image reference, `repository[:tag][@digest]`, with the repository as it was written."""
 
     repository: str
     tag: str | None = None
@@ -34,7 +34,7 @@ class ImageRef:
 
 
 def parse_image(text: str) -> ImageRef | None:
-    """The reference that `text` is, whole; None when it is none (design rule 9)."""
+    """Parse `text` as an image reference; None unless all of it matches (design rule 9)."""
     match = _REFERENCE.fullmatch(text)
     if match is None or len(match["repository"]) > 255:
         return None
@@ -42,52 +42,63 @@ def parse_image(text: str) -> ImageRef | None:
 
 
 def is_tag(text: str) -> bool:
-    """Whether a text, whole, is an image tag."""
+    """Whether the whole text is an image tag."""
     return re.fullmatch(_TAG, text) is not None
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text, whole, is a sha256 digest."""
+    """Whether the whole text is a sha256 digest."""
     return re.fullmatch(_DIGEST, text) is not None
 
 
 def choose_image(version: ModelVersion, run: TrainingRun, repository: str) -> ImageRef | Problem:
-    """The image that a version names, in the policy's one repository (design rule 9).
+    """Choose the image that a version names, in the policy's one repository (design rule 9).
 
-    The version's tags `image`, `image_tag` and `image_digest` are put together and must not contradict each other.
-    With none of them the run's `mlflow.source.git.commit` is the image's tag. A tag that is there but malformed is
-    refused, never skipped.
+    The version's tags `image`, `image_tag` and `image_digest` are combined and must not contradict each other. If the
+    version has none of them, the image's tag is the run's `mlflow.source.git.commit`. A malformed tag is refused, never
+    ignored.
+
+    Args:
+        version: the version to promote.
+        run: its training run.
+        repository: the only repository that the policy deploys from.
+
+    Returns:
+        The image, with a tag or a digest or both; a problem when the version names none or one that is refused.
     """
     tags = version.tags
-    whole = tags.get("image")
+    reference = tags.get("image")
     parts = {"image_tag": tags.get("image_tag"), "image_digest": tags.get("image_digest")}
-    if whole is None and not any(value is not None for value in parts.values()):
+    if reference is None and not any(value is not None for value in parts.values()):
         return _image_of_commit(version, run, repository)
     for name, grammar in (("image_tag", is_tag), ("image_digest", is_digest)):
         value = parts[name]
         if value is not None and not grammar(value):
             form = "sha256:<64 hexadecimal digits>" if name == "image_digest" else "an image tag"
-            return _refuse(version, f"its tag {name} to be {form}", _shown(value))
+            return _refuse(version, f"its tag {name} to be {form}", f"{name}={_shown(value)}")
     tag, digest = parts["image_tag"], parts["image_digest"]
-    if whole is None:
+    if reference is None:
         return ImageRef(repository, tag, digest)
-    image = parse_image(whole)
+    image = parse_image(reference)
     if image is None or (image.tag is None and image.digest is None):
-        return _refuse(version, f"its tag image to be {repository}:<tag> or {repository}@<digest>", _shown(whole))
+        expected = f"its tag image to be {repository}:<tag> or {repository}@<digest>"
+        return _refuse(version, expected, f"image={_shown(reference)}")
     if image.repository != repository:
-        return _refuse(version, f"its tag image to be in the policy's repository {repository}", image.repository)
-    for name, one, other in (("image_tag", image.tag, tag), ("image_digest", image.digest, digest)):
-        if one is not None and other is not None and one != other:
-            return _refuse(version, "its tags image, image_tag and image_digest to agree", f"{one} and {name} {other}")
+        expected = f"its tag image to be in the policy's repository {repository}"
+        return _refuse(version, expected, f"an image in {image.repository}")
+    for name, in_image, in_tag in (("image_tag", image.tag, tag), ("image_digest", image.digest, digest)):
+        if in_image is not None and in_tag is not None and in_image != in_tag:
+            expected = "its tags image, image_tag and image_digest to agree"
+            return _refuse(version, expected, f"{in_image} in image, but {name}={in_tag}")
     return ImageRef(repository, image.tag or tag, image.digest or digest)
 
 
 def served_model_problem(environment: Mapping[str, str], version: ModelVersion) -> Problem | None:
-    """Why an image does not serve this version, by the `MODEL_URI` of its config's environment.
+    """Why an image does not serve this version, by `MODEL_URI` in the image config's environment; None when it does.
 
-    None when it names this version (`models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`), and
-    when it is absent or empty: then the image does not say. An alias or a stage is refused, because it names another
-    version tomorrow.
+    `MODEL_URI` names this version as `models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`. An
+    image without it (or with an empty one) does not say what it serves, and is accepted. An alias or a stage is
+    refused, because it may name another version tomorrow.
     """
     uri = environment.get("MODEL_URI", "")
     if not uri or _names_version(uri, version):
@@ -98,7 +109,7 @@ def served_model_problem(environment: Mapping[str, str], version: ModelVersion) 
     return Problem(
         f"the image of {version}",
         f"{fixed} in its environment, or this version's model id or run",
-        f"{_shown(uri)}{reason}",
+        f"MODEL_URI={_shown(uri)}{reason}",
         "Build the image for this version, or set the version's image tags to the image that serves it.",
     )
 
@@ -120,20 +131,21 @@ def _image_of_commit(version: ModelVersion, run: TrainingRun, repository: str) -
     if commit is None:
         return _refuse(
             version,
-            "a tag image, image_tag or image_digest, or a run that knows its Git commit",
-            f"none of the tags, and run {run.run_id} without mlflow.source.git.commit",
+            "a tag image, image_tag or image_digest, or a run that records its Git commit",
+            f"none of these tags, and run {run.run_id} without mlflow.source.git.commit",
         )
     if not _GIT_COMMIT.fullmatch(commit):
-        return _refuse(version, f"mlflow.source.git.commit of run {run.run_id} to be a full commit id", _shown(commit))
+        expected = f"mlflow.source.git.commit of run {run.run_id} to be a full commit id"
+        return _refuse(version, expected, f"mlflow.source.git.commit={_shown(commit)}")
     return ImageRef(repository, tag=commit)
 
 
 def _refuse(version: ModelVersion, expected: str, found: str) -> Problem:
     command = f'client.set_model_version_tag("{version.model}", "{version.version}", "image_tag", "<tag>")'
-    return Problem(str(version), expected, found, f"Set it with {command}.")
+    return Problem(str(version), expected, found, f"Set the image with {command}.")
 
 
 def _shown(text: str) -> str:
-    """A value of the registry, made safe to print: quoted, short, and without credentials."""
+    """A value from the registry, made safe to print: quoted, shortened, and without credentials."""
     text = redact(text)
     return repr(text if len(text) <= 120 else text[:120] + "...")

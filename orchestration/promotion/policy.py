@@ -1,4 +1,4 @@
-"""A policy: one YAML file per target that says what is promoted where, and what it must prove."""
+"""A policy: one YAML file per target that says what is promoted where, and what a version must prove."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -9,18 +9,19 @@ from ruamel.yaml.error import YAMLError
 
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.slo_sources import unreadable
 
 _DURATION = re.compile(r"(?:(?P<h>[0-9]{1,6})h)?(?:(?P<m>[0-9]{1,6})m)?(?:(?P<s>[0-9]{1,9})s)?")
 _LONGEST = 30 * 24 * 3600.0
-"""Seconds. A longer wait is a slip of the pen: nobody holds a promotion open for more than a month."""
+"""Seconds. A longer wait is a typing error: nobody holds a promotion open for more than a month."""
 _POLICY_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `90s`, `10m` or `1h30m`.
+    """Read a duration such as `90s`, `10m` or `1h30m`, in seconds.
 
     Raises:
-        ValueError: the text is not of that form, or is zero.
+        ValueError: the text does not have that form, or the duration is zero.
     """
     match = _DURATION.fullmatch(text)
     if not text or match is None:
@@ -43,12 +44,12 @@ def _is_repository(value: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0, le=_LONGEST, strict=True)]
-# A bound is a number and nothing that can be made one: NaN would refuse nothing, and `true` is no 1.
+# A bound must be written as a finite number: NaN would refuse nothing, and `true` is not 1.
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
-# Within MLflow's own rule for aliases; a policy also refuses `latest` and `v1`, which mean something else to MLflow.
+# Stricter than MLflow's rule for aliases; a policy also refuses `latest` and `v1`, which mean something else to MLflow.
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,254}$")]
-# Kubernetes object names (RFC 1123 subdomain); no name from a file becomes a path or a query unchecked.
+# Kubernetes object names (RFC 1123 subdomain): no name from a file gets into a path or a query unchecked.
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
 
@@ -57,14 +58,14 @@ class _Part(BaseModel):
 
 
 class ImagePolicy(_Part):
-    """The one image repository that this policy deploys from, and how long an unpublished image is waited for."""
+    """The one image repository that this policy deploys from, and how long to wait for an image to be published."""
 
     repository: Annotated[str, AfterValidator(_is_repository)]
     deadline: Seconds = 600.0
 
 
 class ManifestTarget(_Part):
-    """The scalar that a promotion edits: a container's image in a raw manifest, or a YAML path in another file."""
+    """The scalar that a promotion edits: a container's image in a raw manifest, or a YAML path in any other file."""
 
     path: Annotated[str, Field(min_length=1)]
     kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")] = "Deployment"
@@ -72,7 +73,7 @@ class ManifestTarget(_Part):
     name: ObjectName
     container: ObjectName
     yaml_path: Annotated[str, Field(min_length=1)] | None = None
-    """For Kustomize or Helm files: where the image stands, such as `images[name=iris].newTag`."""
+    """In Kustomize or Helm files, where the image is, such as `images[name=iris].newTag`."""
 
     @model_validator(mode="after")
     def _path_stays_in_repository(self) -> Self:
@@ -83,69 +84,116 @@ class ManifestTarget(_Part):
 
 
 class ArgoTarget(_Part):
+    """The Argo CD Application that rolls the manifest out."""
+
     application: ObjectName
     namespace: ObjectName = "argocd"
 
 
-class QualityBound(_Part):
-    """One training metric: an absolute bound, and how much worse than the champion it may be.
+class Bounded(_Part):
+    """A measured value's bound: exactly one of `at_least` (higher is better) and `at_most` (lower is better)."""
 
-    With `at_least` higher is better; with `at_most` lower is better.
-    """
-
-    metric: Annotated[str, Field(min_length=1)]
     at_least: Number | None = None
     at_most: Number | None = None
-    no_worse_than_champion_by: Annotated[Number, Field(ge=0)] | None = None
+
+    @property
+    def subject(self) -> str:
+        """Whose bound it is, for messages."""
+        raise NotImplementedError
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the bound is `at_least`."""
+        return self.at_least is not None
+
+    @property
+    def sign(self) -> Literal[">=", "<="]:
+        """How a value that keeps the bound compares with it."""
+        return ">=" if self.higher_is_better else "<="
+
+    @property
+    def bound(self) -> str:
+        """The bound in symbols, such as `>= 0.85`."""
+        return f"{self.sign} {self.at_least if self.at_least is not None else self.at_most:g}"
+
+    def is_kept_by(self, value: float) -> bool:
+        """Whether a value keeps the bound: a value on the bound does, NaN never does."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
 
     @model_validator(mode="after")
     def _one_direction(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"metric {self.metric!r} needs exactly one of at_least and at_most")
+            raise ValueError(f"{self.subject} needs exactly one of at_least and at_most")
         return self
 
 
+class QualityBound(Bounded):
+    """One training metric: an absolute bound, and how much worse than the champion it may be."""
+
+    metric: Annotated[str, Field(min_length=1)]
+    no_worse_than_champion_by: Annotated[Number, Field(ge=0)] | None = None
+
+    @property
+    def subject(self) -> str:
+        """The metric, for messages."""
+        return f"metric {self.metric!r}"
+
+
 class RolloutPolicy(_Part):
+    """How long a rollout may take."""
+
     deadline: Seconds = 300.0
 
 
-class Slo(_Part):
-    """One service level objective: a PromQL query (or a reading of the pods) and the bound that it must keep.
+class Slo(Bounded):
+    """One service level objective: a PromQL query, or a source that needs none, and the bound that its value must keep.
 
-    In a query `$pods` becomes a regular expression of the new pods' names, `$window` the soak so far (`45s`),
-    `$namespace` the target's namespace and `$source` a regular expression of the traffic that is judged: `real` as soon
-    as real requests alone meet `min_requests`, `real|replayed` before that (never with `traffic: real_only`). So
-    replayed requests can stand in for missing traffic but never dilute the errors of real traffic.
+    In a query, `$pods` becomes a regular expression that matches the new pods' names, `$window` the soak so far
+    (`45s`), `$namespace` the target's namespace, and `$source` a regular expression for the traffic to judge. That is
+    `real` as soon as real requests alone meet `min_requests`, and `real|replayed` before (never with
+    `traffic: real_only`): replayed requests can stand in for missing traffic but never dilute the errors of real
+    traffic (design rule 5).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     query: Annotated[str, Field(min_length=1)] | None = None
-    from_: Annotated[Literal["pods"] | None, Field(alias="from")] = None
-    at_least: Number | None = None
-    at_most: Number | None = None
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """A source in `slo_sources.SLO_SOURCES` that offers a value of the SLO's name."""
     min_requests: Count = 0
 
+    @property
+    def subject(self) -> str:
+        """The SLO, for messages."""
+        return f"SLO {self.name!r}"
+
+    @property
+    def needs_scrapes(self) -> bool:
+        """Whether its value comes from Prometheus, so that it is only as good as the scrapes it is based on."""
+        return self.query is not None
+
     @model_validator(mode="after")
-    def _one_source_one_bound(self) -> Self:
+    def _one_source(self) -> Self:
         if (self.query is None) == (self.from_ is None):
-            raise ValueError(f"SLO {self.name!r} needs exactly one of query and from")
-        if self.from_ == "pods" and self.name != "restarts":
-            raise ValueError(f"SLO {self.name!r}: only restarts can be read from pods")
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"SLO {self.name!r} needs exactly one of at_least and at_most")
+            raise ValueError(f"{self.subject} needs exactly one of query and from")
+        if self.from_ is not None and (reason := unreadable(self.from_, self.name)):
+            raise ValueError(f"{self.subject}: {reason}")
         return self
 
 
 class GatePolicy(_Part):
+    """What the new pods must prove, and how long the gate watches them; durations are in seconds."""
+
     soak: Seconds = 120.0
     every: Seconds = 15.0
     judge_within: Seconds = 600.0
     when_unjudged: Literal["hold", "roll_back"] = "hold"
     traffic: Literal["replayed_ok", "real_only"] = "replayed_ok"
     min_samples: Annotated[Count, Field(ge=1)] = 3
-    """Scrapes of each new pod that the soak must hold before anything is judged."""
+    """How many scrapes of each new pod a soak needs before anything is judged."""
     requests: str
-    """Query that counts the requests that the new pods answered; `$source` becomes `real` or `replayed`."""
+    """The query that counts the requests that the new pods answered; `$source` becomes `real` or `replayed`."""
     slos: Annotated[tuple[Slo, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -158,7 +206,7 @@ class GatePolicy(_Part):
             raise ValueError('requests must select by source=~"$source", so that replayed requests are counted apart')
         names = [slo.name for slo in self.slos]
         if len(set(names)) != len(names):
-            raise ValueError(f"each SLO needs a name of its own, found {names}")
+            raise ValueError(f"each SLO needs a name of its own, found {', '.join(names)}")
         return self
 
 
@@ -189,10 +237,14 @@ class Policy(_Part):
 
 
 def parse_policy(name: str, text: str) -> Policy:
-    """The policy of a file's name (without `.yaml`) and its text.
+    """Read a policy from its file.
+
+    Args:
+        name: the file's name without `.yaml`, which is the policy's name.
+        text: the file's content.
 
     Raises:
-        InvalidInputError: the name or the text is not a policy; the problem names every wrong field.
+        InvalidInputError: the name or the text is not a policy's; the problem names every wrong field.
     """
 
     def refuse(found: str) -> InvalidInputError:
@@ -201,7 +253,7 @@ def parse_policy(name: str, text: str) -> Policy:
         )
 
     if not _POLICY_NAME.fullmatch(name):
-        raise refuse("a file name that is not lower-case letters, digits and dashes (63 at most)")
+        raise refuse("a file name that is not made of lower-case letters, digits and dashes (63 at most)")
     try:
         yaml = YAML(typ="safe", pure=True)
         yaml.max_depth = 30

@@ -1,4 +1,4 @@
-"""What went wrong, in the four parts that a person needs: object, expectation, finding, next step."""
+"""What went wrong, in the four parts that a person needs: subject, expectation, finding and next step."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 class Problem:
     """One thing that is not as it must be.
 
-    Every error that a person sees is one of these, so none leaves out what to do next (design rule 10).
+    Every error that a person sees is a `Problem`, so every error says what to do next (design rule 10).
     """
 
     subject: str
-    """The object, by its full name: `version 7 of iris-classifier`, `Deployment ml-apps/iris-classifier`."""
+    """What it is about, by its full name: `version 7 of iris-classifier`, `Deployment ml-apps/iris-classifier`."""
     expected: str
     found: str
+    """A statement or noun phrase that also reads by itself: tables and tags of runs show it alone."""
     next_step: str
+    """What a person should do now, as a whole sentence."""
 
     def __str__(self) -> str:
         return f"{self.subject}: expected {self.expected}, found {self.found}. {self.next_step}"
@@ -29,11 +31,11 @@ class ProblemError(Exception):
 
 
 class DependencyError(ProblemError):
-    """A dependency could not answer (down, time-out, 5xx, refused credentials): our side's fault, never the model's.
+    """A dependency could not answer (down, time-out, 5xx, refused credentials): the platform's fault, not the model's.
 
-    Design rule 6: what ends in this error is held or tried again and moves no alias.
+    A promotion that ends in this error is held or tried again, and moves no alias (design rule 6).
     """
 
 
 class InvalidInputError(ProblemError):
-    """Something that a person wrote (policy, recording, setting) cannot be used as it stands."""
+    """Something that a person wrote (a policy, a recording, a setting) is invalid."""

@@ -1,4 +1,4 @@
-"""Asking Prometheus about exactly the new pods, and believing only an answer that is one fresh finite number."""
+"""Queries about exactly the new pods, and answers that are believed only if they are one fresh finite number."""
 
 import math
 import re
@@ -7,25 +7,34 @@ from dataclasses import dataclass
 
 from orchestration.promotion.ports import QueryRejected, QueryResult
 
-_PLACE = re.compile(r"\$(pods|window|namespace|source)\b")
+_PLACEHOLDER = re.compile(r"\$(pods|window|namespace|source)\b")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """An answer that says nothing, and whether that is our side's fault or there is just too little data yet."""
+    """An answer that proves nothing."""
 
     reason: str
     platform_fault: bool
+    """Whether that is the platform's fault; otherwise there is too little data yet."""
     empty: bool = False
+    """Whether there was no data at all."""
 
 
 def expand(query: str, *, pods: Sequence[str], window: float, namespace: str, source: str) -> str:
-    """The query about these pods over the last `window` seconds; what each place holds is in `policy.Slo`.
+    """Fill in a query's placeholders, which `policy.Slo` describes.
+
+    Args:
+        query: as the policy has it.
+        pods: the names of the pods to ask about.
+        window: seconds to look back, rounded up to a whole second.
+        namespace: the pods' namespace.
+        source: a regular expression for the traffic to count.
 
     Raises:
-        ValueError: there are no pods, or a name is no Kubernetes name. An empty `$pods` would match every series
-            without that label, and so judge somebody else's.
+        ValueError: there are no pods, or a name is not a Kubernetes name. An empty `$pods` would match every series
+            without that label, and so judge other workloads.
     """
     for name in (*pods, namespace):
         if not _OBJECT_NAME.fullmatch(name):
@@ -33,60 +42,60 @@ def expand(query: str, *, pods: Sequence[str], window: float, namespace: str, so
     if not pods:
         raise ValueError("expected at least one pod to ask about")
     values = {
-        # A class, not a backslash: it means the same in each of PromQL's three kinds of quotes.
+        # A character class and not a backslash, because it means the same in all three of PromQL's quotes.
         "pods": "|".join(name.replace(".", "[.]") for name in sorted(pods)),
         "window": f"{max(1, math.ceil(window))}s",
         "namespace": namespace,
         "source": source,
     }
-    return _PLACE.sub(lambda place: values[place[1]], query)
+    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], query)
 
 
 def read_scalar(answer: QueryResult | QueryRejected, *, now: float, tolerance: float) -> float | Unusable:
-    """The one number that an answer holds.
+    """Read the one number in an answer.
 
-    It must have been evaluated within `tolerance` seconds of `now`: a cache in front of Prometheus, or a clock that
-    is wrong, would otherwise pass old evidence for new.
+    It must have been evaluated within `tolerance` seconds of `now`; otherwise a cache in front of Prometheus, or a
+    wrong clock, could present old evidence as new.
     """
-    unusable = _suspect(answer)
+    unusable = _unusable(answer)
     if unusable is not None:
         return unusable
-    assert isinstance(answer, QueryResult), "a rejected query is suspect"
+    assert isinstance(answer, QueryResult), "a rejected query is unusable"
     if len(answer.samples) > 1:
         return Unusable(
-            f"{len(answer.samples)} results where one is wanted (aggregate with sum or max)", platform_fault=True
+            f"{len(answer.samples)} results instead of one (aggregate with sum or max)", platform_fault=True
         )
     sample = answer.samples[0]
     if abs(now - sample.at) > tolerance:
         return Unusable(f"evaluated {now - sample.at:.0f} s ago by our clock", platform_fault=True)
     if not math.isfinite(sample.value):
-        return Unusable(f"the result is {sample.value}, which is no measurement", platform_fault=False)
+        return Unusable(f"{sample.value} is not a measurement", platform_fault=False)
     return sample.value
 
 
 def read_by_pod(answer: QueryResult | QueryRejected, *, now: float, tolerance: float) -> Mapping[str, float] | Unusable:
-    """One number for each `pod` label; a pod with two series is refused, because nobody can say which is it."""
-    unusable = _suspect(answer)
+    """Read one number per `pod` label, with the checks of `read_scalar`; two series of one pod are ambiguous."""
+    unusable = _unusable(answer)
     if unusable is not None:
         return unusable
-    assert isinstance(answer, QueryResult), "a rejected query is suspect"
-    found: dict[str, float] = {}
+    assert isinstance(answer, QueryResult), "a rejected query is unusable"
+    numbers: dict[str, float] = {}
     for sample in answer.samples:
         pod = sample.labels.get("pod", "")
         number = read_scalar(QueryResult((sample,)), now=now, tolerance=tolerance)
         if isinstance(number, Unusable):
             return number
-        if pod in found:
+        if pod in numbers:
             return Unusable(f"several series for pod {pod!r}: scrape each pod by one job", platform_fault=True)
-        found[pod] = number
-    return found
+        numbers[pod] = number
+    return numbers
 
 
-def _suspect(answer: QueryResult | QueryRejected) -> Unusable | None:
+def _unusable(answer: QueryResult | QueryRejected) -> Unusable | None:
     if isinstance(answer, QueryRejected):
         return Unusable(f"Prometheus refuses the query: {answer.message}", platform_fault=True)
-    if answer.warnings:  # a partial answer is one that came with a warning
-        return Unusable(f"an answer with warnings: {'; '.join(answer.warnings)}", platform_fault=True)
+    if answer.warnings:  # Prometheus marks a partial answer by a warning
+        return Unusable(f"answer with warnings: {'; '.join(answer.warnings)}", platform_fault=True)
     if not answer.samples:
         return Unusable("no data", platform_fault=False, empty=True)
     return None

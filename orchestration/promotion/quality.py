@@ -1,4 +1,4 @@
-"""Whether a version is good enough to be promoted: its run, its metrics, and the champion's on the same data."""
+"""Whether a version is good enough to be promoted: its run, its metrics, and the champion on the same data."""
 
 import math
 from dataclasses import dataclass
@@ -17,56 +17,59 @@ _HOW_TO_LOG = (
 
 @dataclass(frozen=True)
 class QualityRow:
-    """One bound of the policy, judged. `champion_value` is None when there was nothing to compare with."""
+    """One bound of the policy, and how the version meets it."""
 
     metric: str
     value: float | None
-    """None when the run has no such metric, or none that is a number."""
+    """None when the run has no such metric, or one that is NaN or infinite."""
     bound: str
     """The policy's bound in words: `>= 0.85, no worse than the champion by more than 0`."""
     champion_value: float | None
+    """None when there is no champion to compare with, or its metric is missing or not a finite number."""
     problem: Problem | None
+    """Why the version is refused; None when it meets the bound."""
 
 
 def run_problem(version: ModelVersion, run: TrainingRun | None) -> Problem | None:
-    """Why a version's run is no proof of training; None when it is FINISHED.
+    """Why a version's run does not prove that its training succeeded; None when the run is FINISHED.
 
-    An unfinished or failed run may have registered a model long before it ended.
+    A run can register a model long before it ends, and may still fail afterwards.
     """
     expected = "a training run that is FINISHED"
     if run is None:
-        found = f"run {version.run_id}, which the registry does not have" if version.run_id else "no run"
-        return Problem(
-            str(version), expected, found, "Register the model from a run: log_model(registered_model_name=)."
-        )
+        missing = f"no run {version.run_id} in the registry" if version.run_id else "no training run"
+        next_step = "Register the model from a run: log_model(registered_model_name=)."
+        return Problem(str(version), expected, missing, next_step)
     if run.status != "FINISHED":
-        return Problem(
-            str(version),
-            expected,
-            f"run {run.run_id}, which is {run.status or 'without a status'}",
-            "Wait for the run to end, or train again and register the new run's model.",
-        )
+        status = f"run {run.run_id}, whose status is {run.status or 'empty'}"
+        next_step = "Wait for the run to end, or train again and register the new run's model."
+        return Problem(str(version), expected, status, next_step)
     return None
 
 
 def judge_quality(policy: Policy, run: TrainingRun, champion_run: TrainingRun | None) -> tuple[QualityRow, ...]:
-    """Each bound of the policy, judged; the version is good enough when no row has a problem.
+    """Judge each bound of the policy; the version is good enough when no row has a problem.
 
-    Without a champion the thresholds alone decide. A bound with `no_worse_than_champion_by` is compared only when both
-    runs were measured on the same data, by the digests of their MLflow datasets; otherwise it is refused, because a
-    better number on easier data proves nothing.
+    Without a champion the thresholds alone decide. With one, a bound with `no_worse_than_champion_by` is met only if
+    both runs were measured on the same data, by the digests of their MLflow datasets: a better number on easier data
+    proves nothing.
+
+    Args:
+        policy: the bounds to judge.
+        run: the version's training run.
+        champion_run: the champion's training run; None when there is no champion.
     """
     return tuple(_judge(bound, run, champion_run) for bound in policy.quality)
 
 
 def evaluation_digests(run: TrainingRun) -> frozenset[str]:
-    """The digests of the data that a run was measured on.
+    """The digests of the data that a run was measured on; empty when they are unknown.
 
-    Those are the inputs logged with a context of evaluation (test, eval, validation, ...), else all inputs. An empty
-    digest identifies nothing, so one among them makes the whole set empty.
+    These are the inputs that were logged with an evaluation context (test, eval, validation, ...), or all inputs when
+    none was. An empty digest identifies no data, so if there is one, the whole set is empty.
     """
-    tagged = [one for one in run.datasets if (one.context or "").strip().lower() in _EVALUATION_CONTEXTS]
-    digests = frozenset(one.digest for one in tagged or run.datasets)
+    tagged = [dataset for dataset in run.datasets if (dataset.context or "").strip().lower() in _EVALUATION_CONTEXTS]
+    digests = frozenset(dataset.digest for dataset in tagged or run.datasets)
     return digests if all(digests) else frozenset()
 
 
@@ -84,15 +87,15 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
     if value is None or not math.isfinite(value):
         return Problem(
             f"metric {bound.metric} of run {run.run_id}",
-            f"a number {_threshold(bound)}",
-            "no such metric" if value is None else f"{value}",
+            f"a number {bound.bound}",
+            "no such metric" if value is None else f"{value}, which is not a finite number",
             f'Log it with mlflow.log_metric("{bound.metric}", value), or correct the metric\'s name in the policy.',
         )
-    if _keeps(value, bound.at_least, bound.at_most):
+    if bound.is_kept_by(value):
         return None
     return Problem(
         f"metric {bound.metric} of run {run.run_id}",
-        _threshold(bound),
+        bound.bound,
         f"{value:.6g}",
         "Train a better model and register it as a new version.",
     )
@@ -100,12 +103,12 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
 
 def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: TrainingRun) -> Problem | None:
     subject = f"metric {bound.metric} of run {run.run_id}"
-    ours, theirs = evaluation_digests(run), evaluation_digests(champion_run)
-    if not ours or ours != theirs:
+    digests, champion_digests = evaluation_digests(run), evaluation_digests(champion_run)
+    if not digests or digests != champion_digests:
         return Problem(
             subject,
-            f"the same evaluation data as the champion's run {champion_run.run_id} ({_listed(theirs)})",
-            f"{_listed(ours)}, so the two cannot be compared",
+            f"the same evaluation data as the champion's run {champion_run.run_id} ({_listed(champion_digests)})",
+            f"{_listed(digests)}, so that the two runs cannot be compared",
             _HOW_TO_LOG,
         )
     value, champion_value = run.metrics[bound.metric], champion_run.metrics.get(bound.metric)
@@ -113,45 +116,35 @@ def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: Tra
         return Problem(
             f"metric {bound.metric} of the champion's run {champion_run.run_id}",
             "a number to compare with",
-            "no such metric" if champion_value is None else f"{champion_value}",
-            "Log the metric to the champion's run, or take no_worse_than_champion_by out of the policy.",
+            "no such metric" if champion_value is None else f"{champion_value}, which is not a finite number",
+            "Log the metric to the champion's run, or remove no_worse_than_champion_by from the policy.",
         )
     margin = _decimal(bound.no_worse_than_champion_by or 0.0)
-    limit = _decimal(champion_value) - margin if bound.at_least is not None else _decimal(champion_value) + margin
-    keeps = _decimal(value) >= limit if bound.at_least is not None else _decimal(value) <= limit
-    if keeps:
+    limit = _decimal(champion_value) + (-margin if bound.higher_is_better else margin)
+    if _decimal(value) >= limit if bound.higher_is_better else _decimal(value) <= limit:
         return None
-    sign = ">=" if bound.at_least is not None else "<="
     return Problem(
         subject,
-        f"{sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
-        f"{value:.6g}, which is worse than the champion on the same data",
+        f"{bound.sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
+        f"{value:.6g}, worse than the champion on the same data",
         "Train a better model and register it as a new version.",
     )
 
 
 def _finite(value: float | None) -> float | None:
-    """NaN and infinity go into no table and no chart; the row's problem says that they were found."""
+    """Keep NaN and infinity out of tables and charts; the row's problem reports them."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def _keeps(value: float, at_least: float | None, at_most: float | None) -> bool:
-    return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-
-
 def _decimal(value: float) -> Decimal:
-    """The number as it is written, so that 0.8 - 0.1 is exactly 0.7 and the bound itself is kept."""
+    """The number as it is written, so that 0.8 - 0.1 is exactly 0.7 and a value on the limit keeps it."""
     return Decimal(repr(float(value)))
-
-
-def _threshold(bound: QualityBound) -> str:
-    return f">= {bound.at_least:g}" if bound.at_least is not None else f"<= {bound.at_most:g}"
 
 
 def _in_words(bound: QualityBound) -> str:
     margin = bound.no_worse_than_champion_by
     against = "" if margin is None else f", no worse than the champion by more than {margin:g}"
-    return _threshold(bound) + against
+    return bound.bound + against
 
 
 def _listed(digests: frozenset[str]) -> str:

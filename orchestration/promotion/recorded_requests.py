@@ -1,4 +1,4 @@
-"""Recorded requests: what a model must go on answering, kept as an artifact of its training run.
+"""Recorded requests: what a model must keep answering, stored as an artifact of its training run.
 
 The artifact is JSON:
 
@@ -7,8 +7,8 @@ The artifact is JSON:
          "response": {"prediction": 0, "class_name": "setosa"},
          "tolerance": 1e-6}]}
 
-`response` holds the fields that must come back and no others, so an inference time is simply left out. `tolerance` is
-the absolute difference that any number at any depth of that response may have; without it numbers must be equal.
+`response` has only the fields that an answer must contain, so an inference time is simply left out. `tolerance` is the
+absolute difference allowed for each number at any depth of the response; without it, numbers must be equal.
 """
 
 import json
@@ -22,20 +22,20 @@ from orchestration.promotion.problems import Problem
 from orchestration.promotion.signature import described, misfit
 
 RECORDING_PATH = "incumbent/recorded_requests.json"
-"""Where the recording lies among a run's artifacts."""
+"""The path of the recording among a run's artifacts."""
 REPLAY_HEADER = "X-Incumbent-Replay"
-"""The HTTP header that marks a recorded request, so that it can be told from real traffic (design rule 5)."""
+"""The HTTP header that marks a recorded request, so that it does not count as real traffic (design rule 5)."""
 MAX_REQUESTS = 1000
 MAX_BYTES = 10 * 1024 * 1024
 MAX_DEPTH = 64
 _SHOWN = 120
-"""Characters of a wrong answer that a reason repeats: it goes into tags and tables."""
+"""How many characters of a wrong answer a reason repeats, since it goes into tags and tables."""
 
 JsonObject = Annotated[dict[str, Any], Field(min_length=1)]
 
 
 class RecordedRequest(BaseModel):
-    """One request, and the fields that its answer must hold."""
+    """One request, and the fields that its answer must contain."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +45,8 @@ class RecordedRequest(BaseModel):
 
 
 class Recording(BaseModel):
+    """All recorded requests of one training run."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
@@ -52,9 +54,9 @@ class Recording(BaseModel):
 
 
 def parse_recording(content: bytes) -> Recording | Problem:
-    """The recording that an artifact holds. NaN, infinity, repeated keys and unknown fields are refused."""
+    """Parse the artifact. NaN, infinity, repeated keys and unknown fields are refused."""
     if len(content) > MAX_BYTES:
-        return _refuse(f"{len(content)} bytes, more than {MAX_BYTES}")
+        return _refuse(f"{len(content)} bytes, more than the {MAX_BYTES} allowed")
     try:
         raw = json.loads(
             content.decode("utf-8"),
@@ -65,7 +67,7 @@ def parse_recording(content: bytes) -> Recording | Problem:
     except RecursionError:
         return _refuse("JSON that is nested too deeply")
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return _refuse(f"no JSON ({error})")
+        return _refuse(f"content that is not JSON ({error})")
     if _is_deeper_than(raw, MAX_DEPTH):
         return _refuse("JSON that is nested too deeply")
     try:
@@ -77,14 +79,14 @@ def parse_recording(content: bytes) -> Recording | Problem:
 
 
 def dump_recording(recording: Recording) -> bytes:
-    """The artifact of a recording; equal recordings give equal bytes."""
+    """Write a recording as the artifact; equal recordings give equal bytes."""
     return (json.dumps(recording.model_dump(), sort_keys=True, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
 def compare(expected: RecordedRequest, status: int, body: bytes) -> str | None:
-    """Why an answer is wrong, or None when it holds every field that the recording holds.
+    """Why an answer is wrong; None when it has every field of the recorded response.
 
-    The status must be 200. A bool is not a number, NaN equals nothing, a list must have the recorded length.
+    The status must be 200. A bool is not a number, NaN equals nothing, and a list must have the recorded length.
     """
     if status != 200:
         return f"expected status 200, found {status}: {_shown(body)}"
@@ -97,55 +99,55 @@ def compare(expected: RecordedRequest, status: int, body: bytes) -> str | None:
 
 
 def signature_problem(recording: Recording, signature: Signature) -> Problem | None:
-    """Why the recorded requests do not fit a signature any more; None when all of them fit."""
+    """Why the recorded requests no longer fit the model's signature; None when all of them do."""
     for number, recorded in enumerate(recording.requests, start=1):
-        found = misfit(recorded.request, signature)
-        if found:
+        reason = misfit(recorded.request, signature)
+        if reason:
             return Problem(
                 f"recorded request {number} of {len(recording.requests)}",
                 f"a request that fits the candidate's signature ({described(signature)})",
-                found,
+                reason,
                 "Promote a changed interface under a new model name, or record its requests again "
                 "with `incumbent record MODEL VERSION --url URL`.",
             )
     return None
 
 
-def _difference(path: str, expected: object, found: object, tolerance: float) -> str | None:
-    if isinstance(expected, dict) and isinstance(found, dict):
+def _difference(path: str, expected: object, actual: object, tolerance: float) -> str | None:
+    if isinstance(expected, dict) and isinstance(actual, dict):
         for key, value in expected.items():
-            if key not in found:
+            if key not in actual:
                 return f"expected a field {path}.{key}, found none"
-            reason = _difference(f"{path}.{key}", value, found[key], tolerance)
+            reason = _difference(f"{path}.{key}", value, actual[key], tolerance)
             if reason:
                 return reason
         return None
-    if isinstance(expected, list) and isinstance(found, list):
-        if len(expected) != len(found):
-            return f"expected {path} with {len(expected)} elements, found {len(found)}"
+    if isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            return f"expected {path} with {len(expected)} elements, found {len(actual)}"
         reasons = (
             _difference(f"{path}[{index}]", *pair, tolerance)
-            for index, pair in enumerate(zip(expected, found, strict=True))
+            for index, pair in enumerate(zip(expected, actual, strict=True))
         )
         return next((reason for reason in reasons if reason), None)
-    if _is_number(expected) and _is_number(found):
-        same = _within(expected, found, tolerance)
+    if _is_number(expected) and _is_number(actual):
+        same = _within(expected, actual, tolerance)
     else:
-        same = type(expected) is type(found) and expected == found
+        same = type(expected) is type(actual) and expected == actual
     margin = f" within {tolerance:g}" if tolerance and _is_number(expected) else ""
-    return None if same else f"expected {path} {_shown(expected)}{margin}, found {_shown(found)}"
+    return None if same else f"expected {path} {_shown(expected)}{margin}, found {_shown(actual)}"
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _within(expected: Any, found: Any, tolerance: float) -> bool:
-    """Whether two numbers differ by no more than the tolerance, as decimal notation has them: 0.8 - 0.7 is 0.1."""
-    if expected == found:
+def _within(expected: Any, actual: Any, tolerance: float) -> bool:
+    """Whether two numbers differ by no more than the tolerance, counted in decimal: 0.8 - 0.7 is exactly 0.1."""
+    if expected == actual:
         return True
-    one, other = Decimal(str(expected)), Decimal(str(found))
-    return one.is_finite() and other.is_finite() and abs(one - other) <= Decimal(str(tolerance))
+    left, right = Decimal(str(expected)), Decimal(str(actual))
+    return left.is_finite() and right.is_finite() and abs(left - right) <= Decimal(str(tolerance))
 
 
 def _shown(value: object) -> str:
@@ -155,18 +157,18 @@ def _shown(value: object) -> str:
 
 def _is_deeper_than(value: object, depth: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth < 0 or any(_is_deeper_than(one, depth - 1) for one in inner)
+    return depth < 0 or any(_is_deeper_than(element, depth - 1) for element in inner)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError(f"a key that stands twice in one object, among {sorted(found)[:5]}")
-    return found
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise ValueError(f"a repeated key in one object, among {sorted(unique)[:5]}")
+    return unique
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no JSON number")
+    raise ValueError(f"{name}, which is not a JSON number")
 
 
 def _finite_float(text: str) -> float:
@@ -181,5 +183,5 @@ def _refuse(found: str) -> Problem:
         f"recorded requests {RECORDING_PATH}",
         f'{{"version": 1, "requests": [...]}}, 1 to {MAX_REQUESTS} of {{"request": {{...}}, "response": {{...}}}}',
         found,
-        "Make them again with `incumbent record MODEL VERSION --url URL`.",
+        "Record them again with `incumbent record MODEL VERSION --url URL`.",
     )

@@ -1,4 +1,4 @@
-"""Take secrets out of a text before it leaves the program: errors, logs and metadata (design rule 9)."""
+"""Remove secrets from a text before it leaves the program in errors, logs or metadata (design rule 9)."""
 
 import re
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ REDACTED = "***"
 
 _QUOTED_OR_WORD = r"""(?:"[^"]*"|'[^']*'|[^\s"'&,;]+)"""
 _NAMES = r"pass(?:word|wd|phrase)?|pwd|token|secret|api[-_]?key|credentials?"
-# Every repetition is bounded or stops at a character that cannot start a match, so hostile text costs linear time.
+# Every repetition is bounded or ends at a character that cannot start a match, so hostile text takes linear time.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # https://user:password@host -> https://host; everything before the last @ of the authority is userinfo.
+    # https://user:password@host -> https://host; everything before the last @ of the authority is user information.
     (re.compile(r"""(://)[^\s/?#'"<>]*@"""), r"\1"),
-    # Authorization: Basic abc; also as Python and JSON print it: 'Authorization': 'Bearer abc'.
+    # Authorization: Basic abc; also in Python's and JSON's notation: 'Authorization': 'Bearer abc'.
     (
         re.compile(
             r"""(?i)(authorization["']?\s{0,4}[:=]\s{0,4}["']?(?:(?:basic|bearer|token|digest|negotiate)\s{1,4})?)"""
@@ -30,29 +30,29 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without URL userinfo, Authorization headers, `password=` and `token=` values and the given secrets.
+    """Remove user information in URLs, Authorization headers, `password=` and `token=` values, and the given secrets.
 
-    A secret is also looked for without the white space around it (a token file ends in a line end) and as a URL
-    quotes it. None of the given secrets is part of what is returned, whatever the text and the secrets are.
+    A secret is also recognized without the white space around it (a token file ends with a line end) and as a URL
+    quotes it. Whatever the text and the secrets are, the result contains none of the given secrets.
     """
     known = _forms(secrets)
     text = _replace(text, known, REDACTED)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    # A replacement can put a secret together from what stood on both sides, or be part of one ("*"): what is left is
-    # taken out without a trace. Each pass makes the text shorter, so this ends.
+    # A replacement can join the texts on both sides of it into a secret, or be part of one ("*"). Secrets that remain
+    # are removed without a mark; each pass makes the text shorter, so this ends.
     while any(secret in text for secret in known):
         text = _replace(text, known, "")
     return text
 
 
 def _forms(secrets: Iterable[str]) -> list[str]:
-    """All spellings to look for, longest first so that no secret hides inside another one's remains."""
-    found: set[str] = set()
+    """All spellings of the secrets, longest first so that replacing one leaves no part of a longer one."""
+    forms: set[str] = set()
     for secret in secrets:
         for form in (secret, secret.strip()):
-            found |= {form, quote(form, safe="", errors="replace")}
-    return sorted(found - {""}, key=lambda form: (-len(form), form))
+            forms |= {form, quote(form, safe="", errors="replace")}
+    return sorted(forms - {""}, key=lambda form: (-len(form), form))
 
 
 def _replace(text: str, secrets: Iterable[str], replacement: str) -> str:

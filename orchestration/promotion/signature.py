@@ -10,16 +10,16 @@ _FLOATS = frozenset({"float", "double"})
 
 
 def misfit(request: Mapping[str, Any], signature: Signature) -> str | None:
-    """What of a request does not fit a signature; None when all fits.
+    """What in a request does not fit a signature; None when everything does.
 
-    Judged are `features` (one row, or rows) and MLflow's own `inputs`, `dataframe_split` and `dataframe_records`. A
-    request of another form is the model server's own business, and is judged by replaying it.
+    This judges `features` (one row, or a list of rows) and MLflow's own `inputs`, `dataframe_split` and
+    `dataframe_records`. Only the model server knows any other form, so replaying the request judges it.
     """
     inputs: tuple[TensorInput | ColumnInput, ...] = signature.inputs
     if not inputs:
         return None
-    tensors = tuple(one for one in inputs if isinstance(one, TensorInput))
-    columns = tuple(one for one in inputs if isinstance(one, ColumnInput))
+    tensors = tuple(tensor for tensor in inputs if isinstance(tensor, TensorInput))
+    columns = tuple(column for column in inputs if isinstance(column, ColumnInput))
     if "features" in request:
         return _row_misfit(request["features"], columns) if columns else _tensor_misfit(request["features"], tensors)
     if "inputs" in request:
@@ -30,7 +30,7 @@ def misfit(request: Mapping[str, Any], signature: Signature) -> str | None:
     if "dataframe_records" in request:
         rows = request["dataframe_records"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            return "dataframe_records that is no list of objects"
+            return "dataframe_records that is not a list of objects"
         if not columns:
             return _tensor_misfit([list(row.values()) for row in rows], tensors)
         return next((reason for row in rows if (reason := _record_misfit(row, columns))), None)
@@ -38,9 +38,9 @@ def misfit(request: Mapping[str, Any], signature: Signature) -> str | None:
 
 
 def _row_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
-    """A row without names is taken by position."""
+    """What does not fit in a row without names, whose values belong to the columns by position."""
     if not isinstance(value, list):
-        return f"features that is no list but {type(value).__name__}"
+        return f"a value of type {type(value).__name__} that is not a list"
     rows = value if value and all(isinstance(row, list) for row in value) else [value]
     required = sum(column.required for column in columns)
     for row in rows:
@@ -53,7 +53,7 @@ def _row_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
 
 
 def _named_columns_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
-    """`inputs` of a column signature: a column's values by its name, or rows by position."""
+    """What does not fit in `inputs` of a column signature: values by column name, or rows by position."""
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         return next((reason for row in value if (reason := _record_misfit(row, columns))), None)
     if not isinstance(value, dict):
@@ -88,10 +88,10 @@ def _split_misfit(value: Any, columns: Sequence[ColumnInput], tensors: Sequence[
     if names is None or not columns:
         return _row_misfit(rows, columns) if columns else _tensor_misfit(rows, tensors)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return "dataframe_split whose columns are no list of names"
+        return "dataframe_split whose columns are not a list of names"
     for row in rows:
         if not isinstance(row, list) or len(row) != len(names):
-            return f"a row that has not the {len(names)} values of its columns"
+            return f"a row that does not have the {len(names)} values of its columns"
         reason = _record_misfit(dict(zip(names, row, strict=True)), columns)
         if reason:
             return reason
@@ -107,44 +107,45 @@ def _tensor_misfit(value: Any, tensors: Sequence[TensorInput]) -> str | None:
     elif len(tensors) == 1:
         pairs = [(tensors[0], value)]
     else:
-        return f"one unnamed input where there are {len(tensors)}"
-    for tensor, found in pairs:
-        shape = _shape(found)
+        return f"one unnamed input instead of {len(tensors)} named inputs"
+    for tensor, array in pairs:
+        shape = _shape(array)
         if shape is None:
             return "an array whose rows have different lengths"
-        # One row stands for a batch of one.
-        if not any(_shape_fits(one, tensor.shape) for one in (shape, (1, *shape))):
-            return f"shape {shape} for shape {tensor.shape}"
-        for cell in _cells(found):
+        # A single row counts as a batch of one.
+        if not any(_shape_fits(batch, tensor.shape) for batch in (shape, (1, *shape))):
+            return f"an array of shape {shape} for an input of shape {tensor.shape}"
+        for cell in _cells(array):
             if not _fits(cell, tensor.dtype, required=True):
                 return f"{cell!r} for type {tensor.dtype}"
     return None
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of nested lists; None when their lengths differ."""
     if not isinstance(value, list):
         return ()
-    shapes = {_shape(one) for one in value}
+    shapes = {_shape(element) for element in value}
     if not shapes:
         return (0,)
     inner = shapes.pop()
     return None if shapes or inner is None else (len(value), *inner)
 
 
-def _shape_fits(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(found) == len(wanted) and all(size in (-1, one) for one, size in zip(found, wanted, strict=True))
+def _shape_fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(size in (-1, length) for length, size in zip(shape, wanted, strict=True))
 
 
 def _cells(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
-        for one in value:
-            yield from _cells(one)
+        for element in value:
+            yield from _cells(element)
     else:
         yield value
 
 
 def _fits(value: Any, kind: str, *, required: bool) -> bool:
-    """Whether a JSON value can be of MLflow's column type or numpy's element type; unknown types accept anything."""
+    """Whether a JSON value fits MLflow's column type or numpy's element type; an unknown type accepts any value."""
     if value is None:
         return not required
     if kind in _INTEGERS or kind.startswith(("int", "uint")):
@@ -159,12 +160,12 @@ def _fits(value: Any, kind: str, *, required: bool) -> bool:
 
 
 def described(signature: Signature) -> str:
-    """The inputs of a signature in one line."""
+    """Describe the inputs of a signature in one line."""
     inputs: tuple[TensorInput | ColumnInput, ...] = signature.inputs
     parts = (
-        f"{one.name}: {one.type}"
-        if isinstance(one, ColumnInput)
-        else f"{one.name or 'tensor'}: {one.dtype} {one.shape}"
-        for one in inputs
+        f"{column.name}: {column.type}"
+        if isinstance(column, ColumnInput)
+        else f"{column.name or 'tensor'}: {column.dtype} {column.shape}"
+        for column in inputs
     )
     return ", ".join(parts)

@@ -1,10 +1,10 @@
-"""Times as version tags, trailers and evidence spell them."""
+"""Times as version tags, trailers and the evidence spell them."""
 
 from datetime import UTC, datetime
 
 
 def format_time(at: float) -> str:
-    """Format seconds since the epoch for a person: `2026-01-31T12:00:00.000Z`."""
+    """Write seconds since the epoch as a time in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

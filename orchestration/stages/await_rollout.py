@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.rollout_conditions import (
-    Condition,
-    Expected,
+from orchestration.promotion.rollout_assessment import (
     ModelFailed,
     NotJudged,
     Progressing,
     RolledOut,
     assess,
     at_deadline,
-    conditions,
 )
+from orchestration.promotion.rollout_conditions import Condition, Expected, conditions
 from orchestration.stages.stage import Promotion
 
 _POLL_SECONDS = 0.5

@@ -1,33 +1,28 @@
-"""One evaluation of the gate, measured through the ports: recorded requests, metrics and the pods' own status."""
+"""One evaluation of the gate, measured through the ports: recorded requests, metrics and the pods' status."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestration.promotion.cluster_status import PodStatus, WorkloadStatus
-from orchestration.promotion.gate import (
-    AnswerFault,
-    Evaluation,
-    PodFreshness,
-    RecordedRound,
-    SloReading,
-    stale_after,
-)
-from orchestration.promotion.pods import lost_with_its_node, own_restarts
+from orchestration.promotion.evaluation import AnswerFault, Evaluation, PodFreshness, RecordedRound, SloReading
+from orchestration.promotion.gate import stale_after
+from orchestration.promotion.pods import lost_with_its_node
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
+from orchestration.promotion.slo_sources import SLO_SOURCES
 
 DEFAULT_PATH = "/predict"
-"""Where a model is asked when `service_url` has no path of its own."""
+"""The path that requests go to when `service_url` has none."""
 _ASK_SECONDS = 10.0
 _NOT_ROUTED = frozenset((0, 502, 503, 504))
-"""Statuses of `service_url` that mean no model has answered: routes lag behind Healthy by about a second (rule 4)."""
+"""Statuses of `service_url` that no model gives: routes lag behind Healthy by about a second (design rule 4)."""
 
-# The last value must be a success, so that a series which ended in failures is not taken for fresh. The selector is
-# repeated because `timestamp` of anything but a plain selector is the time of the evaluation.
+# The last scrape must have succeeded, or a series that ended in failures would count as fresh. The selector is repeated
+# because `timestamp` of anything but a plain selector is the time of the evaluation.
 _UP = '{namespace="$namespace",pod=~"$pods"}'
 _SCRAPES = f"sum_over_time(up{_UP}[$window])"
 _NEWEST = f"timestamp(up{_UP}) and (up{_UP} == 1)"
@@ -42,20 +37,29 @@ def measure(
     soak_started: float,
     promotion: str,
 ) -> Evaluation:
-    """Measure everything that the gate judges of these new pods, now. `promotion` marks the replayed requests.
+    """Measure everything that the gate judges about the new pods, now.
 
     A dependency that does not answer becomes a problem of the evaluation, never a pass (design rule 6).
+
+    Args:
+        clients: the ports to measure through.
+        policy: says what to measure.
+        workload: the Deployment as it was last read.
+        pods: the new pods to measure; not all of `workload` has to be ready.
+        recording: the requests to replay.
+        soak_started: when the soak began, in seconds since the epoch; the queries look back to here.
+        promotion: the promotion's id, which marks the replayed requests.
     """
     problems: list[Problem] = []
     recorded = _replay(clients, policy, workload, pods, recording, promotion, problems)
     at = clients.clock.now()
-    asker = _Asker(clients, policy, pods, at, at - soak_started, problems)
-    freshness = _freshness(asker)
-    counted: dict[str, float | Unusable] = {}
+    prometheus = _Prometheus(clients, policy, pods, at - soak_started, problems)
+    freshness = _freshness(prometheus)
+    counts: dict[str, float | Unusable] = {}
     for source in ("real", "replayed"):
-        count = asker.number(policy.gate.requests, source, f"the gate's count of {source} requests")
-        counted[source] = 0.0 if isinstance(count, Unusable) and count.empty else count  # no series, so no requests
-    readings = tuple(_reading(asker, slo, policy, workload, counted) for slo in policy.gate.slos)
+        count = prometheus.number(policy.gate.requests, source, f"the gate's count of {source} requests")
+        counts[source] = 0.0 if isinstance(count, Unusable) and count.empty else count  # no series, so no requests
+    readings = tuple(_reading(prometheus, slo, policy, workload, counts) for slo in policy.gate.slos)
     return Evaluation(
         at=at,
         window=at - soak_started,
@@ -64,26 +68,20 @@ def measure(
         freshness=freshness,
         readings=readings,
         recorded=recorded,
-        real_requests=_known(counted["real"]),
-        replayed_requests=_known(counted["replayed"]),
+        real_requests=_known(counts["real"]),
+        replayed_requests=_known(counts["replayed"]),
         problems=tuple(problems),
-        rejected=tuple(asker.rejected),
+        rejected=tuple(prometheus.rejected),
     )
 
 
-class _Asker:
-    """Asks Prometheus about one workload's new pods, and stops asking when it has once not answered."""
+class _Prometheus:
+    """Asks Prometheus about one workload's new pods; after the first query without an answer it asks no more."""
 
     def __init__(
-        self,
-        clients: Clients,
-        policy: Policy,
-        pods: Sequence[PodStatus],
-        at: float,
-        window: float,
-        problems: list[Problem],
+        self, clients: Clients, policy: Policy, pods: Sequence[PodStatus], window: float, problems: list[Problem]
     ) -> None:
-        self.clients, self.policy, self.at, self.window = clients, policy, at, window
+        self.clients, self.policy, self.window = clients, policy, window
         self.namespace = policy.manifest.namespace
         self.pods = [pod.name for pod in pods]
         self.tolerance = stale_after(policy.gate)
@@ -91,80 +89,81 @@ class _Asker:
         self.rejected: list[Problem] = []
         self.silent: Unusable | None = None
 
-    def answer(self, query: str, source: str, what: str) -> QueryResult | Unusable:
+    def answer(self, query: str, source: str, subject: str) -> QueryResult | Unusable:
+        """Expand and ask a query; `subject` says in a problem what it is for."""
         if not self.pods:
-            return Unusable("there are no new pods", platform_fault=True)
+            return Unusable("no new pods", platform_fault=True)
         if self.silent is not None:
             return self.silent
         expression = expand(query, pods=self.pods, window=self.window, namespace=self.namespace, source=source)
         try:
-            found = self.clients.metrics.query(expression)
+            result = self.clients.metrics.query(expression)
         except DependencyError as error:
             self.problems.append(error.problem)
             self.silent = Unusable(f"Prometheus does not answer: {error.problem.found}", platform_fault=True)
             return self.silent
-        if isinstance(found, QueryRejected):
-            next_step = f"Correct it in {self.policy.name}.yaml."
-            self.rejected.append(Problem(what, "a query that Prometheus accepts", found.message, next_step))
-            return Unusable(f"Prometheus refuses the query: {found.message}", platform_fault=True)
-        return found
+        if isinstance(result, QueryRejected):
+            next_step = f"Correct the query in {self.policy.name}.yaml."
+            self.rejected.append(Problem(subject, "a query that Prometheus accepts", result.message, next_step))
+            return Unusable(f"Prometheus refuses the query: {result.message}", platform_fault=True)
+        return result
 
-    def number(self, query: str, source: str, what: str) -> float | Unusable:
-        found = self.answer(query, source, what)
-        # Prometheus answers at its own clock, so its answer is compared with ours as it is after the answer.
-        return found if isinstance(found, Unusable) else read_scalar(found, now=self.now, tolerance=self.tolerance)
+    def number(self, query: str, source: str, subject: str) -> float | Unusable:
+        """The one number that a query gives."""
+        result = self.answer(query, source, subject)
+        # Prometheus evaluates by its own clock, so the result is compared with our clock as it is after the answer.
+        return result if isinstance(result, Unusable) else read_scalar(result, now=self.now, tolerance=self.tolerance)
 
-    def by_pod(self, query: str, what: str) -> Mapping[str, float] | Unusable:
-        found = self.answer(query, "real", what)
-        return found if isinstance(found, Unusable) else read_by_pod(found, now=self.now, tolerance=self.tolerance)
+    def by_pod(self, query: str, subject: str) -> Mapping[str, float] | Unusable:
+        """The number that a query gives for each pod."""
+        result = self.answer(query, "real", subject)
+        return result if isinstance(result, Unusable) else read_by_pod(result, now=self.now, tolerance=self.tolerance)
 
     @property
     def now(self) -> float:
+        """In seconds since the epoch, by our clock."""
         return self.clients.clock.now()
 
 
-def _freshness(asker: _Asker) -> tuple[PodFreshness, ...]:
-    """How often and how lately each new pod was scraped, by `up`, the one series that a failed scrape has too."""
-    scrapes = asker.by_pod(_SCRAPES, "the count of scrapes")
-    times = asker.by_pod(_NEWEST, "the times of the newest scrapes")
-    for what, found in (("scrapes", scrapes), ("times of scrapes", times)):
-        if isinstance(found, Unusable) and found.platform_fault and asker.silent is None and asker.pods:
-            next_step = "Correct the scrape configuration; docs/policies.md says which labels it must give."
-            asker.problems.append(
-                Problem(f"Prometheus, {what}", "one series `up` for each pod", found.reason, next_step)
+def _freshness(prometheus: _Prometheus) -> tuple[PodFreshness, ...]:
+    """How often and how recently each new pod was scraped, by `up`: the only series that a failed scrape writes too."""
+    scrapes = prometheus.by_pod(_SCRAPES, "the count of scrapes")
+    times = prometheus.by_pod(_NEWEST, "the times of the newest scrapes")
+    for subject, answer in (("scrapes", scrapes), ("times of scrapes", times)):
+        if isinstance(answer, Unusable) and answer.platform_fault and prometheus.silent is None and prometheus.pods:
+            next_step = "Correct the scrape configuration; docs/policies.md lists the labels that it must set."
+            prometheus.problems.append(
+                Problem(f"Prometheus, {subject}", "one series `up` for each pod", answer.reason, next_step)
             )
     counts: Mapping[str, float] = {} if isinstance(scrapes, Unusable) else scrapes
     newest: Mapping[str, float] = {} if isinstance(times, Unusable) else times
-    return tuple(PodFreshness(pod, counts.get(pod, 0.0), newest.get(pod)) for pod in asker.pods)
+    return tuple(PodFreshness(pod, counts.get(pod, 0.0), newest.get(pod)) for pod in prometheus.pods)
 
 
 def _reading(
-    asker: _Asker, slo: Slo, policy: Policy, workload: WorkloadStatus, counted: Mapping[str, float | Unusable]
+    prometheus: _Prometheus, slo: Slo, policy: Policy, workload: WorkloadStatus, counts: Mapping[str, float | Unusable]
 ) -> SloReading:
-    source, requests = _judged_traffic(slo, policy, counted)
-    if slo.query is None:
-        return SloReading(slo, _restarts(workload, policy.manifest.container), 0.0, "pods")
+    if slo.from_ is not None:
+        read = SLO_SOURCES[slo.from_][slo.name]
+        return SloReading(slo, read(workload, policy.manifest.container), 0.0, slo.from_)
+    assert slo.query is not None, "a policy's SLO has a query or a source"
+    source, requests = _judged_traffic(slo, policy, counts)
     if isinstance(requests, Unusable):
         return SloReading(slo, requests, 0.0, source)
-    return SloReading(slo, asker.number(slo.query, source, f"SLO {slo.name}"), requests, source)
+    return SloReading(slo, prometheus.number(slo.query, source, f"SLO {slo.name}"), requests, source)
 
 
-def _judged_traffic(slo: Slo, policy: Policy, counted: Mapping[str, float | Unusable]) -> tuple[str, float | Unusable]:
+def _judged_traffic(slo: Slo, policy: Policy, counts: Mapping[str, float | Unusable]) -> tuple[str, float | Unusable]:
     """Which traffic an SLO is judged by (see `policy.Slo`), and how many requests that is.
 
-    Replayed requests join only while real ones are too few, so they never dilute enough real errors.
+    Replayed requests count only while there are too few real ones, so they never dilute the errors of real traffic.
     """
-    real, replayed = counted["real"], counted["replayed"]
+    real, replayed = counts["real"], counts["replayed"]
     if slo.min_requests == 0:
         return "real", _known(real) or 0.0
     if isinstance(real, Unusable) or real >= slo.min_requests or policy.gate.traffic == "real_only":
         return "real", real
     return "real|replayed", replayed if isinstance(replayed, Unusable) else real + replayed
-
-
-def _restarts(workload: WorkloadStatus, container: str) -> float:
-    statuses = (pod.container(container) for pod in workload.current_pods)
-    return float(sum(own_restarts(status) for status in statuses if status is not None))
 
 
 def _known(count: float | Unusable) -> float | None:
@@ -180,15 +179,16 @@ def _replay(
     promotion: str,
     problems: list[Problem],
 ) -> RecordedRound:
-    """Ask every recorded request of each new pod through the pod proxy, and of the service."""
+    """Send every recorded request to each new pod through the pod proxy, and to the service."""
     url, path = _service_address(policy.service_url)
     headers = {REPLAY_HEADER: promotion}
     container, namespace = policy.manifest.container, workload.namespace
     port = workload.ports.get(container)
-    targets: list[tuple[str, PodStatus | None, Callable[[bytes], Answer]]] = []
+    targets: list[tuple[str, PodStatus | None, Callable[[bytes], Answer]]] = []  # None: the service
     if port is None:
         next_step = f"Give container {container} a containerPort in {policy.manifest.path}."
-        problems.append(Problem(str(workload), f"a containerPort of container {container}", "none", next_step))
+        expected = f"a containerPort of container {container}"
+        problems.append(Problem(str(workload), expected, "no containerPort", next_step))
     else:
         for pod in pods:
             targets.append((f"pod {pod.name}", pod, _pod_asker(clients, namespace, pod.name, port, path, headers)))
@@ -196,10 +196,10 @@ def _replay(
     asked = 0
     wrong: list[AnswerFault] = []
     unanswered: list[AnswerFault] = []
-    for name, asked_pod, ask in targets:
-        count, bad, silent = _ask_all(name, ask, recording.requests, problems, behind_routes=asked_pod is None)
-        if bad and asked_pod is not None and (excuse := _excuse(clients, policy, asked_pod, problems)):
-            bad, silent = [], [*silent, *(AnswerFault(one.asked, excuse) for one in bad)]
+    for target, pod_asked, ask in targets:
+        count, bad, silent = _ask_all(target, ask, recording.requests, problems, behind_routes=pod_asked is None)
+        if bad and pod_asked is not None and (excuse := _excuse(clients, policy, pod_asked, problems)):
+            bad, silent = [], [*silent, *(AnswerFault(fault.asked, excuse) for fault in bad)]
         asked += count
         wrong += bad
         unanswered += silent
@@ -214,36 +214,40 @@ def _pod_asker(
 
 
 def _excuse(clients: Clients, policy: Policy, asked: PodStatus, problems: list[Problem]) -> str | None:
-    """Why wrong answers of a pod are not the model's: it is going away, or coming up again after its node went down.
+    """Why a pod's wrong answers are not the model's: the pod is being deleted, or starts again after its node failed.
 
-    The pod is looked at after it has answered: what was seen before may be older than its restart.
+    The pod is read again after it has answered, because its status from before may be older than its restart.
     """
     target = policy.manifest
     try:
         workload = clients.cluster.workload(target.kind, target.namespace, target.name)
     except DependencyError as error:
         problems.append(error.problem)
-        return f"the pod cannot be looked at: {error.problem.found}"
-    pod = next((one for one in workload.new_pods if one.uid == asked.uid), None) if workload is not None else None
+        return f"the pod's status cannot be read: {error.problem.found}"
+    new_pods = workload.new_pods if workload is not None else ()
+    pod = next((pod for pod in new_pods if pod.uid == asked.uid), None)
     if pod is None:
-        return "the pod is going away"
+        return "the pod is being deleted"
     if lost_with_its_node(pod, target.container):
-        return f"its node {pod.node} went down, and the pod is not ready again"
+        return f"its node {pod.node} went down, and the pod is not ready yet"
     return None
 
 
 def _ask_all(
-    name: str,
+    target: str,
     ask: Callable[[bytes], Answer],
     requests: Sequence[RecordedRequest],
     problems: list[Problem],
     *,
     behind_routes: bool,
 ) -> tuple[int, list[AnswerFault], list[AnswerFault]]:
-    """Ask one target everything; one request without an answer ends its round, so that time-outs do not add up."""
+    """Send all requests to one target: how many were sent, the wrong answers, and the request without an answer.
+
+    One request without an answer ends the target's round, so that time-outs do not add up.
+    """
     wrong: list[AnswerFault] = []
     for number, recorded in enumerate(requests, start=1):
-        asked = f"{name}, recorded request {number} of {len(requests)}"
+        asked = f"{target}, recorded request {number} of {len(requests)}"
         try:
             answer = ask(json.dumps(recorded.request).encode())
         except DependencyError as error:
@@ -257,18 +261,18 @@ def _ask_all(
 
 
 def _silence(answer: Answer, *, behind_routes: bool) -> str | None:
-    """Why an answer is nobody's: the API server's own (`kind: Status`), a time-out, or a route without a pod."""
+    """Why no pod gave an answer: it is the API server's own (`kind: Status`), a time-out, or a route without a pod."""
     if answer.from_api:
         return f"the API server answered {answer.status} itself"
     if answer.status == 0:
         return "no answer"
     if behind_routes and answer.status in _NOT_ROUTED:
-        return f"status {answer.status}: no pod is routed yet"
+        return f"status {answer.status}: the route leads to no pod yet"
     return None
 
 
 def _service_address(service_url: str) -> tuple[str, str]:
-    """The URL that the service is asked at, and the path (with its query) by which a pod is asked the same."""
+    """The URL for requests to the service, and the path (with its query) for the same requests to a pod."""
     parts = urlsplit(service_url)
     path = parts.path if parts.path not in ("", "/") else DEFAULT_PATH
     url = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))

@@ -9,7 +9,8 @@ from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.rollout_conditions import Expected, RolledOut
+from orchestration.promotion.rollout_assessment import RolledOut
+from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import Undone, wait_rolled_out
 from orchestration.stages.results import StageEnded

@@ -6,7 +6,8 @@ from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.rollout_conditions import Expected, ModelFailed, NotJudged, RolledOut
+from orchestration.promotion.rollout_assessment import ModelFailed, NotJudged, RolledOut
+from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import Undone, Waited, undone_problem, wait_rolled_out
 from orchestration.stages.results import Checklist, StageDone, StageEnded

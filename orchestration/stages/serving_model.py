@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import WorkloadStatus
-from orchestration.promotion.gate import Continue, Evaluation, SoakAgain, Verdict, VerdictKind, as_record, judge
+from orchestration.promotion.evaluation import Evaluation, as_record
+from orchestration.promotion.gate import Continue, SoakAgain, Verdict, VerdictKind, judge
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
 from orchestration.promotion.state import State

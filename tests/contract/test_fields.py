@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestration.promotion.cluster_status import parse_application, parse_node, parse_workload
+from orchestration.promotion.cluster_json import parse_application, parse_node, parse_workload
 from tests.contract.place import PODS, Place
 from tests.contract.reading import Reading
 from tests.contract.test_answers import EVENTS, REPLICA_SETS

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.promotion.cluster_status import ApplicationStatus, parse_application, parse_workload
+from orchestration.promotion.cluster_json import parse_application, parse_workload
+from orchestration.promotion.cluster_status import ApplicationStatus
 from tests.contract.content import steady
 from tests.contract.place import ARGOCD, CONTAINER, NAMESPACE, PODS, STEADY, Place
 from tests.contract.test_answers import REPLICA_SETS

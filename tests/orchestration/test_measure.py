@@ -1,4 +1,4 @@
-"""One measurement of the gate through the ports: with scripted fakes, and with a real Prometheus."""
+"""One evaluation of the gate, measured through the ports: with scripted fakes, and with a real Prometheus."""
 
 import json
 import threading
@@ -13,11 +13,13 @@ import pytest
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.cluster_status import PodStatus
-from orchestration.promotion.gate import Evaluation, Verdict, VerdictKind, judge
+from orchestration.promotion.evaluation import Evaluation
+from orchestration.promotion.gate import Verdict, VerdictKind, judge
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
 from testbeds.sandbox.tools import find_tool
 from tests.adapters.conftest import free_port, serving, wait_until
@@ -54,13 +56,13 @@ ID = "iris-edge/7/aaaaaaaaaaaa/1"
 
 
 def right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """The model's right answer, whoever is asked."""
+    """The model's right answer, from whichever target is asked."""
     (number,) = json.loads(body)["features"]
     return Answer(200, json.dumps({"prediction": number, "inference_time_ms": 1.5}).encode(), 0.01)
 
 
 class World:
-    """Healthy pods, sixty seconds into their soak; a test breaks what it is about."""
+    """Healthy pods, sixty seconds into their soak; each test breaks what it is about."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -81,7 +83,7 @@ class World:
         return measure(_clients(self), policy, workload, workload.new_pods, RECORDING, self.clock.now() - 60, ID)
 
     def kind(self, evaluation: Evaluation, *, late: bool = False) -> VerdictKind | None:
-        """What the gate makes of this one evaluation, at once or when its time is over."""
+        """The gate's verdict on this one evaluation, at once or when its time is over; None for no verdict."""
         started, now = evaluation.at - 60, self.clock.now()
         gate = POLICY.gate.model_copy(update={"judge_within": 60.0}) if late else POLICY.gate
         decision = judge([evaluation], soak_started=started, now=now, gate=gate)
@@ -97,157 +99,157 @@ def slo(evaluation: Evaluation, name: str = "success_ratio") -> Any:
     return next(reading for reading in evaluation.readings if reading.slo.name == name)
 
 
-def test_a_healthy_model_is_measured_whole_and_passes(world: World) -> None:
-    """Every request to each pod and once to the service, marked as replayed; numbers for everything."""
-    found = world.measure()
-    assert (found.recorded.due, found.recorded.asked, found.problems) == (9, 9, ())
+def test_a_healthy_model_is_measured_completely_and_passes(world: World) -> None:
+    """Each pod and the service get every request, marked as replayed, and every SLO has a number."""
+    evaluation = world.measure()
+    assert (evaluation.recorded.due, evaluation.recorded.asked, evaluation.problems) == (9, 9, ())
     assert [(pod, port, path) for pod, port, path, _, _ in world.cluster.asked] == (
         [("p1", 8080, "/predict")] * 3 + [("p2", 8080, "/predict")] * 3
     )
     assert [url for url, _, _ in world.service.asked] == ["http://edge:30808/predict"] * 3
-    headers = [one[-1] for one in (*world.cluster.asked, *world.service.asked)]
-    assert all(one == {REPLAY_HEADER: ID} for one in headers)
-    assert (found.real_requests, found.replayed_requests) == (30, 12)
-    assert [reading.value for reading in found.readings] == [1.0, 0.4, 0.0]
-    assert world.kind(found) is VerdictKind.PASSED
+    headers = [request[-1] for request in (*world.cluster.asked, *world.service.asked)]
+    assert all(header == {REPLAY_HEADER: ID} for header in headers)
+    assert (evaluation.real_requests, evaluation.replayed_requests) == (30, 12)
+    assert [reading.value for reading in evaluation.readings] == [1.0, 0.4, 0.0]
+    assert world.kind(evaluation) is VerdictKind.PASSED
 
 
-def test_a_service_url_with_a_path_is_asked_there_and_so_are_the_pods(world: World) -> None:
-    """Another server than the seed's has another path."""
+def test_the_path_of_the_service_url_is_used_for_the_pods_too(world: World) -> None:
+    """Other model servers than ours answer at other paths."""
     world.measure(POLICY.model_copy(update={"service_url": "http://edge:1/v2/models/iris/infer?x=1"}))
     assert world.cluster.asked[0][2] == "/v2/models/iris/infer?x=1"
     assert world.service.asked[0][0] == "http://edge:1/v2/models/iris/infer?x=1"
 
 
 def test_a_wrong_answer_of_one_pod_fails(world: World) -> None:
-    """The service may hide one bad pod behind good ones; asking each pod does not."""
+    """The service can hide one bad pod behind good ones, so each pod is asked by itself."""
     wrong = Answer(200, b'{"prediction": 9}', 0.01)
     world.cluster.respond = lambda pod, path, body, headers: wrong if pod == "p2" else right(pod, path, body, headers)
-    found = world.measure()
-    assert len(found.recorded.wrong) == 3
-    assert found.recorded.wrong[0].asked == "pod p2, recorded request 1 of 3"
-    assert world.kind(found) is VerdictKind.FAILED
+    evaluation = world.measure()
+    assert len(evaluation.recorded.wrong) == 3
+    assert evaluation.recorded.wrong[0].asked == "pod p2, recorded request 1 of 3"
+    assert world.kind(evaluation) is VerdictKind.FAILED
 
 
 @pytest.mark.parametrize(
     ("now", "excuse"),
     [
         (a_pod("p2", IMAGE, ready=False, last_terminated_reason="Unknown", restarts=1), "its node edge-0 went down"),
-        (replace(a_pod("p2", IMAGE), deleting=True), "the pod is going away"),
-        (a_pod("another", IMAGE), "the pod is going away"),
+        (replace(a_pod("p2", IMAGE), deleting=True), "the pod is being deleted"),
+        (a_pod("another", IMAGE), "the pod is being deleted"),
     ],
     ids=["its node went down", "deleting", "gone"],
 )
-def test_a_pod_that_is_lost_while_it_is_asked_answers_nothing(world: World, now: PodStatus, excuse: str) -> None:
-    """What it says while it loads again or ends is neither a wrong answer nor a right one; the verdict waits."""
+def test_the_answers_of_a_pod_that_is_lost_meanwhile_do_not_count(world: World, now: PodStatus, excuse: str) -> None:
+    """What it answers while it starts again or ends is neither right nor wrong; the verdict waits."""
     loading = Answer(503, b"the model is being loaded", 0.01)
     world.cluster.respond = lambda pod, path, body, headers: loading if pod == "p2" else right(pod, path, body, headers)
     world.cluster.status = a_deployment(IMAGE, (PODS[0], now), namespace="ml-apps", name="iris")
-    found = world.measure()
-    assert found.recorded.wrong == ()
-    assert [excuse in one.reason for one in found.recorded.unanswered] == [True] * 3
-    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+    evaluation = world.measure()
+    assert evaluation.recorded.wrong == ()
+    assert [excuse in fault.reason for fault in evaluation.recorded.unanswered] == [True] * 3
+    assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
-def test_wrong_answers_of_a_pod_that_cannot_be_looked_at_are_not_judged(world: World) -> None:
-    """Whether the pod may be blamed is asked of the cluster; while that is silent, nobody is."""
+def test_wrong_answers_of_a_pod_whose_status_cannot_be_read_are_not_judged(world: World) -> None:
+    """Only the cluster knows whether the pod is to blame; while it does not answer, no pod is."""
 
     def wrong_and_down(*_: object) -> Answer:
         world.cluster.down = DOWN
         return Answer(200, b'{"prediction": 9}', 0.01)
 
     world.cluster.respond = wrong_and_down
-    found = world.measure()
-    assert found.recorded.wrong == ()
-    assert any("the pod cannot be looked at" in one.reason for one in found.recorded.unanswered)
-    assert DOWN in found.problems
+    evaluation = world.measure()
+    assert evaluation.recorded.wrong == ()
+    assert any("the pod's status cannot be read" in fault.reason for fault in evaluation.recorded.unanswered)
+    assert DOWN in evaluation.problems
 
 
 def test_the_models_own_5xx_is_wrong_and_the_apis_is_not(world: World) -> None:
-    """A `kind: Status` body is the API server's answer (design rule 6)."""
+    """A body of `kind: Status` is the API server's answer (design rule 6)."""
     world.cluster.respond = lambda *_: Answer(503, b"model is broken", 0.01)
     assert world.kind(world.measure()) is VerdictKind.FAILED
     world.cluster.respond = lambda *_: Answer(503, b'{"kind": "Status"}', 0.01, from_api=True)
-    found = world.measure()
-    assert (len(found.recorded.wrong), len(found.recorded.unanswered)) == (0, 2)
-    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+    evaluation = world.measure()
+    assert (len(evaluation.recorded.wrong), len(evaluation.recorded.unanswered)) == (0, 2)
+    assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
 @pytest.mark.parametrize("status", [0, 502, 503, 504])
-def test_a_service_that_is_not_routed_yet_is_unanswered(world: World, status: int) -> None:
+def test_a_service_without_a_route_to_a_pod_has_not_answered(world: World, status: int) -> None:
     """Routes lag behind Healthy by about a second (design rule 4)."""
     world.service.respond = lambda *_: Answer(status, b"", 0.01)
-    found = world.measure()
-    assert (found.recorded.wrong, len(found.recorded.unanswered)) == ((), 1)
-    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+    evaluation = world.measure()
+    assert (evaluation.recorded.wrong, len(evaluation.recorded.unanswered)) == ((), 1)
+    assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
 def test_a_wrong_answer_of_the_service_fails(world: World) -> None:
-    """An answer that did come through the route is the model's."""
+    """An answer that came through the route is the model's."""
     world.service.respond = lambda *_: Answer(500, b"oops", 0.01)
     assert world.kind(world.measure()) is VerdictKind.FAILED
 
 
-def test_a_cluster_that_is_down_is_asked_once_a_pod_and_is_our_fault(world: World) -> None:
-    """Time-outs do not add up over a long recording."""
+def test_a_cluster_that_is_down_is_asked_once_per_pod_and_is_the_platforms_fault(world: World) -> None:
+    """Otherwise the time-outs of a long recording would add up."""
     world.cluster.respond = lambda *_: DOWN
-    found = world.measure()
+    evaluation = world.measure()
     assert len(world.cluster.asked) == 2
-    assert found.problems == (DOWN, DOWN)
-    assert world.kind(found, late=True) is VerdictKind.ERROR
+    assert evaluation.problems == (DOWN, DOWN)
+    assert world.kind(evaluation, late=True) is VerdictKind.ERROR
 
 
-def test_a_prometheus_that_is_down_is_asked_once_and_is_our_fault(world: World) -> None:
-    """A metric backend that is down is no bad release (argo-rollouts#2866), and no pass either."""
+def test_a_prometheus_that_is_down_is_asked_once_and_is_the_platforms_fault(world: World) -> None:
+    """A metric backend that is down is not a bad release (argo-rollouts#2866), and not a pass either."""
     world.metrics.down = Problem("Prometheus", "an answer", "connection refused", "Start it.")
-    found = world.measure()
-    assert found.problems == (world.metrics.down,)
-    assert (world.kind(found), world.kind(found, late=True)) == (None, VerdictKind.ERROR)
+    evaluation = world.measure()
+    assert evaluation.problems == (world.metrics.down,)
+    assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
 def test_a_refused_query_names_its_slo(world: World) -> None:
-    """It is the policy's fault, and no waiting helps."""
+    """It is the policy's fault, so waiting does not help."""
     world.metrics.script["ratio_of"] = QueryRejected("parse error")
-    found = world.measure()
-    assert (found.rejected[0].subject, found.rejected[0].found) == ("SLO success_ratio", "parse error")
-    assert world.kind(found) is VerdictKind.ERROR
+    evaluation = world.measure()
+    assert (evaluation.rejected[0].subject, evaluation.rejected[0].found) == ("SLO success_ratio", "parse error")
+    assert world.kind(evaluation) is VerdictKind.ERROR
 
 
 def test_enough_real_traffic_is_judged_alone(world: World) -> None:
     """Replayed requests never dilute real errors."""
-    found = slo(world.measure())
-    assert (found.source, found.requests) == ("real", 30)
+    reading = slo(world.measure())
+    assert (reading.source, reading.requests) == ("real", 30)
     assert 'ratio_of{pod=~"p1|p2",source=~"real"}' in world.metrics.queries
 
 
 def test_replayed_requests_stand_in_for_missing_traffic(world: World) -> None:
-    """Nobody asks the model at night; the evidence says what it was judged by."""
+    """At night a model may get no requests; the evidence says which traffic it was judged by."""
     world.requests = {"real": QueryResult(()), "replayed": 24.0}
-    found = slo(world.measure())
-    assert (found.source, found.requests, found.enough) == ("real|replayed", 24, True)
+    reading = slo(world.measure())
+    assert (reading.source, reading.requests, reading.enough) == ("real|replayed", 24, True)
     assert 'ratio_of{pod=~"p1|p2",source=~"real|replayed"}' in world.metrics.queries
 
 
 def test_with_real_only_replayed_requests_never_meet_a_minimum(world: World) -> None:
-    """The policy asked for real traffic, so without it there is no verdict."""
+    """The policy wants real traffic, so without enough of it there is no verdict."""
     world.requests = {"real": 5.0, "replayed": 1000.0}
     real_only = POLICY.model_copy(update={"gate": POLICY.gate.model_copy(update={"traffic": "real_only"})})
-    found = world.measure(real_only)
-    assert (slo(found).source, slo(found).requests) == ("real", 5)
-    assert world.kind(found, late=True) is VerdictKind.INCONCLUSIVE
+    evaluation = world.measure(real_only)
+    assert (slo(evaluation).source, slo(evaluation).requests) == ("real", 5)
+    assert world.kind(evaluation, late=True) is VerdictKind.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("count", [float("nan"), QueryResult((Sample({}, 99.0, 1e6),), ("partial",))])
 def test_a_count_that_cannot_be_believed_meets_no_minimum(world: World, count: Any) -> None:
-    """Unknown real traffic is not taken for none, because replayed requests would then cover its errors."""
+    """Unknown real traffic does not count as none: replayed requests would then hide its errors."""
     world.requests["real"] = count
-    found = world.measure()
-    assert slo(found).value is None
-    assert world.kind(found) is None
+    evaluation = world.measure()
+    assert slo(evaluation).value is None
+    assert world.kind(evaluation) is None
 
 
 def test_a_scrape_that_is_old_or_missing_keeps_the_gate_shut(world: World) -> None:
-    """The sums still answer for five minutes after the last scrape; `up` of each pod says that they are old."""
+    """Queries go on answering for five minutes after the last scrape; each pod's `up` shows that they are old."""
     now = world.clock.now()
     world.metrics.script["timestamp(up"] = {"p1": now - 3, "p2": now - 21}
     assert world.kind(world.measure(), late=True) is VerdictKind.ERROR
@@ -256,23 +258,32 @@ def test_a_scrape_that_is_old_or_missing_keeps_the_gate_shut(world: World) -> No
 
 
 def test_restarts_are_counted_over_all_pods_of_the_template(world: World) -> None:
-    """Including one that was evicted since: its crashes happened."""
+    """An evicted pod's restarts count too: its crashes happened."""
     crashed = a_pod("p3", IMAGE, restarts=2)
     pods = (*PODS, replace(crashed, phase="Failed", reason="Evicted"))
     assert slo(world.measure(workload=replace(WORKLOAD, pods=pods)), "restarts").value == 2
 
 
-def test_pods_that_are_missing_or_have_no_port_are_no_pass(world: World) -> None:
-    """Evidence about some of the pods is not whole."""
+def test_whatever_the_table_of_sources_offers_is_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another value needs an entry there and no change here; the evidence names the source that it came from."""
+    monkeypatch.setitem(SLO_SOURCES, "nodes", {"pods_ready": lambda workload, _: float(workload.ready)})
+    policy = parse_policy("iris-edge", POLICY_TEXT.replace("restarts, from: pods", "pods_ready, from: nodes"))
+    reading = slo(world.measure(policy), "pods_ready")
+    assert (reading.value, reading.source) == (2.0, "nodes")
+
+
+def test_pods_that_are_missing_or_have_no_port_cannot_pass(world: World) -> None:
+    """Evidence about some of the pods is not complete."""
     missing = world.measure(workload=replace(WORKLOAD, wanted=3))
     portless = world.measure(workload=replace(WORKLOAD, ports={}))
     empty = world.measure(workload=replace(WORKLOAD, pods=()))
-    assert [world.kind(one) for one in (missing, portless, empty)] == [None, None, None]
-    assert "containerPort" in portless.problems[0].expected
+    assert [world.kind(evaluation) for evaluation in (missing, portless, empty)] == [None, None, None]
+    assert portless.problems[0].expected == "a containerPort of container model-server"
+    assert portless.problems[0].found == "no containerPort"
 
 
 class _Metrics(BaseHTTPRequestHandler):
-    """A model server's metrics: forty requests more at each scrape, until it is told to break."""
+    """A model server's metrics: forty more requests at each scrape, until it is told to fail."""
 
     scrapes = 0
     broken = False
@@ -289,7 +300,7 @@ class _Metrics(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def scraped(tmp_path: Path) -> Iterator[str]:
-    """A real Prometheus that scrapes one pod, five times a second, with the labels that the real one gives."""
+    """A real Prometheus that scrapes one pod five times a second, with the labels that a cluster's scrapes have."""
     _Metrics.broken = False
     exporter = ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
     threading.Thread(target=exporter.serve_forever, daemon=True).start()
@@ -312,7 +323,7 @@ def scraped(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> None:
-    """Freshness holds while scrapes work; failed ones are neither counted nor taken for fresh."""
+    """A pod is fresh while its scrapes succeed; failed scrapes neither count nor look fresh."""
     clock = SystemClock()
     world = World()
     one_pod = replace(WORKLOAD, wanted=1, pods=PODS[:1])
@@ -340,5 +351,5 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
 
 
 def _clients(world: World) -> Clients:
-    unused = cast(Any, None)  # the gate asks neither registry nor Git nor the image registry
+    unused = cast(Any, None)  # the gate uses neither the model registry nor Git nor the image registry
     return Clients(world.clock, unused, unused, FakeArgoCD(), world.cluster, world.service, world.metrics, unused)

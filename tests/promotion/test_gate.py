@@ -1,4 +1,4 @@
-"""The gate: each of its guards has a test that fails without it."""
+"""The gate: each guard has a test that fails without it."""
 
 import json
 import math
@@ -10,24 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.gate import (
+from orchestration.promotion.evaluation import (
     AnswerFault,
-    Continue,
     Evaluation,
     PodFreshness,
     RecordedRound,
     SloReading,
+    as_record,
+)
+from orchestration.promotion.gate import (
+    Continue,
     SoakAgain,
     Verdict,
     VerdictKind,
-    as_record,
     judge,
     stale_after,
 )
 from orchestration.promotion.policy import GatePolicy
-from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
+from orchestration.promotion.promql import Unusable
 
 START = 1000.0
 GATE = GatePolicy.model_validate(
@@ -56,7 +57,7 @@ def readings(ratio: float | Unusable = 1.0, *, requests: float = 50, memory: flo
 
 
 def evaluation(after: float, **changes: Any) -> Evaluation:
-    """A whole and good evaluation, so many seconds after the soak began."""
+    """A complete and good evaluation, that many seconds after the soak began."""
     at = START + after
     good = Evaluation(
         at=at,
@@ -78,7 +79,7 @@ def decide(*evaluations: Evaluation, now: float | None = None) -> Continue | Soa
 
 
 def kind(*evaluations: Evaluation, now: float | None = None) -> VerdictKind | None:
-    """The verdict's kind, None while there is none."""
+    """The verdict's kind; None while there is no verdict."""
     decision = decide(*evaluations, now=now)
     return decision.kind if isinstance(decision, Verdict) else None
 
@@ -87,8 +88,8 @@ BAD = readings(0.5)
 LATE = START + 300
 
 
-def test_a_whole_good_last_evaluation_after_the_soak_passes() -> None:
-    """The earlier ones may have been poor: what counts is the window over the whole soak."""
+def test_a_complete_good_last_evaluation_after_the_soak_passes() -> None:
+    """Earlier evaluations may have gaps: the last one's window covers the whole soak."""
     assert (
         kind(evaluation(10, readings=readings(Unusable("no data", platform_fault=False))), evaluation(60))
         is VerdictKind.PASSED
@@ -96,13 +97,13 @@ def test_a_whole_good_last_evaluation_after_the_soak_passes() -> None:
 
 
 def test_nothing_passes_before_the_soak_is_over() -> None:
-    """Both the clock and the window must have covered it."""
+    """Both the clock and the queries' window must have covered it."""
     assert isinstance(decide(evaluation(59)), Continue)
     assert isinstance(decide(evaluation(60, window=59.0)), Continue)
 
 
 def test_old_evidence_never_passes() -> None:
-    """An evaluation of long ago is no evidence of now (kargo#6372)."""
+    """An evaluation from long ago says nothing about now (kargo#6372)."""
     assert kind(evaluation(60), now=START + 60 + 29) is VerdictKind.PASSED
     assert kind(evaluation(60), now=START + 60 + 31) is None
 
@@ -131,26 +132,26 @@ GAPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("gap", GAPS)
 def test_no_guard_lets_incomplete_evidence_pass(gap: str) -> None:
-    """Each of these alone keeps an otherwise good evaluation from passing, and alone never fails the model."""
+    """Each of these gaps alone keeps an otherwise good evaluation from passing, and never fails the model by itself."""
     assert isinstance(decide(evaluation(60, **GAPS[gap])), Continue)
     assert kind(evaluation(60, **GAPS[gap]), now=LATE) in (VerdictKind.INCONCLUSIVE, VerdictKind.ERROR)
 
 
 @pytest.mark.parametrize("gap", [gap for gap in GAPS if gap != "one violation"])
 def test_incomplete_evidence_never_fails_the_model_however_often_it_comes(gap: str) -> None:
-    """Only a violation is one, not what could not be measured."""
+    """What could not be measured is not a violation."""
     assert kind(evaluation(50, **GAPS[gap]), evaluation(60, **GAPS[gap])) is None
 
 
 def test_a_violation_is_confirmed_by_two_evaluations_in_a_row() -> None:
-    """At the second one the gate stops; it does not wait for the soak."""
+    """The second one stops the gate at once, before the soak is over."""
     assert kind(evaluation(20, readings=BAD)) is None
     assert kind(evaluation(20, readings=BAD), evaluation(30, readings=BAD)) is VerdictKind.FAILED
     assert kind(evaluation(20, readings=BAD), evaluation(25), evaluation(30, readings=BAD)) is None
 
 
 def test_two_different_violations_in_a_row_confirm_neither() -> None:
-    """Each SLO has its own row."""
+    """A violation is confirmed only by one of the same SLO."""
     other = readings(memory=0.95)
     assert kind(evaluation(20, readings=BAD), evaluation(30, readings=other)) is None
 
@@ -165,18 +166,18 @@ def test_two_different_violations_in_a_row_confirm_neither() -> None:
     ids=["traffic", "samples", "stale"],
 )
 def test_a_violation_counts_only_with_its_minima_met(unmet: dict[str, Any]) -> None:
-    """One bad request of five is no measurement; first increments of new series are missed (prometheus#1673)."""
+    """One bad request out of five proves nothing; the first increment of a new series is missed (prometheus#1673)."""
     assert kind(evaluation(20, readings=BAD), evaluation(30, **{"readings": BAD, **unmet})) is None
 
 
-def test_the_same_scrape_looked_at_twice_confirms_nothing() -> None:
+def test_the_same_scrape_read_twice_confirms_nothing() -> None:
     """When `every` is shorter than the scrape interval, two evaluations can see the same data."""
     first = evaluation(20, readings=BAD)
     assert kind(first, evaluation(22, readings=BAD, freshness=first.freshness)) is None
 
 
 def test_restarts_need_no_scrapes() -> None:
-    """They are read from the pods' status, which has no interval."""
+    """They are read from the pods' status, which is not scraped."""
     crashed = readings(restarts=1)
     assert kind(evaluation(1, readings=crashed, freshness=()), evaluation(2, readings=crashed, freshness=())) is (
         VerdictKind.FAILED
@@ -184,7 +185,7 @@ def test_restarts_need_no_scrapes() -> None:
 
 
 def test_a_wrong_recorded_answer_fails_at_once() -> None:
-    """It is no statistic; the reason says which request and what came."""
+    """One is enough; the reason says which request it was and what was answered."""
     wrong = RecordedRound(6, 6, wrong=(AnswerFault("pod p1, recorded request 2 of 3", "expected 0, found 1"),))
     verdict = decide(evaluation(1, recorded=wrong))
     assert isinstance(verdict, Verdict)
@@ -193,31 +194,31 @@ def test_a_wrong_recorded_answer_fails_at_once() -> None:
 
 
 def test_a_changed_template_means_soaking_again() -> None:
-    """What is measured of other pods neither passes nor fails this soak; what failed before it stays failed."""
+    """Measurements of other pods neither pass nor fail this soak; a failure before the change stands."""
     wrong = RecordedRound(6, 6, wrong=(AnswerFault("pod x", "wrong"),))
     changed = evaluation(60, template_hash="other", recorded=wrong)
-    assert isinstance(decide(evaluation(50), changed), SoakAgain)
-    assert isinstance(decide(evaluation(50, template_hash=None)), SoakAgain)
+    assert decide(evaluation(50), changed) == SoakAgain("the pod template changed from new to other")
+    assert decide(evaluation(50, template_hash=None)) == SoakAgain("no ReplicaSet has the current pod template")
     failed = evaluation(20, readings=BAD), evaluation(30, readings=BAD)
     assert kind(*failed, changed) is VerdictKind.FAILED
     assert kind(evaluation(50), changed, now=LATE) is VerdictKind.ERROR
 
 
 def fresh(after: float, *pods: str, young: str = "") -> tuple[PodFreshness, ...]:
-    """Pods that were scraped enough and just now, and perhaps one that nobody has scraped yet."""
-    whole = tuple(PodFreshness(pod, 4, START + after - 5) for pod in pods)
-    return (*whole, PodFreshness(young, 0, None)) if young else whole
+    """Pods with enough recent scrapes, and a young one without any if it is named."""
+    complete = tuple(PodFreshness(pod, 4, START + after - 5) for pod in pods)
+    return (*complete, PodFreshness(young, 0, None)) if young else complete
 
 
-def test_a_pod_that_scaling_adds_in_mid_soak_is_not_waited_for() -> None:
-    """Those that the soak began with prove the version; the new one's evidence may begin after the verdict."""
+def test_the_gate_does_not_wait_for_a_pod_that_scaling_adds_during_the_soak() -> None:
+    """The pods that the soak began with prove the version; the new pod's evidence may come after the verdict."""
     added = evaluation(60, wanted=3, freshness=fresh(60, "p1", "p2", young="p3"))
     assert kind(evaluation(50), added) is VerdictKind.PASSED
     assert kind(evaluation(50), evaluation(60, wanted=4)) is VerdictKind.PASSED
 
 
-def test_pods_that_scaling_takes_in_mid_soak_are_not_missed() -> None:
-    """Whether the Deployment says so before its pods have gone or afterwards; and nor are those that come back."""
+def test_the_gate_does_not_miss_pods_that_scaling_removes_during_the_soak() -> None:
+    """Whether the replica count falls before the pods are gone or afterwards, and also when it rises again."""
     four = evaluation(40, wanted=4, freshness=fresh(40, "p1", "p2", "p3", "p4"))
     assert kind(four, evaluation(60)) is VerdictKind.PASSED
     assert kind(four, evaluation(60, freshness=fresh(60, "p1", "p2", "p3"))) is VerdictKind.PASSED
@@ -226,7 +227,7 @@ def test_pods_that_scaling_takes_in_mid_soak_are_not_missed() -> None:
 
 
 def test_a_pod_that_replaces_another_owes_its_evidence() -> None:
-    """As many pods as were wanted throughout must be whole, whichever they are."""
+    """As many pods as were wanted throughout must have complete evidence, whichever pods they are."""
     replaced = evaluation(60, freshness=fresh(60, "p1", young="p3"))
     assert isinstance(decide(evaluation(50), replaced), Continue)
     assert isinstance(decide(evaluation(50), evaluation(60, freshness=fresh(60, "p1"))), Continue)
@@ -234,24 +235,24 @@ def test_a_pod_that_replaces_another_owes_its_evidence() -> None:
 
 
 @pytest.mark.parametrize("silent", [PodFreshness("p2", 1, START + 12), PodFreshness("p2", 4, START + 30)])
-def test_no_added_pod_stands_in_for_one_that_has_fallen_silent(silent: PodFreshness) -> None:
-    """A pod that the soak began with, and is still there, must be whole itself; and an added one goes on being so."""
-    whole = fresh(60, "p1", "p3")
-    assert isinstance(decide(evaluation(50), evaluation(60, wanted=3, freshness=(*whole, silent))), Continue)
+def test_no_added_pod_stands_in_for_one_that_is_no_longer_scraped(silent: PodFreshness) -> None:
+    """A pod that the soak began with owes complete evidence while it exists, and so does a pod that once gave it."""
+    complete = fresh(60, "p1", "p3")
+    assert isinstance(decide(evaluation(50), evaluation(60, wanted=3, freshness=(*complete, silent))), Continue)
     added = replace(silent, pod="p4", scrapes=4.0)
     more = evaluation(60, wanted=4, freshness=(*fresh(60, "p1", "p2", "p3"), replace(added, newest_at=START + 30)))
     assert isinstance(decide(evaluation(50), more), Continue)
 
 
 def test_scaling_to_nothing_and_back_excuses_no_pod() -> None:
-    """No pods wanted is no measure of how many are enough."""
+    """A replica count of zero does not lower the number of pods that must have evidence."""
     nothing = evaluation(50, wanted=0, freshness=())
     assert isinstance(decide(evaluation(40), nothing, evaluation(60, freshness=fresh(60, "p3"))), Continue)
     assert kind(evaluation(40), nothing, evaluation(60, freshness=fresh(60, "p3", "p4"))) is VerdictKind.PASSED
 
 
 def test_a_violation_is_believed_while_scaling_adds_a_pod() -> None:
-    """A pod that nobody has scraped yet protects no bad version."""
+    """A pod that has not been scraped yet does not protect a bad version."""
     worse = [
         evaluation(after, readings=BAD, wanted=3, freshness=fresh(after, "p1", "p2", young="p3")) for after in (30, 40)
     ]
@@ -259,7 +260,7 @@ def test_a_violation_is_believed_while_scaling_adds_a_pod() -> None:
 
 
 def test_when_time_is_over_too_little_data_is_inconclusive_and_a_dependency_down_is_an_error() -> None:
-    """Nobody looked at, no pass (argo-rollouts#4479); a metric backend that is down is no bad release (#2866)."""
+    """No data is not a pass (argo-rollouts#4479), and a metric backend that is down is not a bad release (#2866)."""
     assert kind(evaluation(290, readings=readings(requests=3)), now=LATE) is VerdictKind.INCONCLUSIVE
     assert kind(evaluation(290, readings=BAD), now=LATE) is VerdictKind.INCONCLUSIVE
     assert kind(now=LATE) is VerdictKind.ERROR
@@ -269,7 +270,7 @@ def test_when_time_is_over_too_little_data_is_inconclusive_and_a_dependency_down
 
 
 def test_a_query_that_prometheus_refuses_is_an_error_at_once() -> None:
-    """It will not be accepted later either; the problem names the policy's line."""
+    """Prometheus will not accept it later either; the verdict repeats the problem, which names the SLO."""
     refused = Problem("SLO memory", "a query that Prometheus accepts", "parse error", "Correct it.")
     verdict = decide(evaluation(1, rejected=(refused,)))
     assert isinstance(verdict, Verdict)
@@ -285,7 +286,7 @@ def test_the_bound_itself_is_kept() -> None:
 
 
 def test_a_record_is_json_without_nan() -> None:
-    """The evidence keeps every number and the reason where there is none."""
+    """The evidence holds every number, or the reason why there is none."""
     record = as_record(evaluation(60, readings=readings(Unusable("no data", platform_fault=False)), problems=(DOWN,)))
     text = json.dumps(record, allow_nan=False)
     assert '"finding": "no data"' in text
@@ -308,8 +309,8 @@ def row(changes: Sequence[dict[str, Any]]) -> list[Evaluation]:
 
 
 @given(st.lists(CHANGES, min_size=1, max_size=10), st.floats(0, 400))
-def test_a_pass_always_has_a_whole_good_last_evaluation(changes: list[dict[str, Any]], wait: float) -> None:
-    """Whatever came before it, and whenever it is judged."""
+def test_a_pass_always_has_a_complete_good_last_evaluation(changes: list[dict[str, Any]], wait: float) -> None:
+    """Whatever came before it, and whenever the gate judges it."""
     evaluations = row(changes)
     if kind(*evaluations, now=evaluations[-1].at + wait) is VerdictKind.PASSED:
         assert changes[-1] == {}
@@ -318,10 +319,10 @@ def test_a_pass_always_has_a_whole_good_last_evaluation(changes: list[dict[str, 
 
 
 @given(st.lists(CHANGES, min_size=1, max_size=10), st.integers(0, 9), st.floats(0, 400))
-def test_making_one_evaluation_worse_never_takes_a_failure_back(
+def test_making_one_evaluation_worse_never_revokes_a_failure(
     changes: list[dict[str, Any]], which: int, wait: float
 ) -> None:
-    """The verdict is monotone: nothing bad that is added to a failed promotion makes it anything else."""
+    """The verdict is monotone: adding something bad to a failed promotion leaves it failed."""
     evaluations = row(changes)
     now = evaluations[-1].at + wait
     if kind(*evaluations, now=now) is VerdictKind.FAILED:
@@ -329,57 +330,3 @@ def test_making_one_evaluation_worse_never_takes_a_failure_back(
         worse[which % len(worse)] = replace(worse[which % len(worse)], readings=readings(0.1, restarts=3, memory=1))
         assert kind(*worse, now=now) is VerdictKind.FAILED
         assert kind(*evaluations, evaluation(200), now=START + 201) is VerdictKind.FAILED
-
-
-def answer(*values: float, at: float = START, **more: Any) -> QueryResult:
-    return QueryResult(tuple(Sample({"pod": f"p{n}"}, value, at) for n, value in enumerate(values)), **more)
-
-
-@pytest.mark.parametrize(
-    ("found", "platform_fault"),
-    [
-        (answer(), False),
-        (answer(math.nan), False),
-        (answer(math.inf), False),
-        (answer(-math.inf), False),
-        (answer(1.0, 1.0), True),
-        (answer(1.0, warnings=("partial response",)), True),
-        (answer(1.0, at=START - 31), True),
-        (answer(1.0, at=START + 31), True),
-        (QueryRejected("parse error"), True),
-    ],
-    ids=["empty", "nan", "inf", "-inf", "several", "warnings", "cached", "clock-ahead", "rejected"],
-)
-def test_only_one_fresh_finite_number_is_an_answer(found: QueryResult | QueryRejected, platform_fault: bool) -> None:
-    """Everything else is unusable, and says whose side it is on."""
-    read = read_scalar(found, now=START, tolerance=30)
-    assert isinstance(read, Unusable)
-    assert read.platform_fault is platform_fault
-
-
-def test_one_fresh_finite_number_is_read() -> None:
-    """Zero is a number, too."""
-    assert read_scalar(answer(0.0, at=START - 30), now=START, tolerance=30) == 0.0
-
-
-def test_by_pod_each_pod_has_one_series() -> None:
-    """Two scrape jobs of one pod would let one cover for the other."""
-    assert read_by_pod(answer(1.0, 2.0), now=START, tolerance=30) == {"p0": 1.0, "p1": 2.0}
-    twice = QueryResult((Sample({"pod": "p"}, 1.0, START), Sample({"pod": "p", "job": "b"}, 1.0, START)))
-    for bad in (twice, answer(), answer(1.0, math.nan), answer(1.0, at=0)):
-        assert isinstance(read_by_pod(bad, now=START, tolerance=30), Unusable)
-
-
-def test_a_query_is_expanded_for_exactly_these_pods() -> None:
-    """A dot of a pod's name is no wildcard, in each kind of PromQL's quotes; the window is never shorter than asked."""
-    query = """x{pod=~"$pods",namespace="$namespace",source=~`$source`}[$window] $other"""
-    found = expand(query, pods=["b.1-x", "a"], window=44.2, namespace="ml-apps", source="real|replayed")
-    assert found == """x{pod=~"a|b[.]1-x",namespace="ml-apps",source=~`real|replayed`}[45s] $other"""
-    assert expand("[$window]", pods=["a"], window=0.0, namespace="n", source="real") == "[1s]"
-
-
-@pytest.mark.parametrize("pods", [[], ["a|.*"], ['a"}'], [""], ["a\n"]])
-def test_no_pods_and_no_odd_name_ever_reach_a_query(pods: list[str]) -> None:
-    """An empty expression would match every series that lacks the label."""
-    with pytest.raises(ValueError, match="expected"):
-        expand("$pods", pods=pods, window=1, namespace="n", source="real")

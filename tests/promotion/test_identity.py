@@ -1,4 +1,4 @@
-"""The names by which a promotion is found again."""
+"""How a promotion is named."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ NUMBERS = st.integers(1, 10**17)
 
 
 def test_an_id_is_made_from_policy_version_image_and_attempt() -> None:
-    """The id holds the first 12 digits of the image's digest, and names the evidence tag."""
+    """The id has the first 12 digits of the image's digest, and gives the evidence tag its name."""
     assert promotion_id("iris-classifier-edge", 7, IMAGE, 2) == ID
     assert str(ID) == "iris-classifier-edge/7/0123456789ab/2"
     assert ID.evidence_tag == "incumbent/iris-classifier-edge/7-2"
@@ -33,14 +33,14 @@ def test_an_id_is_made_from_policy_version_image_and_attempt() -> None:
 
 @given(POLICIES, NUMBERS, st.from_regex(r"[0-9a-f]{12}", fullmatch=True), NUMBERS)
 def test_an_id_is_read_as_it_is_written(policy: str, version: int, digest: str, attempt: int) -> None:
-    """Writing an id and reading it gives the same id."""
+    """Writing an id and parsing it gives the same id."""
     identity = PromotionId(policy, version, digest, attempt)
     assert parse_promotion_id(str(identity)) == identity
 
 
 @given(POLICIES, NUMBERS)
 def test_a_partition_key_is_read_as_it_is_written(policy: str, version: int) -> None:
-    """Writing a partition key and reading it gives policy and version."""
+    """Writing a partition key and parsing it gives policy and version."""
     assert parse_partition_key(partition_key(policy, version)) == (policy, version)
 
 
@@ -62,36 +62,36 @@ def test_a_partition_key_is_read_as_it_is_written(policy: str, version: int) -> 
         "p/" + "9" * 5000 + "/0123456789ab/1",
     ],
 )
-def test_a_forged_id_is_none(text: str) -> None:
-    """A trailer that somebody wrote by hand is an id whole or none, and never a crash."""
+def test_a_malformed_id_is_none(text: str) -> None:
+    """A trailer that a person wrote by hand is an id only if all of it matches, and never causes a crash."""
     assert parse_promotion_id(text) is None
 
 
 @pytest.mark.parametrize(
     "key", ["", "p", "p@", "@7", "p@0", "p@07", "p@7\n", "p@7@8", "P@7", "p@-1", "p@1.5", "p@" + "9" * 5000]
 )
-def test_a_key_that_is_no_partition_is_none(key: str) -> None:
-    """A partition that somebody added by hand in the UI is a policy and a version, or none."""
+def test_a_malformed_partition_key_is_none(key: str) -> None:
+    """A partition that a person added by hand in the UI is parsed only if all of it matches."""
     assert parse_partition_key(key) is None
 
 
 @given(st.text(), st.text())
-def test_what_comes_first_is_told_whatever_the_text(key: str, text: str) -> None:
-    """Reading never crashes, and what is read is written the same."""
+def test_any_text_is_parsed_or_none(key: str, text: str) -> None:
+    """Parsing never crashes, and a parsed key or id is written as it was read."""
     parsed = parse_partition_key(key)
     assert parsed is None or partition_key(*parsed) == key
     identity = parse_promotion_id(text)
     assert identity is None or str(identity) == text
 
 
-def test_subjects_are_sentences_that_a_person_reads() -> None:
-    """The subject lines of both commits."""
+def test_subjects_are_sentences() -> None:
+    """The subject lines of a promotion and of its rollback can be read in `git log`."""
     assert promotion_subject(ID) == "Promote iris-classifier-edge to version 7"
     assert rollback_subject(ID, "version 6") == "Roll back iris-classifier-edge from version 7 to version 6"
 
 
-def test_trailers_say_what_was_promoted_and_what_was_taken_back() -> None:
-    """The trailers by which a commit is found and explained; a version without a run says none."""
+def test_trailers_say_what_was_promoted_and_what_was_rolled_back() -> None:
+    """Both commits have the trailers that identify and explain them; a version without a run has `none`."""
     assert promotion_trailers(ID, ModelVersion("iris-classifier", 7, "r7", None), IMAGE) == {
         "Promotion-Id": "iris-classifier-edge/7/0123456789ab/2",
         "Model": "iris-classifier",
@@ -112,7 +112,7 @@ def test_trailers_say_what_was_promoted_and_what_was_taken_back() -> None:
 
 @given(st.text(), st.text())
 def test_nothing_from_the_registry_becomes_a_trailer_of_its_own(model: str, run: str) -> None:
-    """A line break in a model's name or run id would forge a second Promotion-Id; every value is one line."""
+    """Every value is one line: a line break in a model's name or run id could forge a second Promotion-Id."""
     forged = "\nPromotion-Id: x/1/0123456789ab/1\r\n"
     tags = {"incumbent.iris-classifier-edge.requested_at": run + forged}
     trailers = promotion_trailers(ID, ModelVersion(model + forged, 7, run + forged, None, tags), IMAGE)

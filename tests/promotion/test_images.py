@@ -1,4 +1,4 @@
-"""Image references, which image a version names, and which model an image says that it serves."""
+"""Image references, the image that a version names, and the model that an image says it serves."""
 
 import pytest
 from hypothesis import given
@@ -60,13 +60,13 @@ def test_a_reference_is_read_as_it_is_written(reference: ImageRef) -> None:
         "a" * 1_000_000,
     ],
 )
-def test_what_is_no_reference_whole_is_none(text: str) -> None:
-    """Only a text that is a reference from its first to its last character is one."""
+def test_what_is_not_a_reference_as_a_whole_is_none(text: str) -> None:
+    """A text is a reference only if all of it is, from the first to the last character."""
     assert parse_image(text) is None
 
 
-def test_tags_and_digests_are_matched_whole() -> None:
-    """A line end after a tag or a digest makes it another text."""
+def test_tags_and_digests_are_matched_as_a_whole() -> None:
+    """A tag or a digest followed by a line end is neither."""
     assert is_tag("v1.0_x-y")
     assert is_digest(DIGEST)
     assert not any(map(is_tag, ["", "v1\n", "-v", ".v", "a/b", "a:b", "a" * 129]))
@@ -88,44 +88,44 @@ def test_tags_and_digests_are_matched_whole() -> None:
     ],
 )
 def test_a_version_names_its_image_by_tags_else_by_its_commit(tags: dict[str, str], expected: ImageRef) -> None:
-    """The tags are put together; only a version without any of them goes by the run's commit."""
+    """The tags are combined; only for a version without any of them does the run's commit count."""
     assert choose_image(version(**tags), RUN, REPOSITORY) == expected
 
 
 @pytest.mark.parametrize(
-    ("tags", "found"),
+    ("tags", "finding"),
     [
-        ({"image": "ghcr.io/evil/model:v7"}, "ghcr.io/evil/model"),
+        ({"image": "ghcr.io/evil/model:v7"}, "an image in ghcr.io/evil/model"),
         ({"image": "docker.io/" + REPOSITORY + ":v7"}, "docker.io"),
         ({"image": REPOSITORY}, "model-source"),
         ({"image": ""}, "''"),
-        ({"image_tag": ""}, "''"),
+        ({"image_tag": ""}, "image_tag=''"),
         ({"image_tag": "v7\nImage-Digest: x"}, "v7"),
         ({"image_tag": "../../etc"}, "etc"),
         ({"image_digest": "sha256:short"}, "short"),
         ({"image_digest": "sha512:" + "ab" * 64}, "sha512"),
-        ({"image": f"{REPOSITORY}:v7", "image_tag": "v8"}, "v8"),
+        ({"image": f"{REPOSITORY}:v7", "image_tag": "v8"}, "v7 in image, but image_tag=v8"),
         ({"image": f"{REPOSITORY}@{DIGEST}", "image_digest": OTHER_DIGEST}, OTHER_DIGEST),
         ({"image": f"{REPOSITORY}:v7", "image_tag": "bad tag"}, "bad tag"),
     ],
 )
-def test_foreign_malformed_and_contradicting_tags_are_refused(tags: dict[str, str], found: str) -> None:
-    """No other repository, nothing malformed, nothing that says two things; and never the commit instead."""
+def test_foreign_malformed_and_contradictory_tags_are_refused(tags: dict[str, str], finding: str) -> None:
+    """A wrong tag is refused and never ignored in favour of the run's commit."""
     problem = choose_image(version(**tags), RUN, REPOSITORY)
     assert isinstance(problem, Problem)
     assert problem.subject == "version 7 of iris-classifier"
-    assert found in problem.found
+    assert finding in problem.found
 
 
 @pytest.mark.parametrize("commit", ["", "main", "v1", COMMIT[:12], COMMIT + "\n", COMMIT.upper()])
 def test_a_run_without_a_full_commit_id_names_no_image(commit: str) -> None:
-    """A branch name or an abbreviated commit is not fixed, so it is no image tag."""
+    """A branch name or an abbreviated commit does not name one fixed image."""
     run = TrainingRun("r1", "FINISHED", tags={"mlflow.source.git.commit": commit})
     assert isinstance(choose_image(version(), run, REPOSITORY), Problem)
 
 
 def test_a_version_that_names_no_image_says_how_to_name_one() -> None:
-    """Without tags and without a commit the problem shows the call that sets the tag."""
+    """Without tags and without a commit, the problem shows the call that sets the tag."""
     problem = choose_image(version(), TrainingRun("r1", "FINISHED"), REPOSITORY)
     assert isinstance(problem, Problem)
     assert "set_model_version_tag" in problem.next_step
@@ -133,7 +133,7 @@ def test_a_version_that_names_no_image_says_how_to_name_one() -> None:
 
 @given(st.dictionaries(st.sampled_from(["image", "image_tag", "image_digest"]), st.text() | REFERENCE.map(str)))
 def test_hostile_tags_never_leave_the_policys_repository(tags: dict[str, str]) -> None:
-    """Whatever stands in the tags, an image that comes out is in the one repository and is a whole reference."""
+    """Whatever the tags hold, a chosen image is a valid reference in the policy's repository."""
     image = choose_image(version(**tags), RUN, REPOSITORY)
     if not isinstance(image, Problem):
         assert image.repository == REPOSITORY
@@ -142,7 +142,7 @@ def test_hostile_tags_never_leave_the_policys_repository(tags: dict[str, str]) -
 
 
 def test_credentials_in_a_tag_are_not_repeated() -> None:
-    """A problem about a tag that holds a password does not hold it."""
+    """A problem about a tag that holds a password does not repeat the password."""
     problem = choose_image(version(image="https://bot:hunter2@ghcr.io/x:1"), RUN, REPOSITORY)
     assert isinstance(problem, Problem)
     assert "hunter2" not in str(problem)
@@ -159,7 +159,7 @@ def test_credentials_in_a_tag_are_not_repeated() -> None:
     ],
 )
 def test_an_image_that_names_this_version_or_none_is_accepted(environment: dict[str, str]) -> None:
-    """The version, its model id and its run are this version; an image that does not say is no contradiction."""
+    """A version's number, model id and run all name it; an image that names no model contradicts nothing."""
     assert served_model_problem(environment, version()) is None
 
 
@@ -179,7 +179,7 @@ def test_an_image_that_names_this_version_or_none_is_accepted(environment: dict[
     ],
 )
 def test_an_image_of_another_model_is_refused(uri: str) -> None:
-    """Another version, another model, another run and what cannot be told are refused, with the value to set."""
+    """Another version, model or run, or an unknown form, is refused; the problem shows the value to set."""
     problem = served_model_problem({"MODEL_URI": uri}, version())
     assert problem is not None
     assert "models:/iris-classifier/7" in problem.expected
@@ -190,14 +190,14 @@ def test_an_image_of_another_model_is_refused(uri: str) -> None:
     ["models:/iris-classifier@challenger", "models:/iris-classifier/Production", "models:/iris-classifier/latest"],
 )
 def test_an_image_that_follows_an_alias_is_refused(uri: str) -> None:
-    """An alias names another version tomorrow, so the same image would mean another model."""
+    """An alias may name another version tomorrow, and the same image would then serve another model."""
     problem = served_model_problem({"MODEL_URI": uri}, version())
     assert problem is not None
     assert "does not name one fixed version" in problem.found
 
 
 def test_a_version_without_run_or_model_id_matches_no_empty_one() -> None:
-    """Absent ids are not equal to an empty id in the image's environment."""
+    """An absent id does not equal an empty id in the image's environment."""
     bare = ModelVersion("iris-classifier", 7, None, None)
     for uri in ("runs://model", "models:/", "runs:/None/model"):
         assert served_model_problem({"MODEL_URI": uri}, bare) is not None

@@ -1,4 +1,4 @@
-"""A policy file is read strictly: one wrong field is named, and nothing is guessed."""
+"""A policy file is read strictly: every wrong field is named, and nothing is guessed."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def refusal(text: str, name: str = "edge") -> str:
 
 
 def test_the_documented_policy_is_read() -> None:
-    """The example of the design is a policy; durations are seconds and the file's name is its name."""
+    """The documented example is a policy; durations become seconds, and the file's name is the policy's name."""
     policy = parse_policy("iris-classifier-edge", DESIGN)
     assert policy.name == "iris-classifier-edge"
     assert (policy.image.deadline, policy.rollout.deadline) == (600.0, 300.0)
@@ -76,15 +76,15 @@ def test_the_documented_policy_is_read() -> None:
     [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h0m1s", 3601), ("0h5s", 5), ("720h", 2_592_000)],
 )
 def test_durations_are_seconds(text: str, seconds: int) -> None:
-    """Hours, minutes and seconds, in that order."""
+    """Hours, minutes and seconds are read in that order."""
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "0s", "10", "s", "1.5m", "-5s", "5m1h", "1d", " 5s", "5s\n", "٣m", "9" * 5000 + "h"]
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """Zero, bare numbers, other units and other scripts are refused as values, never as a crash."""
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
+    """Zero, bare numbers, other units and digits of other scripts are refused, and never cause a crash."""
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
 
@@ -134,8 +134,14 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("at_least: 0.85", "at_least: .inf", "quality.0.at_least"),
         ("at_least: 0.85", "at_least: true", "quality.0.at_least"),
         ("at_least: 0.85", "at_least: '0.85'", "quality.0.at_least"),
-        ("at_least: 0.85", "at_least: 0.85, at_most: 1", "exactly one of"),
-        ("at_least: 0.85, ", "", "exactly one of"),
+        ("at_least: 0.85", "at_least: 0.85, at_most: 1", "metric 'accuracy' needs exactly one of at_least and at_most"),
+        ("at_least: 0.85, ", "", "metric 'accuracy' needs exactly one of at_least and at_most"),
+        (
+            "at_least: 0.99",
+            "at_least: 0.99, at_most: 1",
+            "SLO 'success_ratio' needs exactly one of at_least and at_most",
+        ),
+        ("at_most: 0.25, ", "", "SLO 'p95_latency_seconds' needs exactly one of at_least and at_most"),
         ("champion_by: 0.0", "champion_by: -0.1", "no_worse_than_champion_by"),
         ("  - {metric: accuracy, at_least: 0.85, no_worse_than_champion_by: 0.0}", "  []", "quality"),
         ("soak: 2m", "soak: 20m", "shorter than soak"),
@@ -148,7 +154,13 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("query: 'c'", "query: ''", "gate.slos.1.query"),
         ("query: 'c'", "query: c, from: pods", "exactly one of query and from"),
         ("query: 'c', ", "", "exactly one of query and from"),
-        ("name: restarts", "name: latency", "only restarts"),
+        (
+            "name: restarts",
+            "name: latency",
+            "gate.slos.2: Value error, SLO 'latency': only restarts can be read from pods",
+        ),
+        ("from: pods", "from: nodes", "SLO 'restarts': from must be one of pods, found 'nodes'"),
+        ("from: pods", "from: [pods]", "gate.slos.2.from"),
         ("name: p95_latency_seconds", "name: success_ratio", "a name of its own"),
         ("name: success_ratio", "name: Success Ratio", "gate.slos.0.name"),
         ("at_least: 0.99", "at_least: .nan", "gate.slos.0.at_least"),
@@ -157,10 +169,10 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     ],
 )
 def test_each_wrong_field_is_named(old: str, new: str, field: str) -> None:
-    """A slip in any field refuses the policy, and the problem names the field."""
-    found = refusal(changed(old, new))
-    assert field in found
-    assert "hunter2" not in found
+    """A mistake in any field refuses the policy, and the problem names the field."""
+    faults = refusal(changed(old, new))
+    assert field in faults
+    assert "hunter2" not in faults
 
 
 @pytest.mark.parametrize(
@@ -179,22 +191,22 @@ def test_each_wrong_field_is_named(old: str, new: str, field: str) -> None:
         "!!python/name:os.x a: b",
     ],
 )
-def test_what_is_no_mapping_is_refused(text: str) -> None:
-    """Empty, malformed, deep, self-containing and hostile YAML is a refused policy and never a crash."""
+def test_what_is_not_a_mapping_is_refused(text: str) -> None:
+    """Empty, malformed, deep, recursive and hostile YAML is refused, and never causes a crash."""
     assert refusal(text)
 
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a/b", "../a", "a\n", "a" * 64, "a.yaml"])
-def test_a_file_name_that_is_no_policy_name_is_refused(name: str) -> None:
-    """The name becomes part of tags, refs and partitions, so it is lower-case letters, digits and dashes."""
+def test_a_file_name_that_is_not_a_policy_name_is_refused(name: str) -> None:
+    """The name becomes part of tags, refs and partitions, so it has only lower-case letters, digits and dashes."""
     assert "file name" in refusal(DESIGN, name)
 
 
-def test_several_faults_are_told_at_once() -> None:
-    """Whoever corrects a policy sees all of its faults."""
-    found = refusal(changed("cluster: edge", "cluster: ''").replace("soak: 2m", "soak: x"))
-    assert "cluster" in found
-    assert "gate.soak" in found
+def test_several_faults_are_reported_at_once() -> None:
+    """A person who corrects a policy sees all of its faults."""
+    faults = refusal(changed("cluster: edge", "cluster: ''").replace("soak: 2m", "soak: x"))
+    assert "cluster" in faults
+    assert "gate.soak" in faults
 
 
 VALUES = st.recursive(
@@ -206,7 +218,7 @@ VALUES = st.recursive(
 
 @given(st.text(max_size=80) | st.text(alphabet="{}[]&*!|>'\"%@:-? \n\tab019.~<", max_size=40))
 def test_reading_never_crashes(text: str) -> None:
-    """Whatever the file holds, the answer is a policy or InvalidInputError, so one bad policy stops no other."""
+    """Whatever the file holds, it is a policy or raises InvalidInputError, so one bad policy stops no other."""
     refusal(text)
 
 
@@ -214,7 +226,7 @@ def test_reading_never_crashes(text: str) -> None:
     st.sampled_from(sorted(Policy.model_fields)), st.none() | st.sampled_from(["repository", "slos", "soak"]), VALUES
 )
 def test_a_field_of_any_value_is_read_or_refused(field: str, inner: str | None, value: Any) -> None:
-    """No value in any field crashes the reading, and what is accepted is written and read as the same policy."""
+    """No value in any field crashes the parser, and an accepted policy is the same after writing and reading it."""
     raw = YAML(typ="safe", pure=True).load(DESIGN)
     if inner is not None and isinstance(raw.get(field), dict):
         raw[field][inner] = value
@@ -239,7 +251,7 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_is_documented() -> None:
-    """The page that each policy error points to has all fields, and none that is gone."""
+    """The page that every policy error points to has all fields, and none that no longer exists."""
     page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
     rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `") and not row.startswith("| `$")]
     documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}

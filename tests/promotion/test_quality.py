@@ -44,8 +44,8 @@ def is_good(bounds: dict[str, Any], candidate: TrainingRun, champion: TrainingRu
     return all(row.problem is None for row in judge_quality(policy(bounds), candidate, champion))
 
 
-def test_only_a_finished_run_is_a_proof_of_training() -> None:
-    """Two promoted commits whose training had failed are the incident: any status but FINISHED is refused."""
+def test_only_a_finished_run_proves_training() -> None:
+    """Once two commits were promoted although their training had failed: any status but FINISHED is refused."""
     assert run_problem(VERSION, run(0.9)) is None
     for status in ("FAILED", "RUNNING", "KILLED", "SCHEDULED", "finished", ""):
         problem = run_problem(VERSION, replace(run(0.9), status=status))
@@ -54,7 +54,7 @@ def test_only_a_finished_run_is_a_proof_of_training() -> None:
 
 
 def test_a_version_without_a_run_is_refused() -> None:
-    """No run, and a run that the registry has lost, are both refused."""
+    """A version that names no run, or a run that the registry does not have, is refused."""
     assert run_problem(ModelVersion("iris-classifier", 7, None, None), None) is not None
     problem = run_problem(VERSION, None)
     assert problem is not None
@@ -84,15 +84,15 @@ def test_a_version_without_a_run_is_refused() -> None:
 def test_thresholds_and_margins_hold_exactly_at_their_bounds(
     bounds: dict[str, float], value: float, champion: float | None, good: bool
 ) -> None:
-    """The bound itself is kept in both directions; a margin is counted as it is written, not in binary."""
+    """A value on the bound keeps it in both directions; margins are decimal numbers, not binary ones."""
     champion_run = None if champion is None else run(champion, run_id="r6")
     assert is_good({"metric": "accuracy", **bounds}, run(value), champion_run) is good
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("bounds", [{"at_least": -1e9}, {"at_most": 1e9}])
-def test_a_metric_that_is_no_number_is_refused(value: float | None, bounds: dict[str, float]) -> None:
-    """Absent, NaN and infinite metrics pass no bound in either direction and go into no table."""
+def test_a_metric_that_is_not_a_number_is_refused(value: float | None, bounds: dict[str, float]) -> None:
+    """Absent, NaN and infinite metrics keep no bound in either direction and appear in no table."""
     (row,) = judge_quality(policy({"metric": "accuracy", **bounds}), run(value), None)
     assert row.problem is not None
     assert "mlflow.log_metric" in row.problem.next_step
@@ -100,8 +100,8 @@ def test_a_metric_that_is_no_number_is_refused(value: float | None, bounds: dict
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
-def test_a_champion_without_the_metric_is_no_comparison(value: float | None) -> None:
-    """When the champion's number is missing or no number, the candidate is refused rather than let through."""
+def test_a_champion_without_the_metric_cannot_be_compared_with(value: float | None) -> None:
+    """When the champion's metric is missing or not a number, the candidate is refused rather than let through."""
     (row,) = judge_quality(policy(), run(0.99), run(value, run_id="r6"))
     assert row.problem is not None
     assert "champion's run r6" in row.problem.subject
@@ -109,7 +109,7 @@ def test_a_champion_without_the_metric_is_no_comparison(value: float | None) -> 
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("candidate", "champion"),
     [
         ((), ()),
         (TEST_SET, ()),
@@ -121,10 +121,10 @@ def test_a_champion_without_the_metric_is_no_comparison(value: float | None) -> 
     ],
 )
 def test_runs_on_different_or_unknown_data_are_refused_with_the_lines_that_log_it(
-    ours: tuple[Dataset, ...], theirs: tuple[Dataset, ...]
+    candidate: tuple[Dataset, ...], champion: tuple[Dataset, ...]
 ) -> None:
-    """A better number on other data proves nothing; the problem shows the Python that would log the data."""
-    (row,) = judge_quality(policy(), run(0.99, ours), run(0.9, theirs, "r6"))
+    """A better number on other data proves nothing; the problem shows the Python lines that log the data."""
+    (row,) = judge_quality(policy(), run(0.99, candidate), run(0.9, champion, "r6"))
     assert row.problem is not None
     assert "cannot be compared" in row.problem.found
     assert "mlflow.log_input(data, context=" in row.problem.next_step
@@ -143,12 +143,12 @@ def test_runs_on_different_or_unknown_data_are_refused_with_the_lines_that_log_i
     ],
 )
 def test_evaluation_data_counts_before_all_other_data(datasets: tuple[Dataset, ...], digests: set[str]) -> None:
-    """Data tagged as evaluation is compared; only without any such tag all inputs are."""
+    """Inputs tagged as evaluation data are compared; without any such tag, all inputs are."""
     assert evaluation_digests(run(0.9, datasets)) == digests
 
 
 def test_training_data_may_differ_when_the_evaluation_data_is_equal() -> None:
-    """A model trained on more data is comparable with the champion on the same test set."""
+    """A model trained on more data can be compared with the champion on the same test set."""
     champion = run(0.9, (*TEST_SET, Dataset("train", "old", "training")), "r6")
     assert is_good(
         {"metric": "accuracy", "at_least": 0.85, "no_worse_than_champion_by": 0.0},
@@ -158,7 +158,7 @@ def test_training_data_may_differ_when_the_evaluation_data_is_equal() -> None:
 
 
 def test_each_bound_has_a_row_with_what_was_compared() -> None:
-    """A row says metric, value, the bound in words and the champion's value, in the policy's order."""
+    """A row has the metric, its value, the bound in words and the champion's value, in the policy's order."""
     bounds = (
         {"metric": "accuracy", "at_least": 0.85, "no_worse_than_champion_by": 0.01},
         {"metric": "loss", "at_most": 0.5},
@@ -180,7 +180,7 @@ def test_each_bound_has_a_row_with_what_was_compared() -> None:
 
 @given(FINITE, FINITE, FINITE)
 def test_a_better_value_is_never_refused_where_a_worse_one_passed(low: float, high: float, champion: float) -> None:
-    """The decision is monotone: in the bound's direction, more is never worse."""
+    """The decision is monotone: more in the bound's direction is never worse."""
     low, high = sorted((low, high))
     rising = {"metric": "accuracy", "at_least": -10.0, "no_worse_than_champion_by": 0.5}
     falling = {"metric": "accuracy", "at_most": 10.0, "no_worse_than_champion_by": 0.5}
@@ -191,6 +191,6 @@ def test_a_better_value_is_never_refused_where_a_worse_one_passed(low: float, hi
 
 @given(FINITE, FINITE)
 def test_with_no_margin_a_worse_model_never_passes(value: float, champion: float) -> None:
-    """`no_worse_than_champion_by: 0` means exactly that, for every pair of numbers."""
+    """`no_worse_than_champion_by: 0` means exactly that for every pair of numbers."""
     bounds = {"metric": "accuracy", "at_least": -1e9, "no_worse_than_champion_by": 0.0}
     assert is_good(bounds, run(value), run(champion, run_id="r6")) is (value >= champion)

@@ -1,4 +1,4 @@
-"""Recorded requests: read strictly, compared field by field, held against a signature."""
+"""Recorded requests: parsed strictly, compared field by field, and checked against a signature."""
 
 import json
 from typing import Any
@@ -40,18 +40,18 @@ def expecting(response: dict[str, Any], tolerance: float = 0.0) -> RecordedReque
 
 
 def test_the_format_of_the_artifact_is_read() -> None:
-    """The documented form is read; the tolerance may be left out and is then zero."""
+    """The documented form is accepted; the tolerance may be left out and is then zero."""
     parsed = parse_recording(recording_of(ENTRY, {**ENTRY, "tolerance": 1e-6}))
     assert isinstance(parsed, Recording)
-    assert [one.tolerance for one in parsed.requests] == [0.0, 1e-6]
+    assert [recorded.tolerance for recorded in parsed.requests] == [0.0, 1e-6]
     assert parsed.requests[0].request == {"features": [5.1, 3.5, 1.4, 0.2]}
 
 
 @pytest.mark.parametrize(
     ("content", "finding"),
     [
-        (b"", "no JSON"),
-        (b"\xff\xfe", "no JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
         (b"[]", "recording"),
         (b'{"version": 2, "requests": []}', "version"),
         (b'{"version": 1, "requests": []}', "at least 1 item"),
@@ -62,16 +62,16 @@ def test_the_format_of_the_artifact_is_read() -> None:
         (recording_of({**ENTRY, "status": 200}), "requests.0.status"),
         (b'{"version": 1, "requests": [{"request": {"a": NaN}, "response": {"b": 1}}]}', "NaN"),
         (b'{"version": 1, "requests": [{"request": {"a": 1e999}, "response": {"b": 1}}]}', "too large"),
-        (b'{"version": 1, "version": 1, "requests": []}', "stands twice"),
+        (b'{"version": 1, "version": 1, "requests": []}', "a repeated key in one object"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"version": 1, "requests": ' + b"[" * 300 + b"]" * 300 + b"}", "nested too deeply"),
         (recording_of(*[ENTRY] * (MAX_REQUESTS + 1)), "at most 1000"),
         (b" " * (10 * 1024 * 1024 + 1), "bytes"),
-        (b"9" * 5000, "no JSON"),
+        (b"9" * 5000, "not JSON"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_fault(content: bytes, finding: str) -> None:
-    """Every malformed or hostile artifact becomes a problem that names the fault and the next step."""
+def test_what_is_not_a_recording_is_refused_with_its_fault(content: bytes, finding: str) -> None:
+    """A malformed or hostile artifact becomes a problem that names the fault and the next step."""
     parsed = parse_recording(content)
     assert isinstance(parsed, Problem)
     assert finding in parsed.found
@@ -80,13 +80,13 @@ def test_what_is_no_recording_is_refused_with_its_fault(content: bytes, finding:
 
 @given(st.binary(max_size=200))
 def test_reading_never_crashes(content: bytes) -> None:
-    """Whatever the bytes are, the answer is a recording or a problem."""
+    """Whatever the bytes are, the result is a recording or a problem."""
     assert isinstance(parse_recording(content), Recording | Problem)
 
 
 @given(st.lists(REQUEST, min_size=1, max_size=3))
 def test_a_recording_survives_writing_and_reading(requests: list[RecordedRequest]) -> None:
-    """What is written is read back equal, and equal recordings are equal bytes."""
+    """A recording is equal after writing and parsing it, and equal recordings have equal bytes."""
     recording = Recording(requests=tuple(requests))
     content = dump_recording(recording)
     parsed = parse_recording(content)
@@ -96,8 +96,10 @@ def test_a_recording_survives_writing_and_reading(requests: list[RecordedRequest
 
 
 @given(REQUEST, OBJECT)
-def test_the_recorded_answer_is_right_whatever_else_came(expected: RecordedRequest, extra: dict[str, Any]) -> None:
-    """An answer that holds every recorded field is right, also when it holds more."""
+def test_the_recorded_answer_is_right_whatever_else_it_contains(
+    expected: RecordedRequest, extra: dict[str, Any]
+) -> None:
+    """An answer with every recorded field is right, even if it has more fields."""
     body = json.dumps({**extra, **expected.response}).encode()
     assert compare(expected, 200, body) is None
 
@@ -123,10 +125,10 @@ def test_the_recorded_answer_is_right_whatever_else_came(expected: RecordedReque
     ],
 )
 def test_a_wrong_answer_has_a_reason(expected: dict[str, Any], tolerance: float, body: bytes, reason: str) -> None:
-    """Each difference is found and named with its place; a bool is no number and NaN equals nothing."""
-    found = compare(expecting(expected, tolerance), 200, body)
-    assert found is not None
-    assert reason in found
+    """Each difference is reported with its path; a bool is not a number, and NaN equals nothing."""
+    difference = compare(expecting(expected, tolerance), 200, body)
+    assert difference is not None
+    assert reason in difference
 
 
 @pytest.mark.parametrize(
@@ -140,16 +142,16 @@ def test_a_wrong_answer_has_a_reason(expected: dict[str, Any], tolerance: float,
         ({"p": None, "s": "x"}, 0, b'{"s": "x", "p": null, "inference_time_ms": 3.2}'),
     ],
 )
-def test_tolerance_counts_at_any_depth_and_at_its_bound(
+def test_the_tolerance_holds_at_any_depth_and_includes_its_bound(
     expected: dict[str, Any], tolerance: float, body: bytes
 ) -> None:
-    """Numbers may differ by the tolerance as decimals, the bound included; 1 and 1.0 are one number."""
+    """Numbers may differ by the tolerance, counted in decimal; 1 and 1.0 are the same number."""
     assert compare(expecting(expected, tolerance), 200, body) is None
 
 
 @pytest.mark.parametrize("status", [0, 204, 400, 404, 500, 503])
 def test_any_status_but_200_is_wrong(status: int) -> None:
-    """A right body with a wrong status is a wrong answer."""
+    """A right body with another status is a wrong answer."""
     reason = compare(expecting({"p": 1}), status, b'{"p": 1}')
     assert reason is not None
     assert str(status) in reason
@@ -188,7 +190,7 @@ NAMED = Signature((TensorInput("x", "int64", (-1, 2)), TensorInput("y", "float32
     ],
 )
 def test_requests_that_fit_the_signature(request_body: dict[str, Any], signature: Signature) -> None:
-    """Rows by position, MLflow's named forms, and forms that are the server's own all pass."""
+    """Rows by position, MLflow's named forms, and forms that only the server knows all pass."""
     recording = Recording(requests=(RecordedRequest(request=request_body, response={"p": 1}),))
     assert signature_problem(recording, signature) is None
 
@@ -196,7 +198,7 @@ def test_requests_that_fit_the_signature(request_body: dict[str, Any], signature
 @pytest.mark.parametrize(
     ("request_body", "signature", "finding"),
     [
-        ({"features": [1, 2, 3]}, TENSOR, "shape (3,)"),
+        ({"features": [1, 2, 3]}, TENSOR, "an array of shape (3,) for an input of shape (-1, 4)"),
         ({"features": [[1, 2], [3]]}, TENSOR, "different lengths"),
         ({"features": ["a", 2, 3, 4]}, TENSOR, "'a' for type float64"),
         ({"features": [True, 2, 3, 4]}, TENSOR, "True for type float64"),
@@ -204,27 +206,27 @@ def test_requests_that_fit_the_signature(request_body: dict[str, Any], signature
         ({"features": [1.5]}, COLUMNS, "a row of 1 values for 3 columns"),
         ({"features": [1, 2, "x", 4]}, COLUMNS, "a row of 4 values"),
         ({"features": [1.5, 2.5]}, COLUMNS, "2.5 for column 'b' of type long"),
-        ({"features": "x"}, COLUMNS, "no list"),
+        ({"features": "x"}, COLUMNS, "a value of type str that is not a list"),
         ({"inputs": {"a": [1.0]}}, COLUMNS, "required column 'b'"),
         ({"inputs": {"a": ["x"], "b": [1]}}, COLUMNS, "'x' for column 'a'"),
         ({"dataframe_split": {"columns": ["a"], "data": [[1.5]]}}, COLUMNS, "required column 'b'"),
         ({"dataframe_split": {"columns": ["a", "b"], "data": [[1.5]]}}, COLUMNS, "2 values"),
         ({"dataframe_split": {"columns": [["a"]], "data": [[1.5]]}}, COLUMNS, "list of names"),
         ({"dataframe_split": []}, COLUMNS, "without data"),
-        ({"dataframe_records": [1]}, COLUMNS, "no list of objects"),
+        ({"dataframe_records": [1]}, COLUMNS, "dataframe_records that is not a list of objects"),
         ({"dataframe_records": [{"a": None, "b": 1}]}, COLUMNS, "None for column 'a'"),
         ({"inputs": {"x": [[1, 2]]}}, NAMED, "no value for the input 'y'"),
-        ({"inputs": [[1, 2]]}, NAMED, "one unnamed input where there are 2"),
+        ({"inputs": [[1, 2]]}, NAMED, "one unnamed input instead of 2 named inputs"),
         ({"inputs": {"x": [[1.5, 2]], "y": [1]}}, NAMED, "1.5 for type int64"),
     ],
 )
 def test_requests_that_no_longer_fit_are_named(
     request_body: dict[str, Any], signature: Signature, finding: str
 ) -> None:
-    """The first request that does not fit is named by its number, with what of it does not fit."""
+    """The first request that does not fit is named by its number, together with the reason."""
     good = {"text": "no known form"}
     recording = Recording(
-        requests=tuple(RecordedRequest(request=one, response={"p": 1}) for one in (good, request_body))
+        requests=tuple(RecordedRequest(request=body, response={"p": 1}) for body in (good, request_body))
     )
     problem = signature_problem(recording, signature)
     assert problem is not None
@@ -234,7 +236,7 @@ def test_requests_that_no_longer_fit_are_named(
 
 @given(OBJECT, st.sampled_from([TENSOR, COLUMNS, NAMED]), st.sampled_from(["features", "inputs", "dataframe_split"]))
 def test_judging_the_signature_never_crashes(body: dict[str, Any], signature: Signature, key: str) -> None:
-    """Whatever stands in a request, the answer is a problem or none."""
+    """Whatever a request contains, the result is a problem or None."""
     recording = Recording(requests=(RecordedRequest(request={key: body}, response={"p": 1}),))
-    found = signature_problem(recording, signature)
-    assert found is None or isinstance(found, Problem)
+    problem = signature_problem(recording, signature)
+    assert problem is None or isinstance(problem, Problem)

@@ -1,4 +1,4 @@
-"""What leaves the program holds no secret."""
+"""No secret leaves the program."""
 
 import pytest
 from hypothesis import given
@@ -24,8 +24,8 @@ from orchestration.promotion.redact import redact
         ("Cookie: session=hunter2; a=b", "Cookie: ***"),
     ],
 )
-def test_known_shapes_of_credentials_are_taken_out(text: str, expected: str) -> None:
-    """Userinfo goes without a trace; headers and fields keep their name and lose their value."""
+def test_known_forms_of_credentials_are_removed(text: str, expected: str) -> None:
+    """User information in a URL disappears; headers and fields keep their name and lose their value."""
     assert redact(text) == expected
 
 
@@ -40,18 +40,18 @@ def test_known_shapes_of_credentials_are_taken_out(text: str, expected: str) -> 
     ],
 )
 def test_ordinary_errors_are_left_alone(text: str) -> None:
-    """A text without credentials is not changed, so that errors stay readable."""
+    """A text without credentials does not change, so errors stay readable."""
     assert redact(text) == text
 
 
-def test_a_given_secret_is_found_stripped_and_quoted() -> None:
-    """A token read with its line end, and the way a URL quotes it, are found too."""
+def test_a_given_secret_is_recognized_stripped_and_quoted() -> None:
+    """A token that was read with its line end is recognized without it, and as a URL quotes it."""
     assert redact("tried s3cr/et and s3cr%2Fet", ["s3cr/et\n"]) == "tried *** and ***"
 
 
 @given(st.text(), st.lists(st.text(), max_size=4))
 def test_no_given_secret_survives(text: str, secrets: list[str]) -> None:
-    """Whatever the text and the secrets are, none of the secrets is part of the result."""
+    """Whatever the text and the secrets are, the result contains none of the secrets."""
     glued = text.join(secrets) + "token=" + "".join(secrets)
     result = redact(glued, secrets)
     assert not [secret for secret in secrets if secret and secret in result]
@@ -59,13 +59,13 @@ def test_no_given_secret_survives(text: str, secrets: list[str]) -> None:
 
 @given(st.text(alphabet="*ab:/@= \n", max_size=60), st.lists(st.text(alphabet="*ab", max_size=3), max_size=3))
 def test_secrets_made_of_the_mark_itself_do_not_survive(text: str, secrets: list[str]) -> None:
-    """Even a secret that is part of the replacement, or arises when pieces come together, is gone."""
+    """Even a secret that is part of the mark, or appears when two pieces join, is removed."""
     result = redact(text, secrets)
     assert not [secret for secret in secrets if secret and secret in result]
 
 
-def test_hostile_text_costs_linear_time() -> None:
-    """Long runs of characters that begin a pattern are read through and come back."""
+def test_hostile_text_takes_linear_time() -> None:
+    """Long repetitions of characters that begin a pattern are processed within the time limit."""
     for piece in ("://", "a", "token", "password = ", "'", "authorization: "):
         text = piece * (200_000 // len(piece))
         assert isinstance(redact(text), str)

@@ -1,4 +1,4 @@
-"""Reading Argo CD's and Kubernetes' JSON."""
+"""Reading Argo CD's and Kubernetes' JSON, and which pods of a workload are new, current or old."""
 
 import copy
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.cluster_status import parse_application, parse_node, parse_workload
+from orchestration.promotion.cluster_json import parse_application, parse_node, parse_workload
 
 IMAGE = "ghcr.io/o/model:abc@sha256:" + "a" * 64
 
@@ -68,7 +68,7 @@ def pod(name: str, hash_: str, owner: str = "ReplicaSet", **status: Any) -> dict
 
 
 def test_the_current_replicaset_is_found_by_its_template_and_not_by_a_stale_annotation() -> None:
-    """Right after an edit the revision annotation still names the old ReplicaSet, and must not be believed."""
+    """Right after an edit the revision annotation still names the old ReplicaSet and must not be believed."""
     old = replicaset("ghcr.io/o/model:old", "aaa", revision="2")
     before = parse_workload("Deployment", deployment(revision="2"), [old], [], [])
     after = parse_workload("Deployment", deployment(revision="2"), [old, replicaset(IMAGE, "bbb", "3")], [], [])
@@ -77,44 +77,45 @@ def test_the_current_replicaset_is_found_by_its_template_and_not_by_a_stale_anno
 
 
 def test_of_equal_replicasets_the_oldest_own_one_is_current() -> None:
-    """The Deployment's controller uses the oldest equal one, and another Deployment's ReplicaSet is never ours."""
+    """The controller uses the oldest equal ReplicaSet; one that another Deployment owns is never the current one."""
     foreign = replicaset(IMAGE, "ccc", owner="d-2", made="2020-01-01T00:00:00Z")
     sets = [replicaset(IMAGE, "bbb", made="2026-01-02T00:00:00Z"), foreign, replicaset(IMAGE, "aaa")]
     assert parse_workload("Deployment", deployment(), sets, [], []).template_hash == "aaa"
 
 
 def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
-    """Absent counts are zero; a Job's pod that shares the labels is no replica, one that goes away not a new one."""
+    """Absent counts are zero; a Job's pod with the same labels is not a replica, a pod being deleted is not new."""
     pods = [pod("new", "bbb"), pod("old", "aaa"), pod("job", "bbb", owner="Job"), pod("gone", "bbb")]
     pods[3]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    found = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
-    assert (found.wanted, found.updated, found.ready, found.available, found.total) == (2, 2, 1, 0, 2)
-    assert found.images == {"wait": "busybox:1", "model-server": IMAGE}
-    assert found.ports == {"model-server": 8080}
-    assert [one.name for one in found.new_pods] == ["new"]
-    assert [one.name for one in found.old_pods] == ["old"]
+    workload = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    counts = (workload.wanted, workload.updated, workload.ready, workload.available, workload.total)
+    assert counts == (2, 2, 1, 0, 2)
+    assert workload.images == {"wait": "busybox:1", "model-server": IMAGE}
+    assert workload.ports == {"model-server": 8080}
+    assert [status.name for status in workload.new_pods] == ["new"]
+    assert [status.name for status in workload.old_pods] == ["old"]
 
 
 def test_an_evicted_pod_is_neither_new_nor_old() -> None:
     """A Failed pod lingers after its replacement serves; it must not hold the rollout up for ever."""
     pods = [pod("new", "bbb"), pod("evicted", "bbb", phase="Failed", reason="Evicted")]
-    found = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
-    assert [one.name for one in found.new_pods] == ["new"]
-    assert found.old_pods == ()
-    assert [one.reason for one in found.current_pods] == [None, "Evicted"]
+    workload = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    assert [status.name for status in workload.new_pods] == ["new"]
+    assert workload.old_pods == ()
+    assert [status.reason for status in workload.current_pods] == [None, "Evicted"]
 
 
 def test_while_the_template_is_unknown_there_are_no_new_pods() -> None:
-    """A pod without a hash is not taken for one of a ReplicaSet that is not there yet."""
+    """A pod without a hash is not mistaken for a pod of a ReplicaSet that does not exist yet."""
     bare = pod("bare", "x")
     del bare["metadata"]["labels"]["pod-template-hash"]
-    found = parse_workload("Deployment", deployment(), [], [bare], [])
-    assert found.new_pods == ()
-    assert [one.name for one in found.old_pods] == ["bare"]
+    workload = parse_workload("Deployment", deployment(), [], [bare], [])
+    assert workload.new_pods == ()
+    assert [status.name for status in workload.old_pods] == ["bare"]
 
 
 def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
-    """The states of a container, the scheduler's message and the events in order of time."""
+    """A container's states, the scheduler's message and the warning events, oldest first, are read."""
     status: dict[str, Any] = {
         "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}],
         "containerStatuses": [
@@ -144,10 +145,10 @@ def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
         },
         {"type": "Normal", "reason": "C", "message": "3", "involvedObject": about},
     ]
-    (found,) = parse_workload("Deployment", deployment(), [], [pod("p", "x", **status)], events).pods
-    (container,) = found.containers
-    assert found.unschedulable == "0/1 nodes"
-    assert found.warnings == ("A: 1", "B: 2")
+    (waiting,) = parse_workload("Deployment", deployment(), [], [pod("p", "x", **status)], events).pods
+    (container,) = waiting.containers
+    assert waiting.unschedulable == "0/1 nodes"
+    assert waiting.warnings == ("A: 1", "B: 2")
     assert (container.waiting_reason, container.last_exit_code, container.last_message) == (
         "CrashLoopBackOff",
         1,
@@ -177,26 +178,26 @@ APPLICATION: dict[str, Any] = {
 
 def test_an_application_is_read_with_both_of_its_revisions_and_times() -> None:
     """The compared and the synced revision may differ, and times come with and without fractions."""
-    found = parse_application(APPLICATION)
-    assert (found.sync_revision, found.operation_revision) == (C2, C1)
-    assert found.operation_finished_at == pytest.approx(1767225602.123456)
-    assert found.reconciled_at == 1767225603.0
-    assert found.conditions == (("ComparisonError", "no repo"),)
+    application = parse_application(APPLICATION)
+    assert (application.sync_revision, application.operation_revision) == (C2, C1)
+    assert application.operation_finished_at == pytest.approx(1767225602.123456)
+    assert application.reconciled_at == 1767225603.0
+    assert application.conditions == (("ComparisonError", "no repo"),)
 
 
-def test_a_branchs_name_is_no_revision() -> None:
-    """While Argo CD cannot read the manifests it names the branch that it was to compare, not a commit."""
+def test_a_branchs_name_is_not_a_revision() -> None:
+    """While Argo CD cannot read the manifests, it names the branch that it should compare and not a commit."""
     raw = copy.deepcopy(APPLICATION)
     raw["status"]["sync"] = {"status": "Unknown", "revision": "main"}
     assert parse_application(raw).sync_revision is None
 
 
 def test_an_operation_that_has_no_result_yet_has_the_revision_it_was_asked_for() -> None:
-    """While an operation begins, what it syncs stands in its request."""
+    """Until an operation has a result, only its request says what it syncs."""
     raw = copy.deepcopy(APPLICATION)
     raw["status"]["operationState"] = {"phase": "Running", "operation": {"sync": {"revision": C3}}}
-    found = parse_application(raw)
-    assert (found.operation_revision, found.operation_finished_at) == (C3, None)
+    application = parse_application(raw)
+    assert (application.operation_revision, application.operation_finished_at) == (C3, None)
 
 
 @pytest.mark.parametrize(
@@ -210,26 +211,26 @@ def test_an_operation_that_has_no_result_yet_has_the_revision_it_was_asked_for()
         (None, False),
     ],
 )
-def test_auto_sync_is_on_when_automated_is_there_and_not_disabled(policy: object, on: bool) -> None:
-    """`automated: {}` is on; `enabled: false` is off whatever else stands there."""
+def test_auto_sync_is_on_when_automated_is_present_and_not_disabled(policy: object, on: bool) -> None:
+    """`automated: {}` is on; `enabled: false` is off whatever else is set beside it."""
     assert parse_application({"spec": {"syncPolicy": policy}}).auto_sync is on
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z"])
-def test_a_time_that_is_none_reads_as_absent(text: str) -> None:
-    """A time without a zone or without sense never counts as having been reached."""
+def test_a_malformed_time_reads_as_absent(text: str) -> None:
+    """A time without a zone, or one that no calendar has, never counts as reached."""
     assert parse_application({"status": {"reconciledAt": text}}).reconciled_at is None
 
 
 def test_a_node_is_ready_only_when_it_says_so() -> None:
-    """Unknown, the state of a lost node, is not ready."""
+    """Unknown, which a lost node's condition says, is not ready."""
     for status, ready in (("True", True), ("False", False), ("Unknown", False)):
         raw = {
             "metadata": {"name": "n", "labels": {"kubernetes.io/arch": "arm64"}},
             "status": {"conditions": [{"type": "Ready", "status": status}]},
         }
-        found = parse_node(raw)
-        assert (found.architecture, found.ready) == ("arm64", ready)
+        node = parse_node(raw)
+        assert (node.architecture, node.ready) == ("arm64", ready)
 
 
 JSON = st.recursive(
@@ -249,8 +250,8 @@ OBJECT = st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), JSON)
 
 
 @given(OBJECT, OBJECT, OBJECT)
-def test_no_shape_of_json_stops_the_parsers(one: Any, other: Any, event: Any) -> None:
-    """One object of an odd shape must not stop a promotion with a crash (CVE-2026-40886)."""
-    parse_application(one)
-    parse_node(one)
-    parse_workload("Deployment", one, [other], [other], [event])
+def test_no_shape_of_json_stops_the_parsers(raw: Any, owned: Any, event: Any) -> None:
+    """An object of an unexpected shape must not crash a promotion (CVE-2026-40886)."""
+    parse_application(raw)
+    parse_node(raw)
+    parse_workload("Deployment", raw, [owned], [owned], [event])
