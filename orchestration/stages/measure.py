@@ -24,7 +24,7 @@ DEFAULT_PATH = "/predict"
 """Where a model is asked when `service_url` has no path of its own."""
 _ASK_SECONDS = 10.0
 _NOT_ROUTED = frozenset((0, 502, 503, 504))
-"""Statuses of `service_url` that mean no model has answered: routes lag behind Healthy by about a second (rule 4)."""
+"""Statuses of `service_url` that no model has sent: routes lag about a second behind Healthy (design rule 4)."""
 
 # The last value must be a success, so that a series which ended in failures is not taken for fresh. The selector is
 # repeated because `timestamp` of anything but a plain selector is the time of the evaluation.
