@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @cache
 def files() -> tuple[Path, ...]:
-    """Every file of the repository, relative to it; new ones that are not ignored included."""
+    """Every file of the repository, relative to its root, including new files that Git does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
     return tuple(Path(name) for name in sorted(filter(None, names.split("\0"))) if (CHECKOUT / name).is_file())
@@ -29,9 +29,9 @@ class Page:
     """One Markdown file."""
 
     path: Path
-    """Relative to the repository."""
+    """Relative to the root of the repository."""
     anchors: frozenset[str]
-    """What a link may name after `#`: the headings, as GitHub spells them, and ids in HTML."""
+    """What a link may name after `#`: headings as GitHub spells them, and ids in HTML."""
     links: tuple[str, ...]
     """Targets of links and images."""
     code: tuple[str, ...]
@@ -44,25 +44,27 @@ def pages() -> tuple[Page, ...]:
     return tuple(read_page(path) for path in files() if path.suffix == ".md")
 
 
+@cache
 def read_page(path: Path) -> Page:
+    """Read a Markdown file, given its path in the repository."""
     return parse_page(path, (CHECKOUT / path).read_text(encoding="utf-8"))
 
 
 def parse_page(path: Path, text: str) -> Page:
-    parser = MarkdownIt("commonmark").enable("table")
-    inline = [token for token in parser.parse(text) if token.type in ("inline", "html_block")]
-    parts = [part for token in inline for part in (token.children or [token])]
+    """Parse a Markdown text that is, or could be, the file at a path in the repository."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    parts = [part for token in tokens if token.type in ("inline", "html_block") for part in token.children or [token]]
     html = _Html()
     for part in parts:
         if part.type.startswith("html_"):
             html.feed(part.content)
     links = [str(part.attrs[name]) for part in parts for name in ("href", "src") if name in part.attrs]
     code = tuple(part.content for part in parts if part.type == "code_inline")
-    return Page(path, frozenset((*_anchors(parser.parse(text)), *html.ids)), (*links, *html.links), code)
+    return Page(path, frozenset((*_anchors(tokens), *html.ids)), (*links, *html.links), code)
 
 
 def _anchors(tokens: list[Token]) -> Iterator[str]:
-    """GitHub's anchors: lower case, spaces as dashes, no other punctuation, a number behind a repeated one."""
+    """GitHub's anchors: lower case, dashes for spaces, no other punctuation, and a number after a repeated one."""
     seen: Counter[str] = Counter()
     for opening, heading in pairwise(tokens):
         if opening.type == "heading_open":

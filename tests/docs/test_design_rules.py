@@ -1,4 +1,4 @@
-"""The rules that code and tests cite are those that `docs/design-rules.md` states."""
+"""`docs/design-rules.md` states every design rule that the repository cites."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _CITATION = re.compile(
 
 
 def _citations(text: str) -> Iterator[tuple[int, str, bool, list[int]]]:
-    """Each citation of rules: its line, its text, whether it says `design rule`, and the numbers."""
+    """Each citation's line, its text, whether it says `design rule`, and its numbers."""
     for found in _CITATION.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
         words = " ".join(found[0].replace("#", " ").split())
@@ -30,7 +30,7 @@ def _headings() -> list[int]:
 
 
 def _cited() -> Iterator[tuple[str, str, bool, list[int]]]:
-    """Citations in all files but this one, which has examples."""
+    """Citations in all files except this one, which has examples."""
     for path in files():
         if path.suffix in _CITING and path != Path(__file__).relative_to(CHECKOUT):
             text = (CHECKOUT / path).read_text(encoding="utf-8")
@@ -39,21 +39,21 @@ def _cited() -> Iterator[tuple[str, str, bool, list[int]]]:
 
 
 def test_the_rules_are_numbered_from_one() -> None:
-    """A heading for each rule, in order and without a gap."""
+    """There is one heading per rule, in order and without gaps."""
     headings = _headings()
     assert headings == list(range(1, len(headings) + 1))
     assert headings
 
 
 def test_every_citation_resolves() -> None:
-    """A citation of a rule that the page does not state sends its reader nowhere."""
+    """A reader who follows a citation finds a heading."""
     headings = _headings()
     unknown = [f"{where}: {words}" for where, words, _, numbers in _cited() if not set(numbers) <= set(headings)]
-    assert not unknown, f"not stated in {PAGE}; correct the number, or state the rule there"
+    assert not unknown, f"{PAGE} has no such heading; correct the number, or state the rule there"
 
 
 def test_rules_are_cited_in_one_way() -> None:
-    """`design rule 4` can be searched for; the page itself may say less."""
+    """`design rule 4` can be searched for; only the page itself may say `rule 4`."""
     short = [
         f"{where}: {words}" for where, words, whole, _ in _cited() if not whole and not where.startswith(str(PAGE))
     ]
@@ -61,9 +61,9 @@ def test_rules_are_cited_in_one_way() -> None:
 
 
 def test_every_rule_is_cited() -> None:
-    """A rule that no code refers to is either not held or not found by whoever changes that code."""
+    """Whoever changes the code that implements a rule must be able to see that."""
     code = {number for where, _, _, numbers in _cited() if where.startswith("orchestration/") for number in numbers}
-    assert code == set(_headings())
+    assert code == set(_headings()), "cite the rule where orchestration/ implements it, or remove it from the page"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,6 @@ def test_every_rule_is_cited() -> None:
         ("two rules, 3 alerts; overruled 4 times; rule4", []),
     ],
 )
-def test_a_citation_is_found_however_it_is_written(
-    text: str, citations: list[tuple[int, str, bool, list[int]]]
-) -> None:
-    """Also in the plural, without `design`, and broken over two lines of a comment."""
+def test_citations_of_every_form_are_found(text: str, citations: list[tuple[int, str, bool, list[int]]]) -> None:
+    """In the plural, without `design`, and broken over two lines of a comment."""
     assert list(_citations(text)) == citations

@@ -1,4 +1,4 @@
-"""Links between the pages lead somewhere, and files that the pages name exist."""
+"""Links in the documentation resolve, and the files that it names exist."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ _FILE = re.compile(r"[\w.-]+(?:/[\w.-]+)*/?")
 
 
 def _broken(page: Page, link: str) -> str | None:
-    """Why a link of a page leads nowhere; None when it leads somewhere, or out of the repository."""
+    """Why a link of a page does not resolve; None if it does, or if it is an address outside the repository."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return None
@@ -33,10 +33,10 @@ def _broken(page: Page, link: str) -> str | None:
 
 
 def _missing(text: str) -> bool:
-    """Whether a text in backticks names a file or folder that the repository would have, and does not.
+    """Whether a text in backticks looks like a file or folder of the repository that does not exist.
 
-    It would have any Python file, and anything under one of its top folders. Python files may be named by the end of
-    their path: `stages/rollback.py`.
+    Any Python file looks like one, and so does any path that begins with a top folder of the repository. Python files
+    may be named by the end of their path: `stages/rollback.py`.
     """
     if not _FILE.fullmatch(text):
         return False
@@ -47,16 +47,16 @@ def _missing(text: str) -> bool:
     return "/" in text.rstrip("/") and path.parts[0] in folders and not (CHECKOUT / path).exists()
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_resolves() -> None:
     """Relative links and images, with their anchors, in every Markdown file."""
     broken = [f"{page.path}: {link}: {why}" for page in pages() for link in page.links if (why := _broken(page, link))]
     assert not broken
 
 
 def test_every_file_that_a_page_names_exists() -> None:
-    """A module that was renamed is renamed in the prose too."""
+    """A renamed module is renamed in the prose too."""
     missing = [f"{page.path}: `{text}`" for page in pages() for text in page.code if _missing(text)]
-    assert not missing, "renamed or removed; write the path as it is in the tree"
+    assert not missing, "these files were renamed or removed; write their present paths"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_every_file_that_a_page_names_exists() -> None:
         ("../Makefile#test", "only a Markdown page has anchors"),
     ],
 )
-def test_a_link_that_leads_nowhere_is_told(link: str, why: str | None) -> None:
-    """The reason says what to look at."""
+def test_a_broken_link_has_a_reason(link: str, why: str | None) -> None:
+    """The reason says what is missing, and what there is."""
     text = (
         f'# A heading, with `code` (and more)\n[text]({link})\n## A heading with code and more\n<a id="by-hand"></a>\n'
     )
@@ -83,8 +83,8 @@ def test_a_link_that_leads_nowhere_is_told(link: str, why: str | None) -> None:
     assert _broken(page, link) == why
 
 
-def test_links_are_found_wherever_they_stand() -> None:
-    """In tables, as references, as images and in HTML; not in code."""
+def test_links_of_every_form_are_found() -> None:
+    """In tables, references, images and HTML, but not in code."""
     table, inline, reference = (
         "| a |\n|---|\n| [b](1.md) |",
         '[c][d] ![e](2.png) <img src="3.svg"> `[f](4.md)`',
@@ -113,6 +113,6 @@ def test_links_are_found_wherever_they_stand() -> None:
         ("python -m bootstrap", False),
     ],
 )
-def test_what_looks_like_a_file_of_this_repository_is_looked_up(text: str, missing: bool) -> None:
-    """Python files by the end of their path, everything else from a top folder."""
+def test_paths_that_look_like_files_of_the_repository_are_checked(text: str, missing: bool) -> None:
+    """Python files by the end of their path, everything else only from a top folder on."""
     assert _missing(text) is missing
