@@ -70,10 +70,10 @@ def restore(backups: Path, data: Path) -> str:
     """Restore the newest backup into a folder without a registry, and describe what was done."""
     if (data / REGISTRY).exists():
         return f"{data / REGISTRY} exists: nothing to put back"
-    found = whole(backups)
-    if not found:
+    complete = whole(backups)
+    if not complete:
         return f"no backup in {backups}: the registry begins empty"
-    newest = found[-1]
+    newest = complete[-1]
     shutil.copytree(newest / ARTIFACTS, data / ARTIFACTS, dirs_exist_ok=True)
     for database in (AUTH, REGISTRY):
         unfinished = data / f"{database}{UNFINISHED}"
@@ -85,17 +85,19 @@ def restore(backups: Path, data: Path) -> str:
 
 def whole(backups: Path) -> list[Path]:
     """The complete backups, oldest first."""
-    return sorted(one for one in backups.iterdir() if (one / REGISTRY).is_file() and not one.name.endswith(UNFINISHED))
+    return sorted(
+        path for path in backups.iterdir() if (path / REGISTRY).is_file() and not path.name.endswith(UNFINISHED)
+    )
 
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database that is in use as of one moment, and check the copy's integrity."""
-    live = closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60))
-    with live as one, closing(sqlite3.connect(target)) as other:
-        one.backup(other)
-        (said,) = other.execute("PRAGMA integrity_check").fetchone()
-    if said != "ok":
-        sys.exit(f"{source}: expected a sound copy, found {said}. The earlier backups are untouched.")
+    connection = closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60))
+    with connection as live, closing(sqlite3.connect(target)) as copy:
+        live.backup(copy)
+        (result,) = copy.execute("PRAGMA integrity_check").fetchone()
+    if result != "ok":
+        sys.exit(f"{source}: expected a sound copy, found {result}. The earlier backups are untouched.")
 
 
 def copy_artifacts(source: Path, target: Path, earlier: Path | None) -> tuple[int, int]:
@@ -120,10 +122,10 @@ def copy_artifacts(source: Path, target: Path, earlier: Path | None) -> tuple[in
     return copied, linked
 
 
-def same(one: Path, other: Path) -> bool:
+def same(file: Path, earlier: Path) -> bool:
     """Whether size and modification time are equal."""
-    first, second = one.stat(), other.stat()
-    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+    now, before = file.stat(), earlier.stat()
+    return (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 if __name__ == "__main__":
