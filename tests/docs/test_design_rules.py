@@ -18,10 +18,10 @@ _CITATION = re.compile(
 
 def _citations(text: str) -> Iterator[tuple[int, str, bool, list[int]]]:
     """Each citation's line, its text, whether it says `design rule`, and its numbers."""
-    for found in _CITATION.finditer(text):
-        line = text.count("\n", 0, found.start()) + 1
-        words = " ".join(found[0].replace("#", " ").split())
-        yield line, words, found["design"] is not None, [int(number) for number in re.findall(r"\d+", found["numbers"])]
+    for match in _CITATION.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        words = " ".join(match[0].replace("#", " ").split())
+        yield line, words, match["design"] is not None, [int(number) for number in re.findall(r"\d+", match["numbers"])]
 
 
 def _headings() -> list[int]:
