@@ -1,1 +1,1 @@
-"""The model server of the testbeds: an image is a registered model, served as `/predict`, `/health`, `/metrics`."""
+"""The model server of the testbeds: it serves one registered model as `/predict`, `/health` and `/metrics`."""

@@ -1,4 +1,4 @@
-"""`python -m testbeds.model_server`: serve the model that `MODEL_DIR` holds or `MODEL_URI` names, until SIGTERM."""
+"""`python -m testbeds.model_server`: serve the model in `MODEL_DIR`, or else of `MODEL_URI`, until SIGTERM."""
 
 import os
 import sys

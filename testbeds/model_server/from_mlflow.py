@@ -1,4 +1,4 @@
-"""A model as MLflow has it, with its run's recording."""
+"""A model from MLflow, with the recorded requests of its run."""
 
 import tempfile
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 from testbeds.model_server.model import RECORDED_REQUESTS, Model, ModelUnusableError, read_recording
 
-# What MLflow's client calls an answer that it could not get; everything else is an answer.
+# The error codes of MLflow's client that mean that no answer came; all others are answers.
 _NO_ANSWER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 
 
@@ -21,17 +21,17 @@ class Downloaded:
     """A model's files."""
 
     name: str
-    """The registered model; `unregistered` for a model that is addressed by its run."""
+    """The registered model; `unregistered` for a model addressed by its run."""
     version: str
     run_id: str
     folder: Path
-    """Has an `MLmodel` and what that names."""
+    """Holds `MLmodel` and the files that it names."""
     recording: Path | None
-    """None when the run has none."""
+    """None if the run has no recording."""
 
 
 def preload() -> None:
-    """Import what takes seconds, so that a process forked from this one starts at once."""
+    """Import the slow libraries, so that a process forked from this one starts at once."""
     import mlflow.artifacts
     import mlflow.sklearn
     import numpy
@@ -42,11 +42,15 @@ def preload() -> None:
 
 
 def fetch_model(uri: str, tracking_uri: str) -> Model:
-    """The model of `models:/<name>/<version>` or `runs:/<run>/<path>`, with its run's recorded requests.
+    """Fetch a model with its run's recorded requests.
+
+    Args:
+        uri: `models:/<name>/<version>` or `runs:/<run>/<path>`.
+        tracking_uri: MLflow's address.
 
     Raises:
         RegistryUnavailableError: MLflow did not answer.
-        ModelUnusableError: it answered, and there is no such model, or none that can be served.
+        ModelUnusableError: MLflow has no such model, or the model cannot be served.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -54,25 +58,30 @@ def fetch_model(uri: str, tracking_uri: str) -> Model:
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = download_model(uri, tracking_uri, Path(folder))
-            metadata = mlflow.models.Model.load(found.folder).metadata or {}
-            recorded = () if found.recording is None else read_recording(found.recording)
-            estimator = mlflow.sklearn.load_model(str(found.folder))
+            downloaded = download_model(uri, tracking_uri, Path(folder))
+            metadata = mlflow.models.Model.load(downloaded.folder).metadata or {}
+            recorded = () if downloaded.recording is None else read_recording(downloaded.recording)
+            estimator = mlflow.sklearn.load_model(str(downloaded.folder))
     except MlflowException as error:
         if error.error_code in _NO_ANSWER:
             raise RegistryUnavailableError(f"MLflow does not answer for {uri} ({error.error_code})") from error
         raise ModelUnusableError(f"{uri}: {error.message}") from error
-    print(f"loaded {uri} (run {found.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
+    print(f"loaded {uri} (run {downloaded.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
     names = tuple(metadata.get("class_names", ()))
-    return Model(found.name, found.version, found.run_id, estimator, names, recorded)
+    return Model(downloaded.name, downloaded.version, downloaded.run_id, estimator, names, recorded)
 
 
 def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
-    """The files of a model in that folder.
+    """Download a model's files, and its run's recording, into a folder.
+
+    Args:
+        uri: `models:/<name>/<version>` or `runs:/<run>/<path>`.
+        tracking_uri: MLflow's address.
+        folder: where the files go.
 
     Raises:
-        ModelUnusableError: the URI is none of those that are served here.
-        MlflowException: MLflow has no such model, or does not answer.
+        ModelUnusableError: the URI has neither form.
+        MlflowException: MLflow has no such model, or did not answer.
     """
     import mlflow
 
@@ -82,12 +91,12 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:
     where = uri
     if scheme == "models" and version.isdigit():
         run_id = client.get_model_version(name, version).run_id
-        # A download of `models:/` would ask the process's own registry, whatever addresses it is given.
+        # Downloading `models:/` would ask the registry of this process, whatever addresses are passed.
         where = client.get_model_version_download_uri(name, version)
     elif scheme == "runs" and version:
         run_id, name, version = name, "unregistered", "none"
     else:
-        raise ModelUnusableError(f"MODEL_URI is {uri!r}, not models:/<name>/<version> or runs:/<run>/<path>")
+        raise ModelUnusableError(f"MODEL_URI: expected models:/<name>/<version> or runs:/<run>/<path>, found {uri!r}")
     path = mlflow.artifacts.download_artifacts(
         where, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
     )

@@ -1,4 +1,4 @@
-"""The model behind the server: asked for predictions, and held to its recorded requests."""
+"""The model behind the server: it makes predictions, and must answer its recorded requests correctly."""
 
 import json
 import math
@@ -11,31 +11,31 @@ RECORDED_REQUESTS = "incumbent/recorded_requests.json"
 
 
 class InvalidRequestError(Exception):
-    """A request that no model can answer; its text says why."""
+    """A request that no model can answer; the text says why."""
 
 
 class ModelUnusableError(Exception):
-    """There is no such model, or none that can be served: trying again changes nothing."""
+    """The model does not exist or cannot be served; trying again changes nothing."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model as it is served."""
+    """A model that is ready to be served."""
 
     name: str
-    """The registered model; `unregistered` for a model that is addressed by its run."""
+    """The registered model; `unregistered` for a model addressed by its run."""
     version: str
     run_id: str
     estimator: Any
     class_names: tuple[str, ...]
     recorded: tuple[Mapping[str, Any], ...]
-    """Entries with `request`, `response` and perhaps `tolerance`; empty when the run has no recording."""
+    """Entries with `request`, `response` and an optional `tolerance`; empty if the run has no recording."""
 
     def features(self, body: bytes) -> list[float]:
-        """The feature row of a request.
+        """Parse the feature row of a request.
 
         Raises:
-            InvalidRequestError: the body is not `{"features": [numbers]}` with as many as the model takes.
+            InvalidRequestError: the body is not `{"features": [numbers]}` with as many numbers as the model takes.
         """
         wanted = int(self.estimator.n_features_in_)
         try:
@@ -51,7 +51,7 @@ class Model:
         return [float(value) for value in row]
 
     def predict(self, features: list[float]) -> dict[str, Any]:
-        """The answer to one feature row, without its time."""
+        """Answer one feature row; the inference time is not part of the answer."""
         import numpy
 
         prediction = int(self.estimator.predict(numpy.asarray([features]))[0])
@@ -62,41 +62,45 @@ class Model:
         }
 
     def first_wrong_answer(self) -> str | None:
-        """What is wrong with this model's answers to its recorded requests; None when all are right."""
+        """Check the answers to the recorded requests.
+
+        Returns:
+            What is wrong with the first wrong answer; None if all are right.
+        """
         if not self.recorded:
-            return f"run {self.run_id} has no {RECORDED_REQUESTS}; make it with `incumbent record`"
+            return f"run {self.run_id} has no {RECORDED_REQUESTS}; create it with `incumbent record`"
         for number, entry in enumerate(self.recorded, start=1):
             try:
                 answer = self.predict(self.features(json.dumps(entry["request"]).encode()))
             except InvalidRequestError as error:
-                return f"recorded request {number} is refused: {error}"
+                return f"recorded request {number} was refused: {error}"
             for name, expected in entry["response"].items():
                 if not _same(expected, answer.get(name), float(entry.get("tolerance", 0.0))):
-                    return f"recorded request {number}: expected {name}={expected!r}, answered {answer.get(name)!r}"
+                    return f"recorded request {number}: expected {name}={expected!r}, found {answer.get(name)!r}"
         return None
 
 
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 
-def _same(expected: object, found: object, tolerance: float) -> bool:
+def _same(expected: object, answered: object, tolerance: float) -> bool:
     numbers = (int, float)
-    if isinstance(expected, bool) or not isinstance(expected, numbers) or not isinstance(found, numbers):
-        return expected == found
-    return math.isclose(expected, found, rel_tol=0.0, abs_tol=tolerance)
+    if isinstance(expected, bool) or not isinstance(expected, numbers) or not isinstance(answered, numbers):
+        return expected == answered
+    return math.isclose(expected, answered, rel_tol=0.0, abs_tol=tolerance)
 
 
 def read_recording(file: Path) -> tuple[Mapping[str, Any], ...]:
-    """The entries of a recording's file.
+    """Read the entries of a recording.
 
     Raises:
-        ModelUnusableError: it is of another version than this server knows.
+        ModelUnusableError: this server does not know the recording's version.
     """
     content = json.loads(file.read_bytes())
     if content.get("version") != 1:
-        raise ModelUnusableError(f"{file.name} has version {content.get('version')!r}, not 1")
+        raise ModelUnusableError(f"{file.name}: expected version 1, found {content.get('version')!r}")
     return tuple(content["requests"])

@@ -1,7 +1,7 @@
-"""The HTTP server around a model: ready only when the recorded requests are answered right, drained on SIGTERM.
+"""The HTTP server around a model: ready only if it answers the recorded requests correctly, drained on SIGTERM.
 
-Standard library only, because start-up is what a rollout waits for: the imports of MLflow and scikit-learn are its
-whole cost. A model that the image carries (`MODEL_DIR`) needs no MLflow.
+It uses only the standard library, because a rollout waits for it to start: importing MLflow and scikit-learn is all
+that takes time. A model inside the image (`MODEL_DIR`) does not need MLflow.
 """
 
 import json
@@ -30,7 +30,7 @@ _FETCH_SECONDS = "10"
 
 
 class Application:
-    """What the server knows: its model once it is loaded, why it is not ready, and how many requests run."""
+    """The server's state: its model once that is loaded, why it is not ready, and how many requests are running."""
 
     def __init__(self, image: str, pod: str, faults: Faults) -> None:
         self.image = image
@@ -44,14 +44,18 @@ class Application:
         self._changed = threading.Condition()
 
     def serve(self, model: Model) -> None:
-        """Take the model into service; ready if it answers its recorded requests right."""
+        """Start serving the model; the server is ready if the model answers its recorded requests correctly."""
         self.metrics = Metrics(model=model.name, version=model.version, image=self.image, run_id=model.run_id)
         self._recorded = frozenset(tuple(map(float, entry["request"].get("features", ()))) for entry in model.recorded)
         self.model = model
         self.not_ready_because = self.faults.never_ready_because or model.first_wrong_answer()
 
     def predict(self, body: bytes, source: str) -> tuple[int, dict[str, Any]]:
-        """Status and body of the answer to one prediction request, which is counted."""
+        """Answer one prediction request, and count it.
+
+        Returns:
+            The answer's status and body.
+        """
         if self.model is None or self.metrics is None:
             return 503, {"error": self.not_ready_because}
         began = time.perf_counter()
@@ -67,7 +71,7 @@ class Application:
         except InjectedError as error:
             self.metrics.count("error", source, time.perf_counter() - began)
             return 500, {"error": str(error)}
-        except Exception as error:  # noqa: BLE001  whatever a model raises is an error of that model, and is counted
+        except Exception as error:  # noqa: BLE001  anything that a model raises is counted as its error
             self.metrics.count("error", source, time.perf_counter() - began)
             print(f"prediction failed: {type(error).__name__}: {error}", flush=True)
             return 500, {"error": f"the model failed with {type(error).__name__}"}
@@ -76,15 +80,20 @@ class Application:
         return 200, {**answer, "inference_time_ms": round(seconds * 1000, 3)}
 
     def set_faults(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Give this one server other faults than its image has: `{"FAULT_FAIL_EVERY": "5"}`."""
+        """Replace the faults of this one server, for example with `{"FAULT_FAIL_EVERY": "5"}`.
+
+        Returns:
+            The answer's status and body.
+        """
         try:
             wanted = json.loads(body)
             self.faults = Faults.of({**wanted, "FAULT_REMOTE": "1"})
         except (ValueError, TypeError) as error:
-            return 400, {"error": f"expected an object of faults: {error}"}
+            return 400, {"error": f"expected an object of faults ({error})"}
         return 200, {"faults": wanted}
 
     def health(self) -> tuple[int, dict[str, Any]]:
+        """Status and body of `/health`: 200 only while the server is ready."""
         reason = self.not_ready_because
         if reason is None:
             return 200, {"status": "healthy"}
@@ -103,13 +112,17 @@ class Application:
                 self._changed.notify_all()
 
     def drain(self) -> bool:
-        """Wait until nothing runs; False when something still does after the time a drain has."""
+        """Wait until no request is running.
+
+        Returns:
+            False if requests are still running after `_DRAIN_SECONDS`.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: self._running == 0, _DRAIN_SECONDS)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; the server below it holds the application."""
+    """One connection; the server holds the application."""
 
     protocol_version = "HTTP/1.1"
     timeout = 75
@@ -144,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(411, {"error": "a request needs a Content-Length"})
         elif int(length) > _BODY_LIMIT:
             self.close_connection = True
-            self._answer(413, {"error": f"a request may have {_BODY_LIMIT} bytes"})
+            self._answer(413, {"error": f"a request may have at most {_BODY_LIMIT} bytes"})
         elif path == "/faults":
             self._answer(*application.set_faults(self.rfile.read(int(length))))
         else:
@@ -176,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = True  # an idle keep-alive connection must not hold up the exit
+    daemon_threads = True  # an idle keep-alive connection must not delay the exit
     block_on_close = False
     request_queue_size = 256
     draining = False
@@ -187,16 +200,18 @@ class Server(ThreadingHTTPServer):
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Serve what lies in `MODEL_DIR`, or else `MODEL_URI`, on `HOST`:`PORT` until SIGTERM; the exit code.
+    """Serve the model in `MODEL_DIR`, or else the one that `MODEL_URI` names, on `HOST`:`PORT` until SIGTERM.
 
-    0 after a drain, 1 when the model cannot be served or a drain took too long. While MLflow does not answer the
-    server stays unready and asks again: that is not the model's fault.
+    While MLflow does not answer, the server stays unready and asks again, because that is not the model's fault.
+
+    Returns:
+        The exit code: 0 after a complete drain, 1 if the model cannot be served or requests outlived the drain.
     """
     faults = Faults.of(environ)
     faults.at_start()
-    # The loader and the signals meet in `sigwait`: no handler runs in the middle of anything.
+    # Signals, and a failed loader, are waited for by `sigwait`, so no signal handler interrupts other code.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    # A retry of this server's own says what it waits for; MLflow's would be silent for minutes.
+    # This server's own retries say what they wait for; those of MLflow's client would be silent for minutes.
     os.environ.update(
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",
         MLFLOW_HTTP_REQUEST_TIMEOUT=_FETCH_SECONDS,
@@ -214,11 +229,11 @@ def main(environ: Mapping[str, str]) -> int:
         return 1
     application.not_ready_because = "the server is shutting down"
     server.draining = True
-    time.sleep(_SETTLE_SECONDS)  # connections that were opened just now still get their answer
+    time.sleep(_SETTLE_SECONDS)  # connections opened just before still get an answer
     server.shutdown()
     server.server_close()
     drained = application.drain()
-    print("drained" if drained else f"requests still ran {_DRAIN_SECONDS:g} s after SIGTERM", flush=True)
+    print("drained" if drained else f"requests were still running {_DRAIN_SECONDS:g} s after SIGTERM", flush=True)
     return 0 if drained else 1
 
 
@@ -236,7 +251,7 @@ def _load(application: Application, environ: Mapping[str, str], failed: list[str
         print(f"not ready: {application.not_ready_because}" if application.not_ready_because else "ready", flush=True)
     except ModelUnusableError as error:
         failed.append(str(error))
-    except Exception as error:  # noqa: BLE001  the process ends with it, and its last line says why
+    except Exception as error:  # noqa: BLE001  the process ends, and its last line says why
         failed.append(f"{type(error).__name__}: {error}")
     if failed:
         os.kill(os.getpid(), signal.SIGTERM)

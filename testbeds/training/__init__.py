@@ -1,1 +1,1 @@
-"""Real models of irises and wines for the testbeds: trained, logged to MLflow, registered, published as images."""
+"""Real models of irises and wines for the testbeds: trained, logged to MLflow, registered and published as images."""

@@ -1,4 +1,4 @@
-"""`python -m testbeds.training`: train the testbeds' models and publish them; one JSON line a model in a file."""
+"""`python -m testbeds.training`: train the testbeds' models and publish them; a file gets one JSON line per model."""
 
 import argparse
 import os
@@ -15,35 +15,37 @@ from testbeds.training.publish import Push, log_model, publish
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbeds.training", description=__doc__)
     parser.add_argument("--mlflow-uri", required=True)
-    parser.add_argument("--registry-url", required=True, help="OCI registry, such as http://127.0.0.1:5000")
+    parser.add_argument(
+        "--registry-url", required=True, help="address of the OCI registry, such as http://127.0.0.1:5000"
+    )
     parser.add_argument(
         "--images",
         choices=("notes", "layered"),
         default="notes",
-        help="images of a note, for the sandbox; or with server, libraries and model in layers, for real clusters",
+        help="notes: images with only a note, for the sandbox; layered: with server, libraries and model, for clusters",
     )
     parser.add_argument(
         "--baseline",
         action="append",
         required=True,
         metavar="MODEL=REPOSITORY:TAG",
-        help="the image that a model's manifest names, without the registry; its versions lie beside it",
+        help="the image in a model's manifest, without the registry; its versions go into the same repository",
     )
     parser.add_argument("--wait", type=float, default=240.0, help="seconds to wait for MLflow to answer")
-    parser.add_argument("--results", type=Path, required=True, help="file that gets a line a model")
+    parser.add_argument("--results", type=Path, required=True, help="file that gets one line per model")
     options = parser.parse_args()
-    # MLflow's clients would print addresses of pages and progress bars in between.
+    # Otherwise MLflow's clients print addresses of pages and progress bars.
     os.environ.update(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
 
-    # Fitting takes as long as MLflow's start, so both go on at the same time.
+    # Fitting takes as long as MLflow takes to start, so both happen at the same time.
     splits = [split_data(family) for family in FAMILIES]
     trained = [(train(spec, split), split) for split in splits for spec in split.family.specs]
-    trained.sort(key=lambda one: one[0].spec.registered)  # the baselines first: pods ask for their images
+    trained.sort(key=lambda pair: pair[0].spec.registered)  # baselines first, because pods wait for their images
     import mlflow.sklearn
 
     _wait_for_mlflow(options.mlflow_uri, options.wait)
     mlflow.set_tracking_uri(options.mlflow_uri)
-    baselines = dict(one.split("=", 1) for one in options.baseline)
+    baselines = dict(baseline.split("=", 1) for baseline in options.baseline)
     make_push = _push_layered if options.images == "layered" else _push_notes
     for model, split in trained:
         repository, _, baseline = baselines[split.family.model].rpartition(":")
@@ -70,7 +72,11 @@ def _push_layered(options: argparse.Namespace, repository: str) -> Push:
 
 
 def _wait_for_mlflow(uri: str, seconds: float) -> None:
-    """Until MLflow answers to the account of the environment, which may be made after this process has started."""
+    """Wait until MLflow accepts the account in the environment, which may be created after this process has started.
+
+    Raises:
+        SystemExit: MLflow did not answer in time.
+    """
     url = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
     login = ":".join(os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD"))
     asked = urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"})

@@ -1,7 +1,7 @@
-"""The models of the testbeds: what each is for, and the forests themselves.
+"""The models of the testbeds: what each one is for, and how it is trained.
 
-All of a family are measured on one stratified split, so that their accuracies can be compared: the unstratified splits
-that the usual examples take give 1.0 to nearly every forest and would leave nothing to improve.
+All models of a family are measured on one stratified split, so that their accuracies can be compared. With the
+unstratified splits of the usual examples, nearly every forest reaches 1.0, which leaves nothing to improve.
 """
 
 from dataclasses import dataclass, field
@@ -11,22 +11,22 @@ _SPLIT_SEED = 7
 _TEST_SHARE = 0.3
 _RANDOM_STATE = 42
 RECORDED = 10
-"""Requests that are recorded with each model."""
+"""Number of requests that are recorded with each model."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model to train: its forest's size, and the faults that its image gets."""
+    """One model to train: the size of its forest, and the faults of its image."""
 
     name: str
-    """`baseline`, or the version's name in the story."""
+    """`baseline`, or the name of the version in the story."""
     n_estimators: int
     max_depth: int
     registered: bool = True
     published: bool = True
-    """Whether its image is pushed; a version whose image is missing is waited for in vain."""
+    """Whether its image is pushed; a promotion waits in vain for a missing one."""
     environment: dict[str, str] = field(default_factory=dict)
-    """More environment of its image."""
+    """More environment variables for its image."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -35,23 +35,23 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """A registered model, the data that it learns, and the versions that are trained of it."""
+    """A registered model, the data that it learns from, and the versions to train."""
 
     model: str
     experiment: str
     data: str
-    """scikit-learn's name of the data: `load_<data>`."""
+    """scikit-learn's name for the data: `load_<data>`."""
     specs: tuple[ModelSpec, ...]
-    """The first is the baseline: it already serves when all begins, and no version of it is registered."""
+    """The first is the baseline: it serves from the beginning, and is not registered."""
 
 
 _STORY = (
-    # What already serves when the story begins: no version of it is registered.
+    # Serves when the story begins; it is not registered.
     ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
     ModelSpec("version 1", n_estimators=3, max_depth=2),
-    # The parameters of the system that is described; truly better than version 1 on the same test data.
+    # Better than version 1 on the same test data.
     ModelSpec("version 2", n_estimators=100, max_depth=10),
-    # As good on paper, but its image is slow and fails each fifth request that nobody recorded.
+    # As good on paper, but its image is slow and fails every fifth request that is not a recorded one.
     ModelSpec(
         "version 3",
         n_estimators=60,
@@ -60,7 +60,7 @@ _STORY = (
     ),
     ModelSpec("version 4", n_estimators=5, max_depth=1),  # above the threshold, worse than version 2
     ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),
-    ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for whoever tries a promotion by hand
+    ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for a promotion by hand
 )
 IRIS = Family("iris-classifier", "iris-classification", "iris", _STORY)
 WINE = Family(
@@ -78,7 +78,7 @@ FAMILIES = (IRIS, WINE)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted forest with what was measured on the test data."""
+    """A fitted forest with its metrics on the test data."""
 
     spec: ModelSpec
     estimator: Any
@@ -89,7 +89,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Split:
-    """A family's data, split the same way each time."""
+    """A family's data, split the same way every time."""
 
     family: Family
     class_names: tuple[str, ...]
@@ -100,6 +100,7 @@ class Split:
 
 
 def split_data(family: Family) -> Split:
+    """Load a family's data, and split it into training and test data."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -110,7 +111,7 @@ def split_data(family: Family) -> Split:
 
 
 def train(spec: ModelSpec, split: Split) -> TrainedModel:
-    """Fit one model and measure it on the test data."""
+    """Fit one model, and measure it on the test data."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 

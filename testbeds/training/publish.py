@@ -1,4 +1,4 @@
-"""A trained model into MLflow (run, model, recording, version) and its image into the OCI registry."""
+"""Publish a trained model: run, model, recording and version to MLflow, the image to the OCI registry."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ from testbeds.training.models import Split, TrainedModel
 
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
 Push = Callable[[str, str, Mapping[str, str]], str]
-"""Pushes an image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
-# Without it MLflow looks for the requirements by loading the model in a new process: 15 s.
+"""Push a model's image, given its `MODEL_URI`, a tag and its faults; returns the image's digest."""
+# Without them MLflow infers the requirements by loading the model in a new process, which takes 15 s.
 _REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
-# skops loads only types that it was told to trust; these are what a RandomForestClassifier needs beyond its own list.
+# skops loads only types that it is told to trust; a RandomForestClassifier needs these beyond the default ones.
 _TRUSTED_TYPES = ["sklearn.tree._tree.Tree", "numpy.dtype"]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A model that MLflow has: its run, and its version when it is registered."""
+    """A model in MLflow: its run, and its version if it is registered."""
 
     model: str
     name: str
     run_id: str
     version: int | None
     model_uri: str
-    """What its image says in `MODEL_URI`."""
+    """The value of `MODEL_URI` in its image."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Published:
     """A logged model with its image."""
 
     model: str
-    """The registered model that it is a version of, or would be."""
+    """The registered model that it is, or would be, a version of."""
     name: str
     run_id: str
     version: int | None
     image_tag: str
     image_digest: str | None
-    """None when the image was left unpublished on purpose."""
+    """None if the image was left unpublished on purpose."""
     metrics: dict[str, float]
 
     def as_json(self) -> str:
@@ -48,10 +48,10 @@ class Published:
 
 
 def log_model(trained: TrainedModel, split: Split) -> Logged:
-    """Log one run with parameters, metrics, dataset, signed model and recording; register it when the story does.
+    """Log one run with parameters, metrics, dataset, signed model and recording; register it if its spec says so.
 
-    MLflow's tracking URI must be set. The dataset is the test data, whose digest is equal for all models: that is what
-    makes their metrics comparable.
+    MLflow's tracking URI must be set. The dataset is the test data, whose digest is the same for all models of a
+    family; that makes their metrics comparable.
     """
     import mlflow
     from mlflow.data.numpy_dataset import from_numpy
@@ -82,10 +82,14 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
 
 
 def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | None = None) -> Published:
-    """Push the model's image and write `image_tag` and `image_digest` on its version.
+    """Push the model's image, and write `image_tag` and `image_digest` to its version.
 
-    The tag is what a build would take: a commit id of the model's source. Here it is made from what the image is for,
-    so that it is stable, unless one is given.
+    Args:
+        trained: the model.
+        logged: where it is in MLflow.
+        push: pushes the image.
+        tag: the image's tag. By default it is a hash of the image's environment, so it is stable, and looks like the
+            commit id that a build would use.
     """
     faults = trained.spec.environment
     environment = {"MODEL_URI": logged.model_uri, **faults}

@@ -135,10 +135,10 @@ def test_a_model_that_raises_is_counted_as_an_error() -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        (recorded([2.0, 0.0], prediction=0), "expected prediction=0, answered 1"),
-        (recorded([2.0, 0.0], class_name="low"), "expected class_name='low', answered 'high'"),
-        (recorded([2.0, 0.0], probability=0.5), "expected probability=0.5, answered None"),
-        (recorded([2.0], prediction=1), "recorded request 1 is refused"),
+        (recorded([2.0, 0.0], prediction=0), "expected prediction=0, found 1"),
+        (recorded([2.0, 0.0], class_name="low"), "expected class_name='low', found 'high'"),
+        (recorded([2.0, 0.0], probability=0.5), "expected probability=0.5, found None"),
+        (recorded([2.0], prediction=1), "recorded request 1 was refused"),
     ],
 )
 def test_a_wrong_recorded_answer_keeps_it_unready(entry: dict[str, Any], reason: str) -> None:

@@ -1,7 +1,7 @@
-"""Back up the model registry, and put a backup back where there is no registry.
+"""Back up the model registry, and restore a backup if there is no registry.
 
-It runs in MLflow's own image, with the standard library alone. A backup is a folder named by its time (UTC); what is
-not whole has another name, and is never put back.
+It runs in MLflow's own image, with only the standard library. A backup is a folder named after its time (UTC); an
+incomplete one has another name and is never restored.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from pathlib import Path
 ARTIFACTS = "artifacts"
 AUTH = "basic_auth.db"
 REGISTRY = "mlflow.db"
-"""Put back last: a folder that has it is whole."""
+"""Restored last, so a folder that has it is complete."""
 UNFINISHED = ".unfinished"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    saving = commands.add_parser("save", help="make a backup, and remove the oldest")
+    saving = commands.add_parser("save", help="make a backup, and remove the oldest ones")
     saving.add_argument("data", type=Path)
     saving.add_argument("backups", type=Path)
-    saving.add_argument("--keep", type=int, required=True, help="backups that stay, this one included")
-    restoring = commands.add_parser("restore", help="put the newest backup back, unless there is a registry")
+    saving.add_argument("--keep", type=int, required=True, help="number of backups to keep, including this one")
+    restoring = commands.add_parser("restore", help="restore the newest backup, unless there is a registry")
     restoring.add_argument("backups", type=Path)
     restoring.add_argument("data", type=Path)
     options = parser.parse_args()
@@ -38,14 +38,14 @@ def main() -> None:
 
 
 def save(data: Path, backups: Path, keep: int) -> str:
-    """Make a backup of the registry that runs; what was done.
+    """Back up the running registry, and describe what was done.
 
-    The databases come first: whatever they name has been stored by then, and is copied after them.
+    The databases are copied first, so every artifact that they name already exists and is copied after them.
     """
     if not (data / REGISTRY).is_file():
-        sys.exit(f"{data / REGISTRY}: expected the registry's database, found none. Look whether MLflow has started.")
+        sys.exit(f"{data / REGISTRY}: expected the registry's database, found none. Check that MLflow has started.")
     if keep < 1:
-        sys.exit(f"--keep: expected 1 at least, found {keep}.")
+        sys.exit(f"--keep: expected at least 1, found {keep}.")
     earlier = whole(backups)
     for left in backups.glob(f"*{UNFINISHED}"):
         shutil.rmtree(left)
@@ -61,19 +61,19 @@ def save(data: Path, backups: Path, keep: int) -> str:
     removed = [*earlier, backups / name][:-keep]
     for old in removed:
         gone = old.with_name(f"{old.name}{UNFINISHED}")
-        old.rename(gone)  # half removed, it is no backup any more
+        old.rename(gone)  # a backup that is only half removed no longer counts as one
         shutil.rmtree(gone)
-    return f"backup {name}: {copied} artifacts copied, {linked} as before; {len(removed)} old backups removed"
+    return f"backup {name}: {copied} artifacts copied, {linked} unchanged; {len(removed)} old backups removed"
 
 
 def restore(backups: Path, data: Path) -> str:
-    """Put the newest backup into a folder without a registry; what was done."""
+    """Restore the newest backup into a folder without a registry, and describe what was done."""
     if (data / REGISTRY).exists():
-        return f"{data / REGISTRY} is there: nothing to put back"
-    found = whole(backups)
-    if not found:
+        return f"{data / REGISTRY} exists: nothing to put back"
+    complete = whole(backups)
+    if not complete:
         return f"no backup in {backups}: the registry begins empty"
-    newest = found[-1]
+    newest = complete[-1]
     shutil.copytree(newest / ARTIFACTS, data / ARTIFACTS, dirs_exist_ok=True)
     for database in (AUTH, REGISTRY):
         unfinished = data / f"{database}{UNFINISHED}"
@@ -84,22 +84,28 @@ def restore(backups: Path, data: Path) -> str:
 
 
 def whole(backups: Path) -> list[Path]:
-    """The backups that are whole, the oldest first."""
-    return sorted(one for one in backups.iterdir() if (one / REGISTRY).is_file() and not one.name.endswith(UNFINISHED))
+    """The complete backups, oldest first."""
+    return sorted(
+        path for path in backups.iterdir() if (path / REGISTRY).is_file() and not path.name.endswith(UNFINISHED)
+    )
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database that is in use as it stands at one moment, and look whether the copy is sound."""
-    live = closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60))
-    with live as one, closing(sqlite3.connect(target)) as other:
-        one.backup(other)
-        (said,) = other.execute("PRAGMA integrity_check").fetchone()
-    if said != "ok":
-        sys.exit(f"{source}: expected a sound copy, found {said}. The earlier backups are untouched.")
+    """Copy a database that is in use as of one moment, and check the copy's integrity."""
+    connection = closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60))
+    with connection as live, closing(sqlite3.connect(target)) as copy:
+        live.backup(copy)
+        (result,) = copy.execute("PRAGMA integrity_check").fetchone()
+    if result != "ok":
+        sys.exit(f"{source}: expected a sound copy, found {result}. The earlier backups are untouched.")
 
 
 def copy_artifacts(source: Path, target: Path, earlier: Path | None) -> tuple[int, int]:
-    """Copy a tree; files that an earlier backup has already are shared with it. How many of each."""
+    """Copy a tree, sharing files that an earlier backup already has.
+
+    Returns:
+        How many files were copied, and how many are shared.
+    """
     target.mkdir()
     copied = linked = 0
     for folder, _, names in os.walk(source):
@@ -116,10 +122,10 @@ def copy_artifacts(source: Path, target: Path, earlier: Path | None) -> tuple[in
     return copied, linked
 
 
-def same(one: Path, other: Path) -> bool:
-    """Whether size and time of change are equal."""
-    first, second = one.stat(), other.stat()
-    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+def same(file: Path, earlier: Path) -> bool:
+    """Whether size and modification time are equal."""
+    now, before = file.stat(), earlier.stat()
+    return (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 if __name__ == "__main__":
