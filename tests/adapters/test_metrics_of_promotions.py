@@ -18,7 +18,7 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, policy_tags
 from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
+from orchestration.promotion.ports import Clients, FileEdit, LeaseRecord, Pushed
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from tests.adapters.git_fixtures import World, serving_world
@@ -31,7 +31,7 @@ PATH = "apps/iris.yaml"
 
 @dataclass
 class Place:
-    """Plays the exporter's sources, and does what the stages do to Git and the registry."""
+    """Implements `Platform` for the exporter, and does to Git and the registry what the stages do."""
 
     policy_text: str
     model: str
@@ -63,6 +63,9 @@ class Place:
 
     def cluster(self, context: str) -> FakeCluster:
         return self.live
+
+    def clients(self, policy: Policy) -> Clients:
+        raise AssertionError("the exporter only reads, and needs no other client")
 
     def asked(self) -> ModelVersion:
         """A new version, asked for 5 s before anything else happens."""

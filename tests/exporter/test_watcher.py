@@ -266,7 +266,7 @@ def test_a_folder_of_policies_that_is_gone_fails_every_look(scraped: Scraped) ->
     def gone() -> Iterator[str]:
         raise FileNotFoundError("policies")
 
-    scraped.watcher._sources.policy_names = gone  # type: ignore[method-assign,assignment]
+    scraped.watcher._platform.policy_names = gone  # type: ignore[method-assign,assignment]
     told = scraped.look()
     assert told[f"look_failures_total{{{P}}}"] == 1
     assert "champion_info" not in names(told)

@@ -1,0 +1,35 @@
+"""The platform that promotions run on, as everything that is given one sees it."""
+
+from typing import Protocol
+
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
+
+
+class Platform(Protocol):
+    """Policies and clients by name: `orchestration.resources` makes them from the environment, tests in memory.
+
+    Getting a client contacts nothing. Every method raises `InvalidInputError` for a setting or a policy that is
+    missing or cannot be used as it stands.
+    """
+
+    def policy_names(self) -> tuple[str, ...]:
+        """List the names of all policies, broken ones included, sorted."""
+
+    def policy(self, name: str) -> Policy:
+        """Read one policy as it is now."""
+
+    def clock(self) -> Clock:
+        """Return the clock by which deadlines, leases and tags are timed."""
+
+    def registry(self) -> Registry:
+        """Return a client of the model registry."""
+
+    def git(self) -> GitOpsRepository:
+        """Return a client of the GitOps repository."""
+
+    def cluster(self, context: str) -> Cluster:
+        """Return a client of the cluster that a context of the kubeconfig names."""
+
+    def clients(self, policy: Policy) -> Clients:
+        """Return all clients that a promotion under this policy needs."""
