@@ -1,0 +1,78 @@
+"""Which exchanges are repeated, what comes back when no attempt succeeds, and what an error shows of an answer."""
+
+import pytest
+
+from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
+from orchestration.promotion.problems import DependencyError, Problem
+
+BROKEN = DependencyError(Problem("a server", "an answer", "a broken connection", "Check the server."))
+
+
+class Script:
+    """Attempts that come to what a test lists, in that order."""
+
+    def __init__(self, *results: int | Exception) -> None:
+        self._results = list(results)
+
+    def __call__(self, seconds: float) -> Reply:
+        result = self._results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return Reply(result, b"", seconds)
+
+    @property
+    def left(self) -> int:
+        return len(self._results)
+
+
+@pytest.mark.parametrize("first", [502, TransientError(BROKEN)])
+def test_a_transient_failure_is_repeated(first: int | Exception) -> None:
+    """Both a proxy's answer and a broken connection are followed by another attempt."""
+    assert exchange(Script(first, 200), repeat=True).status == 200
+
+
+def test_the_last_answer_counts_when_all_attempts_are_transient() -> None:
+    """A caller sees the last status itself, and can say what the server answered."""
+    assert exchange(Script(502, 503, 429), repeat=True).status == 429
+
+
+def test_an_earlier_answer_never_hides_a_broken_connection() -> None:
+    """When the last attempt got no answer, the error says so, whatever was answered before."""
+    script = Script(*[503] * (ATTEMPTS - 1), TransientError(BROKEN))
+    with pytest.raises(DependencyError, match="a broken connection"):
+        exchange(script, repeat=True)
+
+
+@pytest.mark.parametrize("result", [200, 404, 500])
+def test_other_answers_are_never_repeated(result: int) -> None:
+    """Asking again would not change a refusal, and does not fix a server's bug."""
+    script = Script(result, 200)
+    assert exchange(script, repeat=True).status == result
+    assert script.left == 1
+
+
+def test_other_failures_are_never_repeated() -> None:
+    """A failure that is not transient is raised at once."""
+    script = Script(BROKEN, 200)
+    with pytest.raises(DependencyError):
+        exchange(script, repeat=True)
+    assert script.left == 1
+
+
+@pytest.mark.parametrize("result", [503, TransientError(BROKEN)])
+def test_what_may_change_something_is_sent_once(result: int | Exception) -> None:
+    """Without `repeat` even a transient failure is final."""
+    script = Script(result, 200)
+    if isinstance(result, Exception):
+        with pytest.raises(DependencyError, match="a broken connection"):
+            exchange(script, repeat=False)
+    else:
+        assert exchange(script, repeat=False).status == result
+    assert script.left == 1
+
+
+def test_an_excerpt_shows_no_part_of_a_secret() -> None:
+    """A secret that the cut would halve is removed before."""
+    shown = excerpt("x" * 295 + " hunter22-hunter22 and more" * 20, ("hunter22-hunter22",))
+    assert "hunt" not in shown
+    assert shown.endswith("…")
