@@ -1,4 +1,4 @@
-"""What every `GitOpsRepository` does: the real adapter against a real server, and the fake that stands in for it."""
+"""What every `GitOpsRepository` does: the real adapter with a real server, and the fake that replaces both in tests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ _EDITED = b"image: repository:two\n"
 
 @dataclass(frozen=True)
 class Played:
-    """A repository that plays the port, and what other people do to it."""
+    """An implementation of the port, and what other people do to its repository."""
 
     repository: GitOpsRepository
     elsewhere: GitOpsRepository
-    """The same one, as another machine has it."""
+    """The same repository, as another machine sees it."""
     clock: FakeClock
     commit_by_another: Callable[[str], str]
-    """Makes a commit of that subject in README.md and returns its id."""
+    """Makes a commit with that subject in README.md, and returns its id."""
     before_next_push: Callable[[Callable[[], None]], None]
     subjects: Callable[[], list[str]]
 
@@ -82,7 +82,7 @@ def _pushed(played: Played, lease: LeaseRecord, change: FileEdit | None = None) 
 
 
 def test_reads_files_of_a_commit(played: Played) -> None:
-    """A file is read as it was at that commit, and a path that nothing stands at is None."""
+    """A file is read as it was at that commit, and a path without a file is None."""
     first = played.repository.fetch()
     played.commit_by_another("later")
     second = played.repository.fetch()
@@ -92,23 +92,23 @@ def test_reads_files_of_a_commit(played: Played) -> None:
 
 
 def test_pushes_one_commit_with_its_trailers(played: Played) -> None:
-    """An edit becomes one commit on the branch, found by its trailers, with nothing else in the diff."""
+    """An edit becomes one commit on the branch, which its trailers identify, with nothing else in the diff."""
     before = played.repository.fetch()
     pushed = _pushed(played, _leased(played))
     head = played.repository.fetch()
     assert head == pushed.commit
     assert pushed.attempts == 1
-    (found,) = played.repository.history(head, "iris")
-    assert (found.commit, found.parent, found.subject) == (pushed.commit, before, "Promote iris to version 1")
-    assert dict(found.trailers) == {"Promotion-Id": "iris/1/aaaaaaaaaaaa/1", "Model": "iris"}
-    assert found.committed_at == played.clock.now()
+    (commit,) = played.repository.history(head, "iris")
+    assert (commit.commit, commit.parent, commit.subject) == (pushed.commit, before, "Promote iris to version 1")
+    assert dict(commit.trailers) == {"Promotion-Id": "iris/1/aaaaaaaaaaaa/1", "Model": "iris"}
+    assert commit.committed_at == played.clock.now()
     assert played.repository.read_file(head, MANIFEST) == _EDITED
     changed = [line for line in played.repository.diff(head).splitlines() if line[:1] in "+-" and line[1:2] not in "+-"]
     assert changed == ["-image: repository:one", "+image: repository:two"]
 
 
 def test_history_is_the_policys_alone(played: Played) -> None:
-    """Promotions and rollbacks of a policy are listed newest first, a longer policy name's are not."""
+    """A policy's promotions and rollbacks are listed, newest first; those of a policy with a longer name are not."""
     lease = _leased(played)
     first = _pushed(played, lease)
     other = _pushed(played, first.lease, edit("iris-edge/1/aaaaaaaaaaaa/1", b"image: other\n"))
@@ -117,13 +117,13 @@ def test_history_is_the_policys_alone(played: Played) -> None:
     )
     second = _pushed(played, other.lease, back)
     head = played.repository.fetch()
-    assert [one.commit for one in played.repository.history(head, "iris")] == [second.commit, first.commit]
-    assert [one.commit for one in played.repository.history(first.commit, "iris")] == [first.commit]
-    assert [one.commit for one in played.repository.history(head, "iris-edge")] == [other.commit]
+    assert [commit.commit for commit in played.repository.history(head, "iris")] == [second.commit, first.commit]
+    assert [commit.commit for commit in played.repository.history(first.commit, "iris")] == [first.commit]
+    assert [commit.commit for commit in played.repository.history(head, "iris-edge")] == [other.commit]
 
 
 def test_history_goes_on_from_where_it_was_read(played: Played) -> None:
-    """Only what came since is answered; of what the head does not descend from, or nobody knows, nothing is."""
+    """Only commits since then are listed; without descent from it, or for an unknown commit, the answer is None."""
     repository = played.repository
     first = _pushed(played, _leased(played))
     second = _pushed(played, first.lease, edit("iris/2/bbbbbbbbbbbb/1", b"image: repository:three\n"))
@@ -131,7 +131,7 @@ def test_history_goes_on_from_where_it_was_read(played: Played) -> None:
     repository.fetch()
     since = repository.history_since(first.commit, head, "iris")
     assert since is not None
-    assert [one.commit for one in since] == [second.commit]
+    assert [commit.commit for commit in since] == [second.commit]
     assert repository.history_since(head, head, "iris") == ()
     assert repository.history_since(first.commit, head, "wine") == ()
     assert repository.history_since(head, first.commit, "iris") is None
@@ -139,7 +139,7 @@ def test_history_goes_on_from_where_it_was_read(played: Played) -> None:
 
 
 def test_a_decision_ends_the_push(played: Played) -> None:
-    """What is decided instead of an edit is returned as it is, and nothing is pushed."""
+    """Any decision other than an edit is returned unchanged, and nothing is pushed."""
     lease = _leased(played)
     assert played.repository.push_edit(lambda head: "superseded", lease, 60.0) == "superseded"
     assert played.subjects() == ["Start with what is deployed"]
@@ -150,7 +150,7 @@ def test_a_competing_commit_survives(played: Played) -> None:
     """A commit that another person pushed in between stays, and the edit is decided anew on top of it."""
     lease = _leased(played)
     heads: list[str] = []
-    played.before_next_push(lambda: heads.append(played.commit_by_another("Mend the service")))
+    played.before_next_push(lambda: heads.append(played.commit_by_another("Fix the service")))
     seen: list[str] = []
 
     def decide(head: str) -> FileEdit:
@@ -161,12 +161,12 @@ def test_a_competing_commit_survives(played: Played) -> None:
     assert isinstance(pushed, Pushed)
     assert pushed.attempts == 2
     assert seen[-1] == heads[0]
-    assert played.subjects() == ["Promote iris to version 1", "Mend the service", "Start with what is deployed"]
-    assert played.repository.read_file(played.repository.fetch(), "README.md") == b"Mend the service"
+    assert played.subjects() == ["Promote iris to version 1", "Fix the service", "Start with what is deployed"]
+    assert played.repository.read_file(played.repository.fetch(), "README.md") == b"Fix the service"
 
 
 def test_a_stale_owner_is_fenced(played: Played) -> None:
-    """Whoever's lease expired and was taken by another can push no commit, no tag and no renewal."""
+    """A run whose lease expired and was taken by another can push no commit, no tag and no renewal."""
     stale = _leased(played, ttl=10.0)
     played.clock.sleep(11.0)
     taken = _leased(played, "run two")
@@ -188,7 +188,7 @@ def test_a_lease_taken_between_decision_and_push_fences(played: Played) -> None:
 
 
 def test_a_lease_excludes_until_it_expires(played: Played) -> None:
-    """Another holder is told who has the lease; after its time it is free for the taking."""
+    """Another holder learns who has the lease, and can take it once it has expired."""
     lease = _leased(played, ttl=30.0)
     assert lease.expires_at == played.clock.now() + 30.0
     assert played.repository.acquire_lease("iris", "run two", 30.0) == LeaseBusy(lease)
@@ -199,13 +199,13 @@ def test_a_lease_excludes_until_it_expires(played: Played) -> None:
 
 
 def test_leases_of_applications_are_independent(played: Played) -> None:
-    """A lease of one application keeps nobody from another one."""
+    """A lease of one application does not block another application."""
     _leased(played)
     assert isinstance(played.repository.acquire_lease("wine", "run two", 30.0), LeaseRecord)
 
 
 def test_the_holder_takes_its_own_lease_again(played: Played) -> None:
-    """The same holder gets a new object each time, so that what it pushed with before is fenced off."""
+    """The same holder gets a new object each time, so that pushes with its earlier lease are fenced off."""
     first = _leased(played)
     again = _leased(played)
     assert again.object_id != first.object_id
@@ -213,7 +213,7 @@ def test_the_holder_takes_its_own_lease_again(played: Played) -> None:
 
 
 def test_a_renewal_is_a_new_object(played: Played) -> None:
-    """Renewing moves the expiry and always writes another object, even within the same instant."""
+    """Renewing moves the expiry and always writes a new object, even within the same instant."""
     lease = _leased(played)
     renewed = played.repository.renew_lease(lease, 60.0)
     assert isinstance(renewed, LeaseRecord)
@@ -222,7 +222,7 @@ def test_a_renewal_is_a_new_object(played: Played) -> None:
 
 
 def test_release_frees_only_our_own(played: Played) -> None:
-    """Releasing a lease that another has by now changes nothing; releasing one's own frees it; twice is once."""
+    """Releasing a lease that another run has taken changes nothing; releasing the current one frees it, once."""
     stale = _leased(played, ttl=10.0)
     played.clock.sleep(11.0)
     taken = _leased(played, "run two")
@@ -234,7 +234,7 @@ def test_release_frees_only_our_own(played: Played) -> None:
 
 
 def test_a_tag_is_created_once(played: Played) -> None:
-    """A tag comes with a renewed lease; the same one again counts as created, and one of another commit is an error."""
+    """A tag comes with a renewed lease; the same tag again counts as created, that of another commit is an error."""
     head = played.repository.fetch()
     lease = _leased(played)
     renewed = played.repository.create_tag("incumbent/iris/1-1", head, "Passed\n\nEvidence: abc", lease, 60.0)
@@ -253,7 +253,7 @@ def test_a_tag_is_created_once(played: Played) -> None:
 
 
 def test_ancestry_is_known_or_false(played: Played) -> None:
-    """A commit is its own ancestor and that of later ones; what nobody knows is nobody's ancestor."""
+    """A commit is an ancestor of itself and of later commits; an unknown commit is an ancestor of none."""
     first = played.repository.fetch()
     played.commit_by_another("later")
     second = played.repository.fetch()
