@@ -116,7 +116,9 @@ def required(name: str, value: str) -> str:
         InvalidInputError: the value is empty.
     """
     if not value:
-        raise InvalidInputError(Problem(f"setting {name}", "a value", "none", "Set it in the environment (README)."))
+        raise InvalidInputError(
+            Problem(f"setting {name}", "a value", "no value", "Set it in the environment, as the README lists.")
+        )
     return value
 
 

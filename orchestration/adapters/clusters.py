@@ -43,7 +43,12 @@ class KubernetesCluster:
         """
         if kind != "Deployment":
             raise InvalidInputError(
-                Problem(f"{kind} {namespace}/{name}", "kind Deployment", kind, "Correct manifest.kind in the policy.")
+                Problem(
+                    f"{kind} {namespace}/{name}",
+                    "kind Deployment",
+                    f"kind {kind}",
+                    "Correct manifest.kind in the policy.",
+                )
             )
         deployment = self._api.read(api_path("apis", "apps", "v1", "namespaces", namespace, "deployments", name))
         if deployment is None:

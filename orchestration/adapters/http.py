@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -156,9 +157,18 @@ class HttpClient:
                 raise TransientError(failure) from error
             raise failure from error
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-            raise TransientError(self.failure(f"{type(error).__name__}: {error}")) from error
+            failure = self.failure(f"{type(error).__name__}: {error}")
+            if _is_refused_certificate(error):  # it would be refused a moment later too
+                raise failure from error
+            raise TransientError(failure) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self.failure(f"{type(error).__name__}: {error}") from error
+
+
+def _is_refused_certificate(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def secrets_of(user: str, password: str) -> tuple[str, ...]:

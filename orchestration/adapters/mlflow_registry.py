@@ -232,7 +232,7 @@ class MlflowRegistry:
         plain = not parts.query and not parts.fragment and _is_safe(parts.path.strip("/"))
         if parts.scheme != "mlflow-artifacts" or not own or not plain:
             raise self._failure(
-                uri,
+                f"artifacts at {uri}",
                 f"the artifacts of {subject} under mlflow-artifacts:/",
                 "Start the MLflow server with --serve-artifacts, and log the run in an experiment created after that.",
             )

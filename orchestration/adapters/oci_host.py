@@ -176,7 +176,7 @@ def read_docker_auths(path: Path | None) -> dict[str, Login]:
         problem = Problem(
             f"Docker configuration {path}",
             "a JSON file as `docker login` writes it",
-            type(error).__name__,
+            f"a file that cannot be read ({type(error).__name__})",
             "Correct the file, or name another folder in DOCKER_CONFIG.",
         )
         raise InvalidInputError(problem) from error

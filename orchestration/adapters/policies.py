@@ -30,7 +30,7 @@ def load_policy(folder: Path, name: str) -> Policy:
     """
     names = policy_names(folder)
     if name not in names:  # compared, never joined to a path: the name may come from elsewhere
-        existing = f"only {', '.join(names)}" if names else "no policies at all"
+        existing = f"only the policies {', '.join(names)}" if names else "no policies at all"
         raise InvalidInputError(
             Problem(f"policy {name}", f"{name}.yaml in {folder}", existing, "Correct the name, or write the policy.")
         )

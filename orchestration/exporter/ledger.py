@@ -220,7 +220,7 @@ def _observe(ledger: Ledger, name: str, seconds: float | None) -> None:
 
 
 def _json_object(content: bytes | None) -> Mapping[str, Any]:
-    """Empty for anything but a JSON object: whoever may write artifacts may write anything (design rule 9)."""
+    """Empty for anything but a JSON object: people who may write artifacts may write anything (design rule 9)."""
     try:
         document = json.loads(content or b"")
     except (ValueError, RecursionError):

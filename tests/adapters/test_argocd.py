@@ -37,7 +37,7 @@ def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplicatio
     assert application.auto_sync
 
 
-def test_an_application_that_is_not_there_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
+def test_a_missing_application_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
     """Only the API server's own 404 means that the Application does not exist; a missing resource type is an error."""
     httpserver.expect_oneshot_request(APPLICATION).respond_with_json(status(404, "NotFound"), status=404)
     assert argocd.application("argocd", "iris-classifier") is None

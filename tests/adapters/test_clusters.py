@@ -87,7 +87,7 @@ def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer
     assert len(httpserver.log) == 4
 
 
-def test_a_deployment_that_is_not_there_is_none(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+def test_a_missing_deployment_is_none(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
     """Only the API server's own 404 means that the Deployment does not exist."""
     httpserver.expect_request(DEPLOYMENT).respond_with_json(status(404, "NotFound"), status=404)
     assert cluster.workload("Deployment", "ml-apps", "iris-classifier") is None

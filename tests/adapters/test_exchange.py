@@ -1,9 +1,21 @@
 """Which exchanges are repeated, what comes back when no attempt succeeds, and what an error shows of an answer."""
 
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pytest_httpserver import HTTPServer
 
 from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
+from orchestration.adapters.http import HttpClient
+from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import DependencyError, Problem
+from tests.adapters.kubeconfigs import write_kubeconfig
 
 BROKEN = DependencyError(Problem("a server", "an answer", "a broken connection", "Check the server."))
 
@@ -76,3 +88,41 @@ def test_an_excerpt_shows_no_part_of_a_secret() -> None:
     shown = excerpt("x" * 295 + " hunter22-hunter22 and more" * 20, ("hunter22-hunter22",))
     assert "hunt" not in shown
     assert shown.endswith("…")
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> Iterator[tuple[str, list[object]]]:
+    """A server whose certificate no client accepts: its address, and a list with an entry for each handshake."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    handshakes: list[object] = []
+    context.sni_callback = lambda _, host, __: handshakes.append(host)
+    with HTTPServer("localhost", ssl_context=context) as server:
+        yield server.url_for("").rstrip("/"), handshakes
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda url, folder: HttpClient("a server", "Check the server.").get(url),
+        lambda url, folder: KubeApi(write_kubeconfig(folder, url), "edge").get("/readyz"),
+    ],
+    ids=["http", "kubernetes"],
+)
+def test_a_refused_certificate_is_final(
+    self_signed: tuple[str, list[object]], tmp_path: Path, read: Callable[[str, Path], Reply]
+) -> None:
+    """Neither client library asks again when it does not accept the server's certificate."""
+    url, handshakes = self_signed
+    with pytest.raises(DependencyError, match="CERTIFICATE_VERIFY_FAILED"):
+        read(url, tmp_path)
+    assert handshakes == ["localhost"]

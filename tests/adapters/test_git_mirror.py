@@ -114,7 +114,7 @@ def test_a_rewritten_branch_is_followed(world: World) -> None:
     assert not repository.is_ancestor(old, head)
 
 
-def test_a_merge_brings_our_commits_in(world: World) -> None:
+def test_a_merge_brings_promotions_in(world: World) -> None:
     """A promotion on the second side of a merge is part of the history."""
     base = world.head()
     side = world.commit(_TRAILER.format(1), {"README.md": b"one"}, parent=base)

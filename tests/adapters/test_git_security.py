@@ -217,8 +217,8 @@ def test_only_regular_files_are_edited(world: World) -> None:
     blob = world.git("hash-object", "-w", "--stdin", stdin=b"../README.md")
     tree = world.git("mktree", stdin=f"120000 blob {blob}\tlink\n".encode())
     apps = world.git("ls-tree", "main").encode() + f"\n040000 tree {tree}\tlinks\n".encode()
-    made = world.git("commit-tree", "-m", "Link", "-p", world.head(), world.git("mktree", stdin=apps))
-    world.git("update-ref", "refs/heads/main", made)
+    commit = world.git("commit-tree", "-m", "Link", "-p", world.head(), world.git("mktree", stdin=apps))
+    world.git("update-ref", "refs/heads/main", commit)
     repository, lease = world.repository(), _lease(world)
     for path, kind in {"links/link": "a symbolic link", "links": "a folder", "links/none": "nothing at"}.items():
         with pytest.raises(InvalidInputError, match=kind):
@@ -258,7 +258,7 @@ def test_messages_end_in_exactly_their_trailers(subject: str, body: str, values:
         "Revert\n\nThis reverts:\n    Promotion-Id: iris/1/aaaaaaaaaaaa/1\n\nSigned-off-by: a <b>\n",
     ],
 )
-def test_words_in_a_body_are_no_trailer(world: World, message: str) -> None:
+def test_words_in_a_body_are_not_a_trailer(world: World, message: str) -> None:
     """A foreign commit that mentions a promotion's id outside the trailer block does not count as that promotion."""
     world.commit(message, {"README.md": b"x"})
     repository = world.repository()
@@ -307,14 +307,14 @@ def test_an_unreadable_lease_blocks_and_says_how_to_free_it(world: World, messag
     """An unreadable lease may be a newer incumbent's: nobody can take it, and the error has the command to free it."""
     tree = world.git("mktree")
     raw = f"tree {tree}\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\n".encode() + message
-    made = world.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw)
-    world.git("update-ref", "refs/incumbent/lease/iris", made)
+    lease = world.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw)
+    world.git("update-ref", "refs/incumbent/lease/iris", lease)
     with pytest.raises(DependencyError, match=r"git push .*/gitops.git --delete refs/incumbent/lease/iris"):
         world.repository().acquire_lease("iris", "run one", 60.0)
-    assert world.git("rev-parse", "refs/incumbent/lease/iris") == made
+    assert world.git("rev-parse", "refs/incumbent/lease/iris") == lease
 
 
-def test_a_lease_that_is_no_commit_blocks(world: World) -> None:
+def test_a_lease_that_is_not_a_commit_blocks(world: World) -> None:
     """A blob in the place of a lease counts as an unreadable lease."""
     blob = world.git("hash-object", "-w", "--stdin", stdin=b"busy")
     world.git("update-ref", "refs/incumbent/lease/iris", blob)

@@ -123,7 +123,7 @@ def test_an_alias_names_its_version(world: World, model: str) -> None:
     assert (challenger.version, challenger.run_id, challenger.tags) == (2, run_id, {"image_tag": "abc"})
 
 
-def test_what_is_not_there_is_none(world: World, model: str) -> None:
+def test_missing_objects_are_none(world: World, model: str) -> None:
     """A missing model, alias, version, run or artifact is None and not an error."""
     registry = world.registry
     assert registry.version_by_alias(model, "challenger") is None
@@ -138,7 +138,7 @@ def test_what_is_not_there_is_none(world: World, model: str) -> None:
     assert registry.artifact("0" * 32, "a") is None
 
 
-def test_a_run_is_read_whole(world: World) -> None:
+def test_a_run_is_read_completely(world: World) -> None:
     """Status, metrics, dataset digests with their context, and tags are read from the run."""
     dataset = Dataset("iris-test", "0a1b2c3d", "test")
     run_id = world.run({"accuracy": 0.93, "broken": math.nan}, dataset)
@@ -211,7 +211,7 @@ def test_an_alias_moves(world: World, model: str) -> None:
     assert world.registry.version_by_alias(model, "champion") == second
 
 
-def test_writing_to_what_is_not_there_is_an_error(world: World, model: str) -> None:
+def test_writing_to_missing_objects_is_an_error(world: World, model: str) -> None:
     """Writing tags, an alias or an artifact of a version or run that was deleted meanwhile never succeeds silently."""
     gone = ModelVersion(model, 7, None, None)
     with pytest.raises(DependencyError):
@@ -438,15 +438,17 @@ def test_an_artifact_above_the_cap_is_an_error(mlflow_url: str) -> None:
         real.registry.artifact(run_id, "huger")
 
 
-@pytest.mark.parametrize(("said", "downloads"), [({"file_size": ARTIFACT_CAP + 1}, 0), ({}, 1), ({"file_size": 1}, 1)])
+@pytest.mark.parametrize(
+    ("listed", "downloads"), [({"file_size": ARTIFACT_CAP + 1}, 0), ({}, 1), ({"file_size": 1}, 1)]
+)
 def test_an_artifact_of_another_size_than_listed_is_an_error(
-    httpserver: HTTPServer, said: dict[str, int], downloads: int
+    httpserver: HTTPServer, listed: dict[str, int], downloads: int
 ) -> None:
     """An artifact listed as too large is not downloaded; one that turns out to be too large is refused."""
     info = {"run_id": "a", "artifact_uri": "mlflow-artifacts:/0/a"}
     listing = "/api/2.0/mlflow-artifacts/artifacts"
     httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
-    for folder, files in {"0/a": [{"path": "huge", "is_dir": False, **said}], "0/a/huge": []}.items():
+    for folder, files in {"0/a": [{"path": "huge", "is_dir": False, **listed}], "0/a/huge": []}.items():
         httpserver.expect_request(listing, query_string={"path": folder}).respond_with_json({"files": files})
     httpserver.expect_request(f"{listing}/0/a/huge").respond_with_data(bytes(ARTIFACT_CAP + 1))
     with pytest.raises(DependencyError, match="bytes at most"):

@@ -185,7 +185,7 @@ def test_the_fake_can_be_taken_down(repository: str) -> None:
 # From here on: what only a real registry can show.
 
 
-def test_attestations_are_no_platforms(real: RealWorld, repository: str) -> None:
+def test_attestations_are_not_platforms(real: RealWorld, repository: str) -> None:
     """What buildx adds as platform unknown/unknown, and images for other systems, are left out."""
     image = real.image(repository, None, {"architecture": "amd64", "os": "linux", "config": {"Env": ["A=b"]}})
     attestation = real.image(repository, None, {"architecture": "unknown", "os": "unknown"})
@@ -201,7 +201,7 @@ def test_attestations_are_no_platforms(real: RealWorld, repository: str) -> None
     assert [platform.manifest_digest for platform in resolved(real, ImageRef(repository, "abc")).platforms] == [image]
 
 
-def test_an_artifact_that_is_no_image_has_no_platforms(real: RealWorld, repository: str) -> None:
+def test_an_artifact_that_is_not_an_image_has_no_platforms(real: RealWorld, repository: str) -> None:
     """A chart or a signature under the tag fits no node."""
     real.image(repository, "abc", {"architecture": "amd64"}, "application/vnd.cncf.helm.config.v1+json")
     assert resolved(real, ImageRef(repository, "abc")).platforms == ()

@@ -122,7 +122,7 @@ def test_an_error_of_the_query_is_rejected_at_once(httpserver: HTTPServer, statu
         (200, '{"status": "success", "data": {"resultType": "vector", "result": null}}'),
     ],
 )
-def test_a_server_that_cannot_answer_is_our_fault(httpserver: HTTPServer, status: int, body: str) -> None:
+def test_a_server_that_cannot_answer_is_an_error(httpserver: HTTPServer, status: int, body: str) -> None:
     """A backend that is down or garbled is an error, never a bad release (argo-rollouts#2866)."""
     httpserver.expect_request(ANY_PATH).respond_with_data(body, status)
     with pytest.raises(DependencyError, match=f"HTTP {status}"):

@@ -79,11 +79,11 @@ def test_it_answers_without_its_servers_and_ends_when_told(
     failures = scraped(process, url, "incumbent_look_failures_total")
     assert failures.keys() == {"iris-classifier-edge"}
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert f"metrics at {url}" in said
-    assert "policy iris-classifier-edge: MLflow at http://127.0.0.1:1" in said
-    assert "Traceback" not in said
+    assert f"metrics at {url}" in output
+    assert "policy iris-classifier-edge: MLflow at http://127.0.0.1:1" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("missing", SETTINGS)

@@ -296,7 +296,7 @@ def test_foreign_and_malformed_trailers_are_ignored(world: World) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"promotion_id": 1, "gate_started": []}', b"[" * 100_000])
 def test_malformed_evidence_has_no_times(world: World, content: bytes) -> None:
-    """Anyone who may write artifacts may write anything; the end is counted all the same."""
+    """People who may write artifacts may write anything; the end is counted all the same."""
     assert promote(world, ask(world), "run")
     path = "incumbent/iris-edge/1-1.json"
     world.registry.artifacts["run1", path] = content

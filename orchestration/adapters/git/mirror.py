@@ -211,7 +211,7 @@ class Mirror:
         try:
             from git.cmd import Git
             from git.exc import GitCommandNotFound
-        except ImportError as missing:  # GitPython cannot be imported where there is no git
+        except ImportError as missing:  # GitPython cannot be imported without Git
             raise _no_git() from missing
         environment = {**_ENVIRONMENT, **variables}
         # `env -u` removes inherited variables, which GitPython cannot.

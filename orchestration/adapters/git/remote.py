@@ -54,7 +54,7 @@ class Remote:
         try:
             token = self.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise self._no_token(type(error).__name__) from error
+            raise self._no_token(f"a file that cannot be read ({type(error).__name__})") from error
         if not token:
             raise self._no_token("an empty file")
         return token
