@@ -96,7 +96,7 @@ class RegistryHost:
             return None
         if reply.status in (401, 403):
             advice = f"Log in with `docker login {urlsplit(self.base).netloc}`, or make the image public."
-            raise self.http.unexpected(reply, f"to be let in to {path}", advice)
+            raise self.http.unexpected(reply, f"access to {path}", advice)
         document = reply.document
         if reply.status != 200 or not isinstance(document, dict):
             raise self.http.unexpected(reply, f"{what} of {path}")

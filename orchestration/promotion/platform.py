@@ -1,4 +1,4 @@
-"""The platform that promotions run on, as everything that is given one sees it."""
+"""The platform that promotions run on, as sensors, assets, commands and the exporter see it."""
 
 from typing import Protocol
 

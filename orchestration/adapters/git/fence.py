@@ -85,7 +85,7 @@ class Fence:
         """
         written: list[LeaseRecord] = []
         refusals: list[tuple[LeaseRecord | None, Refused | Unanswered]] = []
-        for attempt in range(1, ATTEMPTS + 1):
+        for number in range(1, ATTEMPTS + 1):
             current = self.lease(application)
             # A push that was not acknowledged may have been applied after all.
             if current is not None and any(current.object_id == lease.object_id for lease in written):
@@ -96,7 +96,7 @@ class Fence:
                 leases_refused_at = [lease for lease, _ in refusals[-2:]]
                 if isinstance(refusals[-1][1], Refused) and leases_refused_at == [current, current]:
                     break  # refused twice although nobody else changed the lease
-                self._clock.sleep(pause_after_failure(attempt - 1))
+                self._clock.sleep(pause_after_failure(number - 1))
             new = self._access.repairing(lambda: self._write_lease(application, holder, ttl))
             old = None if current is None else current.object_id
             refusal = self._push((RefUpdate(lease_ref(application), new.object_id, old),))
@@ -118,13 +118,13 @@ class Fence:
             DependencyError: the server still has the lease after all attempts.
         """
         ref = lease_ref(lease.application)
-        for attempt in range(1, ATTEMPTS + 1):
+        for number in range(1, ATTEMPTS + 1):
             refusal = self._push((RefUpdate(ref, None, lease.object_id),))
             if refusal is None or self._access.server_refs(ref).get(ref) != lease.object_id:
                 return
-            if attempt == ATTEMPTS:
+            if number == ATTEMPTS:
                 raise self._gave_up(f"release the lease of {lease.application}", refusal)
-            self._clock.sleep(pause_after_failure(attempt))
+            self._clock.sleep(pause_after_failure(number))
 
     def _write_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord:
         expires_at = self._clock.now() + ttl
@@ -137,10 +137,6 @@ class Fence:
         self, plan: Callable[[], Plan | Decision], lease: LeaseRecord, ttl: float, action: str
     ) -> Attempt | LeaseLost | Decision:
         """Push what `plan` returns together with a renewed lease, until the server has it or must not get it.
-
-        After every push that was not acknowledged, the server is asked what it has before anything else is done. That
-        is enough even if a push is applied later than that: the next push expects the lease that this one would have
-        replaced, so the server can accept only one of all attempts.
 
         Args:
             plan: decides what to push, anew for each attempt; anything but a `Plan` ends the push and is returned.
@@ -171,10 +167,7 @@ class Fence:
                     raise
                 self._clock.sleep(pause_after_failure(number))
                 continue
-            new = self._access.repairing(lambda: self._write_lease(lease.application, lease.holder, ttl))
-            fence = RefUpdate(lease_ref(lease.application), new.object_id, lease.object_id)
-            refusal = self._push((*planned.updates, fence))
-            attempt = Attempt(planned, new, number)
+            attempt, refusal = self._try(planned, lease, ttl, number)
             if refusal is None:
                 return attempt
             # Refused twice although nobody else pushed: a rule of the server forbids it.
@@ -189,8 +182,20 @@ class Fence:
         assert refusal is not None
         raise self._gave_up(action, refusal)
 
+    def _try(
+        self, plan: Plan, lease: LeaseRecord, ttl: float, number: int
+    ) -> tuple[Attempt, Refused | Unanswered | None]:
+        new = self._access.repairing(lambda: self._write_lease(lease.application, lease.holder, ttl))
+        fence = RefUpdate(lease_ref(lease.application), new.object_id, lease.object_id)
+        return Attempt(plan, new, number), self._push((*plan.updates, fence))
+
     def _landed(self, attempts: list[Attempt], lease: LeaseRecord) -> Attempt | LeaseLost | None:
-        """The attempt that the server has after all, or that the lease is lost; None: neither, so push again."""
+        """The attempt that the server has after all, or that the lease is lost; None: neither, so push again.
+
+        The server is asked after every push that was not acknowledged, before anything else is done. That is enough
+        even if a push is applied later than that: the next push expects the lease that this one would have replaced,
+        so the server can accept only one of all attempts.
+        """
         for _ in range(2):
             for attempt in attempts:
                 if attempt.plan.landed():
