@@ -1,4 +1,4 @@
-"""What the pipeline is given: addresses and files, by environment, and the clients made from them."""
+"""The platform as the environment describes it: settings, and the clients made from them."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from orchestration.promotion.problems import InvalidInputError, Problem
 
 
 class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # generic only for resources that are other values
-    """MLflow, Git, Argo CD, the clusters, Prometheus and the image registries, as the environment names them."""
+    """Implements `Platform` with the MLflow, Git, Argo CD, clusters, Prometheus and registries of the environment."""
 
     mlflow_tracking_uri: str
     policies_folder: str
@@ -27,32 +27,43 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
     state: str
 
     def policy_names(self) -> tuple[str, ...]:
-        """The names of all policies, broken ones included.
+        """List the names of all policies, broken ones included.
 
         Raises:
-            InvalidInputError: the folder is not there.
+            InvalidInputError: the policies folder does not exist.
         """
         return policy_names(Path(self.policies_folder))
 
     def policy(self, name: str) -> Policy:
-        """One policy, read now.
+        """Read one policy as it is now.
 
         Raises:
-            InvalidInputError: it is not there, or cannot be used as it stands.
+            InvalidInputError: no such policy exists, or it cannot be used as it stands.
         """
         return load_policy(Path(self.policies_folder), name)
 
     def clock(self) -> Clock:
+        """Return the machine's own clock."""
         from orchestration.adapters.clock import SystemClock
 
         return SystemClock()
 
     def registry(self) -> Registry:
+        """Return a client of the MLflow registry; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: MLFLOW_TRACKING_URI is missing or unusable.
+        """
         from orchestration.adapters.mlflow_registry import MlflowRegistry  # late: importing mlflow takes seconds
 
         return MlflowRegistry(required("MLFLOW_TRACKING_URI", self.mlflow_tracking_uri))
 
     def git(self) -> GitOpsRepository:
+        """Return a client of the GitOps repository; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_GIT_URL or INCUMBENT_GIT_BRANCH is missing or unusable.
+        """
         from orchestration.adapters.git.repository import GitRepository
 
         return GitRepository(
@@ -64,17 +75,17 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
         )
 
     def cluster(self, context: str) -> Cluster:
-        """The cluster of that context of the kubeconfig; nothing is read yet.
+        """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
 
         Raises:
-            InvalidInputError: no kubeconfig is named.
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing.
         """
         from orchestration.adapters.clusters import KubernetesCluster
 
         return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
 
     def clients(self, policy: Policy) -> Clients:
-        """The clients for one policy.
+        """Return all clients that a promotion under this policy needs; nothing is contacted yet.
 
         Raises:
             InvalidInputError: a setting is missing or unusable.
@@ -98,27 +109,32 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
 
 
 def required(name: str, value: str) -> str:
-    """A setting's value.
+    """Return a setting's value.
 
     Raises:
-        InvalidInputError: it is empty.
+        InvalidInputError: the value is empty.
     """
     if not value:
-        raise InvalidInputError(Problem(f"setting {name}", "a value", "none", "Set it in the environment (README)."))
+        raise InvalidInputError(
+            Problem(f"setting {name}", "a value", "no value", "Set it in the environment, as the README lists.")
+        )
     return value
 
 
 def parse_mirrors(text: str) -> dict[str, str]:
-    """Registry mirrors of a setting such as `ghcr.io=http://127.0.0.1:5000,quay.io=https://mirror`.
+    """Parse a list of registry mirrors such as `ghcr.io=http://127.0.0.1:5000,quay.io=https://mirror`.
+
+    Returns:
+        The address to ask instead, by the registry's host.
 
     Raises:
-        InvalidInputError: a part is not `host=URL`.
+        InvalidInputError: an entry is not `host=URL`.
     """
     mirrors = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        host, equals, url = part.partition("=")
+    for entry in filter(None, (piece.strip() for piece in text.split(","))):
+        host, equals, url = entry.partition("=")
         if not equals or not url.startswith(("http://", "https://")):
-            problem = Problem("setting INCUMBENT_OCI_MIRRORS", "host=URL,host=URL", repr(part), "Correct that part.")
+            problem = Problem("setting INCUMBENT_OCI_MIRRORS", "host=URL,host=URL", repr(entry), "Correct that entry.")
             raise InvalidInputError(problem)
         mirrors[host] = url
     return mirrors
@@ -132,13 +148,13 @@ _DEFAULTS = {
 
 
 def _setting(name: str) -> str:
-    # EnvVar keeps the value out of the UI's stored configuration, but refuses what is not set.
+    # EnvVar keeps the value out of the configuration that Dagster stores and shows, but refuses an unset variable.
     return dg.EnvVar(name) if os.environ.get(name) else _DEFAULTS.get(name, "")
 
 
 @functools.cache
 def platform_from_environment() -> EnvironmentPlatform:
-    """The platform that the environment describes; nothing is contacted yet."""
+    """Return the platform that the environment describes; nothing is contacted yet."""
     return EnvironmentPlatform(
         mlflow_tracking_uri=_setting("MLFLOW_TRACKING_URI"),
         policies_folder=_setting("INCUMBENT_POLICIES"),

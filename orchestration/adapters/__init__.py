@@ -1,1 +1,1 @@
-"""The only importers of mlflow, kubernetes, git and HTTP clients: each adapter plays one port of `promotion.ports`."""
+"""The only importers of mlflow, kubernetes, git and HTTP clients; each implements a port of `promotion.ports`."""

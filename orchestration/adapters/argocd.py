@@ -1,4 +1,4 @@
-"""Argo CD, through its Applications in the Kubernetes API: no login of its own, no other rights than on these."""
+"""Argo CD, through its Applications in the Kubernetes API: no separate login, and no rights beyond Applications."""
 
 from pathlib import Path
 
@@ -12,33 +12,38 @@ _MERGE_PATCH = "application/merge-patch+json"
 
 
 class ArgoCDApplications:
-    """Plays the port `ArgoCD`. Its user needs `get` and `patch` on applications in Argo CD's namespace, and no more."""
+    """Implements the `ArgoCD` port.
+
+    The kubeconfig's user needs `get` and `patch` on applications in Argo CD's namespace, and nothing else.
+    """
 
     def __init__(self, kubeconfig: Path, context: str) -> None:
-        """Read nothing yet; an unusable kubeconfig or context is an `InvalidInputError` of the first call."""
+        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call."""
         self._api = KubeApi(kubeconfig, context)
 
     def ready(self) -> None:
+        """Raise `DependencyError` unless the API server that holds the Applications is ready."""
         self._api.ready()
 
     def application(self, namespace: str, name: str) -> ApplicationStatus | None:
-        raw = self._api.read(_path(namespace, name))
-        return None if raw is None else parse_application(raw)
+        """Read an Application's status; None when the Application does not exist."""
+        application = self._api.read(_path(namespace, name))
+        return None if application is None else parse_application(application)
 
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
-        """Set the annotation that asks for a comparison; the controller takes it away when it begins."""
+        """Set the annotation that requests a comparison; the controller removes it when the comparison begins."""
         patch = {"metadata": {"annotations": {_REFRESH: "hard" if hard else "normal"}}}
         reply = self._api.send("PATCH", _path(namespace, name), patch, {"Content-Type": _MERGE_PATCH})
         if reply.status == 404 and reply.is_status:
             raise DependencyError(
                 Problem(
                     f"Application {namespace}/{name}",
-                    "to be there to be refreshed",
+                    "an Application to refresh",
                     "no such Application",
                     "Apply its manifest from argocd-apps/, or correct argocd in the policy.",
                 )
             )
-        # A conflict means that the controller wrote in between: the caller asks again until something moves.
+        # A conflict means that the controller wrote at the same time; the caller asks again until something moves.
         if reply.status not in (200, 409):
             raise self._api.unexpected(reply, f"Application {namespace}/{name} to be refreshed")
 

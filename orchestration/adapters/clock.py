@@ -4,11 +4,12 @@ import time
 
 
 class SystemClock:
-    """Seconds since the epoch, and real sleep."""
+    """Implements the `Clock` port with the system's time and real sleep."""
 
     def now(self) -> float:
+        """Return the seconds since the epoch."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Sleep; a moment that has passed already is no sleep."""
+        """Sleep; a negative time is no sleep at all."""
         time.sleep(max(0.0, seconds))

@@ -1,4 +1,4 @@
-"""The cluster that serves the model, through its API server and nothing else."""
+"""The cluster that serves the model, reached through its API server alone."""
 
 import json
 import time
@@ -15,30 +15,41 @@ from orchestration.promotion.redact import redact
 
 
 class KubernetesCluster:
-    """Plays the port `Cluster`.
+    """Implements the `Cluster` port.
 
-    Its user needs `get` on deployments, `list` on replicasets, pods, events and nodes, `get` on pods/log and `create`
-    on pods/proxy, and no more.
+    The kubeconfig's user needs `get` on deployments, `list` on replicasets, pods, events and nodes, `get` on pods/log
+    and `create` on pods/proxy, and nothing else.
     """
 
     def __init__(self, kubeconfig: Path, context: str) -> None:
-        """Read nothing yet; an unusable kubeconfig or context is an `InvalidInputError` of the first call."""
+        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call."""
         self._api = KubeApi(kubeconfig, context)
 
     def ready(self) -> None:
+        """Raise `DependencyError` unless the API server's /readyz says ok."""
         self._api.ready()
 
     def nodes(self) -> tuple[Node, ...]:
-        return tuple(parse_node(raw) for raw in self._api.items("/api/v1/nodes"))
+        """List the cluster's nodes."""
+        return tuple(parse_node(node) for node in self._api.items("/api/v1/nodes"))
 
     def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None:
-        """A Deployment with its ReplicaSets, pods and their warning events.
+        """Read a Deployment with its ReplicaSets, pods and their warning events; None when it does not exist.
 
-        The Deployment is read first: pods that came since are then seen as too many, never as too few.
+        The Deployment is read first: pods that were added since then count as too many, and none can be missing.
+
+        Raises:
+            InvalidInputError: the kind is not Deployment.
+            DependencyError: the API server does not answer, or the Deployment selects its pods without labels.
         """
         if kind != "Deployment":
             raise InvalidInputError(
-                Problem(f"{kind} {namespace}/{name}", "kind Deployment", kind, "Correct manifest.kind in the policy.")
+                Problem(
+                    f"{kind} {namespace}/{name}",
+                    "kind Deployment",
+                    f"kind {kind}",
+                    "Correct manifest.kind in the policy.",
+                )
             )
         deployment = self._api.read(api_path("apis", "apps", "v1", "namespaces", namespace, "deployments", name))
         if deployment is None:
@@ -49,8 +60,8 @@ class KubernetesCluster:
                 Problem(
                     f"Deployment {namespace}/{name}",
                     "a selector with matchLabels",
-                    "none",
-                    "Select its pods by labels, so that they can be told from others.",
+                    "a selector without matchLabels",
+                    "Select its pods by labels, so that they can be told apart from others.",
                 )
             )
         selector = {"labelSelector": labels}
@@ -63,11 +74,20 @@ class KubernetesCluster:
         return parse_workload(kind, deployment, replicasets, pods, events)
 
     def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 20) -> str:
+        """Read the last lines of a container's log, without secrets; empty when the container has none.
+
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            container: the container within the pod.
+            previous: whether to read the log of the container's previous life, before its last restart.
+            lines: how many lines to read at most.
+        """
         path = api_path("api", "v1", "namespaces", namespace, "pods", pod, "log")
         query = {"container": container, "tailLines": str(lines)} | ({"previous": "true"} if previous else {})
         reply = self._api.get(path, query)
-        # None of these has a log. 204: no node has the pod yet; 400: the container has not started, or has no previous
-        # one; 404: the pod is gone.
+        # In these cases no log exists. 204: the pod is on no node yet; 400: the container has not started, or has no
+        # previous life; 404: the pod is gone.
         if reply.status == 204 or (reply.status in (400, 404) and reply.is_status):
             return ""
         if reply.status != 200:
@@ -77,17 +97,29 @@ class KubernetesCluster:
     def ask_pod(
         self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> Answer:
-        """POST once; silence beyond `timeout`, and a refusal (which names the missing right), are `DependencyError`s.
+        """POST JSON once to one pod, through the API server's pod proxy.
 
-        The generated client's call of this name takes no body, so the request is made below it.
+        The generated client's method for this takes no body, so the request is made one level below it.
+
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            port: the port that the pod listens on.
+            path: the path on the pod.
+            body: the JSON document.
+            headers: sent with the request.
+            timeout: seconds to wait for the whole answer.
+
+        Raises:
+            DependencyError: no answer came in time, or the API server refused; its message names the missing right.
         """
         proxied = api_path("api", "v1", "namespaces", namespace, "pods", f"{pod}:{port}", "proxy")
         target = f"{proxied}/{quote(path.lstrip('/'))}"
         started = time.monotonic()
-        document = json.loads(body)  # the client writes JSON bodies itself
+        document = json.loads(body)  # the client encodes JSON bodies itself
         reply = self._api.send("POST", target, document, {"Content-Type": "application/json", **headers}, timeout)
         if reply.status in (401, 403) and reply.is_status:
-            raise self._api.unexpected(reply, f"pod {namespace}/{pod} to be asked")
+            raise self._api.unexpected(reply, f"an answer of pod {namespace}/{pod}")
         return Answer(reply.status, reply.body, time.monotonic() - started, from_api=reply.is_status)
 
 

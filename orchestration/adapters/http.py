@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
-import json
+import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from orchestration.adapters.retries import (
+from orchestration.adapters.exchange import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
-    TRANSIENT_STATUSES,
-    UnansweredError,
-    ask_again,
+    Reply,
+    TransientError,
+    excerpt,
+    exchange,
+    read_body,
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
@@ -25,39 +27,29 @@ if TYPE_CHECKING:
     import httpx2
 
 DEFAULT_CAP = 4 * 1024 * 1024
-_SHOWN = 300
-"""Characters of an unexpected answer that an error shows."""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An HTTP answer, read whole."""
+class HttpReply(Reply):
+    """An HTTP answer with its headers."""
 
-    status: int
     headers: Mapping[str, str]
     """With lower-case names."""
-    body: bytes
-    seconds: float
-
-    def json(self) -> Any:
-        """The body as JSON; None when it is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
 
 
 @dataclass(frozen=True)
 class HttpClient:
-    """A connection pool to one dependency, named by `subject` in every error.
+    """A connection pool to one dependency.
 
-    `secrets` are texts that no error may show; `next_step` is what a person does when the dependency does not answer.
-    Reads (`get`, and `read_by_post`) are tried again as `retries` says; nothing else is.
+    Reads (`get`, and `read_by_post`) are repeated as `exchange` decides; nothing else is.
     """
 
     subject: str
+    """How every error names the dependency."""
     next_step: str
+    """What a person does when the dependency does not answer."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Texts that no error may show."""
 
     @cached_property
     def _client(self) -> httpx2.Client:
@@ -74,8 +66,20 @@ class HttpClient:
         auth: tuple[str, str] | None = None,
         cap: int = DEFAULT_CAP,
         follow_redirects: bool = False,
-    ) -> Reply:
-        """Ask for `url`; any status is an answer, once retries of the transient ones are used up."""
+    ) -> HttpReply:
+        """Read `url`; any status is an answer, once the attempts for transient ones are used up.
+
+        Args:
+            url: the address.
+            params: added to the address as its query.
+            headers: sent with the request.
+            auth: user and password for basic authentication.
+            cap: bytes that the body may have at most.
+            follow_redirects: whether to go where the server points; otherwise a redirect is the answer.
+
+        Raises:
+            DependencyError: no answer came, or it was too large or too slow.
+        """
         return self._ask(
             "GET",
             url,
@@ -85,8 +89,8 @@ class HttpClient:
             request={"params": params, "headers": headers, "auth": auth},
         )
 
-    def read_by_post(self, url: str, form: Mapping[str, str]) -> Reply:
-        """Post a form that changes nothing, such as a long query; tried again as `get` is."""
+    def read_by_post(self, url: str, form: Mapping[str, str]) -> HttpReply:
+        """Post a form that changes nothing, such as a long query; repeated as `get` is."""
         return self._ask("POST", url, repeat=True, request={"data": dict(form)})
 
     def send(
@@ -97,17 +101,17 @@ class HttpClient:
         content: bytes,
         headers: Mapping[str, str] | None = None,
         timeout: float = READ_TIMEOUT,
-    ) -> Reply:
-        """Send `content` once."""
+    ) -> HttpReply:
+        """Send `content` once; `timeout` is in seconds."""
         return self._ask(method, url, repeat=False, timeout=timeout, request={"content": content, "headers": headers})
 
     def unexpected(self, reply: Reply, expected: str, next_step: str | None = None) -> DependencyError:
-        """The error of an answer that is not the `expected` one; for the caller to raise."""
-        text = " ".join(reply.body.decode("utf-8", "replace").split())
-        shown = text[:_SHOWN] + ("…" if len(text) > _SHOWN else "")
+        """Return the error for an answer that is not the `expected` one; the caller raises it."""
+        shown = excerpt(reply.body.decode("utf-8", "replace"), self.secrets)
         return self.failure(f"HTTP {reply.status}: {shown}" if shown else f"HTTP {reply.status}", expected, next_step)
 
     def failure(self, found: str, expected: str = "an answer", next_step: str | None = None) -> DependencyError:
+        """Return the error for what was found instead of what was expected; the caller raises it."""
         return DependencyError(
             Problem(self.subject, expected, redact(found, self.secrets), next_step or self.next_step)
         )
@@ -122,30 +126,18 @@ class HttpClient:
         cap: int = DEFAULT_CAP,
         timeout: float = READ_TIMEOUT,
         follow_redirects: bool = False,
-    ) -> Reply:
-        last: list[Reply] = []
-
-        def attempt(left: float) -> Reply:
-            last.clear()
-            reply = self._once(method, url, min(timeout, left), cap, follow_redirects, request)
-            if repeat and reply.status in TRANSIENT_STATUSES:
-                last.append(reply)
-                raise UnansweredError(self.unexpected(reply, "an answer"))
-            return reply
-
-        try:
-            return ask_again(attempt, repeat=repeat)
-        except DependencyError:
-            if last:
-                return last[0]
-            raise
+    ) -> HttpReply:
+        return exchange(
+            lambda seconds: self._once(method, url, min(timeout, seconds), cap, follow_redirects, request),
+            repeat=repeat,
+        )
 
     def _once(
         self, method: str, url: str, timeout: float, cap: int, follow_redirects: bool, request: dict[str, Any]
-    ) -> Reply:
+    ) -> HttpReply:
         import httpx2
 
-        given = {name: value for name, value in request.items() if value is not None}
+        options = {name: value for name, value in request.items() if value is not None}
         started = time.monotonic()
         try:
             with self._client.stream(
@@ -153,41 +145,39 @@ class HttpClient:
                 url,
                 timeout=httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout)),
                 follow_redirects=follow_redirects,
-                **given,
+                **options,
             ) as response:
-                body = self._read(response.iter_bytes(), cap, started + timeout)
+                body = read_body(response.iter_bytes(), cap=cap, deadline=started + timeout, failure=self.failure)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Reply(response.status_code, headers, body, time.monotonic() - started)
+                return HttpReply(response.status_code, body, time.monotonic() - started, headers)
         except httpx2.TimeoutException as error:
             failure = self.failure(f"no answer in time ({type(error).__name__})")
-            # A server that accepted the question and is silent is not asked again: that would only add to its load.
+            # A server that accepted the request and is silent is not asked again: that would only add to its load.
             if isinstance(error, httpx2.ConnectTimeout):
-                raise UnansweredError(failure) from error
+                raise TransientError(failure) from error
             raise failure from error
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-            raise UnansweredError(self.failure(f"{type(error).__name__}: {error}")) from error
+            failure = self.failure(f"{type(error).__name__}: {error}")
+            if _is_refused_certificate(error):  # it would be refused a moment later too
+                raise failure from error
+            raise TransientError(failure) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self.failure(f"{type(error).__name__}: {error}") from error
 
-    def _read(self, chunks: Iterable[bytes], cap: int, deadline: float) -> bytes:
-        body = bytearray()
-        for chunk in chunks:
-            body += chunk
-            if len(body) > cap:
-                raise self.failure(f"more than {cap} bytes", f"an answer of {cap} bytes at most")
-            # The client's read time-out bounds the silence between two chunks; this bounds the whole.
-            if time.monotonic() > deadline:
-                raise self.failure("an answer that trickles in and does not end in time")
-        return bytes(body)
+
+def _is_refused_certificate(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def secrets_of(user: str, password: str) -> tuple[str, ...]:
-    """A password in the forms in which a server may repeat it: as it is, and as basic authentication carries it."""
+    """Return a password in the forms in which a server may repeat it: plain, and as basic authentication carries it."""
     return password, base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def require_plain_url(subject: str, url: str) -> str:
-    """`url` without a trailing slash, if it is an http(s) address that carries no password.
+    """Return `url` without a trailing slash, if it is an http(s) address that carries no password.
 
     Raises:
         InvalidInputError: it is not; the problem does not repeat what may be a secret (design rule 9).
@@ -201,10 +191,11 @@ def require_plain_url(subject: str, url: str) -> str:
         host = parts.hostname
         _ = parts.port
     except ValueError as error:
-        raise refuse("one that cannot be read", "Correct the setting.") from error
+        raise refuse("an address that cannot be parsed", "Correct the setting.") from error
     if "@" in parts.netloc:
         raise refuse(
-            f"user or password in it ({redact(url)})", "Take them out of the address; there are settings for them."
+            f"an address with a user or password in it ({redact(url)})",
+            "Remove them from the address; separate settings hold them.",
         )
     if parts.scheme not in ("http", "https") or not host:
         raise refuse(repr(redact(url)), "Correct the setting.")

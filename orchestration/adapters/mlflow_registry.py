@@ -1,7 +1,7 @@
 """The model registry: MLflow, through its own client.
 
-What is here is translation and guards: MLflow's client follows whatever address a version names, downloads without a
-limit, sends paths unquoted and waits for minutes. It is imported at the first call, because that takes 5 seconds.
+This module translates and guards: MLflow's client follows whatever address a version names, downloads without a limit,
+sends paths unquoted and waits for minutes. It is imported at the first call, because that takes 5 seconds.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.http import require_plain_url, secrets_of
 from orchestration.adapters.mlflow_values import read_signature, rows_of, run_of, version_of
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
-from orchestration.promotion.redact import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,11 +32,11 @@ ARTIFACT_CAP = 10 * 1024 * 1024
 _MLMODEL_CAP = 1024 * 1024
 _MAX_TAG_KEY = 250
 _MAX_TAG_VALUE = 5000
-"""Characters that each MLflow 3 server takes; newer ones take more."""
+"""Characters that every MLflow 3 server accepts; newer ones accept more."""
 _MAX_VERSION = 2**31 - 1
-"""What MLflow's database columns hold; a greater number is answered with a 500."""
+"""The largest number that MLflow's database columns hold; it answers a greater one with a 500."""
 _PAGE = 1000
-"""Versions that one answer of a search holds."""
+"""Versions per page of a search."""
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
@@ -44,37 +44,37 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
 _MODEL_ID = re.compile(r"models:/(m-[\w-]{1,255})/?")
 
 CLIENT_DEFAULTS: Mapping[str, str] = {
-    # MLflow's own are 7 retries of 120 seconds: a dead server is told after 16 seconds at most instead. The client
-    # repeats writes too; those made here (tags, aliases, whole artifacts) may be said twice.
+    # MLflow's own defaults are 7 retries of 120 seconds; with these, a dead server is noticed within 16 seconds. The
+    # client repeats writes too; those made here (tags, aliases, whole artifacts) can be repeated without harm.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "1",
-    # A server, or whatever answers in its place, neither says how long the pipeline sleeps nor whom it asks.
+    # Neither a server nor anything that answers in its place decides how long the pipeline sleeps, or whom it asks.
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
-    # Through the proxy, not from a presigned address elsewhere; it also saves asking whether there are such.
+    # Through the proxy, not from a presigned address elsewhere; this also saves asking whether such addresses exist.
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-"""Settings of MLflow's client that this process has from the first call on, where the environment has none."""
+"""Settings of MLflow's client that the first call sets for this process, unless the environment has them already."""
 
 
 class MlflowRegistry:
-    """Plays the port `Registry` against an MLflow 3 server that proxies its artifacts (`--serve-artifacts`).
+    """Implements the `Registry` port with an MLflow 3 server that proxies its artifacts (`--serve-artifacts`).
 
-    Credentials, TLS and the rest come from MLflow's own settings (`MLFLOW_TRACKING_USERNAME`, ...); of those that the
-    process environment lacks, `CLIENT_DEFAULTS` are put there by the first call.
+    Credentials, TLS and the rest come from MLflow's own settings (`MLFLOW_TRACKING_USERNAME`, ...). The first call puts
+    those of `CLIENT_DEFAULTS` that are missing into the process's environment.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         """Contact and import nothing yet.
 
         Raises:
-            InvalidInputError: the URI is not http(s), or has a password in it.
+            InvalidInputError: the address is not http(s), or has a password in it.
         """
         self._url = require_plain_url("setting MLFLOW_TRACKING_URI", tracking_uri)
 
@@ -87,17 +87,20 @@ class MlflowRegistry:
         return MlflowClient(self._url, self._url)
 
     def ping(self) -> None:
-        # Not /health: that one answers without asking the database, and without credentials.
+        """Raise `DependencyError` unless the server answers with these credentials and its database."""
+        # Not by /health, which answers without credentials and without asking the database.
         with self._asking("a list of registered models"):
             self._client.search_registered_models(max_results=1)
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """Read the version that an alias names, with one request; None without such a model or alias."""
         # Never from a search: its answers may leave the aliases out (mlflow#16734).
         with self._asking(f"the version that alias {alias} of {model} names", absent=_is_absent_alias):
             return version_of(self._client.get_model_version_by_alias(model, alias))
         return None
 
     def version(self, model: str, version: int) -> ModelVersion | None:
+        """Read a version; None when it does not exist."""
         if not 0 < version <= _MAX_VERSION:
             return None
         with self._asking(f"version {version} of {model}", absent=_is_absent):
@@ -105,25 +108,33 @@ class MlflowRegistry:
         return None
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
-        # A tag moves no version's last-updated time, so that an order by it would show nothing new.
+        """List all versions, of any model, that have a tag of that key whose value starts so; in no order.
+
+        Raises:
+            InvalidInputError: key or start has quotes or wildcards, which would change what is searched for.
+        """
+        # All pages are read: setting a tag does not change a version's last-updated time, so ordering would not help.
         if "`" in key or "'" in start or set(start) & set("%_\\"):
             raise InvalidInputError(
                 Problem(f"a search for tag {key}", "a text without quotes and wildcards", repr(start), "Correct it.")
             )
-        found: list[ModelVersion] = []
+        versions: list[ModelVersion] = []
         page: str | None = None
         while page != "":
             with self._asking(f"the versions whose tag {key} starts with {start!r}"):
                 answer = self._client.search_model_versions(f"tags.`{key}` LIKE '{start}%'", _PAGE, page_token=page)
-                found += [version_of(one) for one in answer]
+                versions += [version_of(entity) for entity in answer]
                 page = answer.token or ""
-        return tuple(one for one in found if one.tags.get(key, "").startswith(start))  # LIKE takes A for a
+        # On some databases LIKE ignores case.
+        return tuple(version for version in versions if version.tags.get(key, "").startswith(start))
 
     def run(self, run_id: str) -> TrainingRun | None:
-        found = self._run(run_id)
-        return None if found is None else run_of(found)
+        """Read a training run; None when it does not exist or was deleted."""
+        run = self._run(run_id)
+        return None if run is None else run_of(run)
 
     def signature(self, version: ModelVersion) -> Signature | None:
+        """Read the signature in the model's MLmodel file, without loading the model; None when it has none."""
         what = f"the MLmodel file of {version}"
         folder = self._model_folder(version)
         with TemporaryDirectory() as scratch:
@@ -136,28 +147,31 @@ class MlflowRegistry:
                 raise DependencyError(
                     Problem(
                         what,
-                        "a signature as MLflow writes it",
+                        "a signature in the form that MLflow writes",
                         str(error),
-                        "Log the model again with mlflow's log_model and a signature.",
+                        "Log the model again, with MLflow's log_model and a signature.",
                     )
                 ) from error
 
     def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
+        """Read the rows of the model's input example; None when it has none."""
         folder = self._model_folder(version)
         what = f"the input example of {version}"
         content = None if folder is None else self._read(folder, "serving_input_example.json", what)
         return None if content is None else rows_of(content)
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
+        """Read a run's artifact, of 10 MB at most; None when the run or the artifact does not exist."""
         path = _safe_path(path)
         root = self._run_folder(run_id)
         return None if root is None else self._read(root, path, f"artifact {path} of run {run_id}")
 
     def put_artifact(self, run_id: str, path: str, content: bytes) -> None:
+        """Store an artifact of a run, in place of one that is already stored at that path."""
         path = _safe_path(path)
         root = self._run_folder(run_id)
         if root is None:
-            raise self._failure("no such run", f"run {run_id}", "Look whether the run was deleted.")
+            raise self._failure("no such run", f"run {run_id}", "Check whether the run was deleted.")
         folder, _, name = path.rpartition("/")
         with self._asking(f"artifact {path} of run {run_id} to be stored"), TemporaryDirectory() as scratch:
             file = Path(scratch, name)
@@ -165,12 +179,15 @@ class MlflowRegistry:
             root.log_artifact(str(file), folder or None)  # type: ignore[no-untyped-call]
 
     def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
-        """Write the tags one by one, in the mapping's order; values that are too long end in an ellipsis."""
+        """Write the tags one by one, in the mapping's order; a value that is too long is cut, with an ellipsis."""
         for key, value in tags.items():
             if len(key) > _MAX_TAG_KEY:
                 raise InvalidInputError(
                     Problem(
-                        f"tag {key}", f"{_MAX_TAG_KEY} characters at most", f"{len(key)}", "Shorten the policy's name."
+                        f"tag {key}",
+                        f"{_MAX_TAG_KEY} characters at most",
+                        f"{len(key)} characters",
+                        "Shorten the policy's name.",
                     )
                 )
             cut = value if len(value) <= _MAX_TAG_VALUE else value[: _MAX_TAG_VALUE - 1] + "…"
@@ -178,26 +195,28 @@ class MlflowRegistry:
                 self._client.set_model_version_tag(version.model, str(version.version), key, cut)
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Set an alias to a version, which takes it from the version that had it."""
         with self._asking(f"alias {alias} to be set to {version}"):
             self._client.set_registered_model_alias(version.model, alias, str(version.version))
 
     def version_url(self, version: ModelVersion) -> str:
+        """Return the address of the version's page in MLflow's UI."""
         return f"{self._url}/#/models/{quote(version.model, safe='')}/versions/{version.version}"
 
     def _run(self, run_id: str) -> Run | None:
         if not _RUN_ID.fullmatch(run_id):
             return None
         with self._asking(f"run {run_id}", absent=_is_absent):
-            found = self._client.get_run(run_id)
-            return None if found.info.lifecycle_stage == "deleted" else found
+            run = self._client.get_run(run_id)
+            return None if run.info.lifecycle_stage == "deleted" else run
         return None
 
     def _run_folder(self, run_id: str) -> ArtifactRepository | None:
-        found = self._run(run_id)
-        return None if found is None else self._folder(str(found.info.artifact_uri), f"run {run_id}")
+        run = self._run(run_id)
+        return None if run is None else self._folder(str(run.info.artifact_uri), f"run {run_id}")
 
     def _model_folder(self, version: ModelVersion) -> ArtifactRepository | None:
-        with self._asking(f"where the model of {version} lies", absent=_is_absent):
+        with self._asking(f"where the model of {version} is stored", absent=_is_absent):
             uri = self._client.get_model_version_download_uri(version.model, str(version.version))
             if model_id := _MODEL_ID.fullmatch(uri):
                 uri = self._client.get_logged_model(model_id[1]).artifact_location
@@ -205,7 +224,7 @@ class MlflowRegistry:
         return None
 
     def _folder(self, uri: str, subject: str) -> ArtifactRepository:
-        """The folder under the server's artifact proxy; another place is refused, because anyone may write there."""
+        """The folder behind the server's artifact proxy; any other place is refused, because anyone may write there."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         parts = urlsplit(uri)
@@ -213,9 +232,9 @@ class MlflowRegistry:
         plain = not parts.query and not parts.fragment and _is_safe(parts.path.strip("/"))
         if parts.scheme != "mlflow-artifacts" or not own or not plain:
             raise self._failure(
-                uri,
+                f"artifacts at {uri}",
                 f"the artifacts of {subject} under mlflow-artifacts:/",
-                "Start the MLflow server with --serve-artifacts and log the run in an experiment made since.",
+                "Start the MLflow server with --serve-artifacts, and log the run in an experiment created after that.",
             )
         return get_artifact_repository(uri, self._url, self._url)
 
@@ -227,29 +246,31 @@ class MlflowRegistry:
     def _download(
         self, folder: ArtifactRepository, path: str, scratch: str, what: str, cap: int = ARTIFACT_CAP
     ) -> Path | None:
-        """The artifact as a file in `scratch`; its size is looked up before any of it is asked for."""
+        """Download an artifact into `scratch`, if its listed size is within the cap; None when it does not exist."""
         with self._asking(what):
             listed = folder.list_artifacts(path.rpartition("/")[0] or None)
-            found = next((one for one in listed if one.path == path and not one.is_dir), None)
-            if found is None:
+            artifact = next((entry for entry in listed if entry.path == path and not entry.is_dir), None)
+            if artifact is None:
                 return None
-            # The server leaves the size of an empty file out.
-            self._require_size(found.file_size or 0, cap, what)
+            # The listing leaves out the size of an empty file.
+            self._require_size(artifact.file_size or 0, cap, what)
             file = Path(folder.download_artifacts(path, scratch))  # type: ignore[no-untyped-call]
             self._require_size(file.stat().st_size, cap, what)
             return file
 
     def _require_size(self, size: int, cap: int, what: str) -> None:
         if size > cap:
-            raise self._failure(f"{size} bytes", f"{what} of {cap} bytes at most", "Log what is needed of it.")
+            raise self._failure(
+                f"{size} bytes", f"{what} of {cap} bytes at most", "Log a smaller artifact, with only what is needed."
+            )
 
     @contextmanager
     def _asking(self, expected: str, absent: Callable[[MlflowException], bool] | None = None) -> Iterator[None]:
-        """Let MLflow's client be asked inside; its errors come out as `DependencyError`.
+        """Turn errors of MLflow's client inside the block into `DependencyError`.
 
-        An answer that `absent` takes for "there is none" ends the block without an error.
+        An error that `absent` recognises as "does not exist" ends the block without an exception.
         """
-        _ = self._client  # the settings stand before anything else of MLflow is imported
+        _ = self._client  # its settings must be in the environment before anything else of MLflow is imported
         from google.protobuf.json_format import Error as MalformedError  # type: ignore[import-untyped] # no stubs in the lock
         from mlflow.exceptions import MlflowException
 
@@ -258,47 +279,48 @@ class MlflowRegistry:
         except MlflowException as error:
             if absent is None or not absent(error):
                 status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-                raise self._failure(error.message, expected, self._way_in(status)) from error
-        # What the client lets through: broken connections to the artifact proxy, and answers that are none of MLflow's.
+                raise self._failure(error.message, expected, self._missing_access(status)) from error
+        # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
-            raise self._failure(f"{type(error).__name__}: {error}", expected, self._way_in(status)) from error
+            raise self._failure(f"{type(error).__name__}: {error}", expected, self._missing_access(status)) from error
 
-    def _way_in(self, status: int) -> str | None:
-        """What an account lacks that was refused; None for what is no such refusal."""
+    def _missing_access(self, status: int) -> str | None:
+        """The next step when the account was refused; None for any other status."""
         from mlflow.utils.credentials import get_default_host_creds
 
-        given = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
-        account = f"account {given.username}" if given.username and given.password else "token" if given.token else None
+        credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+        account = "token" if credentials.token else None
+        if credentials.username and credentials.password:
+            account = f"account {credentials.username}"
         if status == _UNAUTHORIZED:
-            lacking = (
-                "No account was given. " if account is None else f"The {account} is unknown, or its password wrong. "
-            )
-            return f"{lacking}Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account."
+            reasons = {None: "No account was given.", "token": "The token is unknown."}
+            reason = reasons.get(account, f"The {account} is unknown, or its password is wrong.")
+            return f"{reason} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account."
         if status == _FORBIDDEN:
-            # MLflow answers the same for what is not there, so that nobody can ask what is.
+            # MLflow gives the same answer for what does not exist, so that nobody can find out what exists.
             return (
-                f"The {account or 'request without an account'} may not, or there is no such thing. It needs EDIT on "
-                "the model and on runs, and READ on the experiment: python -m bootstrap mlflow-accounts. Where the "
-                "answer names the host, add it to the server's --allowed-hosts."
+                f"The {account or 'request without an account'} may not do this, or the object does not exist. "
+                "It needs EDIT on the model and on runs, and READ on the experiment: "
+                "python -m bootstrap mlflow-accounts. "
+                "If the answer names the host, add it to the server's --allowed-hosts."
             )
         return None
 
     def _failure(self, found: str, expected: str, next_step: str | None = None) -> DependencyError:
         from mlflow.utils.credentials import get_default_host_creds
 
-        given = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
-        secrets = [given.token] if given.token else []
-        if given.username and given.password:
-            secrets += secrets_of(given.username, given.password)
-        text = redact(" ".join(found.split()), secrets)
+        credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+        secrets = [credentials.token] if credentials.token else []
+        if credentials.username and credentials.password:
+            secrets += secrets_of(credentials.username, credentials.password)
         return DependencyError(
             Problem(
                 f"MLflow at {self._url}",
                 expected,
-                text[:_SHOWN] + ("…" if len(text) > _SHOWN else ""),
+                excerpt(found, secrets, _SHOWN),
                 next_step
-                or "Look whether the server runs and whether MLFLOW_TRACKING_URI and its credentials are right.",
+                or "Check that the server is running and that MLFLOW_TRACKING_URI and its credentials are right.",
             )
         )
 
@@ -308,13 +330,13 @@ def _is_absent(error: MlflowException) -> bool:
 
 
 def _is_absent_alias(error: MlflowException) -> bool:
-    # Of a model that is there, a missing alias is an INVALID_PARAMETER_VALUE, and so is an alias that can never be: the
+    # For an existing model, a missing alias is an INVALID_PARAMETER_VALUE, and so is an impossible alias name; only the
     # message tells them apart.
     return _is_absent(error) or (error.error_code == "INVALID_PARAMETER_VALUE" and error.message.endswith("not found."))
 
 
 def _is_safe(path: str) -> bool:
-    """Whether it stays where it is put; MLflow's client does not quote it, so `%2e`, `?` and `#` would be a URL's."""
+    """Whether a path stays in its folder. MLflow's client does not quote it: `%2e`, `?` and `#` would take effect."""
     parts = path.split("/")
     return path.isprintable() and not set(path) & set("\\%?#") and not any(part in ("", ".", "..") for part in parts)
 

@@ -1,4 +1,4 @@
-"""What MLflow's entities and files mean, as the core's plain values; all of it is hostile input (design rule 9)."""
+"""Translates MLflow's entities and files into the core's plain values; all of it is hostile input (design rule 9)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _CONTEXT_TAG = "mlflow.data.context"
 
 
 def version_of(entity: Entity) -> ModelVersion:
-    """A model version.
+    """Translate a model version.
 
     Raises:
-        ValueError: it has no name, or a version that is no number.
+        ValueError: it has no name, or its version is not a number.
     """
     version = str(entity.version)
     if not entity.name or not (version.isascii() and version.isdigit()):
@@ -42,7 +42,7 @@ def version_of(entity: Entity) -> ModelVersion:
 
 
 def run_of(entity: Run) -> TrainingRun:
-    """A run; its metrics may be NaN or infinite, as MLflow keeps them."""
+    """Translate a run; its metrics may be NaN or infinite, as MLflow keeps them."""
     inputs = entity.inputs.dataset_inputs if entity.inputs else []
     return TrainingRun(
         run_id=entity.info.run_id,
@@ -50,21 +50,21 @@ def run_of(entity: Run) -> TrainingRun:
         metrics=dict(entity.data.metrics),
         datasets=tuple(
             Dataset(
-                one.dataset.name,
-                one.dataset.digest,
-                next((tag.value for tag in one.tags if tag.key == _CONTEXT_TAG), None),
+                logged.dataset.name,
+                logged.dataset.digest,
+                next((tag.value for tag in logged.tags if tag.key == _CONTEXT_TAG), None),
             )
-            for one in inputs
+            for logged in inputs
         ),
         tags=dict(entity.data.tags),
     )
 
 
 def read_signature(mlmodel: Path) -> Signature | None:
-    """The inputs that an MLmodel file's signature names; None when it has no signature, or one without inputs.
+    """Read the inputs in an MLmodel file's signature; None without a signature, or without inputs in it.
 
     Raises:
-        ValueError: the file is not what MLflow writes.
+        ValueError: the file is not in the form that MLflow writes.
     """
     import yaml  # type: ignore[import-untyped] # no stubs in the lock
     from mlflow.exceptions import MlflowException
@@ -75,10 +75,10 @@ def read_signature(mlmodel: Path) -> Signature | None:
         if signature is None or signature.inputs is None:
             return None
         inputs = signature.inputs.to_dict()
-        if all(one["type"] == "tensor" for one in inputs):
-            return Signature(tuple(_tensor(one) for one in inputs))
-        return Signature(tuple(_column(one) for one in inputs))
-    # MLflow takes the file's form for granted, so a hostile one shows as whatever error its shape leads to.
+        if all(spec["type"] == "tensor" for spec in inputs):
+            return Signature(tuple(_tensor(spec) for spec in inputs))
+        return Signature(tuple(_column(spec) for spec in inputs))
+    # MLflow takes the form of the file for granted, so a hostile file can cause any of these errors.
     except (
         MlflowException,
         yaml.YAMLError,
@@ -88,11 +88,11 @@ def read_signature(mlmodel: Path) -> Signature | None:
         AttributeError,
         RecursionError,
     ) as error:
-        raise ValueError(f"one that cannot be read ({type(error).__name__})") from error
+        raise ValueError(f"a file that cannot be read ({type(error).__name__})") from error
 
 
 def rows_of(example: bytes) -> tuple[tuple[object, ...], ...] | None:
-    """The rows of a `serving_input_example.json`: an array of rows, or a data frame; None for what has no rows."""
+    """Read the rows of a `serving_input_example.json`, an array or a data frame; None for anything without rows."""
     try:
         document = json.loads(example)
     except (ValueError, RecursionError):
@@ -112,11 +112,11 @@ def _tensor(raw: dict[str, Any]) -> TensorInput:
 
 
 def _column(raw: dict[str, Any]) -> ColumnInput:
-    # The type of a nested column is a word too: array, object, map; what it holds is not compared.
+    # A nested column has a type too (array, object, map); what is inside is not compared.
     return ColumnInput(str(raw.get("name", "")), str(raw["type"]), bool(raw.get("required", True)))
 
 
 def _model_id_of(source: str) -> str | None:
-    """`m-...` of a source such as `models:/m-...`: how MLflow 3 names the logged model of a version."""
+    """`m-...` of a source such as `models:/m-...`, by which MLflow 3 refers to a version's logged model."""
     model_id = source.removeprefix("models:/")
     return model_id if model_id.startswith("m-") and "/" not in model_id and model_id != source else None

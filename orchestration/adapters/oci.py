@@ -1,4 +1,4 @@
-"""Image registries, over the OCI distribution API: what an image reference names, verified by its digests."""
+"""Image registries, through the OCI distribution API: what an image reference names, verified by digests."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,16 +17,19 @@ _MAX_PLATFORMS = 32
 
 
 class OciRegistry:
-    """Plays the port `ImageRegistry`.
+    """Implements the `ImageRegistry` port.
 
-    `mirrors` maps a registry's host to the address that is asked instead, as containerd's hosts files do: the mirror
-    gets the same path and `?ns=<host>`. There is no way back to the registry itself when the mirror has no such image.
-    Credentials come from the `auths` of `docker_config`, by default the file where `docker login` keeps them; they go
-    to the host that they are kept for, and to the token server that this host names.
+    A registry with a mirror is asked through it, as with containerd's hosts files: the mirror gets the same path and
+    `?ns=<host>`. When the mirror does not have an image, the registry itself is not asked. Credentials are sent only
+    to the host that they are stored for, and to the token server that this host names.
     """
 
     def __init__(self, mirrors: Mapping[str, str], docker_config: Path | None = None) -> None:
         """Contact nothing yet.
+
+        Args:
+            mirrors: the address to ask instead, by the registry's host.
+            docker_config: a Docker `config.json` with logins in its `auths`; None reads the one of `docker login`.
 
         Raises:
             InvalidInputError: a mirror's address is not http(s) or has a password in it, or the Docker configuration
@@ -37,17 +40,17 @@ class OciRegistry:
         self._hosts: dict[str, RegistryHost] = {}
 
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
-        """What a reference names; with a digest in it, its tag is not asked for.
+        """Find what a reference names; None when the registry does not have it. A digest takes precedence over a tag.
 
-        What is no image but another artifact resolves to an image without platforms.
+        An artifact that is not an image resolves to an image without platforms.
         """
         domain, path = split_repository(reference.repository)
         host = self._host(domain)
-        found = _manifest(host, path, reference.digest or reference.tag or "latest")
-        if found is None:
+        manifest = _manifest(host, path, reference.digest or reference.tag or "latest")
+        if manifest is None:
             return None
-        platforms = tuple(_platforms(host, path, found))
-        return ResolvedImage(ImageRef(reference.repository, reference.tag, found.digest), platforms)
+        platforms = tuple(_platforms(host, path, manifest))
+        return ResolvedImage(ImageRef(reference.repository, reference.tag, manifest.digest), platforms)
 
     def _host(self, domain: str) -> RegistryHost:
         if domain not in self._hosts:
@@ -56,15 +59,15 @@ class OciRegistry:
 
 
 def split_repository(repository: str) -> tuple[str, str]:
-    """Host and path, with Docker's rules for names that begin with no host: `redis` is `docker.io`, `library/redis`."""
+    """Split a repository's name into host and path by Docker's rules: `redis` is `docker.io` and `library/redis`."""
     first, slash, rest = repository.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first, rest
     return "docker.io", repository if slash else f"library/{repository}"
 
 
-def _manifest(host: RegistryHost, path: str, asked: str) -> Content | None:
-    return host.get(path, f"manifests/{asked}", digest=asked if is_digest(asked) else None, accept=_ACCEPT)
+def _manifest(host: RegistryHost, path: str, name: str) -> Content | None:
+    return host.get(path, f"manifests/{name}", digest=name if is_digest(name) else None, accept=_ACCEPT)
 
 
 def _platforms(host: RegistryHost, path: str, top: Content) -> Iterator[PlatformImage]:
@@ -73,9 +76,9 @@ def _platforms(host: RegistryHost, path: str, top: Content) -> Iterator[Platform
         yield from _platform(host, path, top)
         return
     for entry in entries[:_MAX_PLATFORMS]:
-        if not isinstance(entry, dict) or _is_no_linux_image(entry) or not is_digest(str(entry.get("digest"))):
+        if not isinstance(entry, dict) or not _may_be_linux_image(entry) or not is_digest(str(entry.get("digest"))):
             continue
-        # An index may name platforms that this registry does not hold; they are then not to be had here.
+        # An index may name platforms that this registry does not have; they cannot be pulled from here.
         child = _manifest(host, path, str(entry["digest"]))
         if child is not None:
             yield from _platform(host, path, child)
@@ -100,7 +103,7 @@ def _platform(host: RegistryHost, path: str, manifest: Content) -> Iterator[Plat
     )
 
 
-def _is_no_linux_image(entry: dict[str, Any]) -> bool:
-    """Attestations stand in an index as platform `unknown/unknown`; an entry without a platform may be an image."""
+def _may_be_linux_image(entry: dict[str, Any]) -> bool:
+    """True for an entry without a platform too; an attestation is listed with platform `unknown/unknown`."""
     platform = entry.get("platform")
-    return isinstance(platform, dict) and platform.get("os") != "linux"
+    return not isinstance(platform, dict) or platform.get("os") == "linux"

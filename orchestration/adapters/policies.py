@@ -1,4 +1,4 @@
-"""The policies folder: read at tick and run time, so that one broken policy never takes the code location down."""
+"""The policies folder. It is read at each tick and each run, so that a broken policy never breaks the code location."""
 
 from pathlib import Path
 
@@ -9,30 +9,30 @@ _LARGEST_POLICY = 1_000_000
 
 
 def policy_names(folder: Path) -> tuple[str, ...]:
-    """The names of all policies in the folder, broken ones included, sorted.
+    """List the names of all policies in the folder, broken ones included, sorted.
 
     Raises:
-        InvalidInputError: there is no such folder.
+        InvalidInputError: the folder does not exist.
     """
     if not folder.is_dir():
-        found = "no such folder" if not folder.exists() else "a file"
+        state = "no such folder" if not folder.exists() else "a file"
         raise InvalidInputError(
-            Problem(f"policies folder {folder}", "a folder", found, "Set INCUMBENT_POLICIES to the folder of policies.")
+            Problem(f"policies folder {folder}", "a folder", state, "Set INCUMBENT_POLICIES to the folder of policies.")
         )
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def load_policy(folder: Path, name: str) -> Policy:
-    """The policy of that name.
+    """Read the policy of that name.
 
     Raises:
-        InvalidInputError: there is no such policy, or it cannot be used as it stands.
+        InvalidInputError: no such policy exists, or it cannot be used as it stands.
     """
     names = policy_names(folder)
-    if name not in names:  # looked up, never joined: a name from elsewhere becomes no path
-        found = f"only {', '.join(names)}" if names else "no policy at all"
+    if name not in names:  # compared, never joined to a path: the name may come from elsewhere
+        existing = f"only the policies {', '.join(names)}" if names else "no policies at all"
         raise InvalidInputError(
-            Problem(f"policy {name}", f"{name}.yaml in {folder}", found, "Correct the name, or write the policy.")
+            Problem(f"policy {name}", f"{name}.yaml in {folder}", existing, "Correct the name, or write the policy.")
         )
     path = folder / f"{name}.yaml"
     try:

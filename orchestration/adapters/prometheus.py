@@ -1,14 +1,15 @@
-"""Service levels: instant queries to Prometheus, or to anything that answers its HTTP API."""
+"""Service levels: instant queries to Prometheus, or to any server with its HTTP API."""
 
 from typing import Any
 
-from orchestration.adapters.http import HttpClient, Reply, require_plain_url
+from orchestration.adapters.exchange import Reply
+from orchestration.adapters.http import HttpClient, require_plain_url
 from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
 from orchestration.promotion.redact import redact
 
 
 class Prometheus:
-    """Plays the port `Metrics`."""
+    """Implements the `Metrics` port."""
 
     def __init__(self, url: str) -> None:
         """Contact nothing yet.
@@ -19,20 +20,20 @@ class Prometheus:
         self._url = require_plain_url("setting PROMETHEUS_URL", url)
         self._http = HttpClient(
             subject=f"Prometheus at {self._url}",
-            next_step="Look whether the server runs and whether PROMETHEUS_URL is right.",
+            next_step="Check that the server is running and that PROMETHEUS_URL is right.",
         )
 
     def ready(self) -> None:
-        """Raise `DependencyError` unless it has replayed its write-ahead log and answers queries."""
+        """Raise `DependencyError` unless the server has replayed its write-ahead log and answers queries."""
         reply = self._http.get(f"{self._url}/-/ready")
         if reply.status != 200:
-            raise self._http.unexpected(reply, "/-/ready to say so")
+            raise self._http.unexpected(reply, "HTTP 200 from /-/ready")
 
     def query(self, expression: str, at: float | None = None) -> QueryResult | QueryRejected:
-        """An instant query, as a form, because a long expression does not fit into a URL."""
+        """Run an instant query; it is posted, because a long expression does not fit into a URL."""
         form = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
         reply = self._http.read_by_post(f"{self._url}/api/v1/query", form)
-        document = reply.json()
+        document = reply.document
         if not isinstance(document, dict):
             raise self._http.unexpected(reply, "an answer of Prometheus's API")
         if reply.status in (400, 422) and document.get("status") == "error":
@@ -45,11 +46,11 @@ class Prometheus:
         data = document["data"]
         kind = data.get("resultType")
         if kind not in ("scalar", "vector"):
-            return QueryRejected(f"a {kind}, where a number is needed: let the expression make one of it")
+            return QueryRejected(f"a {kind} where a number is needed: make the expression return one")
         try:
             rows = [{"metric": {}, "value": data["result"]}] if kind == "scalar" else data["result"]
             if any("histogram" in row for row in rows):
-                return QueryRejected("native histograms, where numbers are needed: ask for their quantile or count")
+                return QueryRejected("native histograms where numbers are needed: query their quantile or count")
             samples = tuple(_sample(row) for row in rows)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._http.unexpected(reply, f"samples in a {kind}") from error
@@ -58,7 +59,7 @@ class Prometheus:
 
 def _sample(row: dict[str, Any]) -> Sample:
     at, value = row["value"]
-    # Values are texts, so that NaN, +Inf and -Inf can be told.
+    # Values arrive as strings, so that NaN, +Inf and -Inf can be expressed.
     return Sample({str(name): str(label) for name, label in row["metric"].items()}, float(value), float(at))
 
 

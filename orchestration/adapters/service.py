@@ -1,4 +1,4 @@
-"""The policy's `service_url`: the model as its clients meet it, from outside the cluster."""
+"""The policy's `service_url`: the model as its clients reach it, from outside the cluster."""
 
 import time
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from orchestration.promotion.problems import DependencyError
 
 
 class HttpService:
-    """Plays the port `Service`; never asks twice, because a request may count."""
+    """Implements the `Service` port; sends each request once, because a request may count."""
 
     def __init__(self) -> None:
-        self._http = HttpClient("the service", "Look whether its Service and its pods are there.")
+        self._http = HttpClient("the service", "Check that its Service and its pods exist.")
 
     def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
-        """POST JSON; of an answer that did not come the body says why."""
+        """POST JSON, and wait `timeout` seconds at most; when no answer comes, the body says why."""
         started = time.monotonic()
         try:
             reply = self._http.send(

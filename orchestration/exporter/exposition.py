@@ -1,4 +1,4 @@
-"""The findings as Prometheus reads them."""
+"""The findings as metrics in the form that Prometheus scrapes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -15,48 +15,50 @@ _BOUNDS = (*(f"{float(bound)}" for bound in BUCKETS), "+Inf")
 
 
 class FindingsCollector(Collector):
-    """Answers each scrape from the findings as they are at that moment."""
+    """Answers each scrape from the findings at that moment."""
 
     def __init__(self, findings: Callable[[], Mapping[str, Findings]]) -> None:
         self._findings = findings
 
     def describe(self) -> Iterable[Metric]:
-        return []  # nothing to collect yet when the registry asks for the names
+        """Name no metric in advance: when the collector is registered, nothing has been found yet."""
+        return []
 
     def collect(self) -> Iterator[Metric]:
-        found = [one for _, one in sorted(self._findings().items())]
-        yield from _what_happened(found)
-        yield from _what_is_held(found)
-        yield from _what_serves(found)
-        yield from _looks(found)
+        """Yield all metrics, with the policies in order of their names."""
+        policies = [findings for _, findings in sorted(self._findings().items())]
+        yield from _what_happened(policies)
+        yield from _what_is_held(policies)
+        yield from _what_serves(policies)
+        yield from _looks(policies)
 
 
-def _what_happened(found: list[Findings]) -> Iterator[Metric]:
+def _what_happened(policies: list[Findings]) -> Iterator[Metric]:
     promotions = CounterMetricFamily(
-        "incumbent_promotions", "Requests that came to an end, by that end.", labels=("policy", "model", "end")
+        "incumbent_promotions", "Promotion requests that ended, by how they ended.", labels=("policy", "model", "end")
     )
     stages = HistogramMetricFamily(
         "incumbent_promotion_stage_duration_seconds",
-        "How long each stage took: asked for to commit, commit to rolled out, the gate, rollback commit to serving.",
+        "How long each stage took: request to commit, commit to rolled out, the gate, rollback commit to serving.",
         labels=("policy", "stage"),
     )
     lead = HistogramMetricFamily(
-        "incumbent_promotion_lead_time_seconds", "From asked for to champion.", labels=("policy",)
+        "incumbent_promotion_lead_time_seconds", "From the request to champion.", labels=("policy",)
     )
     restore = HistogramMetricFamily(
         "incumbent_promotion_restore_seconds",
         "From the commit of a version that was taken back until its target served again.",
         labels=("policy",),
     )
-    for one in found:
-        if one.record is None:
+    for findings in policies:
+        if findings.record is None:
             continue
         for end in ENDS:
-            promotions.add_metric((one.policy, one.model or "", str(end)), one.record.ends.get(end, 0))
+            promotions.add_metric((findings.policy, findings.model or "", str(end)), findings.record.ends.get(end, 0))
         for stage in STAGES:
-            _add(stages, (one.policy, stage), one.record.durations.get(stage))
-        _add(lead, (one.policy,), one.record.durations.get(LEAD))
-        _add(restore, (one.policy,), one.record.durations.get(RESTORE))
+            _add(stages, (findings.policy, stage), findings.record.durations.get(stage))
+        _add(lead, (findings.policy,), findings.record.durations.get(LEAD))
+        _add(restore, (findings.policy,), findings.record.durations.get(RESTORE))
     yield from (promotions, stages, lead, restore)
 
 
@@ -65,58 +67,60 @@ def _add(family: HistogramMetricFamily, labels: tuple[str, ...], durations: Dura
     family.add_metric(labels, list(zip(_BOUNDS, accumulate(durations.counts), strict=True)), durations.total)
 
 
-def _what_is_held(found: list[Findings]) -> Iterator[Metric]:
+def _what_is_held(policies: list[Findings]) -> Iterator[Metric]:
     held = GaugeMetricFamily(
         "incumbent_promotions_held",
-        "Promotions that are committed and could not be judged.",
+        "Promotions that are committed but could not be judged.",
         labels=("policy", "model"),
     )
     since = GaugeMetricFamily(
-        "incumbent_held_since_timestamp_seconds", "Since when a version is held.", labels=("policy", "version")
+        "incumbent_held_since_timestamp_seconds", "Since when a version has been held.", labels=("policy", "version")
     )
-    for one in found:
-        if one.record is not None and one.record_is_fresh:
-            held.add_metric((one.policy, one.model or ""), len(one.record.held))
-            for version, at in sorted(one.record.held.items()):
-                since.add_metric((one.policy, str(version)), at)
+    for findings in policies:
+        if findings.record is not None and findings.record_is_fresh:
+            held.add_metric((findings.policy, findings.model or ""), len(findings.record.held))
+            for version, at in sorted(findings.record.held.items()):
+                since.add_metric((findings.policy, str(version)), at)
     yield from (held, since)
 
 
-def _what_serves(found: list[Findings]) -> Iterator[Metric]:
+def _what_serves(policies: list[Findings]) -> Iterator[Metric]:
     names = ("policy", "model", "version", "image")
     champion = GaugeMetricFamily("incumbent_champion_info", "The version that the champion alias names.", labels=names)
-    live = GaugeMetricFamily("incumbent_live_info", "The image that the live workload has.", labels=names)
+    live = GaugeMetricFamily("incumbent_live_info", "The image of the live workload.", labels=names)
     same = GaugeMetricFamily(
-        "incumbent_live_is_champion", "Whether what serves is the champion's image.", labels=("policy", "model")
+        "incumbent_live_is_champion",
+        "Whether the live workload serves the champion's image.",
+        labels=("policy", "model"),
     )
     evidence = GaugeMetricFamily(
         "incumbent_champion_has_evidence",
         "Whether the champion's annotated tag names the digest that its evidence has.",
         labels=("policy", "model"),
     )
-    for one in found:
-        model = one.model or ""
-        if one.champion is not None:
-            champion.add_metric((one.policy, model, str(one.champion.version), one.champion.image), 1)
-            evidence.add_metric((one.policy, model), one.champion.has_evidence)
-        if one.live is not None:
-            version = "" if one.live.version is None else str(one.live.version)
-            if one.live.image is not None:
-                live.add_metric((one.policy, model, version, one.live.image), 1)
-            if one.live.is_champion is not None:
-                same.add_metric((one.policy, model), one.live.is_champion)
+    for findings in policies:
+        model = findings.model or ""
+        if findings.champion is not None:
+            champion.add_metric((findings.policy, model, str(findings.champion.version), findings.champion.image), 1)
+            evidence.add_metric((findings.policy, model), findings.champion.has_evidence)
+        if findings.live is not None:
+            version = "" if findings.live.version is None else str(findings.live.version)
+            if findings.live.image is not None:
+                live.add_metric((findings.policy, model, version, findings.live.image), 1)
+            if findings.live.is_champion is not None:
+                same.add_metric((findings.policy, model), findings.live.is_champion)
     yield from (champion, live, same, evidence)
 
 
-def _looks(found: list[Findings]) -> Iterator[Metric]:
+def _looks(policies: list[Findings]) -> Iterator[Metric]:
     looked = GaugeMetricFamily(
-        "incumbent_last_look_timestamp_seconds", "When all was last read without a failure.", labels=("policy",)
+        "incumbent_last_look_timestamp_seconds", "When everything was last read without a failure.", labels=("policy",)
     )
     failures = CounterMetricFamily(
-        "incumbent_look_failures", "Looks that failed, since this process started.", labels=("policy",)
+        "incumbent_look_failures", "Looks that failed since this process started.", labels=("policy",)
     )
-    for one in found:
-        if one.looked_at is not None:
-            looked.add_metric((one.policy,), one.looked_at)
-        failures.add_metric((one.policy,), one.failures)
+    for findings in policies:
+        if findings.looked_at is not None:
+            looked.add_metric((findings.policy,), findings.looked_at)
+        failures.add_metric((findings.policy,), findings.failures)
     yield from (looked, failures)

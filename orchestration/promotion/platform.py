@@ -1,4 +1,4 @@
-"""The platform that promotions run on, as assets, sensor, commands and exporter see it."""
+"""The platform that promotions run on, as sensors, assets, commands and the exporter see it."""
 
 from typing import Protocol
 
@@ -7,26 +7,29 @@ from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsReposit
 
 
 class Platform(Protocol):
-    """The policies, and the clients for what they name; `orchestration.resources` makes one from the environment."""
+    """Policies and clients by name: `orchestration.resources` makes them from the environment, tests in memory.
+
+    Getting a client contacts nothing. Every method raises `InvalidInputError` for a setting or a policy that is
+    missing or cannot be used as it stands.
+    """
 
     def policy_names(self) -> tuple[str, ...]:
-        """Return the names of all policies, broken ones included."""
+        """List the names of all policies, broken ones included, sorted."""
 
     def policy(self, name: str) -> Policy:
-        """Read a policy now.
+        """Read one policy as it is now."""
 
-        Raises:
-            InvalidInputError: the policy is not there, or cannot be used as it stands.
-        """
+    def clock(self) -> Clock:
+        """Return the clock by which deadlines, leases and tags are timed."""
 
-    def clock(self) -> Clock: ...
+    def registry(self) -> Registry:
+        """Return a client of the model registry."""
 
-    def registry(self) -> Registry: ...
-
-    def git(self) -> GitOpsRepository: ...
+    def git(self) -> GitOpsRepository:
+        """Return a client of the GitOps repository."""
 
     def cluster(self, context: str) -> Cluster:
-        """Return the cluster that a context of the kubeconfig names."""
+        """Return a client of the cluster that a context of the kubeconfig names."""
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""

@@ -1,4 +1,4 @@
-"""Real servers for the adapters: MLflow, an OCI registry and Prometheus, each started once a session."""
+"""Real servers for the adapters: MLflow, an OCI registry and Prometheus, each started once per session."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _DEADLINE = 180.0
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
+    """Return a port that nothing listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(command: list[str], url: str, log: Path, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """Run a server in a process group of its own until the block ends; `url` answers 200 before it begins."""
+    """Run a server in its own process group until the block ends; `url` answers 200 before the block begins."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -46,7 +46,7 @@ def serving(command: list[str], url: str, log: Path, environment: dict[str, str]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, and fail with its name when it does not come."""
+    """Wait for a condition, and fail with its name when it does not become true."""
     deadline = time.monotonic() + _DEADLINE
     while not condition():
         if time.monotonic() > deadline:
@@ -115,5 +115,5 @@ def prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def free_address() -> str:
-    """`host:port` where nobody listens."""
+    """An address (`host:port`) that nothing listens on."""
     return f"127.0.0.1:{free_port()}"

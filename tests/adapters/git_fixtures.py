@@ -1,4 +1,4 @@
-"""A real Git server with faults that a test orders, a repository on it, and repositories that speak to it."""
+"""A real Git server with faults that a test orders, a repository on it, and adapters that speak to it."""
 
 import os
 import subprocess
@@ -29,11 +29,11 @@ CONTENT: Mapping[str, bytes] = {
 
 @dataclass
 class Fault:
-    """What the server does to the next request whose path and query hold `where`.
+    """What the server does to the next requests whose method, path and query contain `where`.
 
-    `before` is called first. Then: `status` answers with that and does nothing; `cut` closes the connection after the
-    request was carried out in full, so that only the acknowledgement is lost; `keep` answers 500 and keeps the request
-    for `FaultyServer.carry_out_kept`, as a proxy may that gives up on a slow server.
+    `before` is called first. Then: `status` answers with that status and does nothing; `cut` closes the connection
+    after the request was carried out in full, so that only the acknowledgement is lost; `keep` answers 500 and keeps
+    the request for `FaultyServer.carry_out_kept`, like a proxy that gives up on a slow server.
     """
 
     where: str
@@ -47,7 +47,7 @@ class Fault:
 
 
 class FaultyServer(GitServer):
-    """The sandbox's server, with a list of faults to come and a list of the requests so far."""
+    """The sandbox's server, with a list of faults to come and a list of requests so far."""
 
     def __init__(self, root: Path, token: str) -> None:
         super().__init__(root, token, handler=_FaultyHandler)
@@ -58,11 +58,11 @@ class FaultyServer(GitServer):
         self._guard = threading.Lock()
 
     def order(self, where: str, before: Callable[[], object] = lambda: None, **fault: Any) -> None:
-        """Order a fault for the next request that holds `where`."""
+        """Order a fault for the next request that contains `where`."""
         self.faults.append(self.fault(where, before, **fault))
 
     def carry_out_kept(self) -> None:
-        """Send the request that was kept, long after its sender was told that it failed."""
+        """Carry out the request that was kept, long after its sender was told that it failed."""
         assert self.kept is not None
         path, headers, body = self.kept
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, headers=headers)
@@ -121,7 +121,7 @@ class _FaultyHandler(GitHandler):
 
     def end_headers(self) -> None:
         if self._muted:
-            raise ConnectionResetError  # as if the client were gone: the push goes on without it
+            raise ConnectionResetError  # as if the client had gone: the push goes on without it
         super().end_headers()
 
     def send_block(self, block: bytes) -> None:
@@ -129,12 +129,12 @@ class _FaultyHandler(GitHandler):
         super().send_block(block)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
-        """Say nothing: the list of requests is what tests look at."""
+        """Log nothing: tests look at the list of requests."""
 
 
 @dataclass
 class World:
-    """One server with one repository, and a person who works in it."""
+    """A server with one repository, and a person who works in it."""
 
     server: FaultyServer
     bare: Path
@@ -147,12 +147,12 @@ class World:
         return self.server.url("gitops.git")
 
     def repository(self, state: str = "state", **changes: object) -> GitRepository:
-        """A new adapter; with the same `state` it shares its mirror with the others."""
+        """Make an adapter; those with the same `state` share a mirror."""
         settings: dict[str, object] = {"url": self.url, "branch": "main", "token_file": self.token_file, **changes}
         return GitRepository(**settings, state=self.folder / state, clock=self.clock)  # type: ignore[arg-type]
 
     def git(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Run Git in the bare repository itself, past the server."""
+        """Run Git in the bare repository itself, bypassing the server."""
         return self._run("git", *arguments, stdin=stdin)
 
     def _run(self, *command: str, stdin: bytes) -> str:
@@ -168,11 +168,11 @@ class World:
         return self.git("rev-parse", "refs/heads/main")
 
     def log(self) -> list[str]:
-        """The branch's subjects, newest first."""
+        """Return the subjects of the branch's commits, newest first."""
         return self.git("log", "--format=%s", "refs/heads/main").splitlines()
 
     def commit(self, message: str, files: Mapping[str, bytes] | None = None, parent: str | None = None) -> str:
-        """Another person's commit on the branch; with `parent`, one that rewrites the branch."""
+        """Commit to the branch as another person; with `parent`, rewrite the branch from there."""
         parent = parent or self.head()
         lines = "".join(
             f"100644 {self.git('hash-object', '-w', '--stdin', stdin=content)}\t{path}\n"
@@ -180,19 +180,19 @@ class World:
         )
         script = 'git read-tree "$1" && git update-index --add --index-info && git write-tree'
         tree = self._run("sh", "-c", script, "sh", parent, stdin=lines.encode())
-        made = self.git("commit-tree", "-p", parent, "-F", "-", tree, stdin=message.encode())
-        self.git("update-ref", "refs/heads/main", made)
-        return made
+        commit = self.git("commit-tree", "-p", parent, "-F", "-", tree, stdin=message.encode())
+        self.git("update-ref", "refs/heads/main", commit)
+        return commit
 
     def promotions(self, identity: str) -> list[str]:
-        """The branch's commits that carry the trailer `Promotion-Id: <identity>`, by Git's own parser."""
+        """Return the branch's commits that carry the trailer `Promotion-Id: <identity>`, by Git's own parser."""
         lines = self.git("log", "--format=%H %(trailers:key=Promotion-Id,valueonly,separator=%x20)", "refs/heads/main")
         return [line.split()[0] for line in lines.splitlines() if line.split()[1:] == [identity]]
 
 
 @contextmanager
 def serving_world(folder: Path) -> Iterator[World]:
-    """A server with a repository, in a folder whose name holds a space."""
+    """Serve a repository, in a folder whose name has a space."""
     folder = folder / "a folder"
     content = folder / "content"
     for path, data in CONTENT.items():
@@ -217,7 +217,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def edit(
     identity: str = "iris/1/aaaaaaaaaaaa/1", content: bytes = b"image: repository:two\n", **changes: object
 ) -> FileEdit:
-    """A promotion's edit of the manifest."""
+    """Return a promotion's edit of the manifest."""
     values: dict[str, object] = {
         "path": MANIFEST,
         "content": content,

@@ -1,6 +1,6 @@
 """A process that promotes once through the Git adapter; tests start it, race it and kill it.
 
-python -m tests.adapters.git_promoter URL TOKEN_FILE STATE HOLDER IDENTITY
+Usage: python -m tests.adapters.git_promoter URL TOKEN_FILE STATE HOLDER IDENTITY
 """
 
 import sys
@@ -13,21 +13,21 @@ from tests.adapters.git_fixtures import edit
 
 
 def main(url: str, token_file: str, state: str, holder: str, identity: str) -> str:
-    """`busy`, `pushed`, `found` (it was there already) or `lost`, as a promotion would see it."""
+    """Return `busy`, `pushed`, `found` (an earlier attempt had pushed it) or `lost`, as a promotion would see it."""
     repository = GitRepository(url, "main", token_file=Path(token_file), state=Path(state), clock=SystemClock())
     lease = repository.acquire_lease("iris", holder, 60.0)
     if not isinstance(lease, LeaseRecord):
         return "busy"
 
     def decide(head: str) -> FileEdit | str:
-        there = [one for one in repository.history(head, "iris") if one.trailers["Promotion-Id"] == identity]
-        return "found" if there else edit(identity)
+        promotions = [commit.trailers["Promotion-Id"] for commit in repository.history(head, "iris")]
+        return "found" if identity in promotions else edit(identity)
 
-    done = repository.push_edit(decide, lease, 60.0)
-    if isinstance(done, Pushed):
-        repository.release_lease(done.lease)
+    result = repository.push_edit(decide, lease, 60.0)
+    if isinstance(result, Pushed):
+        repository.release_lease(result.lease)
         return "pushed"
-    return done if isinstance(done, str) else "lost"
+    return result if isinstance(result, str) else "lost"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ TOKEN = "t0ken-of-the-test"
 
 
 def write_kubeconfig(folder: Path, server: str, context: str = "edge") -> Path:
-    """A kubeconfig with one context; JSON is YAML."""
+    """Write a kubeconfig with one context; it is JSON, which is valid YAML."""
     path = folder / "kubeconfig"
     document = {
         "apiVersion": "v1",

@@ -22,7 +22,7 @@ def argocd(httpserver: HTTPServer, tmp_path: Path) -> ArgoCDApplications:
 
 
 def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
-    """Sync, revision and health are what the Application's status says."""
+    """Sync, revision and health are those of the Application's status."""
     httpserver.expect_request(APPLICATION).respond_with_json(
         {
             "metadata": {"name": "iris-classifier"},
@@ -30,14 +30,15 @@ def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplicatio
             "status": {"sync": {"status": "Synced", "revision": "a" * 40}, "health": {"status": "Healthy"}},
         }
     )
-    found = argocd.application("argocd", "iris-classifier")
-    assert found is not None
-    assert (found.sync_status, found.sync_revision, found.health_status) == ("Synced", "a" * 40, "Healthy")
-    assert found.auto_sync
+    application = argocd.application("argocd", "iris-classifier")
+    assert application is not None
+    sync = (application.sync_status, application.sync_revision)
+    assert (*sync, application.health_status) == ("Synced", "a" * 40, "Healthy")
+    assert application.auto_sync
 
 
-def test_an_application_that_is_not_there_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
-    """Only the API server's own 404 means that there is none; a missing resource type is an error."""
+def test_a_missing_application_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
+    """Only the API server's own 404 means that the Application does not exist; a missing resource type is an error."""
     httpserver.expect_oneshot_request(APPLICATION).respond_with_json(status(404, "NotFound"), status=404)
     assert argocd.application("argocd", "iris-classifier") is None
     httpserver.expect_oneshot_request(APPLICATION).respond_with_data("404 page not found", 404)
@@ -49,7 +50,7 @@ def test_an_application_that_is_not_there_is_none(httpserver: HTTPServer, argocd
 def test_a_refresh_is_a_merge_patch_of_one_annotation(
     httpserver: HTTPServer, argocd: ArgoCDApplications, hard: bool, word: str
 ) -> None:
-    """The patch holds the annotation and nothing else, so it can meet no conflict of ours."""
+    """The patch has the annotation and nothing else, so it cannot overwrite anything."""
     httpserver.expect_request(
         APPLICATION,
         method="PATCH",
@@ -61,7 +62,7 @@ def test_a_refresh_is_a_merge_patch_of_one_annotation(
 
 
 def test_a_conflict_is_asked_again_by_the_caller(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:
-    """A refresh may be dropped anyway, so a 409 is no error (argo-cd#28306)."""
+    """A refresh may be dropped anyway, so a 409 is not an error (argo-cd#28306)."""
     httpserver.expect_request(APPLICATION).respond_with_json(status(409, "Conflict"), status=409)
     argocd.refresh("argocd", "iris-classifier")
 
@@ -70,7 +71,7 @@ def test_a_conflict_is_asked_again_by_the_caller(httpserver: HTTPServer, argocd:
 def test_a_refused_refresh_is_an_error_and_sent_once(
     httpserver: HTTPServer, argocd: ArgoCDApplications, code: int
 ) -> None:
-    """Missing rights, a missing Application and failures are said, and a write is not repeated."""
+    """Missing rights, a missing Application and failures are reported, and a write is not repeated."""
     httpserver.expect_request(APPLICATION).respond_with_json(status(code, "No"), status=code)
     with pytest.raises(DependencyError):
         argocd.refresh("argocd", "iris-classifier")
@@ -78,10 +79,10 @@ def test_a_refused_refresh_is_an_error_and_sent_once(
 
 
 @pytest.mark.parametrize(("code", "body"), [(200, "<html>"), (401, "{}"), (403, "{}"), (500, "x")])
-def test_answers_that_are_none_are_errors(
+def test_garbage_and_refusals_are_errors(
     httpserver: HTTPServer, argocd: ArgoCDApplications, code: int, body: str
 ) -> None:
-    """Garbage and refusals are never an Application that is not there."""
+    """Garbage and refusals never count as an Application that does not exist."""
     httpserver.expect_request(ANY_PATH).respond_with_data(body, code)
     with pytest.raises(DependencyError, match=f"HTTP {code}"):
         argocd.application("argocd", "iris-classifier")
@@ -90,7 +91,7 @@ def test_answers_that_are_none_are_errors(
 def test_the_api_server_that_holds_the_applications_is_asked_itself(
     httpserver: HTTPServer, argocd: ArgoCDApplications
 ) -> None:
-    """Ready is what /readyz says."""
+    """Argo CD is ready when /readyz says so."""
     httpserver.expect_oneshot_request("/readyz").respond_with_data("ok")
     argocd.ready()
     httpserver.expect_oneshot_request("/readyz").respond_with_data("no", 500)

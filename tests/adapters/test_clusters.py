@@ -1,4 +1,4 @@
-"""The serving cluster: which requests are made, and what each kind of answer means."""
+"""The serving cluster: which requests the adapter makes, and what each kind of answer means."""
 
 import json
 import re
@@ -19,7 +19,7 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/ml-apps/deployments/iris-classifier"
 
 
 def status(code: int, reason: str) -> dict[str, Any]:
-    """An error body as the API server writes it."""
+    """Return an error body as the API server writes it."""
     return {
         "kind": "Status",
         "apiVersion": "v1",
@@ -37,7 +37,7 @@ def cluster(httpserver: HTTPServer, tmp_path: Path) -> KubernetesCluster:
 
 
 def test_a_ready_cluster_passes(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """/readyz is asked with the kubeconfig's token."""
+    """The request for /readyz carries the kubeconfig's token."""
     httpserver.expect_request("/readyz").respond_with_data("ok")
     cluster.ready()
     assert httpserver.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
@@ -45,7 +45,7 @@ def test_a_ready_cluster_passes(httpserver: HTTPServer, cluster: KubernetesClust
 
 @pytest.mark.parametrize("code", [401, 403, 404, 500, 503])
 def test_a_cluster_that_is_not_ready_is_an_error(httpserver: HTTPServer, cluster: KubernetesCluster, code: int) -> None:
-    """Whatever is not ok names the context and the next step, and shows no token."""
+    """Any other answer than ok gives an error that names the context and the next step, and shows no token."""
     httpserver.expect_request("/readyz").respond_with_data(f"[-]etcd failed, Bearer {TOKEN}", code)
     with pytest.raises(DependencyError, match=f"context edge.*HTTP {code}") as caught:
         cluster.ready()
@@ -54,7 +54,7 @@ def test_a_cluster_that_is_not_ready_is_an_error(httpserver: HTTPServer, cluster
 
 
 def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """Deployment, ReplicaSets, pods by the Deployment's own selector, and the pods' warnings: four requests."""
+    """Deployment, ReplicaSets, pods by the Deployment's own selector, and the pods' warnings take four requests."""
     pod = {
         "metadata": {"name": "iris-1", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "status": {"phase": "Pending"},
@@ -79,16 +79,16 @@ def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer
         ("/api/v1/namespaces/ml-apps/events", warnings, [event]),
     ):
         httpserver.expect_request(path, query_string=query).respond_with_json({"items": items})
-    found = cluster.workload("Deployment", "ml-apps", "iris-classifier")
-    assert found is not None
-    assert (found.generation, found.wanted) == (3, 2)
-    assert [one.name for one in found.pods] == ["iris-1"]
-    assert "no such image" in found.pods[0].warnings[0]
+    workload = cluster.workload("Deployment", "ml-apps", "iris-classifier")
+    assert workload is not None
+    assert (workload.generation, workload.wanted) == (3, 2)
+    assert [pod.name for pod in workload.pods] == ["iris-1"]
+    assert "no such image" in workload.pods[0].warnings[0]
     assert len(httpserver.log) == 4
 
 
-def test_a_deployment_that_is_not_there_is_none(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """Only the API server's own 404 means that there is none."""
+def test_a_missing_deployment_is_none(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """Only the API server's own 404 means that the Deployment does not exist."""
     httpserver.expect_request(DEPLOYMENT).respond_with_json(status(404, "NotFound"), status=404)
     assert cluster.workload("Deployment", "ml-apps", "iris-classifier") is None
     httpserver.clear()
@@ -106,19 +106,19 @@ def test_a_deployment_that_selects_everything_is_refused(httpserver: HTTPServer,
 
 @pytest.mark.parametrize("name", ["", "..", "."])
 def test_names_that_are_folders_are_refused(cluster: KubernetesCluster, name: str) -> None:
-    """No name becomes another path of the API."""
+    """No name can turn into another path of the API."""
     with pytest.raises(InvalidInputError):
         cluster.workload("Deployment", "ml-apps", name)
 
 
 def test_other_kinds_are_refused(cluster: KubernetesCluster) -> None:
-    """A kind that cannot be read is the policy's fault."""
+    """A kind that the adapter cannot read is the policy's fault."""
     with pytest.raises(InvalidInputError, match=r"manifest\.kind"):
         cluster.workload("StatefulSet", "ml-apps", "iris-classifier")
 
 
 def test_long_lists_are_read_page_by_page(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """All pages count, and a list whose continuation expired (410) is read once more from its beginning."""
+    """All pages are read, and a list whose continuation expired (410) is read once more from the beginning."""
     expired = [True]
 
     def nodes(request: Request) -> Response:
@@ -136,7 +136,7 @@ def test_long_lists_are_read_page_by_page(httpserver: HTTPServer, cluster: Kuber
 
 
 def test_a_list_that_never_ends_is_an_error(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """A server that always names a next page does not hold us for ever."""
+    """A server that always names another page cannot keep the adapter busy for ever."""
     httpserver.expect_request("/api/v1/nodes").respond_with_json({"metadata": {"continue": "x"}, "items": []})
     with pytest.raises(DependencyError, match="pages"):
         cluster.nodes()
@@ -154,7 +154,7 @@ def _json(document: object, code: int = 200) -> Response:
 def test_garbage_and_refusals_are_errors(
     httpserver: HTTPServer, cluster: KubernetesCluster, code: int, body: str
 ) -> None:
-    """An answer that is none is never an empty list."""
+    """An answer without a list is never an empty list."""
     httpserver.expect_request(ANY_PATH).respond_with_data(body, code)
     with pytest.raises(DependencyError, match=f"HTTP {code}"):
         cluster.nodes()
@@ -163,14 +163,14 @@ def test_garbage_and_refusals_are_errors(
 
 
 def test_a_transient_failure_is_asked_again(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """An API server that is restarted behind its load balancer does not end a promotion."""
+    """An API server that restarts behind its load balancer does not end a promotion."""
     httpserver.expect_oneshot_request("/readyz").respond_with_data("", 502)
     httpserver.expect_request("/readyz").respond_with_data("ok")
     cluster.ready()
 
 
 def test_log_lines_are_the_containers_own(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """The last lines of the named container, of its previous life when asked, without passwords."""
+    """The last lines of the named container's log are read, or those of its previous life, without passwords."""
     httpserver.expect_request(
         "/api/v1/namespaces/ml-apps/pods/iris-1/log",
         query_string={"container": "model-server", "tailLines": "5", "previous": "true"},
@@ -184,7 +184,7 @@ def test_log_lines_are_the_containers_own(httpserver: HTTPServer, cluster: Kuber
 def test_a_container_without_log_has_an_empty_one(
     httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
 ) -> None:
-    """A container that waits, or a pod that is gone, has no last lines; anything else is an error."""
+    """A waiting container, or a pod that is gone, has an empty log; anything else is an error."""
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
     assert cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False) == ""
     httpserver.clear()
@@ -194,19 +194,19 @@ def test_a_container_without_log_has_an_empty_one(
 
 
 def test_a_pod_without_a_node_has_an_empty_log(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """The API server answers 204, without a body, for a pod that is placed nowhere yet."""
+    """The API server answers 204, without a body, for a pod that is not on a node yet."""
     httpserver.expect_request(ANY_PATH).respond_with_data("", 204)
     assert cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False) == ""
 
 
 def ask(cluster: KubernetesCluster, timeout: float = 5) -> Any:
-    """A recorded request to one pod."""
+    """Send a recorded request to one pod."""
     body = b'{"features": [5.1, 3.5, 1.4, 0.2]}'
     return cluster.ask_pod("ml-apps", "iris-1", 8080, "/predict", body, {"X-Incumbent-Replay": "1"}, timeout)
 
 
 def test_a_pod_is_asked_through_the_proxy(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """Body and headers reach the pod, and its answer comes back as the model's, whatever its status is."""
+    """Body and headers reach the pod, and its answer comes back as the model's, whatever the status is."""
     httpserver.expect_request(
         "/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy/predict",
         method="POST",
@@ -219,10 +219,10 @@ def test_a_pod_is_asked_through_the_proxy(httpserver: HTTPServer, cluster: Kuber
 
 
 @pytest.mark.parametrize(("code", "reason"), [(404, "NotFound"), (503, "ServiceUnavailable")])
-def test_the_api_servers_own_errors_are_told_from_the_models(
+def test_the_api_servers_errors_are_distinguished_from_the_models(
     httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
 ) -> None:
-    """A `kind: Status` body is the API's word and never the model's fault; it is not asked again."""
+    """A `kind: Status` body comes from the API server and is never the model's fault; the request is not repeated."""
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
     answer = ask(cluster)
     assert (answer.status, answer.from_api) == (code, True)
@@ -233,7 +233,7 @@ def test_the_api_servers_own_errors_are_told_from_the_models(
 def test_a_refused_question_to_a_pod_is_an_error(
     httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
 ) -> None:
-    """An account without the right, or without a valid token, is told the API server's words and where rights stand."""
+    """The error for a missing right or an invalid token has the API server's message and the next step."""
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
     with pytest.raises(DependencyError, match=rf"HTTP {code}: .*docs/architecture.md"):
         ask(cluster)
@@ -241,35 +241,35 @@ def test_a_refused_question_to_a_pod_is_an_error(
 
 
 def test_an_api_server_that_is_silent_is_an_error(tmp_path: Path) -> None:
-    """A proxy that does not answer in time is our side's fault."""
+    """A proxy that does not answer in time is the platform's fault."""
     with raw_server() as url, pytest.raises(DependencyError):
         ask(KubernetesCluster(write_kubeconfig(tmp_path, url), "edge"), timeout=0.3)
 
 
 def test_a_trickle_is_given_up(tmp_path: Path) -> None:
-    """Bytes that keep coming do not prolong the time-out."""
+    """Bytes that keep arriving do not extend the time-out."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
     with raw_server(head, endless=b"x") as url, pytest.raises(DependencyError, match="trickles"):
         ask(KubernetesCluster(write_kubeconfig(tmp_path, url), "edge"), timeout=0.5)
 
 
 def test_a_dead_api_server_is_an_error(free_address: str, tmp_path: Path) -> None:
-    """A refused connection names the context and a command that shows the same."""
+    """The error for a refused connection names the context, and a command that reproduces it."""
     cluster = KubernetesCluster(write_kubeconfig(tmp_path, f"http://{free_address}"), "edge")
     with pytest.raises(DependencyError, match="kubectl --context edge"):
         cluster.ready()
 
 
 def test_a_server_without_the_right_certificate_is_an_error(tmp_path: Path) -> None:
-    """TLS that fails is an answer that did not come."""
+    """A TLS failure counts as a missing answer."""
     with raw_server(b"no TLS here\r\n") as url:
         cluster = KubernetesCluster(write_kubeconfig(tmp_path, url.replace("http:", "https:")), "edge")
         with pytest.raises(DependencyError):
             cluster.ready()
 
 
-def test_a_missing_context_lists_those_that_are_there(tmp_path: Path) -> None:
-    """A misspelt `cluster` in a policy is told which names there are."""
+def test_the_error_for_a_missing_context_lists_the_others(tmp_path: Path) -> None:
+    """The error for a misspelt `cluster` in a policy lists the names that exist."""
     cluster = KubernetesCluster(write_kubeconfig(tmp_path, "http://127.0.0.1:1", "gcp"), "edge")
     with pytest.raises(InvalidInputError, match="contexts: gcp"):
         cluster.ready()
@@ -290,7 +290,7 @@ def test_a_missing_context_lists_those_that_are_there(tmp_path: Path) -> None:
     ],
 )
 def test_an_unusable_kubeconfig_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    """A file that is missing, broken or incomplete is named, and nothing in it is shown."""
+    """The error names a missing, broken or incomplete file, and shows none of its content."""
     path = tmp_path / "kubeconfig"
     if content is not None:
         path.write_bytes(content)

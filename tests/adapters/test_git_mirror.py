@@ -1,4 +1,4 @@
-"""The mirror is only a cache: lost, broken, locked or outrun by a rewritten branch, the answers stay right."""
+"""The mirror is only a cache: if it is lost, broken, locked or behind a rewritten branch, the answers stay right."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def _mirror(world: World) -> Path:
 
 
 def _count_git(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a `git` before the real one that writes a line for each process; returns the file with the lines."""
+    """Put a `git` on PATH that logs a line for each process and runs the real one; return the log."""
     real = shutil.which("git")
     lines, folder = world.folder / "calls", world.folder / "bin"
     folder.mkdir()
@@ -37,7 +37,7 @@ def _count_git(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("damage", ["HEAD", "config", "objects", "packs", "everything", "ref"])
 def test_a_broken_mirror_is_made_again(world: World, damage: str) -> None:
-    """Whatever part of the mirror is lost or overwritten, all is read and pushed as before."""
+    """Whatever part of the mirror is lost or overwritten, everything is read and pushed as before."""
     first = world.commit(_TRAILER.format(1), {"README.md": b"one"})
     repository = world.repository()
     repository.history(repository.fetch(), "iris")
@@ -57,7 +57,7 @@ def test_a_broken_mirror_is_made_again(world: World, damage: str) -> None:
     head = again.fetch()
     assert head == first
     assert again.read_file(head, "README.md") == b"one"
-    assert [one.commit for one in again.history(head, "iris")] == [first]
+    assert [commit.commit for commit in again.history(head, "iris")] == [first]
     lease = again.acquire_lease("iris", "run one", 60.0)
     assert isinstance(lease, LeaseRecord)
     assert isinstance(again.push_edit(lambda head: edit("iris/2/aaaaaaaaaaaa/1"), lease, 60.0), Pushed)
@@ -68,17 +68,17 @@ def test_lock_files_of_dead_processes_are_removed(world: World) -> None:
     repository = world.repository()
     repository.fetch()
     mirror = _mirror(world)
-    made = mirror.stat().st_ino
+    inode = mirror.stat().st_ino
     for name in ("HEAD", "config", "packed-refs", "shallow", "refs/incumbent/head", "objects/info/commit-graph"):
         (mirror / f"{name}.lock").touch()
     head = world.commit("Later", {"README.md": b"later"})
     assert repository.fetch() == head
     assert list(mirror.rglob("*.lock")) == []
-    assert mirror.stat().st_ino == made
+    assert mirror.stat().st_ino == inode
 
 
 def test_a_living_process_is_waited_for(world: World) -> None:
-    """While another process, or the orphaned Git of a killed one, has the mirror, its lock files are left alone."""
+    """While another process, or the orphaned Git of a killed one, uses the mirror, its lock files are left alone."""
     repository = world.repository()
     repository.fetch()
     mirror = _mirror(world)
@@ -102,20 +102,20 @@ def test_a_living_process_is_waited_for(world: World) -> None:
 
 
 def test_a_rewritten_branch_is_followed(world: World) -> None:
-    """After a force-push the history is the new branch's alone, although the old commits were scanned already."""
+    """After a force-push the history is that of the new branch alone, although the old commits were already scanned."""
     base = world.head()
     old = world.commit(_TRAILER.format(1), {"README.md": b"one"})
     repository = world.repository()
-    assert [one.commit for one in repository.history(repository.fetch(), "iris")] == [old]
+    assert [commit.commit for commit in repository.history(repository.fetch(), "iris")] == [old]
     new = world.commit(_TRAILER.format(2), {"README.md": b"two"}, parent=base)
     head = repository.fetch()
     assert head == new
-    assert [one.commit for one in repository.history(head, "iris")] == [new]
+    assert [commit.commit for commit in repository.history(head, "iris")] == [new]
     assert not repository.is_ancestor(old, head)
 
 
-def test_a_merge_brings_our_commits_in(world: World) -> None:
-    """A promotion that lies on the second side of a merge is part of the history."""
+def test_a_merge_brings_promotions_in(world: World) -> None:
+    """A promotion on the second side of a merge is part of the history."""
     base = world.head()
     side = world.commit(_TRAILER.format(1), {"README.md": b"one"}, parent=base)
     main = world.commit("Main goes on", {"apps/other": b"x"}, parent=base)
@@ -124,13 +124,13 @@ def test_a_merge_brings_our_commits_in(world: World) -> None:
     tree = world.git("rev-parse", f"{main}^{{tree}}")
     merge = world.git("commit-tree", tree, "-p", main, "-p", side, "-m", "Merge")
     world.git("update-ref", "refs/heads/main", merge)
-    assert [one.commit for one in repository.history(repository.fetch(), "iris")] == [side]
+    assert [commit.commit for commit in repository.history(repository.fetch(), "iris")] == [side]
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"garbage", b"\xff\xfe", "forged"])
 def test_the_index_of_trailers_is_verified(world: World, damage: bytes | str | None) -> None:
-    """A lost, garbled or edited index is made anew and never believed."""
-    made = world.commit(_TRAILER.format(1), {"README.md": b"one"})
+    """A lost, garbled or edited index is never believed, and is made anew."""
+    promotion = world.commit(_TRAILER.format(1), {"README.md": b"one"})
     repository = world.repository()
     head = repository.fetch()
     expected = repository.history(head, "iris")
@@ -143,25 +143,25 @@ def test_the_index_of_trailers_is_verified(world: World, damage: bytes | str | N
         assert isinstance(damage, bytes)
         index.write_bytes(damage)
     assert repository.history(head, "iris") == expected
-    assert [one.commit for one in expected] == [made]
+    assert [commit.commit for commit in expected] == [promotion]
 
 
 def test_the_index_reads_new_commits_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was scanned once is not scanned again: the next walk begins behind the last head."""
+    """No commit is scanned twice: the next walk begins after the last head."""
     before = world.commit(_TRAILER.format(1), {"README.md": b"one"})
     repository = world.repository()
     repository.history(repository.fetch(), "iris")
     after = world.commit(_TRAILER.format(2), {"README.md": b"two"})
     calls = _count_git(world, monkeypatch)
     head = repository.fetch()
-    assert [one.commit for one in repository.history(head, "iris")] == [after, before]
+    assert [commit.commit for commit in repository.history(head, "iris")] == [after, before]
     repository.history(head, "iris")
     (walk,) = [line for line in calls.read_text().splitlines() if " log " in line]
     assert f"^{before}" in walk
 
 
 def test_costs_do_not_grow_with_the_repository(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 2000 more files in other folders a promotion runs as many Git processes and transfers hardly more bytes."""
+    """With 2000 more files in other folders a promotion runs no more Git processes and transfers hardly more bytes."""
     calls = _count_git(world, monkeypatch)
 
     def promote(state: str, identity: str) -> tuple[int, int]:
@@ -188,12 +188,12 @@ def test_costs_do_not_grow_with_the_repository(world: World, monkeypatch: pytest
     world.git("fast-import", "--quiet", stdin=(lines + commit).encode())
     large = promote("large", "iris/2/aaaaaaaaaaaa/1")
     assert large[0] == small[0]
-    # The new folders' listings come once, 2000 names and ids; their 4 MB of content never.
+    # The listings of the new folders, 2000 names and ids, are transferred once; their 4 MB of content never.
     assert large[1] - small[1] < 200_000
 
 
 def test_a_server_without_partial_clones(world: World) -> None:
-    """Where the server cannot leave content out, everything is fetched and works the same."""
+    """When the server cannot leave content out, everything is fetched and works the same."""
     full = world.folder / "served/full.git"
     world.git("clone", "--quiet", "--bare", str(world.bare), str(full))
     with full.joinpath("config").open("a") as config:
@@ -209,7 +209,7 @@ def test_a_server_without_partial_clones(world: World) -> None:
 
 
 def test_content_is_fetched_for_the_asked_path_alone(world: World) -> None:
-    """Reading one file brings that file's content here and no other's."""
+    """Reading one file fetches that file's content and no other."""
     repository = world.repository()
     head = repository.fetch()
     assert repository.read_file(head, MANIFEST) == CONTENT[MANIFEST]
@@ -225,7 +225,7 @@ def test_content_is_fetched_for_the_asked_path_alone(world: World) -> None:
 
 
 def test_local_questions_never_reach_the_network(world: World) -> None:
-    """Whether an unknown commit is an ancestor is answered here: it is not, and no object is asked of the server."""
+    """That an unknown commit is not an ancestor is answered from the mirror; the server is not asked for any object."""
     repository = world.repository()
     head = repository.fetch()
     world.server.requests.clear()
@@ -238,7 +238,7 @@ def test_local_questions_never_reach_the_network(world: World) -> None:
 
 
 def test_piled_up_packs_are_packed(world: World) -> None:
-    """A mirror with very many packs is tidied by the next process, and still knows what it left out."""
+    """A mirror with very many packs is tidied by the next process, which still knows what the mirror left out."""
     repository = world.repository()
     for number in range(60):
         world.commit(f"Commit {number}", {"README.md": b"%d" % number})
@@ -251,14 +251,14 @@ def test_piled_up_packs_are_packed(world: World) -> None:
 
 
 def test_an_unknown_commit_is_an_error(world: World) -> None:
-    """A file of a commit that is not on the branch is no missing file, but an error that says so."""
+    """Reading a file of a commit that is not on the branch is an error that says so, not a missing file."""
     repository = world.repository()
     with pytest.raises(DependencyError, match="no commit '1111"):
         repository.read_file("1" * 40, MANIFEST)
 
 
 def test_a_state_folder_that_cannot_be_used(world: World) -> None:
-    """A file where the state folder should be is an error that names the setting."""
+    """A file in the place of the state folder is an error that names the setting."""
     (world.folder / "state").write_text("not a folder")
     with pytest.raises(DependencyError, match="INCUMBENT_STATE"):
         world.repository().fetch()

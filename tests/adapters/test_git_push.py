@@ -38,7 +38,7 @@ def _promoter(world: World, holder: str, state: str = "state") -> subprocess.Pop
 
 
 def test_only_the_manifest_changes(world: World) -> None:
-    """The commit's tree differs in exactly one entry, the file's mode is kept, and Git finds nothing to complain of."""
+    """The commit's tree differs in exactly one entry, the file's mode is kept, and Git finds no fault."""
     repository = world.repository()
     first = repository.push_edit(lambda head: edit(), _lease(world), 60.0)
     assert isinstance(first, Pushed)
@@ -60,7 +60,7 @@ def test_the_commits_date_never_goes_back(world: World) -> None:
 
 
 def test_several_competitors_in_a_row(world: World) -> None:
-    """Three races lost in a row end in one commit on top of all three, without a pause worth the name."""
+    """Three races lost in a row end in one commit on top of all three, with hardly a pause."""
     lease = _lease(world)
     for number in range(3):
         world.server.order(_PUSH, before=partial(world.commit, f"Other {number}", {"README.md": b"%d" % number}))
@@ -74,7 +74,7 @@ def test_several_competitors_in_a_row(world: World) -> None:
 
 @pytest.mark.parametrize("status", [None, 500, 503])
 def test_a_lost_acknowledgement_is_one_commit(world: World, status: int | None) -> None:
-    """A push whose answer is cut off counts once; one that a failing proxy turned away is pushed again, once."""
+    """A push whose answer is cut off counts; one that a failing proxy turned away is repeated. Both make one commit."""
     lease = _lease(world)
     if status is None:
         world.server.order(_PUSH, cut=True)
@@ -94,7 +94,7 @@ def test_a_lost_acknowledgement_is_one_commit(world: World, status: int | None) 
 
 
 def test_a_lost_acknowledgement_and_then_a_dead_server(world: World) -> None:
-    """The commit is found although the server cannot be asked at first, and although others went on from it."""
+    """The commit is recognised although the server is down at first and others have committed on top of it."""
     lease = _lease(world)
     refs = "GET /gitops.git/info/refs?service=git-upload-pack"
 
@@ -110,7 +110,7 @@ def test_a_lost_acknowledgement_and_then_a_dead_server(world: World) -> None:
 
 
 def test_lost_answers_about_leases_and_tags(world: World) -> None:
-    """A lease that was taken, renewed or released and a tag that was pushed without an answer are found to be done."""
+    """A lease taken, renewed or released without an answer, and a tag pushed without an answer, are recognised."""
     repository = world.repository()
     world.server.order(_PUSH, cut=True, times=4)
     lease = repository.acquire_lease("iris", "run one", 60.0)
@@ -126,7 +126,7 @@ def test_lost_answers_about_leases_and_tags(world: World) -> None:
 
 
 def test_a_push_that_arrives_late_still_counts_once(world: World) -> None:
-    """A push that the server carries out only after we looked for it fences its own repetition, and is the result."""
+    """A push that the server applies only after it was looked for fences its own repetition, and is the result."""
     lease = _lease(world)
     world.server.order(_PUSH, keep=True)
     world.server.order(_PUSH, before=world.server.carry_out_kept)
@@ -136,7 +136,7 @@ def test_a_push_that_arrives_late_still_counts_once(world: World) -> None:
     assert world.repository().lease("iris") == pushed.lease
 
 
-def test_a_rule_of_the_server_is_told_and_not_hammered(world: World) -> None:
+def test_a_rule_of_the_server_is_reported_and_not_hammered(world: World) -> None:
     """A hook that declines the branch ends in an error that names the server's rules, after two pushes, not ten."""
     hook = world.bare / "hooks" / "update"
     hook.parent.mkdir(exist_ok=True)
@@ -152,7 +152,7 @@ def test_a_rule_of_the_server_is_told_and_not_hammered(world: World) -> None:
 
 
 def test_a_token_that_may_only_read(world: World) -> None:
-    """A push that is forbidden is an error at once, and says what the token lacks."""
+    """A forbidden push is an error at once, which says what the token lacks."""
     lease = _lease(world)
     world.server.order("git-receive-pack", status=403, times=99)
     with pytest.raises(DependencyError, match=r"forbids this.*write access"):
@@ -161,7 +161,7 @@ def test_a_token_that_may_only_read(world: World) -> None:
 
 
 def test_a_server_that_never_answers_a_push(world: World) -> None:
-    """Ten attempts and then an error; not one commit, and the lease is still ours."""
+    """After ten attempts comes an error; nothing is committed, and the lease still stands."""
     lease = _lease(world)
     world.server.order(_PUSH, status=500, times=99)
     with pytest.raises(DependencyError, match="push to the branch"):
@@ -171,7 +171,7 @@ def test_a_server_that_never_answers_a_push(world: World) -> None:
 
 
 def test_racing_processes_make_one_commit(world: World) -> None:
-    """Of several processes on one mirror and on mirrors of their own, all with one promotion, exactly one commits."""
+    """Of several processes with the same promotion, on a shared mirror and on their own, exactly one commits."""
     started = [_promoter(world, f"run {number}", state) for number, state in enumerate(["a", "a", "b", "c"])]
     ends = [process.communicate(timeout=200)[0].strip() for process in started]
     assert ends.count("pushed") == 1
@@ -180,7 +180,7 @@ def test_racing_processes_make_one_commit(world: World) -> None:
 
 
 def test_two_owners_never_both_have_the_lease(world: World) -> None:
-    """Of two that find the same expired lease, the one whose push comes second is told that it is busy."""
+    """When two runs see the same expired lease, the one that pushes second learns that it is busy."""
     _lease(world, "run zero", ttl=1.0)
     world.clock.sleep(2.0)
     winner: list[LeaseRecord | LeaseBusy] = []
@@ -194,7 +194,7 @@ def test_two_owners_never_both_have_the_lease(world: World) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
-    """SIGKILL at each request to the server, before or after it is carried out, and then again: one commit."""
+    """After SIGKILL at any request to the server, before or after it is carried out, a second run leaves one commit."""
     start = world.head()
     for number in itertools.count():
         world.server.requests.clear()
@@ -221,7 +221,7 @@ def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
 
 
 def test_the_orphan_of_a_killed_process_keeps_its_mirror(world: World) -> None:
-    """While the Git of a process that was killed still runs, nobody else may work in its mirror."""
+    """While the Git of a killed process still runs, no other process may work in its mirror."""
     victim: list[subprocess.Popen[str]] = []
     excluded: list[bool] = []
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestration.adapters.git.lease import parse_lease
 from orchestration.adapters.git.objects import commit_message
-from orchestration.adapters.git.remote import is_ref_name, remote
+from orchestration.adapters.git.remote import is_ref_name, parse_remote
 from orchestration.promotion.ports import LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from tests.adapters.git_fixtures import TOKEN, World, edit, world
@@ -26,7 +26,7 @@ def _lease(world: World) -> LeaseRecord:
 
 
 def test_the_token_is_on_no_command_line_and_in_no_file(world: World) -> None:
-    """While Git talks to the server, no process has it as an argument or variable, and no file holds it."""
+    """While Git talks to the server, no process has the token as an argument or variable, and no file has it."""
     seen: list[str] = []
 
     def look() -> None:
@@ -48,7 +48,7 @@ def test_the_token_is_on_no_command_line_and_in_no_file(world: World) -> None:
 
 
 def test_errors_never_hold_the_token(world: World) -> None:
-    """A server that echoes the token back in its errors makes us show neither it nor a traceback with it."""
+    """When a server repeats the token in its errors, neither the message nor the traceback shows it."""
     hook = world.bare / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\necho 'your token {TOKEN} is no good, nor https://u:{TOKEN}@host/' >&2\nexit 1\n")
@@ -60,7 +60,7 @@ def test_errors_never_hold_the_token(world: World) -> None:
 
 
 def test_refused_credentials_say_what_to_do(world: World) -> None:
-    """A wrong token is told with what was found and the setting to correct; no prompt waits for a person."""
+    """The error for a wrong token names the setting to correct; no prompt waits for a person."""
     world.token_file.write_text("another-token")
     with pytest.raises(DependencyError, match=r"credentials were refused.*INCUMBENT_GIT_TOKEN_FILE") as caught:
         world.repository().fetch()
@@ -69,7 +69,7 @@ def test_refused_credentials_say_what_to_do(world: World) -> None:
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
 def test_a_token_file_without_a_token(world: World, content: str | None) -> None:
-    """A token file that is missing or empty is an error that names it."""
+    """A missing or empty token file is an error that names it."""
     world.token_file.unlink()
     if content is not None:
         world.token_file.write_text(content)
@@ -77,20 +77,22 @@ def test_a_token_file_without_a_token(world: World, content: str | None) -> None
         world.repository().fetch()
 
 
-def test_a_repository_that_is_not_there(world: World) -> None:
-    """A wrong address is told as such, not as a network's fault."""
+def test_a_repository_that_does_not_exist(world: World) -> None:
+    """The error for a wrong address says so, and does not blame the network."""
     with pytest.raises(DependencyError, match=r"no such repository.*INCUMBENT_GIT_URL"):
         world.repository(url=world.server.url("none.git")).fetch()
 
 
-def test_a_branch_that_is_not_there(world: World) -> None:
-    """A wrong branch is told with its name."""
-    with pytest.raises(DependencyError, match=r"expected a branch release, found none.*INCUMBENT_GIT_BRANCH"):
+def test_a_branch_that_does_not_exist(world: World) -> None:
+    """The error for a wrong branch names it."""
+    with pytest.raises(
+        DependencyError, match=r"expected a branch release, found no branch of that name.*INCUMBENT_GIT_BRANCH"
+    ):
         world.repository(branch="release").fetch()
 
 
 def test_a_server_that_is_down(world: World) -> None:
-    """An address that nobody listens on is an error of the dependency, for reads and for leases."""
+    """An address that nothing listens on is an error of the dependency, for reads and for leases."""
     repository = world.repository(url="http://127.0.0.1:9/gitops.git")
     for call in (repository.fetch, lambda: repository.lease("iris"), lambda: repository.tag("incumbent/iris/1-1")):
         with pytest.raises(DependencyError, match=r"127.0.0.1:9.*Check that the server can be reached"):
@@ -98,7 +100,7 @@ def test_a_server_that_is_down(world: World) -> None:
 
 
 def test_redirects_are_not_followed(world: World) -> None:
-    """The token goes to the host that was named and to no other: a redirect is an error."""
+    """The token goes to the named host and to no other: a redirect is an error."""
     elsewhere = world.server.url("gitops.git")
     world.server.order("info/refs", status=302, headers={"Location": f"{elsewhere}/info/refs"}, times=9)
     with pytest.raises(DependencyError, match="redirects are not followed"):
@@ -122,18 +124,18 @@ def test_redirects_are_not_followed(world: World) -> None:
     ],
 )
 def test_unsafe_addresses_are_refused(url: str) -> None:
-    """Addresses with credentials, other protocols or options in them are refused, and not repeated in the error."""
+    """Addresses with credentials, other protocols or options are refused, and the error does not repeat them."""
     with pytest.raises(InvalidInputError) as caught:
-        remote(url, "main", None)
+        parse_remote(url, "main", None)
     assert "INCUMBENT_GIT_URL" in str(caught.value)
     assert "secret-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("branch", ["", "-x", "a..b", "a b", "a.lock", "refs/heads/*", "a/", "@{-1}", "a\n", "a:b"])
 def test_unsafe_branch_names_are_refused(branch: str) -> None:
-    """A branch's name that is none, an option or a pattern is refused."""
+    """A branch's name that Git forbids, an option or a pattern is refused."""
     with pytest.raises(InvalidInputError, match="INCUMBENT_GIT_BRANCH"):
-        remote("https://host/o/r.git", branch, None)
+        parse_remote("https://host/o/r.git", branch, None)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,11 @@ def test_unsafe_branch_names_are_refused(branch: str) -> None:
 )
 def test_commit_pages(url: str, page: str | None) -> None:
     """A commit's web page is known for the usual hosts, and not made up for others."""
-    assert remote(url, "main", None).commit_url("abc") == page
+    assert parse_remote(url, "main", None).commit_url("abc") == page
 
 
 def test_hooks_and_foreign_configuration_do_not_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hooks in the mirror, a global configuration and inherited GIT_* variables change nothing that is done."""
+    """Hooks in the mirror, a global configuration and inherited GIT_* variables have no effect."""
     mark = world.folder / "was-run"
     evil = world.folder / "evil"
     evil.write_text(f"#!/bin/sh\ntouch '{mark}'\nexit 1\n")
@@ -189,7 +191,7 @@ def test_hooks_and_foreign_configuration_do_not_run(world: World, monkeypatch: p
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a//b", "", ".git/config", "a/.GIT/x", "a\nb", "a/./b"])
 def test_hostile_paths_are_refused(world: World, path: str) -> None:
-    """A path that leads elsewhere, or that a person cannot see, is refused for reading and for writing."""
+    """A path that leads elsewhere, or has invisible characters, is refused for reading and for writing."""
     repository = world.repository()
     head = repository.fetch()
     with pytest.raises(InvalidInputError, match="manifest path"):
@@ -199,7 +201,7 @@ def test_hostile_paths_are_refused(world: World, path: str) -> None:
 
 
 def test_paths_are_literal(world: World) -> None:
-    """Characters that mean something in a pathspec mean themselves in a path."""
+    """Characters with a meaning in a pathspec are literal in a path."""
     name = ":(icase)apps/[a]*?/x y.yaml"
     world.commit("Odd", {name: b"odd", "apps/a/x y.yaml": b"not this one"})
     repository = world.repository()
@@ -215,31 +217,31 @@ def test_only_regular_files_are_edited(world: World) -> None:
     blob = world.git("hash-object", "-w", "--stdin", stdin=b"../README.md")
     tree = world.git("mktree", stdin=f"120000 blob {blob}\tlink\n".encode())
     apps = world.git("ls-tree", "main").encode() + f"\n040000 tree {tree}\tlinks\n".encode()
-    made = world.git("commit-tree", "-m", "Link", "-p", world.head(), world.git("mktree", stdin=apps))
-    world.git("update-ref", "refs/heads/main", made)
+    commit = world.git("commit-tree", "-m", "Link", "-p", world.head(), world.git("mktree", stdin=apps))
+    world.git("update-ref", "refs/heads/main", commit)
     repository, lease = world.repository(), _lease(world)
-    for path, found in {"links/link": "a symbolic link", "links": "a folder", "links/none": "nothing"}.items():
-        with pytest.raises(InvalidInputError, match=found):
+    for path, kind in {"links/link": "a symbolic link", "links": "a folder", "links/none": "nothing at"}.items():
+        with pytest.raises(InvalidInputError, match=kind):
             repository.push_edit(lambda head, path=path: edit(path=path), lease, 60.0)  # type: ignore[misc]
 
 
 def test_text_from_the_registry_writes_no_trailer(world: World) -> None:
-    """Line ends and control characters in a subject, a body or a value become spaces, and every trailer is our own."""
+    """Line ends and control characters in a subject, body or value become spaces, so they cannot add a trailer."""
     hostile = "x\n\nPromotion-Id: iris/9/bbbbbbbbbbbb/1\r\x85\u2028\0\x1b[31m\u202eRollback-Of: iris/9/b/1"
     change = edit(subject=hostile, body=hostile, trailers={"Promotion-Id": "iris/1/aaaaaaaaaaaa/1", "Model": hostile})
     repository = world.repository()
     pushed = repository.push_edit(lambda head: change, _lease(world), 60.0)
     assert isinstance(pushed, Pushed)
-    (found,) = repository.history(repository.fetch(), "iris")
-    assert set(found.trailers) == {"Promotion-Id", "Model"}
-    assert found.trailers["Promotion-Id"] == "iris/1/aaaaaaaaaaaa/1"
+    (commit,) = repository.history(repository.fetch(), "iris")
+    assert set(commit.trailers) == {"Promotion-Id", "Model"}
+    assert commit.trailers["Promotion-Id"] == "iris/1/aaaaaaaaaaaa/1"
     message = world.git("log", "-1", "--format=%B", pushed.commit)
     assert message.replace("\n", "").isprintable()
 
 
 @given(st.text(max_size=80), st.text(max_size=200), st.lists(st.text(max_size=80), min_size=1, max_size=3))
 def test_messages_end_in_exactly_their_trailers(subject: str, body: str, values: list[str]) -> None:
-    """For any text the last paragraph of a message is the trailers, one line each, and the first line the subject."""
+    """For any text, the last paragraph of a message is the trailers, one line each, and the first line the subject."""
     message = commit_message(subject, body, {f"Key-{number}": value for number, value in enumerate(values)})
     last = message.rstrip("\n").split("\n\n")[-1].split("\n")
     assert [line.partition(":")[0] for line in last] == [f"Key-{number}" for number in range(len(values))]
@@ -256,15 +258,15 @@ def test_messages_end_in_exactly_their_trailers(subject: str, body: str, values:
         "Revert\n\nThis reverts:\n    Promotion-Id: iris/1/aaaaaaaaaaaa/1\n\nSigned-off-by: a <b>\n",
     ],
 )
-def test_words_in_a_body_are_no_trailer(world: World, message: str) -> None:
-    """A foreign commit that mentions a promotion's id outside the trailer block is not taken for that promotion."""
+def test_words_in_a_body_are_not_a_trailer(world: World, message: str) -> None:
+    """A foreign commit that mentions a promotion's id outside the trailer block does not count as that promotion."""
     world.commit(message, {"README.md": b"x"})
     repository = world.repository()
     assert repository.history(repository.fetch(), "iris") == ()
 
 
 def test_a_foreign_commit_with_odd_bytes_is_read(world: World) -> None:
-    """A commit whose message is no UTF-8 does not keep the others from being found."""
+    """A commit whose message is not UTF-8 does not hide the others."""
     world.git("config", "i18n.commitEncoding", "latin1")
     world.commit("caf\xe9\n\nPromotion-Id: iris/1/aaaaaaaaaaaa/1\n", {"README.md": b"x"})
     tree = world.git("rev-parse", "main^{tree}")
@@ -274,7 +276,7 @@ def test_a_foreign_commit_with_odd_bytes_is_read(world: World) -> None:
     )
     world.git("update-ref", "refs/heads/main", odd)
     repository = world.repository()
-    ids = [one.trailers["Promotion-Id"] for one in repository.history(repository.fetch(), "iris")]
+    ids = [commit.trailers["Promotion-Id"] for commit in repository.history(repository.fetch(), "iris")]
     assert ids == ["iris/2/\ufffd", "iris/1/aaaaaaaaaaaa/1"]
 
 
@@ -302,33 +304,33 @@ _GOOD = {"application": "iris", "holder": "run one", "expires_at": 1.5, "nonce":
     ],
 )
 def test_an_unreadable_lease_blocks_and_says_how_to_free_it(world: World, message: bytes) -> None:
-    """A lease that cannot be read may be a newer incumbent's: nobody takes it, and the error has the command."""
+    """An unreadable lease may be a newer incumbent's: nobody can take it, and the error has the command to free it."""
     tree = world.git("mktree")
     raw = f"tree {tree}\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\n".encode() + message
-    made = world.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw)
-    world.git("update-ref", "refs/incumbent/lease/iris", made)
+    lease = world.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw)
+    world.git("update-ref", "refs/incumbent/lease/iris", lease)
     with pytest.raises(DependencyError, match=r"git push .*/gitops.git --delete refs/incumbent/lease/iris"):
         world.repository().acquire_lease("iris", "run one", 60.0)
-    assert world.git("rev-parse", "refs/incumbent/lease/iris") == made
+    assert world.git("rev-parse", "refs/incumbent/lease/iris") == lease
 
 
-def test_a_lease_that_is_no_commit_blocks(world: World) -> None:
-    """A blob in the place of a lease is told as unreadable."""
+def test_a_lease_that_is_not_a_commit_blocks(world: World) -> None:
+    """A blob in the place of a lease counts as an unreadable lease."""
     blob = world.git("hash-object", "-w", "--stdin", stdin=b"busy")
     world.git("update-ref", "refs/incumbent/lease/iris", blob)
-    with pytest.raises(DependencyError, match="no small commit"):
+    with pytest.raises(DependencyError, match="not a small commit"):
         world.repository().lease("iris")
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_lease_reader_fail(content: bytes) -> None:
-    """Whatever stands in a lease object, it is a lease or a reason, never an exception."""
+    """Whatever bytes a lease object has, parsing gives a lease or a reason, never an exception."""
     assert isinstance(parse_lease("iris", "0" * 40, b"tree x\n\n" + content), str | LeaseRecord)
 
 
 @pytest.mark.parametrize("application", ["", "a/b", "a..b", "a.lock", "-a", "a b", "*", "a\n"])
 def test_hostile_application_names_are_refused(world: World, application: str) -> None:
-    """An application's name that would be another ref, or none, is refused before anything is asked."""
+    """An application's name that would name another ref is refused before the server is asked."""
     with pytest.raises(InvalidInputError, match="part of a Git ref"):
         world.repository().lease(application)
     assert world.server.requests == []
@@ -336,7 +338,7 @@ def test_hostile_application_names_are_refused(world: World, application: str) -
 
 @given(st.text(alphabet="ab./-@{}~^:?*[\\ \n\x7f", max_size=12))
 def test_accepted_ref_names_are_gits_too(name: str) -> None:
-    """What is accepted as a ref's name has none of the characters and forms that git-check-ref-format forbids."""
+    """No accepted name has any of the characters or forms that git-check-ref-format forbids."""
     if is_ref_name(name):
         assert not any(bad in name for bad in ("..", "@{", "~", "^", ":", "?", "*", "[", "\\", " ", "\n", "//", "\x7f"))
         assert not name.startswith(("/", "-", "."))

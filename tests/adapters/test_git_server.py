@@ -1,4 +1,4 @@
-"""The sandbox's Git server keeps strangers out and speaks HTTP as Git's clients do."""
+"""The sandbox's Git server keeps strangers out, and understands the HTTP of Git's clients."""
 
 import base64
 import gzip
@@ -38,13 +38,13 @@ def _clone(world: World, *settings: str) -> Path:
     "header", ["", "Basic", "Basic !!!", "Basic Z2l0Ondyb25n", f"Bearer {TOKEN}", "Basic Z2l0Og==", "Basic Z2l0"]
 )
 def test_without_the_token_nothing_is_served(world: World, header: str) -> None:
-    """No credentials, other ones and unreadable ones are all answered 401, before Git is run."""
+    """Missing, wrong and unreadable credentials are all answered with 401, before Git is run."""
     assert _get(f"{world.url}/info/refs?service=git-upload-pack", Authorization=header)[0] == 401
     assert world.server.requests == []
 
 
 def test_health_needs_no_token(world: World) -> None:
-    """Whoever starts the server can wait for it to answer."""
+    """The process that starts the server can wait for it to answer."""
     assert _get(world.server.url("healthz")) == (200, b"ok\n")
 
 
@@ -56,7 +56,7 @@ def test_a_server_without_a_token_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../the%20token", "gitops.git/../../the%20token", "gitops.git/config"])
 def test_nothing_outside_a_repository_is_served(world: World, path: str) -> None:
-    """Paths that lead out of the root, and a repository's own configuration, are not found."""
+    """Paths that lead out of the root, and a repository's own configuration, are not served."""
     password = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     password.add_password(None, world.server.url(""), "git", TOKEN)
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(password))
@@ -66,7 +66,7 @@ def test_nothing_outside_a_repository_is_served(world: World, path: str) -> None
 
 
 def test_large_pushes_and_clones(world: World) -> None:
-    """A push larger than Git's buffer comes as chunks and arrives whole, and can be cloned again."""
+    """A push larger than Git's buffer is sent in chunks, arrives whole, and can be cloned again."""
     folder = _clone(world)
     content = os.urandom(3_000_000)
     (folder / "large.bin").write_bytes(content)
@@ -81,7 +81,7 @@ def test_large_pushes_and_clones(world: World) -> None:
 
 
 def test_compressed_requests(world: World) -> None:
-    """A request body that is gzipped, as Git sends long ones, is understood."""
+    """A gzipped request body, as Git sends long ones, is understood."""
     request = urllib.request.Request(
         f"{world.url}/git-upload-pack",
         data=gzip.compress(b"0014command=ls-refs\n0000"),
@@ -97,7 +97,7 @@ def test_compressed_requests(world: World) -> None:
 
 
 def test_the_program_serves_until_it_is_told_to_stop(world: World) -> None:
-    """As a program it takes a free port, writes it down once it is open, and ends cleanly on SIGTERM."""
+    """As a program it takes a free port, writes its number to a file once it is open, and ends cleanly on SIGTERM."""
     port_file = world.folder / "port"
     arguments = ["--root", str(world.bare.parent), "--token-file", str(world.token_file), "--port-file", str(port_file)]
     with subprocess.Popen(

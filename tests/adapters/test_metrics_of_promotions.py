@@ -18,7 +18,7 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, policy_tags
 from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
+from orchestration.promotion.ports import Clients, FileEdit, LeaseRecord, Pushed
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from tests.adapters.git_fixtures import World, serving_world
@@ -31,7 +31,7 @@ PATH = "apps/iris.yaml"
 
 @dataclass
 class Place:
-    """Plays the exporter's sources, and does what the stages do to Git and the registry."""
+    """Implements `Platform` for the exporter, and does to Git and the registry what the stages do."""
 
     policy_text: str
     model: str
@@ -64,12 +64,15 @@ class Place:
     def cluster(self, context: str) -> FakeCluster:
         return self.live
 
+    def clients(self, policy: Policy) -> Clients:
+        raise AssertionError("the exporter only reads, and needs no other client")
+
     def asked(self) -> ModelVersion:
-        """A new version, asked for 5 s before anything else happens."""
+        """Register a version and request its promotion, 5 s before anything else happens."""
         run_id = self.client.create_run("0").info.run_id
-        made = self.client.create_model_version(self.model, f"mlflow-artifacts:/0/{run_id}/artifacts/model", run_id)
+        created = self.client.create_model_version(self.model, f"mlflow-artifacts:/0/{run_id}/artifacts/model", run_id)
         now = format_time(self.world.clock.now())
-        version = self.tagged(int(made.version), requested_at=now, seen_at=now, state="requested")
+        version = self.tagged(int(created.version), requested_at=now, seen_at=now, state="requested")
         self.world.clock.sleep(5)
         return version
 
@@ -95,7 +98,7 @@ class Place:
         return pushed.commit
 
     def promoted(self, *, good: bool) -> ModelVersion:
-        """Asked for, committed 5 s later, rolled out in 10 s, judged in 60 s, and crowned or taken back in 20 s."""
+        """Request, commit 5 s later, roll out in 10 s, judge in 60 s, and make champion or roll back in 20 s."""
         version, clock = self.asked(), self.world.clock
         digest = f"sha256:{hashlib.sha256(str(version).encode()).hexdigest()}"
         image = ImageRef(REPOSITORY, f"v{version.version}", digest)
@@ -131,29 +134,29 @@ def place(tmp_path: Path, mlflow_url: str) -> Iterator[Place]:
         yield Place(text, f"iris {unique}", world, mlflow_url, f"edge-{unique}")
 
 
-def test_promotions_are_told_from_a_real_mlflow_and_git(place: Place) -> None:
-    """One that reads on and one that begins anew tell the same, after each end; nothing is asked of Dagster."""
+def test_promotions_are_read_from_a_real_mlflow_and_git(place: Place) -> None:
+    """A watcher that reads on and a new one come to the same findings after each end, without Dagster."""
     steady = Watcher(place, pytest.fail)
     steady.look()
     place.promoted(good=True)
     place.ended(place.asked(), State.REFUSED)
-    place.world.commit("Docs by somebody else")
+    place.world.commit("Docs by someone else")
     steady.look()
     place.promoted(good=False)
     place.ended(place.asked(), State.SUPERSEDED)
     steady.look()
     anew = Watcher(place, pytest.fail)
     anew.look()
-    (found,) = steady.findings.values()
+    (findings,) = steady.findings.values()
     assert steady.findings == anew.findings
-    assert found.record is not None
-    assert {str(end): count for end, count in found.record.ends.items()} == {
+    assert findings.record is not None
+    assert {str(end): count for end, count in findings.record.ends.items()} == {
         "champion": 1,
         "rolled_back": 1,
         "refused": 1,
         "superseded": 1,
     }
-    times = {what: (sum(one.counts), one.total) for what, one in found.record.durations.items()}
+    times = {name: (sum(durations.counts), durations.total) for name, durations in findings.record.durations.items()}
     assert times == {
         "commit": (2, 10.0),
         "rollout": (2, 20.0),
@@ -162,21 +165,21 @@ def test_promotions_are_told_from_a_real_mlflow_and_git(place: Place) -> None:
         "rollback": (1, 20.0),
         "restore": (1, 90.0),
     }
-    assert found.champion is not None
-    assert (found.champion.version, found.champion.has_evidence) == (1, True)
-    assert found.live is not None
-    assert (found.live.version, found.live.is_champion) == (1, True)
-    assert found.live.image == found.champion.image
+    assert findings.champion is not None
+    assert (findings.champion.version, findings.champion.has_evidence) == (1, True)
+    assert findings.live is not None
+    assert (findings.live.version, findings.live.is_champion) == (1, True)
+    assert findings.live.image == findings.champion.image
 
 
 def test_a_rewritten_branch_is_followed_on_a_real_server(place: Place) -> None:
-    """What was read is thrown away, and the new branch is read whole."""
+    """What was read before is discarded, and the new branch is read completely."""
     watcher = Watcher(place, pytest.fail)
     start = place.world.head()
     place.promoted(good=True)
     watcher.look()
     place.world.commit("Begin anew", parent=start)
     watcher.look()
-    (found,) = watcher.findings.values()
-    assert found.record is not None
-    assert (found.record.ends[State.CHAMPION], found.record.durations) == (1, {})
+    (findings,) = watcher.findings.values()
+    assert findings.record is not None
+    assert (findings.record.ends[State.CHAMPION], findings.record.durations) == (1, {})

@@ -1,4 +1,4 @@
-"""The model registry: MLflow's own server and the fake of the tests, held to one contract."""
+"""The model registry: a real MLflow server and the fake of the tests, held to the same contract."""
 
 import math
 import re
@@ -33,7 +33,7 @@ _DOWNLOAD_URI = "model-versions/get-download-uri"
 
 
 class World(Protocol):
-    """A registry and the hands of those who train and register models."""
+    """A registry, and what people do who train and register models."""
 
     @property
     def registry(self) -> Registry: ...
@@ -59,7 +59,7 @@ class FakeWorld:
 
 @dataclass
 class MlflowWorld:
-    """Trains and registers through MLflow's own client, so that the adapter is held to what that one writes."""
+    """Trains and registers through MLflow's own client, so that the adapter has to read what that client writes."""
 
     registry: MlflowRegistry
     url: str
@@ -90,15 +90,15 @@ class MlflowWorld:
         except MlflowException:
             client.create_registered_model(model)
         source = client.get_run(run_id).info.artifact_uri + "/model"
-        made = client.create_model_version(model, source, run_id, tags=tags)
-        found = self.registry.version(model, int(made.version))
-        assert found is not None
-        return found
+        created = client.create_model_version(model, source, run_id, tags=tags)
+        version = self.registry.version(model, int(created.version))
+        assert version is not None
+        return version
 
 
 @pytest.fixture(params=["mlflow", "fake"])
 def world(request: pytest.FixtureRequest) -> World:
-    """The same contract for the real registry and for the fake."""
+    """The real registry, and then the fake, for the same contract."""
     if request.param == "fake":
         return FakeWorld(FakeRegistry())
     url: str = request.getfixturevalue("mlflow_url")
@@ -107,24 +107,24 @@ def world(request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture
 def model() -> str:
-    """A model's name that no other test uses, with what a URL must quote."""
+    """A model's name that no other test uses, with characters that a URL must quote."""
     return f"iris é+%20&{uuid4().hex[:8]}"
 
 
 def test_an_alias_names_its_version(world: World, model: str) -> None:
-    """The alias that was set last is what `version_by_alias` answers, with run and tags."""
+    """`version_by_alias` returns the version that the alias was set to last, with run and tags."""
     run_id = world.run({})
     world.version(model, run_id)
     second = world.version(model, run_id, {"image_tag": "abc"})
     world.registry.set_alias(second, "challenger")
-    found = world.registry.version_by_alias(model, "challenger")
-    assert found == second
-    assert found is not None
-    assert (found.version, found.run_id, found.tags) == (2, run_id, {"image_tag": "abc"})
+    challenger = world.registry.version_by_alias(model, "challenger")
+    assert challenger == second
+    assert challenger is not None
+    assert (challenger.version, challenger.run_id, challenger.tags) == (2, run_id, {"image_tag": "abc"})
 
 
-def test_what_is_not_there_is_none(world: World, model: str) -> None:
-    """No model, no alias, no version, no run, no artifact: each is None and not an error."""
+def test_missing_objects_are_none(world: World, model: str) -> None:
+    """A missing model, alias, version, run or artifact is None and not an error."""
     registry = world.registry
     assert registry.version_by_alias(model, "challenger") is None
     run_id = world.run({})
@@ -138,8 +138,8 @@ def test_what_is_not_there_is_none(world: World, model: str) -> None:
     assert registry.artifact("0" * 32, "a") is None
 
 
-def test_a_run_is_read_whole(world: World) -> None:
-    """Status, metrics, dataset digests with their context, and tags come from the run."""
+def test_a_run_is_read_completely(world: World) -> None:
+    """Status, metrics, dataset digests with their context, and tags are read from the run."""
     dataset = Dataset("iris-test", "0a1b2c3d", "test")
     run_id = world.run({"accuracy": 0.93, "broken": math.nan}, dataset)
     run = world.registry.run(run_id)
@@ -152,7 +152,7 @@ def test_a_run_is_read_whole(world: World) -> None:
 
 
 def test_artifacts_come_back_as_they_were_put(world: World) -> None:
-    """Bytes survive, under a path with folders and spaces, and are replaced by a second put."""
+    """Bytes survive, under a path with folders and spaces, and a second put replaces them."""
     run_id = world.run({})
     for content in (b"", bytes(range(256)), b"{}"):
         world.registry.put_artifact(run_id, "incumbent/iris edge/é+1.json", content)
@@ -160,44 +160,44 @@ def test_artifacts_come_back_as_they_were_put(world: World) -> None:
 
 
 def test_tags_are_added_and_replaced(world: World, model: str) -> None:
-    """Writing tags keeps those that are not named, and an equal value may be written twice."""
+    """Writing tags keeps the other tags, and the same value may be written twice."""
     version = world.version(model, world.run({}), {"keep": "1"})
     world.registry.write_tags(version, {"incumbent.edge.state": "waiting", "incumbent.edge.reason": "é\n"})
     world.registry.write_tags(version, {"incumbent.edge.state": "champion"})
     world.registry.write_tags(version, {"incumbent.edge.state": "champion"})
-    found = world.registry.version(model, 1)
-    assert found is not None
-    assert found.tags == {"keep": "1", "incumbent.edge.state": "champion", "incumbent.edge.reason": "é\n"}
+    tagged = world.registry.version(model, 1)
+    assert tagged is not None
+    assert tagged.tags == {"keep": "1", "incumbent.edge.state": "champion", "incumbent.edge.reason": "é\n"}
 
 
 def test_versions_are_found_by_how_a_tag_begins(world: World, model: str) -> None:
-    """Whatever the model, with all their tags, and by exactly those letters; others are left out."""
+    """A search covers all models, returns versions with all their tags, and distinguishes upper and lower case."""
     key, run_id = f"incumbent.{uuid4().hex[:8]}-edge.seen_at", world.run({})
     first = world.version(model, run_id, {key: "2026-11-23T16:31:07.000Z", "other": "kept"})
     second = world.version(f"{model} too", run_id, {key: "2026-11-23T16:39:59.999Z"})
     world.version(model, run_id, {key: "2026-11-23T16:40:00.000Z"})
     world.version(model, run_id)
-    found = world.registry.tagged(key, "2026-11-23T16:3")
-    assert {(one.model, one.version) for one in found} == {(first.model, 1), (second.model, 1)}
-    assert {one.tags.get("other") for one in found} == {"kept", None}
+    versions = world.registry.tagged(key, "2026-11-23T16:3")
+    assert {(version.model, version.version) for version in versions} == {(first.model, 1), (second.model, 1)}
+    assert {version.tags.get("other") for version in versions} == {"kept", None}
     assert len(world.registry.tagged(key, "")) == 3
     assert world.registry.tagged(key, "2026-11-23t16:3") == ()
     assert world.registry.tagged(f"{key}.none", "") == ()
 
 
 def test_more_versions_than_one_page_are_found(mlflow_url: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search goes on until the last page."""
+    """A search reads all pages."""
     monkeypatch.setattr("orchestration.adapters.mlflow_registry._PAGE", 2)
     world = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     key, run_id = f"tag-{uuid4().hex}", world.run({})
     for _ in range(5):
         world.version(model, run_id, {key: "x"})
-    assert sorted(one.version for one in world.registry.tagged(key, "")) == [1, 2, 3, 4, 5]
+    assert sorted(version.version for version in world.registry.tagged(key, "")) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(("key", "start"), [("a`b", ""), ("a", "' OR '"), ("a", "100%"), ("a", "_"), ("a", "\\")])
-def test_a_search_is_no_way_into_the_filter(key: str, start: str) -> None:
-    """What would end the quotes or match more than it says is refused before anybody is asked."""
+def test_a_search_text_cannot_change_the_filter(key: str, start: str) -> None:
+    """Text that would end the quotes or act as a wildcard is refused before the server is asked."""
     with pytest.raises(InvalidInputError):
         MlflowRegistry("http://127.0.0.1:1").tagged(key, start)
 
@@ -211,8 +211,8 @@ def test_an_alias_moves(world: World, model: str) -> None:
     assert world.registry.version_by_alias(model, "champion") == second
 
 
-def test_writing_to_what_is_not_there_is_an_error(world: World, model: str) -> None:
-    """A version or run that was deleted meanwhile takes no tags, alias or artifact silently."""
+def test_writing_to_missing_objects_is_an_error(world: World, model: str) -> None:
+    """Writing tags, an alias or an artifact of a version or run that was deleted meanwhile never succeeds silently."""
     gone = ModelVersion(model, 7, None, None)
     with pytest.raises(DependencyError):
         world.registry.write_tags(gone, {"a": "b"})
@@ -223,12 +223,12 @@ def test_writing_to_what_is_not_there_is_an_error(world: World, model: str) -> N
 
 
 def test_ping_answers(world: World) -> None:
-    """A registry that is up can be pinged."""
+    """A registry that is up answers a ping."""
     world.registry.ping()
 
 
 def test_the_fake_can_be_taken_down() -> None:
-    """A fake that is down fails each call as a dead server does."""
+    """A fake that is down fails each call like a dead server."""
     registry = FakeRegistry(down=True)
     with pytest.raises(DependencyError):
         registry.ping()
@@ -237,12 +237,12 @@ def test_the_fake_can_be_taken_down() -> None:
     assert registry.calls == ["ping", "version_by_alias"]
 
 
-# From here on: what only the real registry can show.
+# From here on: what only a real registry can show.
 
 
 @pytest.fixture
 def counting(httpserver: HTTPServer, mlflow_url: str) -> HTTPServer:
-    """A proxy before MLflow whose log is the list of requests that were made."""
+    """A proxy in front of MLflow, whose log lists the requests that were made."""
 
     def forward(request: Request) -> Response:
         with httpx2.Client(timeout=30) as client:
@@ -259,7 +259,7 @@ def counting(httpserver: HTTPServer, mlflow_url: str) -> HTTPServer:
 
 
 def test_reading_an_alias_is_one_request(counting: HTTPServer, mlflow_url: str, model: str) -> None:
-    """Whether the alias is there or not, and however many versions there are, MLflow is asked once."""
+    """Whether or not the alias exists, and however many versions there are, MLflow is asked once."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     run_id = real.run({})
     versions = [real.version(model, run_id) for _ in range(5)]
@@ -280,7 +280,7 @@ def test_an_alias_is_read_while_a_search_leaves_it_out(counting: HTTPServer, mlf
 
 
 def test_an_alias_that_can_never_be_is_an_error(mlflow_url: str, model: str) -> None:
-    """A policy whose alias MLflow refuses is told so, instead of waiting for ever."""
+    """A policy with an alias that MLflow refuses gets an error, instead of waiting for ever."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     real.version(model, real.run({}))
     with pytest.raises(DependencyError, match="Invalid alias name"):
@@ -288,7 +288,7 @@ def test_an_alias_that_can_never_be_is_an_error(mlflow_url: str, model: str) -> 
 
 
 def test_a_deleted_run_is_none(mlflow_url: str) -> None:
-    """A run in MLflow's trash is no run to promote from."""
+    """A run in MLflow's trash cannot be promoted from."""
     from mlflow.tracking import MlflowClient
 
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
@@ -300,7 +300,7 @@ def test_a_deleted_run_is_none(mlflow_url: str) -> None:
 
 @pytest.fixture
 def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ModelVersion]]:
-    """Logs a model as people do, by `log_model` with a signature, and registers it."""
+    """Logs a model as people do, with `log_model` and a signature, and registers it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.pyfunc.model import PythonModel
@@ -322,9 +322,9 @@ def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
                 pip_requirements=[],
                 registered_model_name=model,
             )
-        found = MlflowRegistry(mlflow_url).version(model, 1)
-        assert found is not None
-        return found
+        version = MlflowRegistry(mlflow_url).version(model, 1)
+        assert version is not None
+        return version
 
     yield log
     mlflow.set_tracking_uri(before)
@@ -344,27 +344,28 @@ def test_tensor_and_column_signatures_are_read(
     assert version.model_id is not None
     assert registry.signature(version) == Signature((TensorInput(None, "float64", (-1, 4)),))
     columns = ModelSignature(Schema([ColSpec("double", "sepal length"), ColSpec("string", "note", required=False)]))
-    found = registry.signature(logged_models(f"{model}-columns", columns))
-    assert found == Signature((ColumnInput("sepal length", "double", True), ColumnInput("note", "string", False)))
+    by_column = registry.signature(logged_models(f"{model}-columns", columns))
+    assert by_column == Signature((ColumnInput("sepal length", "double", True), ColumnInput("note", "string", False)))
 
 
 def test_input_examples_are_rows(logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str) -> None:
-    """An array and a data frame that a model was logged with are read as rows; what has no rows is None."""
+    """An array or a data frame that a model was logged with is read as rows; an example without rows is None."""
     import numpy
     import pandas  # type: ignore[import-untyped] # no stubs in the lock
 
     registry = MlflowRegistry(mlflow_url)
     rows = [[5.1, 3.5], [6.2, 2.9]]
     examples = {"array": numpy.array(rows), "frame": pandas.DataFrame(rows, columns=["a", "b"]), "text": ["hello"]}
-    found = {
-        name: registry.input_example(logged_models(f"{model}-{name}", None, one)) for name, one in examples.items()
+    rows_of = {
+        name: registry.input_example(logged_models(f"{model}-{name}", None, example))
+        for name, example in examples.items()
     }
-    assert found == {"array": ((5.1, 3.5), (6.2, 2.9)), "frame": ((5.1, 3.5), (6.2, 2.9)), "text": None}
+    assert rows_of == {"array": ((5.1, 3.5), (6.2, 2.9)), "frame": ((5.1, 3.5), (6.2, 2.9)), "text": None}
     assert registry.input_example(logged_models(f"{model}-none", None)) is None
 
 
 def test_a_model_without_signature_has_none(mlflow_url: str, model: str) -> None:
-    """A version whose folder holds no MLmodel file, or one without inputs, has no signature."""
+    """A version without an MLmodel file, or with one without inputs, has no signature."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     run_id = real.run({})
     version = real.version(model, run_id)
@@ -386,7 +387,7 @@ def test_a_model_without_signature_has_none(mlflow_url: str, model: str) -> None
     ],
 )
 def test_a_hostile_mlmodel_file_is_an_error(mlflow_url: str, model: str, mlmodel: bytes) -> None:
-    """What is not MLflow's own form is named, and neither crashes nor passes (design rule 9)."""
+    """A file that is not in MLflow's form is an error that names it, and neither crashes nor passes (design rule 9)."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     run_id = real.run({})
     version = real.version(model, run_id)
@@ -405,7 +406,7 @@ def test_a_hostile_mlmodel_file_is_an_error(mlflow_url: str, model: str, mlmodel
 def test_a_source_outside_the_artifact_proxy_is_not_followed(
     mlflow_url: str, httpserver: HTTPServer, source: str
 ) -> None:
-    """Who may register a version may not make the pipeline read other places; the error says what to do."""
+    """A person who may register a version cannot make the pipeline read other places; the error says what to do."""
     lookups = {"registered-models/get": {"registered_model": {"name": "iris"}}, _DOWNLOAD_URI: {"artifact_uri": source}}
     for path, answer in lookups.items():
         httpserver.expect_request(f"/api/2.0/mlflow/{path}").respond_with_json(answer)
@@ -418,7 +419,7 @@ def test_a_source_outside_the_artifact_proxy_is_not_followed(
     "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a\\b", "a\nb", "./a", "%2e%2e/x", "a?b", "a#b"]
 )
 def test_hostile_artifact_paths_are_refused(path: str) -> None:
-    """A path that leaves the run's artifacts is refused before anybody is asked."""
+    """A path that leaves the run's artifacts is refused before the server is asked."""
     registry = MlflowRegistry("http://127.0.0.1:1")
     with pytest.raises(InvalidInputError):
         registry.artifact("a" * 32, path)
@@ -437,15 +438,17 @@ def test_an_artifact_above_the_cap_is_an_error(mlflow_url: str) -> None:
         real.registry.artifact(run_id, "huger")
 
 
-@pytest.mark.parametrize(("said", "downloads"), [({"file_size": ARTIFACT_CAP + 1}, 0), ({}, 1), ({"file_size": 1}, 1)])
+@pytest.mark.parametrize(
+    ("listed", "downloads"), [({"file_size": ARTIFACT_CAP + 1}, 0), ({}, 1), ({"file_size": 1}, 1)]
+)
 def test_an_artifact_of_another_size_than_listed_is_an_error(
-    httpserver: HTTPServer, said: dict[str, int], downloads: int
+    httpserver: HTTPServer, listed: dict[str, int], downloads: int
 ) -> None:
-    """What is listed as too large is not asked for; what turns out to be is refused."""
+    """An artifact listed as too large is not downloaded; one that turns out to be too large is refused."""
     info = {"run_id": "a", "artifact_uri": "mlflow-artifacts:/0/a"}
     listing = "/api/2.0/mlflow-artifacts/artifacts"
     httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
-    for folder, files in {"0/a": [{"path": "huge", "is_dir": False, **said}], "0/a/huge": []}.items():
+    for folder, files in {"0/a": [{"path": "huge", "is_dir": False, **listed}], "0/a/huge": []}.items():
         httpserver.expect_request(listing, query_string={"path": folder}).respond_with_json({"files": files})
     httpserver.expect_request(f"{listing}/0/a/huge").respond_with_data(bytes(ARTIFACT_CAP + 1))
     with pytest.raises(DependencyError, match="bytes at most"):
@@ -454,13 +457,13 @@ def test_an_artifact_of_another_size_than_listed_is_an_error(
 
 
 def test_long_tag_values_end_in_an_ellipsis(mlflow_url: str, model: str) -> None:
-    """A reason longer than MLflow takes is cut, and still written; a key that is too long is refused."""
+    """A reason longer than MLflow accepts is cut, and still written; a key that is too long is refused."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     version = real.version(model, real.run({}))
     real.registry.write_tags(version, {"reason": "x" * 6000})
-    found = real.registry.version(model, 1)
-    assert found is not None
-    assert found.tags["reason"] == "x" * 4999 + "…"
+    tagged = real.registry.version(model, 1)
+    assert tagged is not None
+    assert tagged.tags["reason"] == "x" * 4999 + "…"
     with pytest.raises(InvalidInputError):
         real.registry.write_tags(version, {"k" * 251: "x"})
 
@@ -474,9 +477,9 @@ def test_a_version_has_a_page() -> None:
 def test_transient_answers_are_asked_again_a_few_times(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A hiccup is bridged silently; neither reads nor writes go on for minutes, whatever `Retry-After` asks for.
+    """A short outage is bridged silently; neither reads nor writes go on for minutes, whatever `Retry-After` asks for.
 
-    Writing a tag again is writing the same tag. What a person set for MLflow's client is kept.
+    Repeating the write of a tag does no harm. A setting that a person made for MLflow's client is kept.
     """
     alias = "/api/2.0/mlflow/registered-models/alias"
     httpserver.expect_ordered_request(alias).respond_with_data("busy", 503, {"Retry-After": "3600"})
@@ -502,7 +505,7 @@ def test_transient_answers_are_asked_again_a_few_times(
 
 
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes the question and never answers is an error that says so."""
+    """A server that takes the request and never answers is an error that says so."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         registry = MlflowRegistry(f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -511,7 +514,7 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "found"),
+    ("status", "body", "message"),
     [
         (401, "You are not authenticated", "401 .*You are not authenticated"),
         (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', "PERMISSION_DENIED: no"),
@@ -526,11 +529,11 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         (302, "", "302"),
     ],
 )
-def test_answers_that_are_none_are_errors(httpserver: HTTPServer, status: int, body: str, found: str) -> None:
-    """Neither an error page nor garbage is ever read as "no such alias", and no redirect is followed."""
+def test_garbage_and_refusals_are_errors(httpserver: HTTPServer, status: int, body: str, message: str) -> None:
+    """Neither an error page nor garbage ever counts as "no such alias", and no redirect is followed."""
     httpserver.expect_request(ANY_PATH).respond_with_data(body, status, {"Location": "/elsewhere"})
     registry = MlflowRegistry(httpserver.url_for(""))
-    with pytest.raises(DependencyError, match=found):
+    with pytest.raises(DependencyError, match=message):
         registry.version_by_alias("iris", "challenger")
     assert {request.path for request, _ in httpserver.log} == {"/api/2.0/mlflow/registered-models/alias"}
 
@@ -545,7 +548,7 @@ def test_making_the_adapter_imports_no_client() -> None:
 
 
 def test_a_dead_server_is_an_error(free_address: str) -> None:
-    """A refused connection names the server and what to look at."""
+    """The error for a refused connection names the server and the setting to check."""
     with pytest.raises(DependencyError, match="MLFLOW_TRACKING_URI"):
         MlflowRegistry(f"http://{free_address}").ping()
 
@@ -575,24 +578,24 @@ def test_credentials_are_sent_and_never_shown(httpserver: HTTPServer, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("status", "account", "told"),
+    ("status", "account", "message"),
     [
         (401, None, r"No account was given\. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (401, "me", "The account me is unknown, or its password wrong"),
-        (403, "me", "The account me may not, .* EDIT on the model and on runs, and READ on the experiment"),
-        (403, None, "The request without an account may not"),
+        (401, "me", "The account me is unknown, or its password is wrong"),
+        (403, "me", "The account me may not do this, .* EDIT on the model and on runs, and READ on the experiment"),
+        (403, None, "The request without an account may not do this"),
     ],
 )
 @pytest.mark.parametrize("artifact", [False, True])
-def test_a_refused_account_is_told_what_it_lacks(
+def test_a_refused_account_learns_what_it_lacks(
     httpserver: HTTPServer,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
     account: str | None,
-    told: str,
+    message: str,
     artifact: bool,
 ) -> None:
-    """Who is not let in learns which settings or rights are missing, for artifacts too, and no password is repeated."""
+    """The error names the missing settings or rights, for artifacts too, and does not repeat the password."""
     for setting in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(setting, raising=False)
     if account is not None:
@@ -603,14 +606,14 @@ def test_a_refused_account_is_told_what_it_lacks(
         httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
     httpserver.expect_request(ANY_PATH).respond_with_data("Permission denied", status)
     registry = MlflowRegistry(httpserver.url_for(""))
-    with pytest.raises(DependencyError, match=told) as caught:
+    with pytest.raises(DependencyError, match=message) as caught:
         registry.put_artifact("a", "x.json", b"{}") if artifact else registry.ping()
     assert "hunter22" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["http://me:hunter22@mlflow:5000", "sqlite:///x", "mlflow", "http://", "http://a:b"])
 def test_unusable_addresses_are_refused_without_repeating_secrets(uri: str) -> None:
-    """An address with a password in it, or one that is none, is refused before anything is asked."""
+    """An address with a password in it, or one that is not http(s), is refused before the server is asked."""
     with pytest.raises(InvalidInputError) as caught:
         MlflowRegistry(uri)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)

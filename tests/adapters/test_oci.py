@@ -1,4 +1,4 @@
-"""Image registries: a real one and the fake held to one contract, a scripted one for tokens and lies."""
+"""Image registries: a real one and the fake held to the same contract, and a scripted one for tokens and lies."""
 
 import base64
 import hashlib
@@ -28,17 +28,17 @@ NOWHERE = Path("/nonexistent/config.json")
 
 
 def digest_of(content: bytes) -> str:
-    """The digest by which a registry keeps bytes."""
+    """Return the digest under which a registry stores bytes."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def encode(document: object) -> bytes:
-    """A document as the bytes that are pushed."""
+    """Encode a document as the bytes that are pushed."""
     return json.dumps(document).encode()
 
 
 class World(Protocol):
-    """A registry and the hands of those who push images to it."""
+    """A registry, and what people do to it."""
 
     @property
     def images(self) -> ImageRegistry: ...
@@ -62,7 +62,7 @@ class FakeWorld:
 
 
 class RealWorld:
-    """Pushes to a real registry, which stands as the mirror of `ghcr.io`."""
+    """Pushes to a real registry, which serves as the mirror of `ghcr.io`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -98,9 +98,9 @@ class RealWorld:
         if len(architectures) == 1:
             return self.image(repository, tag, {"architecture": architectures[0], "os": "linux", "config": settings})
         entries: list[dict[str, object]] = []
-        for one in architectures:
-            child = self.image(repository, None, {"architecture": one, "os": "linux", "config": settings})
-            entries.append({"digest": child, "platform": {"architecture": one, "os": "linux"}})
+        for architecture in architectures:
+            child = self.image(repository, None, {"architecture": architecture, "os": "linux", "config": settings})
+            entries.append({"digest": child, "platform": {"architecture": architecture, "os": "linux"}})
         return self.index(repository, tag, entries)
 
     def remove(self, repository: str, digest: str) -> None:
@@ -110,7 +110,7 @@ class RealWorld:
 
 @pytest.fixture(params=["registry", "fake"])
 def world(request: pytest.FixtureRequest) -> World:
-    """The same contract for a real registry and for the fake."""
+    """A real registry, and then the fake, for the same contract."""
     return FakeWorld() if request.param == "fake" else RealWorld(request.getfixturevalue("oci_url"))
 
 
@@ -127,36 +127,36 @@ def repository() -> str:
 
 
 def resolved(world: World, reference: ImageRef) -> ResolvedImage:
-    """The image, which must be there."""
-    found = world.images.resolve(reference)
-    assert found is not None
-    return found
+    """Resolve a reference, which must exist."""
+    image = world.images.resolve(reference)
+    assert image is not None
+    return image
 
 
 def test_a_tag_resolves_to_its_digest(world: World, repository: str) -> None:
-    """The reference that comes back pins what the tag named, and the config's environment is read."""
+    """The resolved reference pins what the tag named, and the config's environment is read."""
     digest = world.publish(repository, "abc", {"MODEL_URI": "models:/iris/7", "EMPTY": ""}, ("amd64",))
-    found = resolved(world, ImageRef(repository, "abc"))
-    assert found.reference == ImageRef(repository, "abc", digest)
-    (platform,) = found.platforms
+    image = resolved(world, ImageRef(repository, "abc"))
+    assert image.reference == ImageRef(repository, "abc", digest)
+    (platform,) = image.platforms
     assert platform.architecture == "amd64"
     assert platform.manifest_digest == digest
     assert platform.environment == {"MODEL_URI": "models:/iris/7", "EMPTY": ""}
-    assert found.known_digests == {digest, platform.config_digest}
+    assert image.known_digests == {digest, platform.config_digest}
 
 
 def test_an_index_resolves_to_its_platforms(world: World, repository: str) -> None:
-    """Of an image for several architectures all digests are known by which a kubelet may name it."""
+    """For an image for several architectures, all digests by which a kubelet may name it are known."""
     digest = world.publish(repository, "abc", {"A": "b=c"}, ("amd64", "arm64"))
-    found = resolved(world, ImageRef(repository, "abc"))
-    assert found.digest == digest
-    assert [one.architecture for one in found.platforms] == ["amd64", "arm64"]
-    assert len(found.known_digests) == 5
-    assert all(one.environment == {"A": "b=c"} for one in found.platforms)
+    image = resolved(world, ImageRef(repository, "abc"))
+    assert image.digest == digest
+    assert [platform.architecture for platform in image.platforms] == ["amd64", "arm64"]
+    assert len(image.known_digests) == 5
+    assert all(platform.environment == {"A": "b=c"} for platform in image.platforms)
 
 
 def test_a_digest_wins_over_its_tag(world: World, repository: str) -> None:
-    """A pinned reference names the same image after its tag has moved."""
+    """A pinned reference still names the same image after its tag has moved."""
     old = world.publish(repository, "latest", {"V": "1"}, ("amd64",))
     new = world.publish(repository, "latest", {"V": "2"}, ("amd64",))
     pinned = resolved(world, ImageRef(repository, "latest", old))
@@ -167,7 +167,7 @@ def test_a_digest_wins_over_its_tag(world: World, repository: str) -> None:
 
 
 def test_what_is_not_published_is_none(world: World, repository: str) -> None:
-    """An unknown repository, tag or digest is None: an image that is not published yet is waited for."""
+    """An unknown repository, tag or digest is None: a promotion waits for an image that is not published yet."""
     assert world.images.resolve(ImageRef(repository, "abc")) is None
     digest = world.publish(repository, "abc", {}, ("amd64",))
     assert world.images.resolve(ImageRef(repository, "other")) is None
@@ -177,16 +177,16 @@ def test_what_is_not_published_is_none(world: World, repository: str) -> None:
 
 
 def test_the_fake_can_be_taken_down(repository: str) -> None:
-    """A fake that is down fails as a dead registry does."""
+    """A fake that is down fails like a dead registry."""
     with pytest.raises(DependencyError):
         FakeImages(down=True).resolve(ImageRef(repository, "abc"))
 
 
-# From here on: what only the real registry can show.
+# From here on: what only a real registry can show.
 
 
-def test_attestations_are_no_platforms(real: RealWorld, repository: str) -> None:
-    """What buildx adds as platform unknown/unknown, and images of other systems, are left out."""
+def test_attestations_are_not_platforms(real: RealWorld, repository: str) -> None:
+    """What buildx adds as platform unknown/unknown, and images for other systems, are left out."""
     image = real.image(repository, None, {"architecture": "amd64", "os": "linux", "config": {"Env": ["A=b"]}})
     attestation = real.image(repository, None, {"architecture": "unknown", "os": "unknown"})
     real.index(
@@ -198,17 +198,17 @@ def test_attestations_are_no_platforms(real: RealWorld, repository: str) -> None
             {"digest": attestation, "platform": {"architecture": "amd64", "os": "windows"}},
         ],
     )
-    assert [one.manifest_digest for one in resolved(real, ImageRef(repository, "abc")).platforms] == [image]
+    assert [platform.manifest_digest for platform in resolved(real, ImageRef(repository, "abc")).platforms] == [image]
 
 
-def test_an_artifact_that_is_no_image_has_no_platforms(real: RealWorld, repository: str) -> None:
+def test_an_artifact_that_is_not_an_image_has_no_platforms(real: RealWorld, repository: str) -> None:
     """A chart or a signature under the tag fits no node."""
     real.image(repository, "abc", {"architecture": "amd64"}, "application/vnd.cncf.helm.config.v1+json")
     assert resolved(real, ImageRef(repository, "abc")).platforms == ()
 
 
 def test_a_config_without_environment_has_an_empty_one(real: RealWorld, repository: str) -> None:
-    """`Env: null`, as some builders write it, is no environment."""
+    """`Env: null`, as some builders write it, is an empty environment."""
     real.image(repository, "abc", {"architecture": "arm64", "os": "linux", "config": {"Env": None}})
     (platform,) = resolved(real, ImageRef(repository, "abc")).platforms
     assert (platform.architecture, dict(platform.environment)) == ("arm64", {})
@@ -218,12 +218,12 @@ def test_a_config_without_environment_has_an_empty_one(real: RealWorld, reposito
 
 
 def scripted(server: HTTPServer, config: Path = NOWHERE) -> OciRegistry:
-    """The server as the mirror of `ghcr.io`."""
+    """Return the adapter with the server as the mirror of `ghcr.io`."""
     return OciRegistry({"ghcr.io": server.url_for("").rstrip("/")}, config)
 
 
 def serve_image(server: HTTPServer, allowed: Callable[[Request], bool] = lambda request: True) -> bytes:
-    """Serve `ghcr.io/team/model:abc` to those who are allowed, with the bearer challenge of ghcr.io for others."""
+    """Serve `ghcr.io/team/model:abc` to allowed requests, and the bearer challenge of ghcr.io to others."""
     config = encode({"architecture": "amd64", "os": "linux"})
     manifest = encode(
         {"mediaType": MANIFEST, "config": {"mediaType": CONFIG, "digest": digest_of(config)}, "layers": []}
@@ -242,14 +242,14 @@ def serve_image(server: HTTPServer, allowed: Callable[[Request], bool] = lambda 
 
 
 def login_file(folder: Path, host: str, login: str) -> Path:
-    """A config.json as `docker login` writes it."""
+    """Write a config.json as `docker login` does."""
     path = folder / "config.json"
     path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(login.encode()).decode()}}}))
     return path
 
 
 def test_a_mirror_is_asked_with_the_namespace(httpserver: HTTPServer) -> None:
-    """Requests go to the mirror's own path with `?ns=`, as containerd sends them, and accept all image types."""
+    """Requests go to the mirror's own path with `?ns=`, as containerd's do, and accept all image types."""
     serve_image(httpserver)
     assert scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc")) is not None
     request = httpserver.log[0][0]
@@ -260,7 +260,7 @@ def test_a_mirror_is_asked_with_the_namespace(httpserver: HTTPServer) -> None:
 
 
 def test_an_anonymous_token_is_fetched_and_kept(httpserver: HTTPServer) -> None:
-    """A public image of ghcr.io needs a token that anybody gets; one token serves all requests."""
+    """A public image of ghcr.io needs a token that anyone can get; one token serves all requests."""
     serve_image(httpserver, lambda request: request.headers.get("Authorization") == "Bearer anon")
     httpserver.expect_request("/token").respond_with_json({"token": "anon"})
     registry = scripted(httpserver)
@@ -272,7 +272,7 @@ def test_an_anonymous_token_is_fetched_and_kept(httpserver: HTTPServer) -> None:
 
 
 def test_an_old_token_is_replaced(httpserver: HTTPServer) -> None:
-    """A token that has expired is fetched anew."""
+    """An expired token is replaced by a new one."""
     good = ["first"]
     serve_image(httpserver, lambda request: request.headers.get("Authorization") == f"Bearer {good[0]}")
     httpserver.expect_request("/token").respond_with_handler(lambda _: Response(encode({"access_token": good[0]})))
@@ -283,7 +283,7 @@ def test_an_old_token_is_replaced(httpserver: HTTPServer) -> None:
 
 
 def test_a_login_goes_to_the_token_server(httpserver: HTTPServer, tmp_path: Path) -> None:
-    """`docker login` credentials buy the token of a private image."""
+    """The credentials of `docker login` get the token for a private image."""
     serve_image(httpserver, lambda request: request.headers.get("Authorization") == "Bearer private")
     httpserver.expect_request("/token", headers={"Authorization": _basic("me:hunter22")}).respond_with_json(
         {"token": "private"}
@@ -293,7 +293,7 @@ def test_a_login_goes_to_the_token_server(httpserver: HTTPServer, tmp_path: Path
 
 
 def test_a_login_answers_a_basic_challenge(httpserver: HTTPServer, tmp_path: Path) -> None:
-    """A registry behind basic authentication gets the login itself, and no other host does."""
+    """A registry behind basic authentication gets the login itself; no other host does."""
 
     def answer(request: Request) -> Response:
         if request.headers.get("Authorization") != _basic("me:hunter22"):
@@ -311,8 +311,8 @@ def _basic(login: str) -> str:
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
-def test_a_refused_token_is_our_fault(httpserver: HTTPServer) -> None:
-    """A private image that nobody logged in for is an error that says so, and not an image that is not published."""
+def test_a_refused_token_is_an_error(httpserver: HTTPServer) -> None:
+    """A private image without a login is an error that says so, and does not count as unpublished."""
     serve_image(httpserver, lambda request: False)
     httpserver.expect_request("/token").respond_with_json({"errors": [{"code": "DENIED"}]}, status=403)
     with pytest.raises(DependencyError, match="docker login"):
@@ -320,7 +320,7 @@ def test_a_refused_token_is_our_fault(httpserver: HTTPServer) -> None:
 
 
 def test_a_blob_may_lie_elsewhere_but_the_token_stays(httpserver: HTTPServer) -> None:
-    """Blobs are fetched from the storage that the registry redirects to, without the registry's token."""
+    """Blobs are read from the storage that the registry redirects to, without the registry's token."""
     config = encode({"architecture": "amd64", "os": "linux"})
     manifest = encode({"mediaType": MANIFEST, "config": {"mediaType": CONFIG, "digest": digest_of(config)}})
     with HTTPServer(host="127.0.0.1") as storage:
@@ -342,7 +342,7 @@ def test_a_blob_may_lie_elsewhere_but_the_token_stays(httpserver: HTTPServer) ->
 
 @pytest.mark.parametrize("asked_by_digest", [True, False])
 def test_content_that_is_not_its_digest_is_an_error(httpserver: HTTPServer, asked_by_digest: bool) -> None:
-    """A manifest that was changed on its way is refused, whether the digest was asked for or only claimed."""
+    """A manifest that was changed on its way is refused, whether its digest was asked for or only claimed."""
     wrong = "sha256:" + "1" * 64
     headers = {} if asked_by_digest else {"Docker-Content-Digest": wrong}
     httpserver.expect_request(ANY_PATH).respond_with_data(encode({"mediaType": MANIFEST}), headers=headers)
@@ -366,24 +366,24 @@ def test_content_that_is_not_its_digest_is_an_error(httpserver: HTTPServer, aske
 def test_only_an_unknown_manifest_means_that_it_is_not_published(
     httpserver: HTTPServer, status: int, document: object
 ) -> None:
-    """Rate limits, missing rights, failures and 404s of something else are errors, and nothing is refused for them."""
+    """Rate limits, missing rights, failures and 404s of something else are errors, and do not refuse a version."""
     httpserver.expect_request(ANY_PATH).respond_with_json(document, status=status)
     with pytest.raises(DependencyError, match=f"HTTP {status}"):
         scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
 
 
 def test_hostile_manifests_do_not_crash(httpserver: HTTPServer) -> None:
-    """Entries of wrong types are passed over."""
+    """Entries of wrong types are skipped."""
     for document in ({"manifests": [1, {}, {"digest": "../x"}]}, {"config": 7}, {"config": {"mediaType": CONFIG}}):
         httpserver.clear()
         httpserver.expect_request(ANY_PATH).respond_with_json(document)
-        found = scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
-        assert found is not None
-        assert found.platforms == ()
+        image = scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+        assert image is not None
+        assert image.platforms == ()
 
 
 def test_a_dead_registry_is_an_error(free_address: str) -> None:
-    """A refused connection names the registry and its mirror; without a mirror this machine's registry is asked."""
+    """The error for a refused connection names the registry and its mirror, or the registry alone without a mirror."""
     with pytest.raises(DependencyError, match=re.escape(f"ghcr.io (mirror http://{free_address})")):
         OciRegistry({"ghcr.io": f"http://{free_address}"}, NOWHERE).resolve(ImageRef("ghcr.io/a/b", "c"))
     with pytest.raises(DependencyError, match=free_address):
@@ -401,13 +401,13 @@ def test_a_dead_registry_is_an_error(free_address: str) -> None:
     ],
 )
 def test_repositories_are_split_as_docker_does(repository: str, parts: tuple[str, str]) -> None:
-    """A first part without dot or port is no host."""
+    """A first part without a dot or port is not a host."""
     assert split_repository(repository) == parts
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"auths": {"a": {"auth": "%%%"}}}', '{"auths": {"a": 7}}'])
 def test_an_unreadable_docker_configuration_is_refused(tmp_path: Path, content: str) -> None:
-    """A broken config.json is named, and is not taken for one without logins."""
+    """The error names a broken config.json, which does not count as a file without logins."""
     path = tmp_path / "config.json"
     path.write_text(content)
     with pytest.raises(InvalidInputError, match=re.escape(str(path))):
@@ -416,14 +416,14 @@ def test_an_unreadable_docker_configuration_is_refused(tmp_path: Path, content: 
 
 @pytest.mark.parametrize("auths", [{}, {"auths": {"ghcr.io": {}}}, {"credsStore": "desktop", "auths": {"ghcr.io": {}}}])
 def test_a_docker_configuration_without_logins_is_fine(tmp_path: Path, auths: Mapping[str, object]) -> None:
-    """A file that leaves the logins to a helper is read as having none."""
+    """A file that leaves the logins to a helper counts as a file without logins."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(auths))
     OciRegistry({}, path)
 
 
 def test_a_mirror_with_a_password_is_refused() -> None:
-    """Userinfo in a mirror's address is refused and not repeated."""
+    """A mirror's address with a user and password is refused, and the error does not repeat them."""
     with pytest.raises(InvalidInputError) as caught:
         OciRegistry({"ghcr.io": "http://me:hunter22@mirror"}, NOWHERE)
     assert "hunter22" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The service from outside, and the bounds that all HTTP of the adapters has."""
+"""The service as seen from outside the cluster, and the limits on all HTTP of the adapters."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from orchestration.promotion.problems import DependencyError
 
 @contextmanager
 def raw_server(*chunks: bytes, endless: bytes = b"") -> Iterator[str]:
-    """A server that sends the chunks to each client, then `endless` again and again, and never ends by itself."""
+    """Run a server that sends the chunks to each client, then `endless` again and again, and never closes by itself."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -47,7 +47,7 @@ def raw_server(*chunks: bytes, endless: bytes = b"") -> Iterator[str]:
 
 
 def test_the_answer_comes_back_as_it_is(httpserver: HTTPServer) -> None:
-    """Status, body and time of the model's answer, whatever the status is; headers go with the request."""
+    """Status, body and time of the model's answer come back, whatever the status is; headers go with the request."""
     httpserver.expect_request(
         "/predict", method="POST", data=b"{}", headers={"X-Incumbent-Replay": "1"}
     ).respond_with_data(b"no", 503)
@@ -59,14 +59,14 @@ def test_the_answer_comes_back_as_it_is(httpserver: HTTPServer) -> None:
 
 
 def test_a_refused_connection_is_an_answer_of_status_0(free_address: str) -> None:
-    """No exception: that a service cannot be reached is something to judge."""
+    """No exception is raised: an unreachable service is something for the caller to judge."""
     answer = HttpService().ask(f"http://{free_address}/predict", b"{}", {}, 5)
     assert answer.status == 0
     assert b"ConnectError" in answer.body
 
 
 def test_silence_is_an_answer_of_status_0() -> None:
-    """A server that takes the request and says nothing is given up after the time-out."""
+    """A server that takes the request and does not answer is abandoned after the time-out."""
     with raw_server() as url:
         answer = HttpService().ask(url, b"{}", {}, 0.3)
     assert answer.status == 0
@@ -74,21 +74,21 @@ def test_silence_is_an_answer_of_status_0() -> None:
 
 
 def test_a_trickle_is_given_up() -> None:
-    """Bytes that keep coming do not prolong the time-out."""
+    """Bytes that keep arriving do not extend the time-out."""
     with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", endless=b"x") as url:
         answer = HttpService().ask(url, b"{}", {}, 0.5)
     assert answer.status == 0
     assert b"trickles" in answer.body
 
 
-def test_what_is_no_http_is_an_answer_of_status_0() -> None:
-    """Garbage instead of HTTP is a failed connection too."""
+def test_garbage_is_an_answer_of_status_0() -> None:
+    """Garbage instead of HTTP counts as a failed connection too."""
     with raw_server(b"SSH-2.0-hello\r\n") as url:
         assert HttpService().ask(url, b"{}", {}, 1).status == 0
 
 
 def test_a_body_above_the_cap_is_not_read_on() -> None:
-    """An endless body ends the call as soon as it is larger than the caller takes."""
+    """An endless body ends the call as soon as it exceeds the cap."""
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with (
         raw_server(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", endless=chunk) as url,
@@ -98,7 +98,7 @@ def test_a_body_above_the_cap_is_not_read_on() -> None:
 
 
 def test_time_passes() -> None:
-    """The system's clock goes forward by what was slept, and a moment that has passed is no sleep."""
+    """The system's clock advances by the time slept, and a negative time is no sleep."""
     clock = SystemClock()
     before = clock.now()
     clock.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What promotions came to, told from the branch and the registry of a platform in memory."""
+"""How promotions ended, read from the branch and the registry of a platform in memory."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def world() -> World:
 
 
 def ask(world: World, *, good: bool = True, accuracy: float = 0.9) -> int:
-    """The next version, asked for 7 s before its run begins."""
+    """Register the next version and request its promotion, 7 s before its run begins."""
     number = world.register(accuracy).version
     if not good:
         world.bad_images.add(world.image(number))
@@ -44,30 +44,30 @@ def ends(record: Record) -> dict[str, int]:
 
 
 def seconds(record: Record) -> dict[str, float]:
-    """The sum of what each thing took, rounded to whole seconds."""
-    return {what: round(one.total) for what, one in record.durations.items()}
+    """Return the sum of each kind of duration, rounded to whole seconds."""
+    return {name: round(durations.total) for name, durations in record.durations.items()}
 
 
 def times(record: Record) -> dict[str, int]:
-    return {what: sum(one.counts) for what, one in record.durations.items()}
+    return {name: sum(durations.counts) for name, durations in record.durations.items()}
 
 
-def test_a_good_version_is_timed_from_its_request_to_its_crown(world: World) -> None:
-    """Each stage has its time, and together they are the lead time."""
+def test_a_good_version_is_timed_from_request_to_champion(world: World) -> None:
+    """Each stage has its duration, and together they are the lead time."""
     assert promote(world, ask(world), "run")
     record = read(world)
     assert ends(record) == {"champion": 1}
     assert times(record) == {"commit": 1, "rollout": 1, "gate": 1, "lead": 1}
-    told = seconds(record)
-    assert told["commit"] == 7
-    assert told["gate"] == 60
-    assert abs(told["lead"] - (told["commit"] + told["rollout"] + told["gate"])) <= 1
+    took = seconds(record)
+    assert took["commit"] == 7
+    assert took["gate"] == 60
+    assert abs(took["lead"] - (took["commit"] + took["rollout"] + took["gate"])) <= 1
     assert record.champion is not None
     assert record.champion.version == 1
 
 
 def test_a_bad_version_is_timed_until_its_target_serves_again(world: World) -> None:
-    """From its commit, over its gate and the rollback; it has no lead time, for it was never champion."""
+    """It is timed from its commit through its gate and rollback; it was never champion, so it has no lead time."""
     assert promote(world, ask(world), "run")
     ledger = Ledger(world.policy(POLICY_NAME))
     before = read(world, ledger)
@@ -80,7 +80,7 @@ def test_a_bad_version_is_timed_until_its_target_serves_again(world: World) -> N
 
 
 def test_a_crash_before_the_gate_has_no_gate(world: World) -> None:
-    """Nothing was measured, so nothing is told of a gate, nor of a rollout that never was."""
+    """Nothing was measured, so there is no duration of a gate, nor of a rollout that never completed."""
     number = ask(world)
     world.crashing_images.add(world.image(number))
     assert promote(world, number, "run")
@@ -88,7 +88,7 @@ def test_a_crash_before_the_gate_has_no_gate(world: World) -> None:
 
 
 def test_refused_and_superseded_are_counted_without_times(world: World) -> None:
-    """They never came to a commit."""
+    """Such versions were never committed."""
     assert promote(world, ask(world, accuracy=0.1), "run")
     older = ask(world)
     ask(world)
@@ -99,7 +99,7 @@ def test_refused_and_superseded_are_counted_without_times(world: World) -> None:
 
 
 def test_a_version_tried_again_counts_again(world: World) -> None:
-    """Each request has its own end: what a retry overwrites on the version is not forgotten."""
+    """Each request has its own end, even though a retry overwrites the tags of the version."""
     number = ask(world, accuracy=0.1)
     for _ in range(3):
         assert promote(world, number, "run")
@@ -108,7 +108,7 @@ def test_a_version_tried_again_counts_again(world: World) -> None:
 
 
 def test_each_attempt_keeps_its_times(world: World) -> None:
-    """A version that was rolled back and then became champion has both: the second attempt hides nothing."""
+    """A version that was rolled back and then became champion counts as both: the second attempt hides nothing."""
     number = ask(world, good=False)
     assert promote(world, number, "run")
     before = read(world)
@@ -122,7 +122,7 @@ def test_each_attempt_keeps_its_times(world: World) -> None:
 
 
 def test_a_foreign_revert_restores_nothing(world: World) -> None:
-    """A person had put another image there before the rollback: that is an end, and nothing that we restored."""
+    """When a person put another image there before the rollback, the promotion ended, but restored nothing."""
     number = ask(world, good=False)
     manifest = world.git.commits[world.git.head].files["apps/iris.yaml"]
 
@@ -138,7 +138,7 @@ def test_a_foreign_revert_restores_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("good", [True, False])
 def test_a_new_ledger_comes_to_the_same(world: World, good: bool) -> None:
-    """A process that is lost and begun again invents and loses nothing; one that lives counts nothing twice."""
+    """A process that starts again neither invents nor loses anything; one that keeps running counts nothing twice."""
     ledger = Ledger(world.policy(POLICY_NAME))
     for turn in range(3):
         assert promote(world, ask(world, good=good or turn == 0), "run")
@@ -148,7 +148,7 @@ def test_a_new_ledger_comes_to_the_same(world: World, good: bool) -> None:
 
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_run_killed_at_any_write_ends_once(bad: bool) -> None:
-    """However often it is begun again, one request has one end, and its moment is the first."""
+    """However often a run starts again, one request has one end, at the first moment."""
     at = 0
     while True:
         at += 1
@@ -167,17 +167,17 @@ def test_a_run_killed_at_any_write_ends_once(bad: bool) -> None:
 
 
 def test_a_half_written_end_is_one_end(world: World) -> None:
-    """Tags are written one by one: a run killed between an end's moment and its state ends once, at the first."""
+    """Tags are written one by one: a run killed between an end's moment and its state ends once, at that moment."""
     number = ask(world)
-    write, killed = world.registry.write_tags, list[str]()
+    write, interrupted = world.registry.write_tags, list[str]()
 
     def half(version: object, tags: dict[str, str]) -> None:
-        at = next((key for key in tags if ".champion_at." in key), None)
-        if at is None or killed:
+        moment_key = next((key for key in tags if ".champion_at." in key), None)
+        if moment_key is None or interrupted:
             write(version, tags)  # type: ignore[arg-type]
             return
-        killed.append(tags[at])
-        write(version, {at: tags[at]})  # type: ignore[arg-type]
+        interrupted.append(tags[moment_key])
+        write(version, {moment_key: tags[moment_key]})  # type: ignore[arg-type]
         raise DependencyError(DOWN)
 
     world.registry.write_tags = half  # type: ignore[method-assign,assignment]
@@ -185,12 +185,12 @@ def test_a_half_written_end_is_one_end(world: World) -> None:
         promote(world, number, "run")
     resume(world, number)
     version = world.registry.versions["iris", number]
-    assert [value for key, value in version.tags.items() if ".champion_at." in key] == killed
+    assert [value for key, value in version.tags.items() if ".champion_at." in key] == interrupted
     assert ends(read(world)) == {"champion": 1}
 
 
-def test_a_held_promotion_is_told_with_its_time(world: World) -> None:
-    """Until it comes to its end."""
+def test_a_held_promotion_is_reported_with_its_time(world: World) -> None:
+    """It is reported until it ends."""
     ledger = Ledger(world.policy(POLICY_NAME))
     read(world, ledger)
     number = ask(world)
@@ -206,7 +206,7 @@ def test_a_held_promotion_is_told_with_its_time(world: World) -> None:
 
 
 def test_an_end_between_two_readings_is_found(world: World) -> None:
-    """Also when another version is the challenger since, so that no alias leads to it."""
+    """It is found even when another version has become the challenger, so that no alias leads to it."""
     ledger = Ledger(world.policy(POLICY_NAME))
     read(world, ledger)
     for _ in range(3):
@@ -240,7 +240,7 @@ def test_a_reading_costs_the_same_after_many_promotions(world: World) -> None:
 
 
 def test_a_failed_reading_is_made_up_for(world: World) -> None:
-    """What could not be read is read the next time: nothing is lost, and nothing counted twice."""
+    """What could not be read is read the next time: nothing is lost, and nothing is counted twice."""
     ledger = Ledger(world.policy(POLICY_NAME))
     assert promote(world, ask(world), "run")
     assert promote(world, ask(world, good=False), "run")
@@ -259,8 +259,8 @@ def test_a_failed_reading_is_made_up_for(world: World) -> None:
     assert read(world, ledger) == whole
 
 
-def test_a_rewritten_branch_is_told(world: World) -> None:
-    """What was read of it is void, and what is left of it is what a new ledger reads."""
+def test_a_rewritten_branch_is_reported(world: World) -> None:
+    """What was read of it is void, and a new ledger reads what is left."""
     assert promote(world, ask(world), "run")
     ledger = Ledger(world.policy(POLICY_NAME))
     read(world, ledger)
@@ -274,7 +274,7 @@ def test_a_rewritten_branch_is_told(world: World) -> None:
 
 
 def test_another_policys_promotions_are_its_own(world: World) -> None:
-    """Two policies of one model share versions, and no count."""
+    """Two policies for one model share versions, but no counts."""
     assert promote(world, ask(world), "run")
     other = world.policy(POLICY_NAME).model_copy(update={"name": "iris-other"})
     record = read_on(Ledger(other), world.registry, world.git, world.clock)
@@ -282,8 +282,8 @@ def test_another_policys_promotions_are_its_own(world: World) -> None:
     assert times(record) == {}
 
 
-def test_trailers_that_are_none_of_ours_are_ignored(world: World) -> None:
-    """Another policy's promotion beside our rollback, an id that is none, and a rollback of what never was."""
+def test_foreign_and_malformed_trailers_are_ignored(world: World) -> None:
+    """Another policy's promotion, a malformed id and the rollback of a promotion that never was are ignored."""
     for trailers in (
         {"Promotion-Id": "iris-other/1/0123456789ab/1", "Rollback-Of": "iris-edge/9/0123456789ab/1"},
         {"Promotion-Id": "iris-edge/0/x/1", "Requested-At": "yesterday"},
@@ -295,8 +295,8 @@ def test_trailers_that_are_none_of_ours_are_ignored(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"promotion_id": 1, "gate_started": []}', b"[" * 100_000])
-def test_evidence_that_is_none_has_no_times(world: World, content: bytes) -> None:
-    """Whoever may write artifacts may write anything; the end is counted all the same."""
+def test_malformed_evidence_has_no_times(world: World, content: bytes) -> None:
+    """People who may write artifacts may write anything; the end is counted all the same."""
     assert promote(world, ask(world), "run")
     path = "incumbent/iris-edge/1-1.json"
     world.registry.artifacts["run1", path] = content
@@ -306,18 +306,18 @@ def test_evidence_that_is_none_has_no_times(world: World, content: bytes) -> Non
 
 
 def test_durations_fall_into_their_buckets() -> None:
-    """A bound is inside its bucket, and what is longer than all bounds is counted last."""
-    told = Durations()
-    for taken in (0.0, 1.0, 1.5, 5000.0):
-        told = told.with_one(taken)
-    assert told.counts[:2] == (2, 1)
-    assert told.counts[-1] == 1
-    assert len(told.counts) == len(BUCKETS) + 1
-    assert told.total == 5002.5
+    """A duration equal to a bound is inside its bucket, and one longer than all bounds is counted last."""
+    durations = Durations()
+    for duration in (0.0, 1.0, 1.5, 5000.0):
+        durations = durations.with_one(duration)
+    assert durations.counts[:2] == (2, 1)
+    assert durations.counts[-1] == 1
+    assert len(durations.counts) == len(BUCKETS) + 1
+    assert durations.total == 5002.5
 
 
 def test_whole_seconds_make_no_negative_time() -> None:
-    """Git cuts its times; a clock that is off by more is not believed."""
+    """Git cuts its times to whole seconds; a larger difference between clocks gives no duration."""
     assert seconds_between(10.9, 10.0) == 0.0
     assert seconds_between(11.0, 10.0) is None
     assert seconds_between(None, 10.0) is None

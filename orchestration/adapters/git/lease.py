@@ -1,4 +1,4 @@
-"""A lease as a Git object: a commit of the empty tree whose message says who has it, and until when (design rule 2)."""
+"""A lease as a Git object: a commit of the empty tree whose message names the holder and the expiry (design rule 2)."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _MAX_HOLDER = 500
 
 
 def lease_ref(application: str) -> str:
-    """The ref that is an application's lease.
+    """Return the ref that holds an application's lease.
 
     Raises:
         InvalidInputError: the application's name cannot be part of a ref.
@@ -25,7 +25,7 @@ def lease_ref(application: str) -> str:
             Problem(
                 f"application {application!r}",
                 "a name that can be part of a Git ref",
-                "one with characters, dots or an ending (.lock) that Git forbids",
+                "characters, dots or an ending (.lock) that Git forbids",
                 "Rename the Argo CD application.",
             )
         )
@@ -33,13 +33,13 @@ def lease_ref(application: str) -> str:
 
 
 def lease_message(application: str, holder: str, expires_at: float) -> str:
-    """The text of a new lease object. The nonce makes each one new: a push of an unchanged ref fences nobody."""
+    """Return the text of a new lease object. A nonce makes each different: pushing an unchanged ref fences nobody."""
     content = {"application": application, "expires_at": expires_at, "holder": holder, "nonce": uuid.uuid4().hex}
     return json.dumps(content, sort_keys=True) + "\n"
 
 
 def parse_lease(application: str, object_id: str, commit: bytes) -> LeaseRecord | str:
-    """The lease that a commit object's text holds, or why it is none. The text is hostile input."""
+    """Parse a commit object's text as a lease; a string says why it is not one. The text is hostile input."""
     _, _, message = commit.partition(b"\n\n")
     try:
         data: Any = json.loads(message.decode("utf-8"))

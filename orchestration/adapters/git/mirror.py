@@ -1,7 +1,8 @@
-"""The bare repository on this machine that stands between the pipeline and the Git server, and how Git is run in it.
+"""The mirror: a bare repository on this machine between the pipeline and the Git server, and how Git is run in it.
 
-It is a cache: lost or broken it is made again. Nothing that this machine's users, its environment or the server put
-somewhere is run or obeyed: no hooks, no system or global configuration, no inherited `GIT_*` variables, no redirects.
+It is a cache: when it is lost or broken, it is remade. Nothing that this machine's users, its environment or the
+server provide is run or obeyed: no hooks, no system or global configuration, no inherited `GIT_*` variables, no
+redirects.
 """
 
 import contextlib
@@ -23,48 +24,51 @@ from orchestration.promotion.redact import redact
 LOCAL_SECONDS = 60.0
 NETWORK_SECONDS = 120.0
 _ERROR_CHARACTERS = 1000
-# How a person tells Git which certificates and which ssh to use; every other inherited GIT_* variable is taken away.
+# With these a person chooses certificates and ssh for Git; every other inherited GIT_* variable is removed.
 _INHERITED = {"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND"}
 _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.logAllRefUpdates=false",
     "credential.helper=",
-    "gc.auto=0",  # run by `tidy` alone: a detached gc would outlive the lock
+    "gc.auto=0",  # only `tidy` runs it: a detached gc would outlive the lock
     "gc.autoDetach=false",
     "maintenance.auto=false",
-    "http.followRedirects=false",  # the token goes to the host that a person named, and to no other
+    "http.followRedirects=false",  # the token goes to the host that a person named, and nowhere else
     "http.lowSpeedLimit=1",
-    "http.lowSpeedTime=30",  # a Git whose parent was killed ends by itself too
+    "http.lowSpeedTime=30",  # so that a Git whose parent was killed ends too
     "protocol.version=2",
     "push.gpgSign=false",
     "push.followTags=false",
 )
-# A partial clone, where the server can. Given to the commands that may bring left-out content here, and to those that
-# must know that it is left out. It never stands in the mirror's own configuration, so all other commands take what is
-# not here for missing: kept from the network alone, Git would try to fetch all the same, and sometimes die of SIGPIPE.
+# A partial clone, if the server supports it. These options are given only to commands that may fetch left-out content
+# and to those that must know that it is left out. They are never in the mirror's own configuration, so for all other
+# commands left-out content is simply missing. If those were merely cut off from the network, Git would still try to
+# fetch it, and sometimes die of SIGPIPE.
 _PARTIAL = ("-c", "remote.origin.promisor=true", "-c", "remote.origin.partialCloneFilter=blob:none")
 
 
 class MirrorBrokenError(Exception):
-    """A local command failed that cannot fail in a whole mirror; whoever catches this makes the mirror again."""
+    """A local command failed that cannot fail in an intact mirror; the code that catches this remakes the mirror."""
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a Git command ended. `error` is its standard error, redacted and cut."""
+class GitResult:
+    """How a Git command ended."""
 
     status: int
     output: bytes
     error: str
+    """Its standard error, redacted and cut."""
     timed_out: bool = False
 
     @property
     def text(self) -> str:
+        """The output as text, without white space around it."""
         return self.output.decode("utf-8", errors="replace").strip()
 
 
 class Mirror:
-    """One remote's branch, at `state/git/<hash of url and branch>`; safe for several processes and threads."""
+    """A mirror of one remote's branch, at `state/git/<hash of url and branch>`; several processes may share it."""
 
     def __init__(self, remote: Remote, state: Path) -> None:
         self.remote = remote
@@ -75,12 +79,12 @@ class Mirror:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the mirror; inside it may be entered again by the same thread. Yields the lock's file descriptor.
+        """Hold the mirror's lock; the same thread may enter again inside. Yields the lock's file descriptor.
 
-        Every Git process inherits the descriptor, and the kernel gives the lock back when the last process that has it
-        is gone. So who holds the lock knows that no Git runs here, not even an orphan of a killed process, and that
-        every lock file that lies about is a dead one's (argo-cd#7898). There is no deadline of our own: each command
-        under the lock has one.
+        Every Git process inherits the descriptor, and the kernel releases the lock when the last process that has it
+        is gone. So the holder of the lock knows that no Git runs here, not even an orphan of a killed process, and that
+        every lock file that remains belongs to a dead process (argo-cd#7898). Waiting for the lock has no deadline:
+        each command under the lock has its own.
         """
         if (held := getattr(self._held, "descriptor", None)) is not None:
             yield held
@@ -97,7 +101,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _usable_folder(self) -> Iterator[None]:
-        """A full disk, a folder that may not be written: our side's fault, told as such."""
+        """Turn a full disk, or a folder that may not be written, into a `DependencyError`."""
         try:
             yield
         except OSError as error:
@@ -110,7 +114,7 @@ class Mirror:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                # The state may have been removed meanwhile; a lock on a file that has no name excludes nobody.
+                # The state may have been removed meanwhile, and a lock on a file without a name excludes nobody.
                 if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor
             except BaseException:
@@ -135,23 +139,23 @@ class Mirror:
         for old in (draft, self.path):
             if old.exists():
                 shutil.rmtree(old)
-        made = self._run(("init", "--bare", "--quiet", "--template=", str(draft)), {}, b"", LOCAL_SECONDS)
-        if made.status != 0:
-            raise self._unusable(made.error or f"git init ended with status {made.status}")
+        result = self._run(("init", "--bare", "--quiet", "--template=", str(draft)), {}, b"", LOCAL_SECONDS)
+        if result.status != 0:
+            raise self._unusable(result.error or f"git init ended with status {result.status}")
         draft.rename(self.path)
 
     def _unusable(self, found: str) -> DependencyError:
         expected = "a folder in which a bare repository can be made"
-        next_step = "Free space or mend the permissions of the folder that INCUMBENT_STATE names."
+        next_step = "Free space, or fix the permissions of the folder that INCUMBENT_STATE names."
         return DependencyError(Problem(f"Git mirror {self.path}", expected, found, next_step))
 
     def remake(self) -> None:
-        """Throw the mirror away; the next command finds an empty one."""
+        """Delete the mirror and create an empty one."""
         with self.locked():
             self._create()
 
     def tidy(self) -> None:
-        """Let Git pack what has piled up, when it finds that worth while."""
+        """Let Git pack what has accumulated, if Git finds it worthwhile."""
         with self.locked():
             self.local(*_PARTIAL, "-c", "gc.auto=6700", "gc", "--auto", "--quiet", seconds=NETWORK_SECONDS)
 
@@ -162,30 +166,37 @@ class Mirror:
         allowed: tuple[int, ...] = (0,),
         variables: Mapping[str, str] | None = None,
         seconds: float = LOCAL_SECONDS,
-    ) -> Ran:
-        """Run a command that never uses the network: not even to bring an object that a partial clone left out.
+    ) -> GitResult:
+        """Run a command that never uses the network, not even to fetch an object that the partial clone left out.
+
+        Args:
+            arguments: what follows `git` on the command line.
+            stdin: the command's standard input.
+            allowed: exit statuses that are not failures.
+            variables: environment variables for the command.
+            seconds: how long the command may take.
 
         Raises:
-            MirrorBrokenError: it ended with another status than the allowed ones.
+            MirrorBrokenError: the command ended with a status that is not allowed.
         """
-        ran = self._run(arguments, {**(variables or {}), "GIT_ALLOW_PROTOCOL": "none"}, stdin, seconds)
-        if ran.status not in allowed:
-            command = next(one for one in arguments if not one.startswith("-") and "=" not in one)
-            raise MirrorBrokenError(f"git {command} ended with status {ran.status}: {ran.error}")
-        return ran
+        result = self._run(arguments, {**(variables or {}), "GIT_ALLOW_PROTOCOL": "none"}, stdin, seconds)
+        if result.status not in allowed:
+            command = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+            raise MirrorBrokenError(f"git {command} ended with status {result.status}: {result.error}")
+        return result
 
-    def network(self, *arguments: str, stdin: bytes = b"") -> Ran:
-        """Run a command in the mirror that may talk to the server; its end is for the caller to judge."""
+    def network(self, *arguments: str, stdin: bytes = b"") -> GitResult:
+        """Run a command in the mirror that may talk to the server; the caller judges how it ended."""
         with self.locked():
             return self._run((*_PARTIAL, *arguments), self._credentials(), stdin, NETWORK_SECONDS)
 
-    def ask_server(self, *arguments: str) -> Ran:
-        """Run a command that talks to the server and needs nothing of the mirror, nor its lock."""
+    def ask_server(self, *arguments: str) -> GitResult:
+        """Run a command that talks to the server and needs neither the mirror nor its lock."""
         nowhere = {"GIT_DIR": str(self.folder / "nowhere")}
         with self._usable_folder():
             return self._execute(arguments, {**self._credentials(), **nowhere}, b"", NETWORK_SECONDS)
 
-    def _run(self, arguments: tuple[str, ...], variables: Mapping[str, str], stdin: bytes, seconds: float) -> Ran:
+    def _run(self, arguments: tuple[str, ...], variables: Mapping[str, str], stdin: bytes, seconds: float) -> GitResult:
         with self.locked() as descriptor:
             return self._execute(arguments, {"GIT_DIR": str(self.path), **variables}, stdin, seconds, (descriptor,))
 
@@ -196,17 +207,19 @@ class Mirror:
         stdin: bytes,
         seconds: float,
         descriptors: tuple[int, ...] = (),
-    ) -> Ran:
+    ) -> GitResult:
         try:
             from git.cmd import Git
             from git.exc import GitCommandNotFound
-        except ImportError as missing:  # GitPython cannot be imported where there is no git
+        except ImportError as missing:  # GitPython cannot be imported without Git
             raise _no_git() from missing
-        ours = {**_ENVIRONMENT, **variables}
-        # `env -u` takes inherited variables away, which GitPython cannot.
-        foreign = [name for name in os.environ if name.startswith("GIT_") and name not in {*_INHERITED, *ours}]
+        environment = {**_ENVIRONMENT, **variables}
+        # `env -u` removes inherited variables, which GitPython cannot.
+        foreign = [name for name in os.environ if name.startswith("GIT_") and name not in {*_INHERITED, *environment}]
         unset = [part for name in foreign for part in ("-u", name)]
-        settings = [part for one in (*_SETTINGS, f"remote.origin.url={self.remote.url}") for part in ("-c", one)]
+        settings = [
+            part for setting in (*_SETTINGS, f"remote.origin.url={self.remote.url}") for part in ("-c", setting)
+        ]
         with tempfile.TemporaryFile() as istream:
             istream.write(stdin)
             istream.seek(0)
@@ -220,20 +233,20 @@ class Mirror:
                     strip_newline_in_stdout=False,
                     kill_after_timeout=seconds,
                     shell=False,
-                    env=ours,
+                    env=environment,
                     pass_fds=descriptors,
                 )
             except GitCommandNotFound as missing:
                 raise _no_git() from missing
         if status == 127:
             raise _no_git()
-        # GitPython's own words for a command that it killed.
+        # GitPython's own message for a command that it killed.
         timed_out = status < 0 and error.startswith("Timeout: the command")
-        said = f"no answer within {seconds:g} s" if timed_out else redact(error, self.remote.secrets())
-        return Ran(int(status), output, said[-_ERROR_CHARACTERS:].strip(), timed_out)
+        message = f"no answer within {seconds:g} s" if timed_out else redact(error, self.remote.secrets())
+        return GitResult(int(status), output, message[-_ERROR_CHARACTERS:].strip(), timed_out)
 
     def _credentials(self) -> dict[str, str]:
-        """The variables by which Git asks a small program for the token; the token itself is in none of them.
+        """Variables that make Git ask a small program for the token; none of them holds the token itself.
 
         Raises:
             DependencyError: the token's file cannot be read.
@@ -269,4 +282,4 @@ _ENVIRONMENT = {
 
 
 def _no_git() -> DependencyError:
-    return DependencyError(Problem("Git", "the program git on PATH", "none", "Install Git 2.32 or newer."))
+    return DependencyError(Problem("Git", "the program git on PATH", "no such program", "Install Git 2.32 or newer."))

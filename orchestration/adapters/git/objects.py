@@ -1,4 +1,4 @@
-"""Git objects, built and read with plumbing: no checkout and no index, so nothing costs more in a larger repository."""
+"""Files, commits and tags, read and written with plumbing: the size of the repository does not matter."""
 
 import re
 import unicodedata
@@ -11,27 +11,28 @@ AUTHOR_NAME = "incumbent"
 AUTHOR_EMAIL = "incumbent@localhost"
 MAX_FILE_BYTES = 10 * 1024 * 1024
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_REGULAR = ("100644", "100755", "100664")  # the last one stands in very old repositories
+_REGULAR = ("100644", "100755", "100664")  # the last one occurs in very old repositories
 _TRAILER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 
 def is_object_id(text: str) -> bool:
+    """Whether a text is a whole object id, of SHA-1 or SHA-256."""
     return _OBJECT_ID.fullmatch(text) is not None
 
 
 def is_known(mirror: Mirror, commit: str) -> bool:
-    """Whether the mirror has that commit; anything but a whole object id is unknown."""
+    """Whether the mirror has that commit; anything but a whole object id counts as unknown."""
     return (
         is_object_id(commit) and mirror.local("cat-file", "-e", f"{commit}^{{commit}}", allowed=(0, 1, 128)).status == 0
     )
 
 
 def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
-    """Mode and object id of the regular file at a path; None when there is nothing.
+    """Return mode and object id of the regular file at a path; None when nothing is at that path.
 
     Raises:
-        InvalidInputError: the path is none, or something else than a regular file is there: a symbolic link would have
-            the edit land in another file than the one that a person reads.
+        InvalidInputError: the path is not usable, or leads to something other than a regular file: with a symbolic
+            link, an edit would change another file than the one that a person reads.
     """
     _check_path(path)
     line = mirror.local("ls-tree", "-z", "--full-tree", "--end-of-options", commit, "--", path).output
@@ -39,9 +40,14 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
         return None
     mode, kind, object_id = line.partition(b"\t")[0].decode().split()
     if kind != "blob" or mode not in _REGULAR:
-        found = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}.get(mode, f"mode {mode}")
+        kinds = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}
         raise InvalidInputError(
-            Problem(f"{path} at commit {commit[:12]}", "a regular file", found, "Correct the policy's manifest path.")
+            Problem(
+                f"{path} at commit {commit[:12]}",
+                "a regular file",
+                kinds.get(mode, f"mode {mode}"),
+                "Correct the policy's manifest path.",
+            )
         )
     return mode, object_id
 
@@ -53,22 +59,28 @@ def _check_path(path: str) -> None:
             Problem(
                 f"path {path!r}",
                 "a path inside the repository, such as manifests/app/deployment.yaml",
-                "one that is absolute, empty, leads elsewhere or has unprintable characters",
+                "a path that is absolute or empty, leads elsewhere or has unprintable characters",
                 "Correct the policy's manifest path.",
             )
         )
 
 
 def write_file(mirror: Mirror, commit: str, path: str, content: bytes) -> str:
-    """The id of a tree like the commit's, with other content in one file that is there already; its mode is kept.
+    """Write a tree like the commit's with new content in one existing file, whose mode is kept; return the tree's id.
 
-    Only the trees on the way to the file are listed and written, so the rest of the repository is never looked at.
+    Only the trees on the way to the file are listed and written, so the rest of the repository is never read.
+
+    Raises:
+        InvalidInputError: the path is not usable, or no regular file is there.
     """
     entry = entry_at(mirror, commit, path)
     if entry is None:
         raise InvalidInputError(
             Problem(
-                f"{path} at commit {commit[:12]}", "a file to edit", "nothing", "Correct the policy's manifest path."
+                f"{path} at commit {commit[:12]}",
+                "a file to edit",
+                "nothing at that path",
+                "Correct the policy's manifest path.",
             )
         )
     mode, _ = entry
@@ -85,7 +97,7 @@ def write_file(mirror: Mirror, commit: str, path: str, content: bytes) -> str:
 
 
 def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, now: float) -> str:
-    """The id of a new commit. Its date is now, but never before the parent's: a walk by date must not miss it."""
+    """Write a commit and return its id. Its date is now, but never before its parent's: a walk by date must find it."""
     at = int(now)
     if parent is not None:
         at = max(at, int(mirror.local("log", "-1", "--no-walk", "--format=%ct", "--end-of-options", parent).text))
@@ -96,7 +108,7 @@ def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, no
 
 
 def write_tag(mirror: Mirror, name: str, commit: str, message: str, now: float) -> str:
-    """The id of a new annotated tag object."""
+    """Write an annotated tag object and return its id."""
     tagger = f"{AUTHOR_NAME} <{AUTHOR_EMAIL}> {int(now)} +0000"
     header = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n"
     text = header + message.replace("\0", "").strip() + "\n"
@@ -112,13 +124,17 @@ def _identity(at: int) -> dict[str, str]:
 
 
 def commit_message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
-    """Subject, body and trailers with an empty line between. Subject and trailers are made one line each.
+    """Compose a commit message of subject, body and trailers, with empty lines between.
 
-    What they hold comes from MLflow in part (design rule 9), and a line end in it would write a trailer of its own.
+    Subject and trailers become one line each: part of their text comes from MLflow (design rule 9), and a line end in
+    it would forge a trailer.
+
+    Raises:
+        ValueError: a key cannot be a trailer's name.
     """
     for key in trailers:
         if not _TRAILER_KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is no trailer's name")
+            raise ValueError(f"{key!r} cannot be a trailer's name")
     paragraphs = [
         one_line(subject) or "(no subject)",
         "\n".join(one_line(line) for line in body.splitlines()).strip(),
@@ -128,17 +144,17 @@ def commit_message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with each run of white space made one space, and without control and other invisible characters."""
-    visible = "".join(one for one in text if one.isspace() or not unicodedata.category(one).startswith("C"))
+    """Return the text with single spaces for all white space, and without control and other invisible characters."""
+    visible = "".join(char for char in text if char.isspace() or not unicodedata.category(char).startswith("C"))
     return " ".join(visible.split())
 
 
 def read_blob(mirror: Mirror, object_id: str) -> bytes:
-    """A blob's content, asked of the server when the partial clone left it out.
+    """Read a blob's content, from the server when the partial clone left it out.
 
     Raises:
-        MirrorBrokenError: it is not here and the server did not give it; the caller finds out whose fault that is.
-        DependencyError: it is larger than 10 MB.
+        MirrorBrokenError: neither mirror nor server gave the blob; the caller finds out whose fault that is.
+        DependencyError: the blob is larger than 10 MB.
     """
     size = mirror.network("cat-file", "-s", object_id)
     if size.status == 0 and int(size.text) > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""The Git server's side: its address and token, what its errors mean, and the web page of a commit."""
+"""The Git server's side: its address and token, what its errors mean, and a commit's web page."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from orchestration.promotion.redact import redact
 _SCHEMES = ("https", "http", "ssh", "file")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:\s][^\s]*")  # git@github.com:owner/name.git
 _REF_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
-# Only to word a problem's next step, and to tell at once that trying again is useless; nothing else is read from prose.
+# Used only to word a problem's next step, and to see at once that repeating is useless; nothing else depends on prose.
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (
         r"Authentication failed|could not read (Username|Password)|returned error: 401|Permission denied \(publickey",
@@ -34,7 +34,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Remote:
-    """Where the GitOps repository is. Made by `remote`, which checks it."""
+    """Where the GitOps repository is. Made by `parse_remote`, which checks it."""
 
     url: str
     branch: str
@@ -44,7 +44,7 @@ class Remote:
         return f"Git repository {redact(self.url)}"
 
     def token(self) -> str:
-        """The token, read anew each time because it may be rotated; empty without a token file.
+        """Read the token, each time anew because it may be rotated; empty without a token file.
 
         Raises:
             DependencyError: the file cannot be read, or is empty.
@@ -54,7 +54,7 @@ class Remote:
         try:
             token = self.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise self._no_token(type(error).__name__) from error
+            raise self._no_token(f"a file that cannot be read ({type(error).__name__})") from error
         if not token:
             raise self._no_token("an empty file")
         return token
@@ -70,22 +70,29 @@ class Remote:
         )
 
     def secrets(self) -> tuple[str, ...]:
-        """What must not be seen in any text; nothing while the token cannot be read."""
+        """Return the texts that nothing may show; none while the token cannot be read."""
         try:
             return (self.token(),) if self.token_file else ()
         except DependencyError:
             return ()
 
-    def failure(self, doing: str, found: str) -> DependencyError:
-        """The error for a command that the server did not answer as it should; `found` is redacted already."""
-        meaning = _meaning(found)
-        what, next_step = meaning or ("no usable answer", "Check that the server can be reached and is well.")
+    def failure(self, action: str, error: str) -> DependencyError:
+        """Return the error for a command that the server did not answer as it should; the caller raises it.
+
+        Args:
+            action: completes "the server to let us ...".
+            error: the command's standard error, already redacted.
+        """
+        meaning, next_step = _meaning(error) or (
+            "no usable answer",
+            "Check that the server can be reached and is healthy.",
+        )
         return DependencyError(
-            Problem(str(self), f"the server to let us {doing}", f"{what} ({_one_line(found)})", next_step)
+            Problem(str(self), f"the server to let us {action}", f"{meaning} ({_one_line(error)})", next_step)
         )
 
     def commit_url(self, commit: str) -> str | None:
-        """A commit's web page, for addresses of the forms that GitHub, GitLab, Gitea and Bitbucket have."""
+        """Return a commit's web page, for addresses in the form of GitHub, GitLab, Gitea or Bitbucket; else None."""
         parts = urlsplit(self.url)
         path = parts.path.removesuffix("/").removesuffix(".git")
         if parts.scheme != "https" or path.count("/") < 2:
@@ -105,21 +112,21 @@ def is_useless_to_repeat(error: str) -> bool:
 
 
 def _meaning(error: str) -> tuple[str, str] | None:
-    for pattern, what, next_step in _MEANINGS:
+    for pattern, meaning, next_step in _MEANINGS:
         if re.search(pattern, error):
-            return what, next_step
+            return meaning, next_step
     return None
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()) or "it said nothing"
+    return " ".join(text.split()) or "without a message"
 
 
-def remote(url: str, branch: str, token_file: Path | None) -> Remote:
-    """The remote of these settings.
+def parse_remote(url: str, branch: str, token_file: Path | None) -> Remote:
+    """Check the settings of the repository.
 
     Raises:
-        InvalidInputError: the address is of no form that is safe to use, or the branch's name is none.
+        InvalidInputError: the address is not of a form that is safe to use, or the branch cannot have that name.
     """
 
     def refuse(found: str, next_step: str) -> InvalidInputError:
@@ -132,32 +139,32 @@ def remote(url: str, branch: str, token_file: Path | None) -> Remote:
         )
     # A folder's name may hold spaces.
     if not url.isprintable() or (" " in url and not url.startswith("file://")):
-        raise refuse("white space or control characters in it", "Write the address alone.")
+        raise refuse("an address with white space or control characters in it", "Write the address alone.")
     if _SCP_LIKE.fullmatch(url):
         return Remote(url, branch, token_file)
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise refuse("an address that cannot be read", "Write it as the Git server shows it.") from error
+        raise refuse("an address that cannot be read", "Copy it from the Git server's page.") from error
     if parts.scheme not in _SCHEMES:
-        raise refuse(f"the scheme {parts.scheme!r}", f"Use one of {', '.join(_SCHEMES)}.")
+        raise refuse(f"an address with scheme {parts.scheme!r}", f"Use one of {', '.join(_SCHEMES)}.")
     if _has_secret(parts):
         raise refuse(
             "an address with a user or password in it",
-            "Take them out of the address, and put the token into the file that INCUMBENT_GIT_TOKEN_FILE names.",
+            "Remove them from the address, and put the token into the file that INCUMBENT_GIT_TOKEN_FILE names.",
         )
     if parts.query or parts.fragment or (parts.scheme != "file" and not parts.hostname):
-        raise refuse("an address without a host, or with a query or fragment", "Write it as the Git server shows it.")
+        raise refuse("an address without a host, or with a query or fragment", "Copy it from the Git server's page.")
     return Remote(url, branch, token_file)
 
 
 def _has_secret(parts: SplitResult) -> bool:
-    """An ssh address names its user; in any other one userinfo is a credential."""
+    """Whether the address holds a credential: an ssh address may name its user, any other may not."""
     return ":" in parts.netloc.rpartition("@")[0] or (parts.scheme != "ssh" and "@" in parts.netloc)
 
 
 def is_ref_name(name: str) -> bool:
-    """Whether a name may stand in a ref; stricter than `git check-ref-format`, and no pattern matches more than it."""
+    """Whether a name can be part of a ref; stricter than `git check-ref-format`, and never true for a pattern."""
     return all(
         _REF_PART.fullmatch(part) and ".." not in part and not part.endswith((".", ".lock")) for part in name.split("/")
     )

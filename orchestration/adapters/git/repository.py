@@ -1,14 +1,14 @@
 """The GitOps repository behind smart HTTP (or ssh): commits, leases and tags without a checkout (design rules 1 and 2).
 
-What is known of the server comes from the server each time; the mirror on this machine only saves transfers.
+The server's state is asked of the server each time; the mirror on this machine only saves transfers.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from orchestration.adapters.git.access import GitAccess
-from orchestration.adapters.git.fence import Done, Fence, Plan
+from orchestration.adapters.git.access import Access
+from orchestration.adapters.git.fence import Attempt, Fence, Plan
 from orchestration.adapters.git.history import belongs_to, commits_between, commits_with_trailers
 from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
 from orchestration.adapters.git.objects import (
@@ -21,7 +21,7 @@ from orchestration.adapters.git.objects import (
     write_tag,
 )
 from orchestration.adapters.git.push import RefUpdate
-from orchestration.adapters.git.remote import is_ref_name, remote
+from orchestration.adapters.git.remote import is_ref_name, parse_remote
 from orchestration.promotion.ports import (
     BranchCommit,
     Clock,
@@ -39,25 +39,36 @@ _MAX_DIFF_CHARACTERS = 200_000
 
 
 class GitRepository:
-    """Plays the port `GitOpsRepository`.
+    """Implements the `GitOpsRepository` port.
 
-    `state` is a folder for the mirror, which may be lost. Leases expire by `clock`; the clocks of the machines that
-    share a repository should agree to within a fraction of the lease's time, and where they do not, two may hold a
-    lease but only one can push with it.
+    Leases expire by `clock`. The clocks of the machines that share a repository should agree to within a fraction of
+    the lease's time; where they do not, two runs may believe that they hold a lease, but only one can push with it.
 
-    Raises:
-        InvalidInputError: the address or the branch's name cannot be used; and from every method, when a path, a tag's
-            or an application's name that a person wrote can be none.
+    Every method raises `InvalidInputError` when a path, or the name of a tag or application, that a person wrote
+    cannot be used.
     """
 
     def __init__(self, url: str, branch: str, *, token_file: Path | None, state: Path, clock: Clock) -> None:
-        at = remote(url, branch, token_file)
-        self._access = GitAccess(at, Mirror(at, state))
+        """Contact nothing yet.
+
+        Args:
+            url: the repository's address, without credentials.
+            branch: the branch that Argo CD follows.
+            token_file: a file with a token that may push; None for a server that needs no token, or for ssh.
+            state: the folder for the mirror, which may be lost.
+            clock: the time by which leases expire and commits are dated.
+
+        Raises:
+            InvalidInputError: the address or the branch's name cannot be used.
+        """
+        remote = parse_remote(url, branch, token_file)
+        self._access = Access(remote, Mirror(remote, state))
         self._fence = Fence(self._access, clock)
         self._clock = clock
         self._tidied = False
 
     def fetch(self) -> str:
+        """Fetch the branch into the mirror, and return the id of its head commit."""
         head = self._access.repairing(self._access.fetch)
         if not self._tidied:
             self._access.repairing(self._access.mirror.tidy)
@@ -65,51 +76,63 @@ class GitRepository:
         return head
 
     def read_file(self, commit: str, path: str) -> bytes | None:
+        """Read a file as it is at a commit; None when nothing is at that path."""
+
         def read() -> bytes | None:
-            self._access.need(commit)
+            self._access.require_commit(commit)
             entry = entry_at(self._access.mirror, commit, path)
-            return None if entry is None else self._access.lazily(lambda: read_blob(self._access.mirror, entry[1]))
+            if entry is None:
+                return None
+            return self._access.reading_from_server(lambda: read_blob(self._access.mirror, entry[1]))
 
         return self._access.repairing(read)
 
     def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
+        """List the policy's promotion and rollback commits reachable from `head`, newest first."""
+
         def read() -> tuple[BranchCommit, ...]:
-            self._access.need(head)
+            self._access.require_commit(head)
             return commits_with_trailers(self._access.mirror, head)
 
         return tuple(commit for commit in self._access.repairing(read) if belongs_to(commit, policy))
 
     def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
+        """List what `history` has at `head` and not at `before`; None when `head` does not descend from it."""
+
         def read() -> tuple[BranchCommit, ...] | None:
-            self._access.need(head)
+            self._access.require_commit(head)
             return commits_between(self._access.mirror, before, head)
 
-        found = self._access.repairing(read)
-        return None if found is None else tuple(commit for commit in found if belongs_to(commit, policy))
+        commits = self._access.repairing(read)
+        return None if commits is None else tuple(commit for commit in commits if belongs_to(commit, policy))
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        """Whether a commit is the other one or an ancestor of it; False when the mirror does not have either."""
+
         def ask() -> bool:
             if not (is_known(self._access.mirror, ancestor) and is_known(self._access.mirror, descendant)):
                 return False
-            ran = self._access.mirror.local("merge-base", "--is-ancestor", ancestor, descendant, allowed=(0, 1))
-            return ran.status == 0
+            result = self._access.mirror.local("merge-base", "--is-ancestor", ancestor, descendant, allowed=(0, 1))
+            return result.status == 0
 
         return self._access.repairing(ask)
 
     def diff(self, commit: str) -> str:
+        """Return a commit's change as a unified diff, cut after 200,000 characters."""
+
         def read() -> str:
-            self._access.need(commit)
+            self._access.require_commit(commit)
 
             def compare() -> str:
-                ran = self._access.mirror.network(
+                result = self._access.mirror.network(
                     *("diff-tree", "--root", "-m", "-p", "--no-commit-id", "--no-color", "--no-ext-diff"),
                     *("--no-textconv", "--end-of-options", commit, "--"),
                 )
-                if ran.status != 0:
-                    raise MirrorBrokenError(ran.error)
-                return ran.output.decode("utf-8", errors="replace")
+                if result.status != 0:
+                    raise MirrorBrokenError(result.error)
+                return result.output.decode("utf-8", errors="replace")
 
-            return self._access.lazily(compare)
+            return self._access.reading_from_server(compare)
 
         text = self._access.repairing(read)
         if len(text) > _MAX_DIFF_CHARACTERS:
@@ -117,23 +140,30 @@ class GitRepository:
         return text
 
     def commit_url(self, commit: str) -> str | None:
+        """Return a commit's web page; None when the form of the repository's address is not known."""
         return self._access.remote.commit_url(commit)
 
     def lease(self, application: str) -> LeaseRecord | None:
+        """Read an application's lease as the server has it now, expired or not; None when it is free."""
         return self._fence.lease(application)
 
     def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
+        """Take an application's lease for `ttl` seconds, when it is free, expired or already the holder's own."""
         return self._fence.acquire(application, holder, ttl)
 
     def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        """Extend a lease to `ttl` seconds from now, unless it was lost."""
         return self._fence.renew(lease, ttl)
 
     def release_lease(self, lease: LeaseRecord) -> None:
+        """Give a lease back; a lease that someone else has by now is left alone."""
         self._fence.release(lease)
 
     def push_edit(
         self, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
     ) -> Pushed | LeaseLost | Decision:
+        """Commit and push what `decide(head)` returns together with a renewed lease, deciding anew for each attempt."""
+
         def plan() -> Plan | tuple[Decision]:
             head = self.fetch()
             decision = decide(head)
@@ -143,13 +173,13 @@ class GitRepository:
             update = RefUpdate(self._access.branch, commit, head)
             return Plan((update,), lambda: self.is_ancestor(commit, self.fetch()), commit)
 
-        done = self._fence.push(plan, lease, ttl, "push to the branch")
-        if isinstance(done, Done):
-            return Pushed(done.plan.commit, done.lease, done.attempts)
-        return done[0] if isinstance(done, tuple) else done
+        result = self._fence.push(plan, lease, ttl, "push to the branch")
+        if isinstance(result, Attempt):
+            return Pushed(result.plan.commit, result.lease, result.number)
+        return result[0] if isinstance(result, tuple) else result
 
     def _write_edit(self, head: str, edit: FileEdit) -> str:
-        self._access.need(head)
+        self._access.require_commit(head)
         tree = write_file(self._access.mirror, head, edit.path, edit.content)
         message = commit_message(edit.subject, edit.body, edit.trailers)
         return write_commit(self._access.mirror, tree, head, message, self._clock.now())
@@ -157,43 +187,46 @@ class GitRepository:
     def create_tag(
         self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
     ) -> LeaseRecord | LeaseLost:
+        """Push an annotated tag together with a renewed lease; a tag of that name on that commit counts as created."""
         ref = _tag_ref(name)
 
         def write() -> str:
-            self._access.need(commit)
+            self._access.require_commit(commit)
             return write_tag(self._access.mirror, name, commit, message, self._clock.now())
 
         def plan() -> Plan:
-            there = self._tagged(ref)
-            if there is not None and there[1] != commit:
+            existing = self._tagged(ref)
+            if existing is not None and existing[1] != commit:
                 raise DependencyError(
                     Problem(
                         f"tag {name} in {self._access.remote}",
-                        f"no tag, or one of commit {commit[:12]}",
-                        f"a tag of commit {there[1][:12]}",
-                        "Find out who made that tag, and delete it when it is wrong.",
+                        f"no tag, or a tag of commit {commit[:12]}",
+                        f"a tag of commit {existing[1][:12]}",
+                        "Find out who made that tag, and delete it if it is wrong.",
                     )
                 )
-            tag = None if there is not None else self._access.repairing(write)
+            tag = None if existing is not None else self._access.repairing(write)
             updates = () if tag is None else (RefUpdate(ref, tag, None),)
             return Plan(updates, lambda: tag is not None and self._access.server_refs(ref).get(ref) == tag)
 
-        done = self._fence.push(plan, lease, ttl, f"push the tag {name}")
-        return done.lease if isinstance(done, Done) else done
+        result = self._fence.push(plan, lease, ttl, f"push the tag {name}")
+        return result.lease if isinstance(result, Attempt) else result
 
     def tag(self, name: str) -> TagRecord | None:
+        """Read a tag as the server has it now; None when it does not exist. A lightweight tag has an empty message."""
         ref = _tag_ref(name)
-        there = self._tagged(ref)
-        if there is None:
+        tagged = self._tagged(ref)
+        if tagged is None:
             return None
-        if there[0] == there[1]:
-            return TagRecord(name, there[1], "")  # a lightweight tag, which says nothing
-        found = self._access.repairing(lambda: self._access.server_object(ref, "tag"))
-        text = found[1] if found is not None and found[1] is not None else b""
-        return TagRecord(name, there[1], text.partition(b"\n\n")[2].decode("utf-8", errors="replace").strip())
+        tag_id, commit = tagged
+        if tag_id == commit:
+            return TagRecord(name, commit, "")
+        tag = self._access.repairing(lambda: self._access.server_object(ref, "tag"))
+        text = tag[1] if tag is not None and tag[1] is not None else b""
+        return TagRecord(name, commit, text.partition(b"\n\n")[2].decode("utf-8", errors="replace").strip())
 
     def _tagged(self, ref: str) -> tuple[str, str] | None:
-        """The tag's own object id and its commit's, which are the same for a lightweight tag."""
+        """Object id of the tag itself and of its commit; they are equal for a lightweight tag."""
         refs = self._access.server_refs(ref, f"{ref}^{{}}")
         return None if ref not in refs else (refs[ref], refs.get(f"{ref}^{{}}", refs[ref]))
 
@@ -201,6 +234,6 @@ class GitRepository:
 def _tag_ref(name: str) -> str:
     if not is_ref_name(name):
         raise InvalidInputError(
-            Problem(f"tag {name!r}", "a name that Git allows", "one that it forbids", "Rename the policy.")
+            Problem(f"tag {name!r}", "a name that Git allows", "a name that Git forbids", "Rename the policy.")
         )
     return f"refs/tags/{name}"

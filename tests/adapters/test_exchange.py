@@ -1,0 +1,128 @@
+"""Which exchanges are repeated, what comes back when no attempt succeeds, and what an error shows of an answer."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pytest_httpserver import HTTPServer
+
+from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
+from orchestration.adapters.http import HttpClient
+from orchestration.adapters.kube_api import KubeApi
+from orchestration.promotion.problems import DependencyError, Problem
+from tests.adapters.kubeconfigs import write_kubeconfig
+
+BROKEN = DependencyError(Problem("a server", "an answer", "a broken connection", "Check the server."))
+
+
+class Script:
+    """Attempts that come to what a test lists, in that order."""
+
+    def __init__(self, *results: int | Exception) -> None:
+        self._results = list(results)
+
+    def __call__(self, seconds: float) -> Reply:
+        result = self._results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return Reply(result, b"", seconds)
+
+    @property
+    def left(self) -> int:
+        return len(self._results)
+
+
+@pytest.mark.parametrize("first", [502, TransientError(BROKEN)])
+def test_a_transient_failure_is_repeated(first: int | Exception) -> None:
+    """Both a proxy's answer and a broken connection are followed by another attempt."""
+    assert exchange(Script(first, 200), repeat=True).status == 200
+
+
+def test_the_last_answer_counts_when_all_attempts_are_transient() -> None:
+    """A caller sees the last status itself, and can say what the server answered."""
+    assert exchange(Script(502, 503, 429), repeat=True).status == 429
+
+
+def test_an_earlier_answer_never_hides_a_broken_connection() -> None:
+    """When the last attempt got no answer, the error says so, whatever was answered before."""
+    script = Script(*[503] * (ATTEMPTS - 1), TransientError(BROKEN))
+    with pytest.raises(DependencyError, match="a broken connection"):
+        exchange(script, repeat=True)
+
+
+@pytest.mark.parametrize("result", [200, 404, 500])
+def test_other_answers_are_never_repeated(result: int) -> None:
+    """Asking again would not change a refusal, and does not fix a server's bug."""
+    script = Script(result, 200)
+    assert exchange(script, repeat=True).status == result
+    assert script.left == 1
+
+
+def test_other_failures_are_never_repeated() -> None:
+    """A failure that is not transient is raised at once."""
+    script = Script(BROKEN, 200)
+    with pytest.raises(DependencyError):
+        exchange(script, repeat=True)
+    assert script.left == 1
+
+
+@pytest.mark.parametrize("result", [503, TransientError(BROKEN)])
+def test_what_may_change_something_is_sent_once(result: int | Exception) -> None:
+    """Without `repeat` even a transient failure is final."""
+    script = Script(result, 200)
+    if isinstance(result, Exception):
+        with pytest.raises(DependencyError, match="a broken connection"):
+            exchange(script, repeat=False)
+    else:
+        assert exchange(script, repeat=False).status == result
+    assert script.left == 1
+
+
+def test_an_excerpt_shows_no_part_of_a_secret() -> None:
+    """A secret that the cut would halve is removed before."""
+    shown = excerpt("x" * 295 + " hunter22-hunter22 and more" * 20, ("hunter22-hunter22",))
+    assert "hunt" not in shown
+    assert shown.endswith("…")
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> Iterator[tuple[str, list[object]]]:
+    """A server whose certificate no client accepts: its address, and a list with an entry for each handshake."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    handshakes: list[object] = []
+    context.sni_callback = lambda _, host, __: handshakes.append(host)
+    with HTTPServer("localhost", ssl_context=context) as server:
+        yield server.url_for("").rstrip("/"), handshakes
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda url, folder: HttpClient("a server", "Check the server.").get(url),
+        lambda url, folder: KubeApi(write_kubeconfig(folder, url), "edge").get("/readyz"),
+    ],
+    ids=["http", "kubernetes"],
+)
+def test_a_refused_certificate_is_final(
+    self_signed: tuple[str, list[object]], tmp_path: Path, read: Callable[[str, Path], Reply]
+) -> None:
+    """Neither client library asks again when it does not accept the server's certificate."""
+    url, handshakes = self_signed
+    with pytest.raises(DependencyError, match="CERTIFICATE_VERIFY_FAILED"):
+        read(url, tmp_path)
+    assert handshakes == ["localhost"]
