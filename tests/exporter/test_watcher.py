@@ -13,8 +13,8 @@ from orchestration.exporter.exposition import FindingsCollector
 from orchestration.exporter.watcher import Watcher
 from orchestration.promotion.state import State
 from tests.fakes.cluster import DOWN
+from tests.fakes.runs import promote
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
-from tests.orchestration.test_crashes import promote
 
 P = f'policy="{POLICY_NAME}"'
 PM = f'model="iris",{P}'
