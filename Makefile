@@ -52,4 +52,4 @@ check: setup ## lint, types, import contracts and definitions
 
 lock: setup ## make the lock again, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --group dev --group sandbox pyproject.toml -o requirements.lock
+	  --no-header --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
