@@ -22,10 +22,14 @@ nitpicky = True
 
 myst_heading_anchors = 4  # the anchors that GitHub makes
 
+highlight_language = "text"  # where a block names none
+
 html_theme = "furo"
 html_title = "incumbent"
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_extra_path = ["site"]  # the front page of the site leads to this one
 html_theme_options = {
     "source_repository": REPOSITORY,
@@ -52,4 +56,4 @@ def link_to_github(app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     """Register the links with Sphinx."""
-    app.connect("doctree-read", link_to_github)
+    app.connect("doctree-read", link_to_github, priority=400)  # before Sphinx collects files to download

@@ -1,5 +1,6 @@
-"""Recordings of a command's output with its times, in asciinema's format (asciicast v2), so that they can be replayed."""
+"""A command's output with its times, in asciinema's format (asciicast v2), so that `asciinema play` can replay it."""
 
+import codecs
 import json
 import os
 import pty
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHUNK = 65536
+_ROWS = 40
+_CHUNK_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -22,53 +24,54 @@ class Output:
 
 @dataclass(frozen=True)
 class Recording:
-    """A command's whole output."""
+    """A command's whole output, on a terminal that is `columns` wide."""
 
     command: str
     columns: int
     outputs: tuple[Output, ...]
 
-    @property
-    def text(self) -> str:
-        return "".join(output.text for output in self.outputs).replace("\r\n", "\n")
 
+def record(command: Sequence[str], columns: int) -> tuple[Recording, int]:
+    """Run a command in a terminal of its own, and show its output as it comes.
 
-def record(command: Sequence[str], columns: int, rows: int = 50) -> tuple[Recording, int]:
-    """Run a command in a terminal of that size and record its output; the second value is its exit code.
-
-    The output is also shown as it comes.
+    Returns:
+        The recording, and the command's exit code.
     """
-    master, slave = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)}
+    screen, terminal = pty.openpty()
+    size = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(_ROWS)}
     began = time.monotonic()
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=environment, close_fds=True
+        command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=os.environ | size
     )
-    os.close(slave)
+    os.close(terminal)
+    decode = codecs.getincrementaldecoder("utf-8")().decode
     outputs = []
-    with os.fdopen(master, "rb", buffering=0) as terminal:
-        while chunk := _read(terminal.fileno()):
-            text = chunk.decode("utf-8")
-            outputs.append(Output(round(time.monotonic() - began, 3), text))
-            print(text, end="", flush=True)
+    while chunk := _read(screen):
+        text = decode(chunk).replace("\r", "")
+        outputs.append(Output(round(time.monotonic() - began, 3), text))
+        print(text, end="", flush=True)
+    os.close(screen)
     return Recording(" ".join(command), columns, tuple(outputs)), process.wait()
 
 
-def _read(terminal: int) -> bytes:
-    """The next output; empty when the last process that had the terminal open has ended."""
+def _read(screen: int) -> bytes:
+    """The next output; empty when no process has the terminal open any more."""
     try:
-        return os.read(terminal, _CHUNK)
-    except OSError:  # Linux answers with EIO once nobody has the other end open
+        return os.read(screen, _CHUNK_BYTES)
+    except OSError:  # Linux answers the last reader of a terminal with EIO instead of an end of file
         return b""
 
 
-def save(recording: Recording, file: Path, rows: int = 50) -> None:
-    header = {"version": 2, "width": recording.columns, "height": rows, "command": recording.command}
-    lines = [header, *([output.at, "o", output.text] for output in recording.outputs)]
-    file.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines), encoding="utf-8")
+def save(recording: Recording, file: Path) -> None:
+    """Write a recording, one JSON value per line."""
+    header = {"version": 2, "width": recording.columns, "height": _ROWS, "command": recording.command}
+    events = [[output.at, "o", output.text.replace("\n", "\r\n")] for output in recording.outputs]
+    lines = [json.dumps(value, ensure_ascii=False) for value in (header, *events)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def load(file: Path) -> Recording:
+    """Read a recording that `save` wrote."""
     header, *events = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    outputs = tuple(Output(float(at), text) for at, kind, text in events if kind == "o")
+    outputs = tuple(Output(at, text.replace("\r", "")) for at, kind, text in events if kind == "o")
     return Recording(header["command"], header["width"], outputs)
