@@ -1,4 +1,4 @@
-"""The workflow that promotes in CI runs the README's two lines, with input that stays data; all workflows are careful."""
+"""The workflow that promotes in CI: the README's two lines, and input that stays data. All have the least rights."""
 
 import re
 import shlex
