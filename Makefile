@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 
-.PHONY: help setup tools demo ui test check lock homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short
+.PHONY: help setup tools demo ui test check docs picture lock homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -50,6 +50,13 @@ check: setup ## lint, types, import contracts and definitions
 	@.venv/bin/lint-imports
 	@.venv/bin/dagster definitions validate -m orchestration.definitions
 
+docs: setup ## the documentation site, in .state/docs/site; a warning or a broken link fails
+	@.venv/bin/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs -d .state/docs/doctrees . .state/docs/site
+	@echo "$(CURDIR)/.state/docs/site/index.html"
+
+picture: setup ## record `make demo` again and draw the README's picture of it
+	@$(PYTHON_IN) -m testbeds.recording
+
 lock: setup ## make the lock again, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --group dev --group sandbox pyproject.toml -o requirements.lock
+	  --no-header --group dev --group sandbox --group docs pyproject.toml -o requirements.lock

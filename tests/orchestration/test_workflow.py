@@ -1,4 +1,4 @@
-"""The workflow that promotes in CI: the README's two lines, and input that stays data."""
+"""The workflow that promotes in CI: the README's two lines, and input that stays data. All have the least rights."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ def test_a_person_starts_it_with_a_policy_and_a_version() -> None:
     """Nothing else starts it, and both must be given."""
     assert set(WORKFLOW["on"]) == {"workflow_dispatch"}
     inputs = WORKFLOW["on"]["workflow_dispatch"]["inputs"]
-    assert {name: (given["required"], given["type"]) for name, given in inputs.items()} == {
+    assert {name: (value["required"], value["type"]) for name, value in inputs.items()} == {
         "policy": (True, "string"),
         "version": (True, "string"),
     }
@@ -31,15 +31,6 @@ def test_it_runs_where_the_clusters_are_and_one_at_a_time_for_a_policy() -> None
     assert WORKFLOW["concurrency"] == {"group": "promote-${{ inputs.policy }}", "cancel-in-progress": False}
 
 
-def test_it_may_only_read_the_repository() -> None:
-    """The push is made with the pipeline's own token, which the checkout's is not; actions are pinned to commits."""
-    assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert "permissions" not in JOB
-    used = [step for step in JOB["steps"] if "uses" in step]
-    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]) for step in used)
-    assert STEPS["checkout"]["with"] == {"persist-credentials": False}
-
-
 def test_no_input_and_no_secret_is_spliced_into_a_shell() -> None:
     """Scripts hold no expression at all: what comes from outside is in their environment."""
     scripts = [step["run"] for step in JOB["steps"] if "run" in step]
@@ -49,6 +40,20 @@ def test_no_input_and_no_secret_is_spliced_into_a_shell() -> None:
     assert secret == [], "a secret is given to the step that needs it"
     given = [value for step in JOB["steps"] for value in step.get("env", {}).values()]
     assert all(re.fullmatch(r"\$\{\{ secrets\.[A-Z_]+ \}\}", value) for value in given)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda file: file.stem)
+def test_every_workflow_may_only_read_and_pins_its_actions(file: Path) -> None:
+    """No job widens the rights, no checkout keeps a token, and an action is a commit that nobody can move."""
+    workflow = YAML(typ="safe").load(file)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert "permissions" not in job
+        for step in job["steps"]:
+            uses = step.get("uses", "")
+            assert not uses or re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", uses)
+            if uses.startswith("actions/checkout@"):
+                assert step["with"] == {"persist-credentials": False}
 
 
 def test_it_runs_the_readmes_two_lines() -> None:
