@@ -5,11 +5,11 @@ import signal
 import sys
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import die_with_parent
 from testbeds.homelab import alerts, settings
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.supply import find_supply
 from testbeds.homelab.waiting import applications
-from testbeds.sandbox.processes import die_with_parent
 
 _INTERRUPTED = 130
 
@@ -63,8 +63,8 @@ def down() -> int:
 
 
 def ui() -> int:
+    from testbeds.homelab.environment import HomelabEnvironment
     from testbeds.homelab.host import beside
-    from tests.scenarios.on_homelab import HomelabEnvironment
 
     die_with_parent()
     homelab = Homelab.open()

@@ -19,10 +19,10 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.objects import namespace, secret
 from bootstrap.registration import ARGOCD
 from bootstrap.secrets import Wanted
+from testbeds.common.services import answers
 from testbeds.homelab import alerts, gitops, settings
-from testbeds.homelab.supply import Say
-from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase, pods_words
-from testbeds.sandbox.services import answers
+from testbeds.homelab.progress import Say, phase
+from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, pods_words
 
 _MODELS = "ml-apps"
 _FETCHES = {"app": "fetch-early"}

@@ -18,9 +18,10 @@ from ruamel.yaml import YAML
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
-from testbeds.homelab.supply import Say, Supply, daemon_answers
-from testbeds.homelab.waiting import await_all, not_rolled_out, phase
+from testbeds.homelab.docker import Docker, daemon_answers
+from testbeds.homelab.progress import Say, phase
+from testbeds.homelab.supply import Supply
+from testbeds.homelab.waiting import await_all, not_rolled_out
 
 _CONFIGURATIONS = Path(__file__).with_name("k3d")
 _NODES = {settings.GCP: 1, settings.EDGE: 2}

@@ -1,5 +1,6 @@
 """Docker by its command line: in the environment of whatever brought it, and with its own words when it fails."""
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from orchestration.promotion.problems import Problem, ProblemError
 
 _PATIENCE_SECONDS = 300.0
 _LOG_LINES = "15"
+_ANSWERS_WITHIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,17 @@ class Docker:
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = Problem(" ".join(command[:4]), f"an answer within {seconds:g} s", str(error), "Try again.")
             raise ProblemError(problem) from error
+
+
+def daemon_answers(docker: str | Path, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a Docker daemon answers, and not only its command line program."""
+    try:
+        done = subprocess.run(
+            [str(docker), "version", "--format", "{{json .Server}}"],
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            timeout=_ANSWERS_WITHIN_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and json.loads(done.stdout or "null") is not None

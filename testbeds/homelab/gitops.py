@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.common import git_server
+from testbeds.common.services import BRANCH, REPOSITORY
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.settings import CHECKOUT
-from testbeds.sandbox import git_server
 
-BRANCH = "main"
-_REPOSITORY = "gitops.git"
-URL = f"{settings.GIT_URL}/{_REPOSITORY}"
+URL = f"{settings.GIT_URL}/{REPOSITORY}"
 HEALTH_URL = f"{settings.GIT_URL}/healthz"
 _FOLDERS = ("manifests", "argocd-apps")
 _SCRAPE_SECONDS = 2
@@ -81,7 +80,7 @@ def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
 def create(state: Path) -> None:
     """Make the repository, its content beside it to be looked at, and the token, in a state that has none."""
     write_content(content(state))
-    git_server.create_repository(state / "git", _REPOSITORY, content(state), BRANCH)
+    git_server.create_repository(state / "git", REPOSITORY, content(state), BRANCH)
     token_file(state).touch(mode=0o600)
     token_file(state).write_text(secrets.token_urlsafe(24), encoding="utf-8")
 

@@ -16,15 +16,9 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.secrets import PIPELINE, TRAINING
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
-from testbeds.homelab.docker import Docker
-from testbeds.homelab.settings import EDGE, GCP, STATE
-from testbeds.homelab.supply import Say, Supply, find_supply
-from testbeds.homelab.waiting import await_all
-from testbeds.sandbox import services
-from testbeds.sandbox.processes import Processes, await_end, wait_until
-from testbeds.sandbox.services import answers
-from testbeds.sandbox.state import (
+from testbeds.common.processes import Processes, await_end, wait_until
+from testbeds.common.services import BRANCH, answers, start_training
+from testbeds.common.state import (
     baseline_images,
     lock,
     published_models,
@@ -32,6 +26,12 @@ from testbeds.sandbox.state import (
     read_policy,
     render_policies,
 )
+from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.progress import Say
+from testbeds.homelab.settings import EDGE, GCP, STATE
+from testbeds.homelab.supply import Supply, find_supply
+from testbeds.homelab.waiting import await_all
 from testbeds.training.publish import Published
 
 _POLICIES = Path(__file__).with_name("policies")
@@ -152,7 +152,7 @@ class Homelab:
             **self.mlflow_login(),
             "INCUMBENT_POLICIES": str(self.state / "policies"),
             "INCUMBENT_GIT_URL": self.git_url,
-            "INCUMBENT_GIT_BRANCH": gitops.BRANCH,
+            "INCUMBENT_GIT_BRANCH": BRANCH,
             "INCUMBENT_GIT_TOKEN_FILE": str(self.git_token_file),
             "INCUMBENT_KUBECONFIG": str(self.kubeconfig),
             "INCUMBENT_ARGOCD_CONTEXT": GCP,
@@ -174,13 +174,13 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     _write_login(state, bootstrap.mlflow_login(homelab.gcp, PIPELINE))
     processes = Processes(state / "training")
     try:
-        training = services.start_training(  # it fits the models while the platform comes up
+        training = start_training(  # it fits the models while the platform comes up
             processes,
             _results(state),
+            program="testbeds.homelab.publish_models",
             registry_url=homelab.registry_url,
             mlflow_url=homelab.mlflow_url,
             baselines=baseline_images(),
-            images="layered",
             login=bootstrap.mlflow_login(homelab.gcp, TRAINING),
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from testbeds.common.dagster import Dagster
+from testbeds.common.processes import Processes, await_end, wait_until
+from testbeds.common.services import answers, free_ports
+from testbeds.common.state import lock
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.processes import Processes, await_end, wait_until
-from testbeds.sandbox.services import answers, free_ports
-from testbeds.sandbox.state import lock
 
 _SECONDS = 120.0
 
@@ -41,5 +42,5 @@ def _start_exporter(processes: Processes, homelab: Homelab) -> None:
     own = {"INCUMBENT_STATE": str(homelab.state / "host" / "exporter")}
     listen = f"--listen={settings.ADDRESS}:{settings.EXPORTER_PORT}"
     command = (Path(sys.executable).parent / "incumbent", "metrics", listen)
-    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=settings.CHECKOUT)
+    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=CHECKOUT)
     wait_until(lambda: answers(settings.EXPORTER_URL), _SECONDS, "the exporter answers", service)

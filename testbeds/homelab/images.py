@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
+from testbeds.common.oci import Image, Registry, read_docker_archive
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
 from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.programs import run_long
-from testbeds.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
-from testbeds.oci import Image, Registry, read_docker_archive
 
 MODEL_FOLDER = "/srv/model"
 _LIBRARIES = ("scikit-learn", "skops", "prometheus-client")  # no MLflow: the model is in the image
@@ -85,14 +86,14 @@ def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environm
 
 def _server_layer() -> Layer:
     """The model server of this checkout, compiled; kept, because compiling again may give other bytes."""
-    package = settings.CHECKOUT / "testbeds"
+    package = CHECKOUT / "testbeds"
     sources = (package / "__init__.py", *sorted((package / "model_server").glob("*.py")))
     key = key_of(repr(sys.version_info[:2]), *(item for path in sources for item in (path.name, path.read_bytes())))
 
     def make(unfinished: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for source in sources:
-                copy = Path(scratch) / source.relative_to(settings.CHECKOUT)
+                copy = Path(scratch) / source.relative_to(CHECKOUT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(source.read_bytes())
             compile_sources(Path(scratch), _SERVER)

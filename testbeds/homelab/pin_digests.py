@@ -18,7 +18,7 @@ from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.manifest_place import Selector
 from orchestration.promotion.ports import ImageRegistry
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.settings import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 
 _FOLDER = CHECKOUT / "manifests" / "platform"
 _WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "StatefulSet")

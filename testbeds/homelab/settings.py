@@ -6,9 +6,8 @@ machine and from the pods of both clusters. `HOMELAB_ADDRESS` moves it, with the
 
 import ipaddress
 import os
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from testbeds.common.tools import CHECKOUT
 
 DEFAULT_ADDRESS = "100.85.38.128"
 ADDRESS = os.environ.get("HOMELAB_ADDRESS", DEFAULT_ADDRESS)

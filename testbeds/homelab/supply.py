@@ -1,20 +1,17 @@
 """Where the homelab's programs and images come from: the internet, or this machine itself."""
 
-import json
-import os
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
-
-Say = Callable[[str], None]
-"""Takes one line of progress."""
+from testbeds.homelab.docker import Docker, daemon_answers
+from testbeds.homelab.offline import daemon
+from testbeds.homelab.offline.supply import OfflineSupply
+from testbeds.homelab.progress import Say
 
 _HUB = "https://registry-1.docker.io/v2/"
 _ANSWERS_WITHIN_SECONDS = 5.0
@@ -102,9 +99,6 @@ def find_supply() -> Supply:
 
     A homelab that runs is found again with the supply that it was started with.
     """
-    from testbeds.homelab.offline import daemon
-    from testbeds.homelab.offline.supply import OfflineSupply
-
     docker, k3d, kubectl = (shutil.which(name) for name in ("docker", "k3d", "kubectl"))
     if docker and k3d and kubectl and not daemon.runs() and daemon_answers(docker):
         label = f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}'
@@ -112,20 +106,6 @@ def find_supply() -> Supply:
         if node_image == "" or (node_image is None and _hub_answers()):
             return OfficialSupply(Path(docker), Path(k3d), Path(kubectl))
     return OfflineSupply()
-
-
-def daemon_answers(docker: str | Path, environment: Mapping[str, str] | None = None) -> bool:
-    """Whether a Docker daemon answers, and not only its command line program."""
-    try:
-        done = subprocess.run(
-            [str(docker), "version", "--format", "{{json .Server}}"],
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            timeout=_ANSWERS_WITHIN_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and json.loads(done.stdout or "null") is not None
 
 
 def _hub_answers() -> bool:

@@ -1,14 +1,13 @@
 """Waiting for the clusters: what is still missing, in the objects' own words, until nothing is."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.supply import Say
+from testbeds.homelab.progress import Say
 
 _POLL_SECONDS = 0.5
 _REPORT_SECONDS = 10.0
@@ -41,14 +40,6 @@ def await_all(what: str, missing: Callable[[], str], seconds: float, say: Say) -
             reported = now
             say(f"{what}: {now - began:.0f} s so far; {found}")
         time.sleep(_POLL_SECONDS)
-
-
-@contextmanager
-def phase(what: str, say: Say) -> Iterator[None]:
-    """Tell how long a step took."""
-    began = time.monotonic()
-    yield
-    say(f"{what}: {time.monotonic() - began:.1f} s")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.sandbox.processes import die_with_parent
+from testbeds.common.processes import die_with_parent
+from testbeds.common.tools import CHECKOUT
 from testbeds.sandbox.sandbox import Sandbox
-from testbeds.sandbox.tools import CHECKOUT
 
 _INTERRUPTED = 130
 """The exit code of a demo that Ctrl-C ended, as shells have it; what runs until Ctrl-C ends well by it."""
@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
 def demo(options: argparse.Namespace) -> int:
     # Imported here, so that the other commands start without it.
     from testbeds.sandbox.demo import demo as tell_story
-    from tests.scenarios.stories import StoryStuckError
+    from testbeds.story.stories import StoryStuckError
 
     try:
         return tell_story(options.state)
@@ -57,7 +57,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def ui(options: argparse.Namespace) -> int:
-    from tests.scenarios.on_sandbox import SandboxEnvironment
+    from testbeds.sandbox.environment import SandboxEnvironment
 
     print("starting the sandbox and Dagster; this takes about a minute", flush=True)
     with Sandbox(options.state, reopen=True) as sandbox:

@@ -4,31 +4,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.sandbox import Sandbox
-from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
-from tests.scenarios.environment import Environment
-from tests.scenarios.expectation import Expected, promotion_commits
-from tests.scenarios.look import look
-from tests.scenarios.on_sandbox import SandboxEnvironment
-from tests.scenarios.seen import Seen
-from tests.scenarios.stories import FIVE_VERSIONS, Told, expected, tell
-from tests.scenarios.verifier import Finding, verify
-
-_MATERIALIZATIONS = """
-query($asset: AssetKeyInput!, $partitions: [String!]) {
-  assetOrError(assetKey: $asset) {
-    ... on Asset {
-      assetMaterializations(partitions: $partitions, limit: 1) {
-        timestamp
-        metadataEntries { label ... on FloatMetadataEntry { floatValue } }
-      }
-    }
-  }
-}
-"""
-_CONDITIONS = ("revision", "operation", "image", "replicas", "digests")
+from testbeds.story.look import look
+from testbeds.story.stages import stages_of
+from testbeds.story.stories import FIVE_VERSIONS, Told, expected, tell
+from testbeds.story.table import client_summary, story_table, wrapped
+from testbeds.story.verifier import Finding, verify
 
 
 class Progress:
@@ -71,31 +54,6 @@ def demo(state: Path) -> int:
         stages = {one.version: stages_of(environment, story, seen, one.version) for one in told}
         print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
     return _conclude(sandbox, findings, told, progress)
-
-
-def stages_of(environment: Environment, story: Expected, seen: Seen, version: int) -> Stages:
-    """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
-    partition = f"{story.policy}@{version}"
-    commits = promotion_commits(seen, story, version)
-    rollout = _materialization(environment, "rollout", partition)
-    champion = _materialization(environment, "serving_model", partition)
-    numbers = {entry["label"]: entry.get("floatValue") for entry in rollout["metadataEntries"]} if rollout else {}
-    since_commit = [numbers.get(f"{name}_seconds") for name in _CONDITIONS]
-    met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
-    whole = len(met) == len(_CONDITIONS)
-    return Stages(
-        revision_at=met[0] if whole else None,
-        synced_at=met[1] if whole else None,
-        rolled_out_at=max(met) if whole else None,
-        champion_at=float(champion["timestamp"]) / 1000 if champion is not None else None,
-    )
-
-
-def _materialization(environment: Environment, asset: str, partition: str) -> dict[str, Any] | None:
-    variables = {"asset": {"path": [asset]}, "partitions": [partition]}
-    found = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"].get("assetMaterializations") or [None]
-    first: dict[str, Any] | None = found[0]
-    return first
 
 
 def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told], progress: Progress) -> int:

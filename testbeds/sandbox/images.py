@@ -6,8 +6,8 @@ the kubelet reads that environment and starts the model server with it, as a con
 
 from collections.abc import Mapping
 
-from testbeds.layers import layer_in_memory
-from testbeds.oci import Image, Registry
+from testbeds.common.layers import layer_in_memory
+from testbeds.common.oci import Image, Registry
 
 
 def publish_image(

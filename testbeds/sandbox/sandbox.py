@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from orchestration.promotion.policy import Policy
-from testbeds.sandbox import services
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Processes, Service, await_end, wait_until
-from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
-from testbeds.sandbox.state import (
+from testbeds.common.dagster import Dagster
+from testbeds.common.guardian import MARK
+from testbeds.common.processes import Processes, Service, await_end, wait_until
+from testbeds.common.services import BRANCH, HOST, answers, free_ports, start_training
+from testbeds.common.state import (
     POLICY,
     baseline_images,
     lock,
@@ -29,7 +28,9 @@ from testbeds.sandbox.state import (
     read_policy,
     render_policies,
 )
-from testbeds.sandbox.tools import CHECKOUT, find_tool
+from testbeds.common.tools import CHECKOUT, find_tool
+from testbeds.sandbox import services
+from testbeds.sandbox.services import Cluster, Git
 from testbeds.training.publish import Published
 
 _POLICIES = CHECKOUT / "testbeds" / "sandbox" / "policies"
@@ -99,9 +100,10 @@ class Sandbox:
         registry = services.start_registry(self.processes, self.state, registry_port)
         wait_until(lambda: answers(f"{self.registry_url}/v2/"), _START_SECONDS, "the OCI registry answers", registry)
         if not reopened:
-            self._training = services.start_training(
+            self._training = start_training(
                 self.processes,
                 self._results,
+                program="testbeds.sandbox.publish_models",
                 registry_url=self.registry_url,
                 mlflow_url=self.mlflow_url,
                 baselines=baseline_images(),

@@ -19,7 +19,7 @@ from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryR
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
 from orchestration.stages.measure import measure
-from testbeds.sandbox.tools import find_tool
+from testbeds.common.tools import find_tool
 from tests.adapters.conftest import free_port, serving, wait_until
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import DOWN, FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod

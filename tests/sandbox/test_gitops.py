@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.state import read_policies, render_policies
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import gitops, settings
-from testbeds.homelab.settings import CHECKOUT
-from testbeds.sandbox.state import read_policies, render_policies
 
 _POLICIES = CHECKOUT / "testbeds/homelab/policies"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.sandbox.guardian import MARK, end_all, marked
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.guardian import MARK, end_all, marked
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.tools import CHECKOUT
 
 # A service as awkward as any: it and its grandchild, which has a session of its own, ignore SIGTERM.
 STUBBORN = """
@@ -28,7 +28,7 @@ time.sleep(600)
 FIRST = """
 import sys, time
 from pathlib import Path
-from testbeds.sandbox.processes import Processes, wait_until
+from testbeds.common.processes import Processes, wait_until
 processes = Processes(Path(sys.argv[1]))
 service = processes.start("stubborn", [sys.executable, "-c", sys.argv[2]])
 wait_until(lambda: "both up" in service.log.read_text(), 60, "up", service)
@@ -117,7 +117,7 @@ def test_other_sandboxes_are_left_alone(processes: Processes, tmp_path: Path) ->
 def test_a_process_dies_with_its_parent() -> None:
     """A command that `make` started ends when `make` is killed."""
     child = (
-        "from testbeds.sandbox.processes import die_with_parent; import os, time; die_with_parent();"
+        "from testbeds.common.processes import die_with_parent; import os, time; die_with_parent();"
         " print(os.getpid(), flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen(

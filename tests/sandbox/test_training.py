@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import answers, free_ports
 from testbeds.sandbox.images import publish_image
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import answers, free_ports, start_registry
+from testbeds.sandbox.services import start_registry
 from testbeds.training.models import FAMILIES, IRIS, RECORDED, WINE, Family, TrainedModel, split_data, train
 from testbeds.training.publish import RECORDED_REQUESTS, Published, log_model, publish
 

@@ -11,13 +11,12 @@ import signal
 import subprocess
 from pathlib import Path
 
-from testbeds.homelab.docker import Docker
+from testbeds.common.guardian import MARK
+from testbeds.common.processes import Service, wait_until
+from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import leftovers
 from testbeds.homelab.offline.cache import cache_folder
-from testbeds.homelab.offline.programs import Say
-from testbeds.homelab.supply import daemon_answers
-from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Service, wait_until
+from testbeds.homelab.progress import Say
 
 DOCKER = Path("/usr/bin/docker")
 SOCKET = leftovers.RUN / "docker.sock"

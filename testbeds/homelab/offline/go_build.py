@@ -10,7 +10,8 @@ from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.progress import Say
 
 _MODULES = Path(__file__).with_name("go")
 _KUBERNETES = "k8s.io/component-base/version"

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from testbeds.common.oci import Image, Registry, write_docker_archive
 from testbeds.homelab import settings
 from testbeds.homelab.offline import recipes
 from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import Say
-from testbeds.oci import Image, Registry, write_docker_archive
+from testbeds.homelab.progress import Say
 
 # In the order in which a starting cluster asks for them.
 _FOR_PODS: dict[str, Callable[[Say], Image]] = {

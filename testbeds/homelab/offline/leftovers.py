@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from testbeds.common.processes import wait_until
 from testbeds.homelab import settings
 from testbeds.homelab.offline.cache import cache_folder
-from testbeds.sandbox.processes import wait_until
 
 RUN = Path("/run/incumbent-homelab")
 GROUP = "incumbent-homelab"

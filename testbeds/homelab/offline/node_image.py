@@ -12,9 +12,8 @@ from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
 from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
-from testbeds.homelab.offline.programs import Say
 from testbeds.homelab.offline.rootfs import root_file_system
-from testbeds.homelab.waiting import phase
+from testbeds.homelab.progress import Say, phase
 
 PACKAGES = (
     "ca-certificates",

@@ -3,12 +3,12 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.homelab.progress import Say
 
-Say = Callable[[str], None]
 _REPORT_SECONDS = 20.0
 _LOG_LINES = 12
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab.offline.cache import cache_folder, cached, key_of
-from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.progress import Say
 
 SUITE = "bookworm"
 _NEXT_STEP = "Look whether Debian's mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."

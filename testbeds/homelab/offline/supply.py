@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from testbeds.common.oci import digest_of
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
+from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import daemon, images, packages
 from testbeds.homelab.offline.go_build import BUILDS, argocd_manifest, build
 from testbeds.homelab.offline.node_image import PACKAGES, load_node_image
 from testbeds.homelab.offline.rootfs import root_file_system
-from testbeds.homelab.supply import Say, daemon_answers
-from testbeds.homelab.waiting import phase
-from testbeds.oci import digest_of
+from testbeds.homelab.progress import Say, phase
 
 _FOR_DOCKER = (settings.K3D_TOOLS_IMAGE, settings.REGISTRY_IMAGE, settings.PYTHON_IMAGE)
 """What Docker itself runs, besides the nodes."""

@@ -10,9 +10,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tests.scenarios.environment import Environment
-from tests.scenarios.seen import Change, Commit, Request, Seen, Tag, Version
-from tests.scenarios.stories import registry
+from testbeds.story.environment import Environment
+from testbeds.story.seen import Change, Commit, Request, Seen, Tag, Version
+from testbeds.story.stories import registry
 
 _GIT_SECONDS = 60
 # One record a commit, one field a line of it; no text that a person wrote can hold these characters.

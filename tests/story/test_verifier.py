@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.seen import Change, Commit, Seen, Serving, Tag
-from tests.scenarios.true_story import (
+from testbeds.story.seen import Change, Commit, Seen, Serving, Tag
+from testbeds.story.verifier import verify
+from tests.story.true_story import (
     MANIFEST,
     POLICY,
     STORY,
@@ -23,7 +24,6 @@ from tests.scenarios.true_story import (
     tag_for,
     true_story,
 )
-from tests.scenarios.verifier import verify
 
 Doctoring = Callable[[Seen], Seen]
 

@@ -4,27 +4,17 @@ import re
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from tests.scenarios.expectation import Expected, evidence_document, promotion_commits, rollback_commits, window
-from tests.scenarios.seen import Seen, seconds_of
-from tests.scenarios.stories import Told
-from tests.scenarios.verifier import SLOW_SECONDS
+from testbeds.story.expectation import Expected, evidence_document, promotion_commits, rollback_commits, window
+from testbeds.story.seen import Seen, seconds_of
+from testbeds.story.stages import Stages
+from testbeds.story.stories import Told
+from testbeds.story.verifier import SLOW_SECONDS
 
 WIDTH = 100
 _NONE = "-"
 _HEX = re.compile(r"\b[0-9a-f]{12,64}\b")
 _HEADER = ("version", "event at", "commit", "", "revision", "rolled out", "verdict", "champion", "end")
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What Dagster's metadata says of one promotion: seconds since the epoch, None for what was not reached."""
-
-    revision_at: float | None = None
-    synced_at: float | None = None
-    rolled_out_at: float | None = None
-    champion_at: float | None = None
 
 
 def story_table(story: Expected, told: Sequence[Told], seen: Seen, stages: Mapping[int, Stages]) -> str:

@@ -1,4 +1,4 @@
-"""`python -m testbeds.sandbox.client`: somebody who uses the model throughout, and writes down what came of it.
+"""`python -m testbeds.story.client`: somebody who uses the model throughout, and writes down what came of it.
 
 Each request opens a connection of its own, so that it meets the routing of that moment, and leaves one JSON line: what
 was asked is never tried again, because the people whom a bad version harms do not get a second answer either. The log
@@ -98,7 +98,7 @@ def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.E
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox.client", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m testbeds.story.client", description=__doc__)
     parser.add_argument("url", help="the service, such as http://127.0.0.1:30808")
     parser.add_argument("--model", choices=sorted(_RANGES), default="iris-classifier")
     parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line a request")

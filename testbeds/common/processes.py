@@ -1,4 +1,4 @@
-"""The sandbox's processes: started with a mark and a log, waited for by condition, and ended whatever happens."""
+"""A testbed's processes: started with a mark and a log, waited for by condition, and ended whatever happens."""
 
 import ctypes
 import os
@@ -13,40 +13,48 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.sandbox import guardian
-from testbeds.sandbox.guardian import MARK, end_all
+from testbeds.common import guardian
+from testbeds.common.guardian import MARK, end_all
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 _LOG_LINES = 12
 _POLL_SECONDS = 0.1
 _QUIET_SECONDS = 1.0
-# A user's own settings must not leak into the sandbox, nor must bytecode be compiled again at each start.
+# A user's own settings must not leak into the testbed, and bytecode must not be compiled again at each start.
 _NOT_INHERITED = ("INCUMBENT_", "MLFLOW_", "DAGSTER_", "PROMETHEUS_", "GIT_", "PYTHONDONTWRITEBYTECODE")
 _LOOPBACK = "127.0.0.1,localhost"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One running program of the sandbox."""
+    """One program of a testbed."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    ends_by_itself: bool = False
+    """True for a program that does its work and ends; every other program runs until it is stopped."""
 
     @property
     def ended(self) -> int | None:
+        """The exit code; None while the program runs."""
         return self.process.poll()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the program has ended though it should run, or has not done its work."""
+        return self.ended is not None and not (self.ends_by_itself and self.ended == 0)
+
     def log_tail(self) -> str:
-        """The log's last lines, as an error shows them."""
+        """Return the log's last lines, as an error shows them."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
 
 
 class Processes:
-    """All processes of one sandbox. When this process ends, however it ends, the guardian ends them.
+    """All processes of one testbed. When this process ends, however it ends, the guardian ends them.
 
-    `state` remembers the sandbox's mark, so that a start after a killed one also ends what that one left.
+    `state` remembers their mark, so that a start after a killed one also ends what that one left.
     """
 
     def __init__(self, state: Path) -> None:
@@ -66,7 +74,7 @@ class Processes:
         )
 
     def environment(self, **settings: str) -> dict[str, str]:
-        """The environment of a child: what is left of ours, the mark, and these settings."""
+        """Build the environment of a child: what is left of this process's own, the mark, and these settings."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         for name in ("NO_PROXY", "no_proxy"):
             inherited[name] = ",".join(filter(None, (inherited.get(name), _LOOPBACK)))
@@ -78,8 +86,18 @@ class Processes:
         command: Sequence[str | Path],
         settings: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        *,
+        ends_by_itself: bool = False,
     ) -> Service:
-        """Start a program; what it says goes to its log."""
+        """Start a program that writes its output to its log.
+
+        Args:
+            name: the program's name here, and its log's.
+            command: the program and its arguments.
+            settings: more environment variables.
+            cwd: the folder in which it runs; this process's own unless another is given.
+            ends_by_itself: True for a program that does its work and ends, so that its end is no failure.
+        """
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -91,12 +109,17 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
             )
-        service = Service(name, process, log)
+        service = Service(name, process, log, ends_by_itself)
         self._services.append(service)
         return service
 
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What was started here and has not been stopped."""
+        return tuple(self._services)
+
     def stop(self, service: Service, seconds: float = 5.0) -> None:
-        """End one program, and kill it when it takes longer than that."""
+        """End a program, and kill it when it takes longer than `seconds`."""
         service.process.terminate()
         try:
             service.process.wait(seconds)
@@ -118,7 +141,7 @@ class Processes:
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, so that a killed `make` takes the sandbox along."""
+    """Let the kernel kill this process when its parent dies, so that a killed `make` takes the testbed along."""
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died just before
@@ -126,21 +149,29 @@ def die_with_parent() -> None:
 
 
 def wait_until(
-    condition: Callable[[], Found | None], seconds: float, what: str, service: Service | None = None
-) -> Found:
-    """What `condition` returns as soon as it is true; a line on stderr says so when that takes more than a second.
+    condition: Callable[[], Value | None], seconds: float, what: str, service: Service | None = None
+) -> Value:
+    """Wait until `condition` returns something true, and return that.
+
+    A line on standard error says so when the wait takes more than a second.
+
+    Args:
+        condition: asked again and again.
+        seconds: how long to wait.
+        what: what is waited for, as a statement.
+        service: the program that it depends on.
 
     Raises:
-        ProblemError: it was not true in time, or the service that it depends on has ended; with the log's tail.
+        ProblemError: it did not come true in time, or the service has ended; with the log's last lines.
     """
     began = time.monotonic()
     said = False
     while True:
-        found = condition()
-        if found:
+        value = condition()
+        if value:
             if said:
                 print(f"  {what}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-            return found
+            return value
         waited = time.monotonic() - began
         if service is not None and service.ended is not None:
             raise _not_up(what, f"{service.name} ended with exit code {service.ended}", service)
@@ -153,10 +184,10 @@ def wait_until(
 
 
 def await_end(service: Service, seconds: float, what: str) -> None:
-    """Wait for a program that ends by itself.
+    """Wait for the end of a program that ends by itself.
 
     Raises:
-        ProblemError: it took too long, or did not end well.
+        ProblemError: the program took too long, or ended with another exit code than 0.
     """
     code = wait_until(lambda: None if service.ended is None else str(service.ended), seconds, what)
     if code != "0":

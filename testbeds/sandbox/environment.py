@@ -8,8 +8,8 @@ from typing import Any
 
 from testbeds.sandbox.images import publish_image
 from testbeds.sandbox.sandbox import Sandbox
-from tests.scenarios.hosted import Hosted
-from tests.scenarios.seen import Serving, model_info
+from testbeds.story.hosted import Hosted
+from testbeds.story.seen import Serving, model_info
 
 
 class SandboxEnvironment(Hosted):

@@ -10,7 +10,7 @@ from typing import IO
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from testbeds.training.models import FAMILIES
 from testbeds.training.publish import Published
 

@@ -4,9 +4,9 @@ import hashlib
 import json
 from typing import Any
 
-from tests.scenarios.expectation import Expected
-from tests.scenarios.seen import Change, Commit, Request, Seen, Serving, Tag, Version
-from tests.scenarios.stories import FIVE_VERSIONS
+from testbeds.story.expectation import Expected
+from testbeds.story.seen import Change, Commit, Request, Seen, Serving, Tag, Version
+from testbeds.story.stories import FIVE_VERSIONS
 
 POLICY = "iris-classifier-edge"
 MANIFEST = "manifests/applications/iris-classifier/deployment.yaml"

@@ -10,9 +10,9 @@ from pathlib import Path
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from testbeds.sandbox.client import ask
-from testbeds.sandbox.tools import CHECKOUT
-from tests.scenarios.look import read_log
+from testbeds.common.tools import CHECKOUT
+from testbeds.story.client import ask
+from testbeds.story.look import read_log
 
 FLOWER = [5.1, 3.5, 1.4, 0.2]
 
@@ -63,7 +63,7 @@ def test_the_log_is_whole_after_sigterm(httpserver: HTTPServer, tmp_path: Path) 
 
     httpserver.expect_request("/predict").respond_with_handler(answer)
     log = tmp_path / "client's log.jsonl"
-    command = [sys.executable, "-m", "testbeds.sandbox.client", httpserver.url_for(""), "--log", str(log)]
+    command = [sys.executable, "-m", "testbeds.story.client", httpserver.url_for(""), "--log", str(log)]
     client = subprocess.Popen([*command, "--per-second", "50"], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     try:
         while len(connections) < 20:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.layers import TAR_TYPE, Layer
+from testbeds.common.layers import TAR_TYPE, Layer
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestration.promotion.policy import Policy
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.processes import Processes, Service
-from testbeds.sandbox.services import BRANCH, python
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.dagster import Dagster
+from testbeds.common.processes import Processes, Service
+from testbeds.common.services import BRANCH, python
+from testbeds.common.tools import CHECKOUT
 
 
 class Testbed(Protocol):
@@ -49,7 +49,7 @@ class Hosted:
         return self._testbed.environment()
 
     def start_client(self) -> None:
-        command = python("testbeds.sandbox.client", self.service_url, "--model", self.model, "--log", self.client_log)
+        command = python("testbeds.story.client", self.service_url, "--model", self.model, "--log", self.client_log)
         self._client = self.processes.start(f"client of {self.model}", command, cwd=CHECKOUT)
 
     def stop_client(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.scenarios.expectation import (
+from testbeds.story.expectation import (
     End,
     Expected,
     evidence_content,
@@ -20,7 +20,7 @@ from tests.scenarios.expectation import (
     version_tag,
     window,
 )
-from tests.scenarios.seen import Commit, Request, Seen, Tag, seconds_of
+from testbeds.story.seen import Commit, Request, Seen, Tag, seconds_of
 
 SLOW_SECONDS = 1.0
 """An answer that takes longer is harm, as the sandbox policy's latency bound has it."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from tests.scenarios.environment import Environment
-from tests.scenarios.expectation import End, Expected
+from testbeds.story.environment import Environment
+from testbeds.story.expectation import End, Expected
 
 END_SECONDS = 240.0
 """A promotion of the sandbox takes 15 to 40 s; whoever needs longer than this, on whatever machine, is stuck."""

@@ -1,17 +1,15 @@
 """The homelab as an environment of the stories."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.dagster import Dagster
+from testbeds.common.guardian import MARK
+from testbeds.common.processes import Processes
 from testbeds.homelab.homelab import Homelab
-from testbeds.homelab.host import beside
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Processes
-from tests.scenarios.hosted import Hosted
-from tests.scenarios.seen import Serving, model_info
+from testbeds.story.hosted import Hosted
+from testbeds.story.seen import Serving, model_info
 
 
 class HomelabEnvironment(Hosted):
@@ -54,21 +52,3 @@ class HomelabEnvironment(Hosted):
         # Only an image that is named by the very digest that runs is what it says.
         image = wanted if wanted.rpartition("@")[2] == running.rpartition("@")[2] else running or "unknown"
         return Serving(name, labels.get("model", "unknown"), labels.get("version", "unknown"), image)
-
-
-@contextmanager
-def running_homelab(*, keep: bool) -> Iterator[HomelabEnvironment]:
-    """A homelab in which nothing is promoted yet, gone afterwards; to `keep` means to use the one that runs, as it is.
-
-    Raises:
-        ProblemError: it does not come up, or none runs that could be kept.
-    """
-    if not keep:
-        Homelab.down(print)
-    homelab = Homelab.open() if keep else Homelab.up(print)
-    try:
-        with beside(homelab) as (processes, dagster):
-            yield HomelabEnvironment(homelab, processes, dagster)
-    finally:
-        if not keep:
-            Homelab.down(print)

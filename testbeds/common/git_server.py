@@ -4,7 +4,7 @@ It speaks what GitHub speaks to a client: protocol version 2, partial clones, at
 What it does not have: rules for branches, users, and TLS; it listens on the loopback unless told otherwise.
 It imports the standard library alone, so that this file may run where the project is not installed.
 
-    python -m testbeds.sandbox.git_server --root DIR --token-file FILE [--host 127.0.0.1] [--port 0] [--port-file FILE]
+    python -m testbeds.common.git_server --root DIR --token-file FILE [--host 127.0.0.1] [--port 0] [--port-file FILE]
 """
 
 import argparse

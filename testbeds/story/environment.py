@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.scenarios.seen import Serving
+from testbeds.story.seen import Serving
 
 
 class Environment(Protocol):

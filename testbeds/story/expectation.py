@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.scenarios.seen import Commit, Seen, Version, seconds_of
+from testbeds.story.seen import Commit, Seen, Version, seconds_of
 
 
 @dataclass(frozen=True)
