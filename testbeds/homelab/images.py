@@ -13,10 +13,10 @@ from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_lay
 from testbeds.common.oci import Image, Registry, read_docker_archive
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.programs import run_long
 
 MODEL_FOLDER = "/srv/model"
 _LIBRARIES = ("scikit-learn", "skops", "prometheus-client")  # no MLflow: the model is in the image

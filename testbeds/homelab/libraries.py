@@ -11,8 +11,8 @@ from pathlib import Path
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.common.layers import Layer, LayerWriter, read_layer, write_layer
 from testbeds.common.tools import CHECKOUT
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.cache import cached, key_of
+from testbeds.homelab.programs import run_long
 from testbeds.homelab.progress import Say
 
 PYTHON = (3, 11)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.homelab.cache import cache_folder, cached, key_of
 from testbeds.homelab.offline import go_build
-from testbeds.homelab.offline.cache import cache_folder, cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.programs import run_long
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from testbeds.common.guardian import MARK
 from testbeds.common.processes import Service, wait_until
+from testbeds.homelab.cache import cache_folder
 from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import leftovers
-from testbeds.homelab.offline.cache import cache_folder
 from testbeds.homelab.progress import Say
 
 DOCKER = Path("/usr/bin/docker")

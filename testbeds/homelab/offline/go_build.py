@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.cache import cached, key_of
+from testbeds.homelab.programs import run_long
 from testbeds.homelab.progress import Say
 
 _MODULES = Path(__file__).with_name("go")

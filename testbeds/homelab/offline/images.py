@@ -6,8 +6,8 @@ from pathlib import Path
 
 from testbeds.common.oci import Image, Registry, write_docker_archive
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.offline import recipes
-from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.progress import Say
 
 # In the order in which a starting cluster asks for them.

@@ -18,7 +18,7 @@ from typing import Any
 
 from testbeds.common.processes import wait_until
 from testbeds.homelab import settings
-from testbeds.homelab.offline.cache import cache_folder
+from testbeds.homelab.cache import cache_folder
 
 RUN = Path("/run/incumbent-homelab")
 GROUP = "incumbent-homelab"

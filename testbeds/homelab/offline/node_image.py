@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
 from testbeds.homelab.offline.rootfs import root_file_system
 from testbeds.homelab.progress import Say, phase

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.programs import run_long
 from testbeds.homelab.progress import Say
 
 # One program of each package tells whether it is there.

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from testbeds.common.layers import Layer, LayerWriter, describe_layer, read_layer, write_layer
 from testbeds.common.oci import Image
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
-from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
 from testbeds.homelab.offline.rootfs import root_file_system
 from testbeds.homelab.progress import Say

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.cache import cache_folder, cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.cache import cache_folder, cached, key_of
+from testbeds.homelab.programs import run_long
 from testbeds.homelab.progress import Say
 
 SUITE = "bookworm"
