@@ -1,6 +1,6 @@
 """What a story needs of the place that it is told in: the sandbox, or the homelab."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ class Environment(Protocol):
     def scale(self, replicas: int) -> None:
         """Have as many pods as that of the model, as an autoscaler does: on the live Deployment, and not in Git."""
 
+    def watch_services(self) -> "Watch":
+        """Begin to watch the services that this place runs as processes."""
+
     def start_client(self) -> None:
         """Begin to send requests to `service_url` and to log what comes of them."""
 
@@ -60,3 +63,16 @@ class Environment(Protocol):
 
     def run_processes(self) -> set[int]:
         """The process ids of the runs that Dagster takes for started."""
+
+
+class Watch(Protocol):
+    """What services say while a story waits, from the beginning of the watch."""
+
+    def has_failed(self) -> bool:
+        """Check for services that have ended though they should run; without them nothing moves any more."""
+
+    def new_errors(self) -> Sequence[str]:
+        """Return what services have logged as errors, each cause once."""
+
+    def report(self) -> str:
+        """Describe ended services and logged errors for a person who must find out why nothing moves."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from orchestration.promotion.policy import Policy
 from testbeds.common.dagster import Dagster
 from testbeds.common.processes import Processes, Service
+from testbeds.common.service_watch import ServiceWatch
 from testbeds.common.services import BRANCH, python
 from testbeds.common.tools import CHECKOUT
 
@@ -47,6 +48,9 @@ class Hosted:
 
     def settings(self) -> Mapping[str, str]:
         return self._testbed.environment()
+
+    def watch_services(self) -> ServiceWatch:
+        return ServiceWatch(self.processes)
 
     def start_client(self) -> None:
         command = python("testbeds.story.client", self.service_url, "--model", self.model, "--log", self.client_log)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from testbeds.story.environment import Environment
+from testbeds.story.environment import Environment, Watch
 from testbeds.story.expectation import End, Expected
 
 END_SECONDS = 240.0
-"""A promotion of the sandbox takes 15 to 40 s; whoever needs longer than this, on whatever machine, is stuck."""
+"""A promotion of the sandbox takes 15 to 40 s; one that takes longer than this, on whatever machine, is stuck."""
+QUIET_SECONDS = 20.0
+"""When the version's state has not changed for so long, the errors in the services' logs are worth a line."""
 _ENDS = ("champion", "refused", "superseded", "rolled_back")
 _POLL_SECONDS = 0.3
 
@@ -30,7 +32,7 @@ FIVE_VERSIONS = (
 INTENTS = {
     1: "the first that is registered; nothing was ever verified here",
     2: "better than version 1 on the same data",
-    3: "answers the recorded requests well, but is slow and fails each fifth of the others",
+    3: "answers the recorded requests well, but is slow and fails every fifth of the others",
     4: "worse than the champion on the same data",
     5: "its image is never published",
 }
@@ -38,7 +40,7 @@ INTENTS = {
 
 @dataclass(frozen=True)
 class Told:
-    """One promotion as whoever asked for it saw it: when, for which end, and until when (seconds since the epoch)."""
+    """One promotion as the person who asked for it saw it; times in seconds since the epoch."""
 
     version: int
     asked_at: float
@@ -48,11 +50,11 @@ class Told:
 
 
 class StoryStuckError(Exception):
-    """A version did not come to any end in time."""
+    """A version came to no end: its time was over, or a service that it needs has ended."""
 
 
 def expected(environment: Environment, ends: tuple[End, ...], champion: int) -> Expected:
-    """A story's ends, as the verifier wants them for this environment."""
+    """Return a story's ends as the verifier takes them for this environment."""
     return Expected(environment.policy, environment.manifest, ends, champion, environment.judge_within)
 
 
@@ -60,14 +62,14 @@ def tell(environment: Environment, versions: tuple[int, ...], say: Callable[[str
     """Make each version the challenger, one after the other, and wait for its end.
 
     Raises:
-        StoryStuckError: a version did not end in time; the message names its state and the logs.
+        StoryStuckError: a version came to no end; the message says what the services' logs say.
     """
     client = registry(environment)
     return tuple(_ask_for(environment, client, version, say) for version in versions)
 
 
 def registry(environment: Environment) -> Any:
-    """MLflow's own client, as a person's notebook would have it; whatever registry the process itself is set to."""
+    """Make MLflow's own client as a notebook would have it, whatever registry this process is set to."""
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow import MlflowClient
 
@@ -81,7 +83,7 @@ def _ask_for(environment: Environment, client: Any, version: int, say: Callable[
 
 
 def ask_for(environment: Environment, client: Any, version: int) -> float:
-    """Make a version the challenger; the time of that, in seconds since the epoch."""
+    """Make a version the challenger, and return the time of that in seconds since the epoch."""
     asked_at = time.time()
     client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
     return asked_at
@@ -93,7 +95,7 @@ def wait_for_end(
     """Wait until the pipeline has written an end on the version; each new state is a line of progress.
 
     Raises:
-        StoryStuckError: it did not end in time.
+        StoryStuckError: the version came to no end.
     """
     state, reason = wait_for_state(environment, client, version, _ENDS, asked_at, say)
     return Told(version, asked_at, state, reason, time.time())
@@ -107,30 +109,48 @@ def wait_for_state(
     asked_at: float,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
-    """The first of these states that is found on the version, with its reason; each new state is a line of progress.
+    """Wait until the version is in one of these states, and return that state with its reason.
+
+    Each new state is a line of progress. So is each error that the services log, once the state has not changed for
+    `QUIET_SECONDS`.
 
     Raises:
-        StoryStuckError: it was in none of them in time.
+        StoryStuckError: the version was in none of these states within `END_SECONDS`, or a service of the testbed has
+            ended, without which it never will be; with what the services' logs say.
     """
-    last, began = "", time.time()
+    watch = environment.watch_services()
+    state, reason, last = "", "", None
+    began = changed_at = time.monotonic()
     while True:
+        if watch.has_failed():
+            raise _stuck(environment, version, " or ".join(states), state, reason, watch)
         tags = client.get_model_version(environment.model, str(version)).tags
         state, reason, commit = (tags.get(f"incumbent.{environment.policy}.{name}", "") for name in _READ)
-        now = time.time()
+        now = time.monotonic()
         if state != last:
-            last = state
-            say(f"version {version}: {_in_words(state, reason, commit)} (after {now - asked_at:.1f} s)")
+            last, changed_at = state, now
+            say(f"version {version}: {_in_words(state, reason, commit)} (after {time.time() - asked_at:.1f} s)")
         if state in states:
             return state, reason
         if now - began > END_SECONDS:
-            raise StoryStuckError(
-                f"version {version} of {environment.model}: expected {' or '.join(states)} within {END_SECONDS:g} s, "
-                f"found {state or 'no state'}{f' ({reason})' if reason else ''}. The logs are in {environment.logs}."
-            )
+            raise _stuck(environment, version, f"{' or '.join(states)} within {END_SECONDS:g} s", state, reason, watch)
+        if now - changed_at > QUIET_SECONDS:
+            for error in watch.new_errors():
+                say(f"version {version} does not move, and {error}")
         time.sleep(_POLL_SECONDS)
 
 
 _READ = ("state", "reason", "commit")
+
+
+def _stuck(
+    environment: Environment, version: int, wanted: str, state: str, reason: str, watch: Watch
+) -> StoryStuckError:
+    shown = f"{state or 'no state'}{f' ({reason})' if reason else ''}"
+    return StoryStuckError(
+        f"version {version} of {environment.model}: expected {wanted}, found {shown}.\n"
+        f"{watch.report()}\nAll logs are in {environment.logs}."
+    )
 
 
 def _in_words(state: str, reason: str, commit: str) -> str:
