@@ -23,8 +23,8 @@ _RECORD = re.compile(
     r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b"  # uvicorn
 )
 """How a record of a log begins; all lines up to the next such line belong to it."""
-_LEVEL = re.compile(r"\b(?:level=)?(debug|info|warn|warning|error|critical|fatal|panic)\b", re.IGNORECASE)
-_ERRORS = ("error", "critical", "fatal", "panic")
+_LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL|level=\w+)\b")
+_ERRORS = ("ERROR", "CRITICAL", "FATAL", "level=error", "level=fatal", "level=panic")
 _UNCAUGHT = re.compile(r"Traceback \(most recent call last\)|panic: |fatal error: ")
 _CALLERS_FAULT = re.compile(r"\bhttp\.response\.status=4\d\d\b")
 """The registry logs as an error that a client asked for an image which is not there."""
@@ -73,6 +73,15 @@ class ServiceWatch:
         self._told.update((errors.service, errors.cause) for errors in news)
         return [f"{errors.service} logs an error: {errors.cause} ({errors.log})" for errors in news]
 
+    def report(self) -> str:
+        """Describe ended services and logged errors for a person who must find out why nothing moves."""
+        ended = [
+            f"{service.name} has ended with exit code {service.ended}; its log ({service.log}) ends:\n"
+            f"{service.log_tail() or '    (nothing was logged)'}"
+            for service in self._failed()
+        ]
+        return "\n".join([*ended, *map(str, self._errors())]) or "No service has ended, and none has logged an error."
+
     def _failed(self) -> list[Service]:
         return [service for service in self._processes.services if service.failed]
 
@@ -83,15 +92,6 @@ class ServiceWatch:
             if excerpts := tuple(_excerpts(text)):
                 logged.append(LoggedErrors(service.name, service.log, excerpts))
         return logged
-
-    def report(self) -> str:
-        """Describe ended services and logged errors for a person who must find out why nothing moves."""
-        ended = [
-            f"{service.name} has ended with exit code {service.ended}; its log ({service.log}) ends:\n"
-            f"{service.log_tail() or '    (nothing was logged)'}"
-            for service in self._failed()
-        ]
-        return "\n".join([*ended, *map(str, self._errors())]) or "No service has ended, and none has logged an error."
 
 
 def _size(log: Path) -> int:
@@ -125,11 +125,8 @@ def _excerpt(record: list[str]) -> Iterator[str]:
     """Yield what a record says when it is an error: its own line and the exceptions' lines, without the stack."""
     if not record:
         return
-    begin = (
-        0
-        if _is_error(record[0])
-        else next((number for number, line in enumerate(record) if _UNCAUGHT.match(line)), None)
-    )
+    uncaught = (number for number, line in enumerate(record) if _UNCAUGHT.match(line))
+    begin = 0 if _is_error(record[0]) else next(uncaught, None)
     if begin is None:
         return
     lines = [line[:_MOST_CHARACTERS] for line in record[begin:] if not _STACK.match(line)]
@@ -143,4 +140,4 @@ def _is_error(line: str) -> bool:
     """Check the level of a record that begins with this line; what follows the level is the record's text."""
     level = _LEVEL.search(line)
     is_record = _RECORD.match(line) is not None and _CALLERS_FAULT.search(line) is None
-    return is_record and level is not None and level[1].lower() in _ERRORS
+    return is_record and level is not None and level[1] in _ERRORS
