@@ -1,8 +1,8 @@
 """A Git server with smart HTTP and a token: Python's HTTP server around Git's own `git http-backend`.
 
-It speaks what GitHub speaks to a client: protocol version 2, partial clones, atomic pushes, chunked and gzip bodies.
-What it does not have: rules for branches, users, and TLS; it listens on the loopback unless told otherwise.
-It imports the standard library alone, so that this file may run where the project is not installed.
+To a client it speaks as GitHub does: protocol version 2, partial clones, atomic pushes, chunked and gzip bodies. It has
+no branch rules, no users and no TLS, and it listens on the loopback unless it is told otherwise. It imports only the
+standard library, so that this file can run where the project is not installed.
 
     python -m testbeds.common.git_server --root DIR --token-file FILE [--host 127.0.0.1] [--port 0] [--port-file FILE]
 """
@@ -25,7 +25,7 @@ from typing import IO, cast
 from urllib.parse import unquote
 
 _BLOCK = 64 * 1024
-# For every repository under the root, however it was made. A push is refused whole when it would break an object.
+# For every repository under the root. A push that would bring a broken object is refused as a whole.
 _SETTINGS = {
     "http.receivepack": "true",
     "uploadpack.allowFilter": "true",
@@ -38,7 +38,7 @@ _SETTINGS = {
 
 
 class GitServer(ThreadingHTTPServer):
-    """Serves every bare repository under a folder to whoever has the token; port 0 takes a free one."""
+    """Serves every bare repository under a folder to clients that have the token; port 0 takes a free port."""
 
     daemon_threads = True
 
@@ -56,7 +56,7 @@ class GitServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def url(self, repository: str) -> str:
-        """The address of a repository, such as `gitops.git`."""
+        """Return the address of a repository, such as `gitops.git`."""
         return f"http://127.0.0.1:{self.port}/{repository}"
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ class GitHandler(BaseHTTPRequestHandler):
         return scheme.lower() == "basic" and hmac.compare_digest(password, self.git_server.token.encode())
 
     def refuse(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
-        """A short answer of our own. The connection is closed, because the request's body was not read."""
+        """Send a short answer without Git, and close the connection, because the request's body was not read."""
         self.send_response(status)
         for name, value in {"Content-Type": "text/plain", "Connection": "close", **(headers or {})}.items():
             self.send_header(name, value)
@@ -118,7 +118,7 @@ class GitHandler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def serve_git(self) -> None:
-        """Run `git http-backend` (CGI) for this request and pass its answer on while it comes."""
+        """Run `git http-backend` (CGI) for this request, and pass its answer on as it comes."""
         backend = subprocess.Popen(
             ["git", "http-backend"], env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -130,9 +130,9 @@ class GitHandler(BaseHTTPRequestHandler):
         try:
             self._relay(cast(io.BufferedReader, backend.stdout))
         except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client left; what it pushed stands or falls without it
+            self.close_connection = True  # the client left; its push succeeds or fails without it
         finally:
-            # Reading on until the end lets a push finish whose client has left, as a real server does.
+            # Reading to the end lets a push finish whose client has left, as a real server does.
             while backend.stdout.read(_BLOCK):
                 pass
             backend.stdout.close()
@@ -176,13 +176,13 @@ class GitHandler(BaseHTTPRequestHandler):
             backend.close()
 
     def _body(self) -> Iterator[bytes]:
-        """The request's body, in blocks; a body that ends early ends the connection too."""
+        """Yield the request's body in blocks; a body that ends early ends the connection too."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             while size := int(self.rfile.readline(64).split(b";")[0].strip(), 16):
                 yield from self._read(size)
                 self.rfile.readline(3)
             while self.rfile.readline(_BLOCK).strip():
-                pass  # trailers, which nobody asked for
+                pass  # trailers, which Git does not use
         else:
             yield from self._read(int(self.headers.get("Content-Length", "0")))
 
@@ -213,19 +213,19 @@ class GitHandler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def send_block(self, block: bytes) -> None:
-        """One chunk of an answer's body."""
+        """Send one chunk of an answer's body."""
         self.wfile.write(b"%x\r\n%s\r\n" % (len(block), block))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
-        """One line a request on standard error; headers, and so the token, are never part of it."""
+        """Write one line per request to standard error, without its headers, and so without the token."""
         sys.stderr.write(f"{self.log_date_time_string()} {format % args}\n")
 
 
 def create_repository(root: Path, name: str, content: Path, branch: str = "main") -> Path:
-    """Make the bare repository `root/name` with one commit: the regular files under `content`.
+    """Make the bare repository `root/name` with one commit of the regular files under `content`.
 
     Raises:
-        FileExistsError: there is one of that name already.
+        FileExistsError: a repository of that name exists.
     """
     repository, content = root.resolve() / name, content.resolve()
     repository.mkdir(parents=True)

@@ -1,8 +1,8 @@
-"""The guardian: ends everything that belongs to a sandbox when the sandbox's first process is gone, however it went.
+"""The guardian: ends everything that belongs to a testbed when the testbed's first process has ended, for any reason.
 
-It holds a pipe whose other end only that process has, so even SIGKILL is noticed. What belongs to a sandbox is known by
-a mark in its environment, which children and grandchildren inherit (Dagster's run workers, MLflow's server workers).
-Run as a file with `-I -S`, and so with the standard library alone: it is there within milliseconds.
+It holds a pipe whose other end only that process has, so it notices even SIGKILL. It knows what belongs to a testbed by
+a mark in the environment, which children and grandchildren inherit (Dagster's run workers, MLflow's server workers).
+It is run as a file with `-I -S`, and so with the standard library alone, because that starts within milliseconds.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ import time
 
 MARK = "INCUMBENT_SANDBOX_ID"
 _PATIENCE = 3.0
-"""Seconds between asking to end and killing; all is over well before 10 s."""
+"""Seconds between SIGTERM and SIGKILL; everything has ended well before 10 s."""
 
 
 def marked(identity: str) -> dict[int, str]:
-    """The processes of that sandbox, this one excepted: pid and start time, which together no other process has."""
+    """Find the processes with that mark, except this one: pid and start time, which together identify a process."""
     wanted = f"{MARK}={identity}".encode()
-    found = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  a Path each for thousands of entries takes longer than the sweep
+    processes = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208  making thousands of Paths takes longer than the sweep
         if not name.isdigit() or int(name) == os.getpid():
             continue
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's
@@ -29,8 +29,8 @@ def marked(identity: str) -> dict[int, str]:
                     continue
             state, started = _state(name)
             if state != "Z":
-                found[int(name)] = started
-    return found
+                processes[int(name)] = started
+    return processes
 
 
 def _state(pid: str) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def _state(pid: str) -> tuple[str, str]:
 
 
 def end_all(identity: str, patience: float = _PATIENCE) -> None:
-    """End all processes of that sandbox: asked first, killed after `patience` seconds, until none is left."""
+    """End all processes with that mark: SIGTERM first, SIGKILL after `patience` seconds, until none is left."""
     asked: set[tuple[int, str]] = set()
     kill_at = time.monotonic() + patience
     while left := marked(identity):

@@ -1,4 +1,4 @@
-"""Layers of images: tar files whose bytes follow from their content alone, so that equal content is an equal digest."""
+"""Layers of images: tar files whose bytes depend on their content alone, so that equal content has an equal digest."""
 
 import hashlib
 import io
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-# Not compressed: on the same machine, packing and unpacking would cost more than the bytes do.
+# Not compressed: on one machine, packing and unpacking would cost more than the bytes do.
 TAR_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as a manifest and a config name it, with its bytes where they are at hand."""
+    """One layer as a manifest and a config name it, with its bytes where they are known."""
 
     digest: str
     size: int
@@ -27,20 +27,21 @@ class Layer:
 
 
 class LayerWriter:
-    """Writes a layer's tar: entries in the order of the calls, times fixed, folders above them made as root's."""
+    """Writes a layer's tar: entries in the order of the calls, with fixed times; missing parent folders are root's."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
         self._folders = {PurePosixPath("/")}
 
     def folder(self, path: str, mode: int = 0o755, owner: int = 0) -> None:
-        """A folder of that owner (and group), once."""
+        """Add a folder of that owner and group, unless it was added before."""
         place = PurePosixPath("/", path)
         if place not in self._folders:
             self._add(place, tarfile.DIRTYPE, mode, owner)
             self._folders.add(place)
 
     def file(self, path: str, content: bytes | Path, mode: int = 0o644, owner: int = 0) -> None:
+        """Add a file with this content, or with the content of this file."""
         entry = self._entry(PurePosixPath("/", path), tarfile.REGTYPE, mode, owner)
         if isinstance(content, bytes):
             entry.size = len(content)
@@ -51,11 +52,17 @@ class LayerWriter:
                 self._tar.addfile(entry, source)
 
     def link(self, path: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         self._add(PurePosixPath("/", path), tarfile.SYMTYPE, 0o777, 0, target)
 
     def tree(self, path: str, source: Path, leave_out: Callable[[Path], bool] = lambda path: False) -> None:
-        """What a folder holds, root's and readable by all; a file that may be executed stays so."""
+        """Add a folder's content, owned by root and readable by all; executable files stay executable.
+
+        Args:
+            path: the folder in the image.
+            source: the folder to copy.
+            leave_out: says which files and folders are not copied.
+        """
         self.folder(path)
         for item in sorted(source.iterdir()):
             inner = f"{path}/{item.name}"
@@ -82,7 +89,7 @@ class LayerWriter:
 
 
 def layer_in_memory(fill: Callable[[LayerWriter], None]) -> Layer:
-    """A small layer of what `fill` writes."""
+    """Make a small layer of what `fill` writes."""
     output = io.BytesIO()
     _write(output, fill)
     content = output.getvalue()
@@ -91,7 +98,7 @@ def layer_in_memory(fill: Callable[[LayerWriter], None]) -> Layer:
 
 
 def write_layer(folder: Path, fill: Callable[[LayerWriter], None]) -> None:
-    """Write a layer of what `fill` writes into a new folder, for `read_layer`."""
+    """Write a layer of what `fill` writes into a new folder; `read_layer` reads it."""
     folder.mkdir()
     with (folder / "layer.tar").open("wb") as output:
         _write(output, fill)
@@ -99,14 +106,14 @@ def write_layer(folder: Path, fill: Callable[[LayerWriter], None]) -> None:
 
 
 def describe_layer(folder: Path) -> None:
-    """Write the digest beside a folder's `layer.tar`, so that nobody reads hundreds of megabytes for it again."""
+    """Write the digest beside a folder's `layer.tar`, so that hundreds of megabytes are hashed only once."""
     with (folder / "layer.tar").open("rb") as source:
         digest = hashlib.file_digest(source, "sha256")
     (folder / "layer.json").write_text(json.dumps({"digest": f"sha256:{digest.hexdigest()}"}), encoding="utf-8")
 
 
 def read_layer(folder: Path) -> Layer:
-    """The layer that `write_layer` or `describe_layer` left in a folder."""
+    """Read the layer that `write_layer` or `describe_layer` left in a folder."""
     tar = folder / "layer.tar"
     digest = json.loads((folder / "layer.json").read_bytes())["digest"]
     return Layer(digest, tar.stat().st_size, digest, tar)

@@ -1,4 +1,4 @@
-"""Images for the testbeds: made of layers, pushed by the OCI distribution API, or written as a file for Docker."""
+"""Images for the testbeds: made of layers, pushed through the OCI distribution API, or written as a file for Docker."""
 
 import hashlib
 import http.client
@@ -24,7 +24,7 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its layers from the ground up, and how a container of it is started."""
+    """An image: its layers from the bottom up, and how a container of it is started."""
 
     layers: tuple[Layer, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -32,12 +32,13 @@ class Image:
     architecture: str = "amd64"
 
     def extended(self, *layers: Layer, environment: Mapping[str, str], **settings: Any) -> "Image":
-        """This image with more layers, more environment and other settings."""
+        """Return this image with more layers, more environment variables and other settings."""
         known = dict(pair.split("=", 1) for pair in self.settings.get("Env", ()))
         pairs = [f"{name}={value}" for name, value in {**known, **environment}.items()]
         return replace(self, layers=(*self.layers, *layers), settings={**self.settings, "Env": pairs, **settings})
 
     def config(self) -> bytes:
+        """Write the image's config, the same for equal images."""
         return json.dumps(
             {
                 "created": _CREATED,
@@ -51,6 +52,7 @@ class Image:
         ).encode()
 
     def manifest(self) -> bytes:
+        """Write the image's manifest, the same for equal images."""
         config = self.config()
         return json.dumps(
             {
@@ -66,6 +68,7 @@ class Image:
 
     @property
     def digest(self) -> str:
+        """The manifest's digest, by which registries know the image."""
         return digest_of(self.manifest())
 
 
@@ -80,7 +83,7 @@ class Registry:
         self._repository_with: dict[str, str] = {}
 
     def push(self, repository: str, tag: str, image: Image) -> str:
-        """Push what the registry lacks of an image, and return its manifest's digest.
+        """Push the parts of an image that the registry lacks, and return the manifest's digest.
 
         Raises:
             ProblemError: the registry refused a part of it.
@@ -101,10 +104,10 @@ class Registry:
         return image.digest
 
     def read(self, repository: str, tag: str) -> Image | None:
-        """An image that the registry has, its layers without content; None when it has none of that name.
+        """Read an image from the registry, with layers that have no content; None when the registry has no such image.
 
         Raises:
-            ProblemError: it gave another answer, or an index of several platforms, which no testbed pushes.
+            ProblemError: the registry gave another answer, or an index of several platforms, which no testbed pushes.
         """
         connection = http.client.HTTPConnection(self._netloc, timeout=_SECONDS)
         try:
@@ -123,8 +126,8 @@ class Registry:
         finally:
             connection.close()
         layers = tuple(
-            Layer(named["digest"], named["size"], diff_id, None, named["mediaType"])
-            for named, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
+            Layer(entry["digest"], entry["size"], diff_id, None, entry["mediaType"])
+            for entry, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
         )
         self._repository_with.update(dict.fromkeys((layer.digest for layer in layers), repository))
         return Image(layers, config.get("config", {}), config["architecture"])
@@ -153,7 +156,7 @@ class Registry:
         content: Path | bytes | None,
     ) -> None:
         if content is None:
-            raise _refused(repository, f"no {digest} in it, nor here")
+            raise _refused(repository, f"no {digest}, and its content is unknown here")
         upload = urllib.parse.urlsplit(location)  # absolute or relative, with or without a query
         query = urllib.parse.urlencode([*urllib.parse.parse_qsl(upload.query), ("digest", digest)])
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as body:
@@ -161,7 +164,7 @@ class Registry:
 
 
 def write_docker_archive(image: Image, name: str, file: Path) -> None:
-    """Write an image as `docker load` takes it; all its layers must be at hand and not compressed."""
+    """Write an image as `docker load` takes it; the content of all layers must be known and not compressed."""
     config = image.config()
     config_name = f"{digest_of(config).removeprefix('sha256:')}.json"
     layers = [f"{layer.diff_id.removeprefix('sha256:')}/layer.tar" for layer in image.layers]
@@ -177,7 +180,7 @@ def write_docker_archive(image: Image, name: str, file: Path) -> None:
 
 
 def read_docker_archive(file: Path, folder: Path) -> Image:
-    """The image in a file that `docker save` wrote; its layers are unpacked into that folder, as they are."""
+    """Read the image from a file that `docker save` wrote, and copy its layers into a folder as they are."""
     with tarfile.open(file) as archive:
         manifest = json.loads(_member(archive, "manifest.json").read())[0]
         config = json.loads(_member(archive, manifest["Config"]).read())
@@ -194,12 +197,13 @@ def read_docker_archive(file: Path, folder: Path) -> Image:
 
 
 def _member(archive: tarfile.TarFile, path: str) -> IO[bytes]:
-    found = archive.extractfile(path)
-    assert found is not None, f"{path} is a file in what Docker saved"
-    return found
+    member = archive.extractfile(path)
+    assert member is not None, f"{path} is a file in what Docker saved"
+    return member
 
 
 def digest_of(content: bytes) -> str:
+    """Return the digest by which registries know this content."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -211,13 +215,13 @@ def _ask(
     body: bytes | IO[bytes] = b"",
     content_type: str = "",
 ) -> tuple[int, str]:
-    """Ask the registry for one thing; the status, and the Location that it answers with."""
+    """Send one request to the registry, and return the answer's status and Location."""
     size = len(body) if isinstance(body, bytes) else body.seek(0, io.SEEK_END)
     if not isinstance(body, bytes):
         body.seek(0)
     headers = {"Content-Length": str(size), **({"Content-Type": content_type} if content_type else {})}
-    status, answered, said = _exchange(connection, method, path, body, headers)
-    _expected(path, expected, status, said)
+    status, answered, content = _exchange(connection, method, path, body, headers)
+    _expected(path, expected, status, content)
     return status, answered.get("Location", "")
 
 
@@ -233,13 +237,14 @@ def _exchange(
     return answer.status, answer.headers, answer.read()
 
 
-def _expected(path: str, expected: tuple[int, ...], status: int, said: bytes) -> bytes:
+def _expected(path: str, expected: tuple[int, ...], status: int, content: bytes) -> bytes:
+    """Return an answer's content when its status is expected."""
     if status not in expected:
-        raise _refused(path, f"status {status}: {said[:200].decode(errors='replace')}")
-    return said
+        raise _refused(path, f"status {status}: {content[:200].decode(errors='replace')}")
+    return content
 
 
 def _refused(subject: str, found: str) -> ProblemError:
     return ProblemError(
-        Problem(f"OCI registry, {subject}", "a push that is taken", found, "Look into the registry's log.")
+        Problem(f"OCI registry, {subject}", "success", found, "See the registry's log.")
     )

@@ -19,10 +19,15 @@ SECOND_POLICY = "wine-quality-edge"
 
 
 def lock(state: Path, what: str, next_step: str) -> IO[str]:
-    """Take the state folder for this process and what it does there, until the file is closed or the process ends.
+    """Lock the state folder for this process until the file is closed or the process ends.
+
+    Args:
+        state: the folder; it is made when it is missing.
+        what: what works in the folder, for the error.
+        next_step: what a person should do when another process has the folder.
 
     Raises:
-        ProblemError: another process has it.
+        ProblemError: another process has the folder.
     """
     state.mkdir(parents=True, exist_ok=True)
     file = (state / ".lock").open("w")
@@ -31,27 +36,38 @@ def lock(state: Path, what: str, next_step: str) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise ProblemError(
-            Problem(f"{what} in {state}", "a folder that no other process works in", "one that does", next_step)
+            Problem(
+                f"{what} in {state}",
+                "a folder that no other process works in",
+                "another process at work in it",
+                next_step,
+            )
         ) from None
     return file
 
 
 def published_models(results: Path, model: str) -> dict[str, Published]:
-    """What is published of a model so far, by its names in the story (`baseline`, `version 1`, ...)."""
+    """Read what has been published of a model so far, by its names in the story (`baseline`, `version 1`, ...)."""
     if not results.exists():
         return {}
     lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = (Published(**json.loads(line)) for line in lines if line.endswith("\n"))
-    return {one.name: one for one in whole if one.model == model}
+    published = (Published(**json.loads(line)) for line in lines if line.endswith("\n"))
+    return {version.name: version for version in published if version.model == model}
 
 
 def render_policies(templates: Path, folder: Path, url_of: Callable[[int], str]) -> Policy:
-    """Copy a testbed's policies with the real address of each one's node port, and return the one of the story."""
+    """Copy a testbed's policies with the real addresses of their node ports, and return the story's policy.
+
+    Args:
+        templates: the folder with the policies.
+        folder: the new folder for the copies.
+        url_of: says where a node port answers.
+    """
     folder.mkdir()
     for template in templates.glob("*.yaml"):
         text = re.sub(
             r"^service_url: \S+:(\d+)",
-            lambda found: f"service_url: {url_of(int(found[1]))}",
+            lambda match: f"service_url: {url_of(int(match[1]))}",
             template.read_text(encoding="utf-8"),
             flags=re.MULTILINE,
         )
@@ -60,32 +76,41 @@ def render_policies(templates: Path, folder: Path, url_of: Callable[[int], str])
 
 
 def read_policy(folder: Path, name: str = POLICY) -> Policy:
-    """The policy of that name; the story's unless one is given."""
+    """Read the policy of that name, by default the story's."""
     return parse_policy(name, (folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def read_policies(folder: Path) -> list[Policy]:
-    """All policies of a testbed."""
+    """Read all policies of a testbed."""
     return [read_policy(folder, file.stem) for file in sorted(folder.glob("*.yaml"))]
 
 
 def node_port(policy: Policy) -> int:
-    """The port of the node in the policy's `service_url`."""
+    """Return the node port in the policy's `service_url`."""
     return int(policy.service_url.rpartition(":")[2])
 
 
 def baseline_images() -> dict[str, ImageRef]:
-    """What serves of each model before anything is promoted."""
+    """Return the image of each model that serves before anything is promoted."""
     return {family.model: baseline_image(family.model) for family in FAMILIES}
 
 
 def baseline_image(model: str) -> ImageRef:
-    """The image that the checkout's manifest of a model names."""
+    """Return the image that the checkout's manifest of a model names.
+
+    Raises:
+        ProblemError: the manifest names no image with a tag.
+    """
     manifest = CHECKOUT / f"manifests/applications/{model}/deployment.yaml"
-    found = re.search(r"^\s*(?:- )?image: (\S+)", manifest.read_text(encoding="utf-8"), re.MULTILINE)
-    image = parse_image(found[1]) if found else None
+    match = re.search(r"^\s*(?:- )?image: (\S+)", manifest.read_text(encoding="utf-8"), re.MULTILINE)
+    image = parse_image(match[1]) if match else None
     if image is None or image.tag is None:
         raise ProblemError(
-            Problem(f"{manifest.relative_to(CHECKOUT)}", "an image with a tag", "none", "Write the image that serves.")
+            Problem(
+                f"{manifest.relative_to(CHECKOUT)}",
+                "an image with a tag",
+                "no such image",
+                "Write the serving image into it.",
+            )
         )
     return image

@@ -1,8 +1,8 @@
-"""`python -m testbeds.story.client`: somebody who uses the model throughout, and writes down what came of it.
+"""`python -m testbeds.story.client`: a client that uses the model throughout, and logs the outcome of each request.
 
-Each request opens a connection of its own, so that it meets the routing of that moment, and leaves one JSON line: what
-was asked is never tried again, because the people whom a bad version harms do not get a second answer either. The log
-is the story's witness (`tests/scenarios/verifier.py`), so nothing here knows of promotions.
+Each request opens a connection of its own, so that it meets the routing of that moment, and leaves one JSON line. It is
+never tried again, because the people whom a bad version harms do not get a second answer either. The log is the story's
+witness (`verifier.py`), so nothing here knows about promotions.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TextIO
 
 _IN_FLIGHT = 32
-"""Requests under way at once; a service that is slower than that many makes the client slower, not the machine."""
+"""Requests under way at once: a slow service makes the client slower, not the machine."""
 _TIMEOUT = 5.0
 _SEED = 20
-# What is asked of each model: numbers between the extremes of the data that it has learnt.
+# The features that each model is asked for: numbers between the extremes of the data that it has learnt.
 _RANGES = {
     "iris-classifier": ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5)),
     "wine-quality": (
@@ -34,7 +34,7 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Answered:
-    """One request and what came of it: a line of the log."""
+    """One request and its outcome: a line of the log."""
 
     at: float
     """When it was sent, seconds since the epoch."""
@@ -50,7 +50,13 @@ class Answered:
 
 
 def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
-    """Send one request to `<url>/predict`; whatever goes wrong is part of the answer."""
+    """Send one request to `<url>/predict`; an error is an outcome like any other.
+
+    Args:
+        url: the service.
+        features: what the model is asked about.
+        timeout: seconds to wait for each part of the answer.
+    """
     address = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=timeout)
     at, begun = time.time(), time.perf_counter()
@@ -73,11 +79,11 @@ def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
 
 
 def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.Event) -> int:
-    """Send requests at an even pace until `stop`; returns how many. Those under way are waited for and logged."""
+    """Send requests at an even pace until `stop`, and return their number; each is answered and logged by then."""
     drawn, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
     sent, due = 0, time.monotonic()
 
-    def one(features: list[float]) -> None:
+    def send_request(features: list[float]) -> None:
         try:
             line = json.dumps(asdict(ask(url, features)))
             with writing:
@@ -88,11 +94,11 @@ def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.E
 
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
         while not stop.wait(max(0.0, due - time.monotonic())):
-            due = max(due + 1 / per_second, time.monotonic() - 1.0)  # after a stall no burst makes up for it
+            due = max(due + 1 / per_second, time.monotonic() - 1.0)  # no burst makes up for a stall
             if not room.acquire(timeout=_TIMEOUT):
                 continue
-            # Four decimals: no recorded request has so many, so none of these is taken for one.
-            pool.submit(one, [round(drawn.uniform(*limits), 4) for limits in _RANGES[model]])
+            # Four decimals: recorded requests have fewer, so that none of these is taken for a recorded one.
+            pool.submit(send_request, [round(drawn.uniform(*limits), 4) for limits in _RANGES[model]])
             sent += 1
     return sent
 
@@ -101,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbeds.story.client", description=__doc__)
     parser.add_argument("url", help="the service, such as http://127.0.0.1:30808")
     parser.add_argument("--model", choices=sorted(_RANGES), default="iris-classifier")
-    parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line a request")
+    parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line per request")
     parser.add_argument("--per-second", type=float, default=25.0)
     options = parser.parse_args()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What a story needs of the place that it is told in: the sandbox, or the homelab."""
+"""What a story needs from the place in which it is told: the sandbox, or the homelab."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from testbeds.story.seen import Serving
 
 
 class Environment(Protocol):
-    """A platform with a healthy baseline, on which the story's versions are trained and none is promoted yet."""
+    """A platform with a healthy baseline, on which the story's versions are trained and none has been promoted."""
 
     policy: str
     model: str
@@ -25,12 +25,12 @@ class Environment(Protocol):
     git_branch: str
     git_token_file: Path
     client_log: Path
-    """What the client writes that sends requests throughout."""
+    """The log of the client that sends requests throughout."""
     logs: Path
-    """The folder with every service's log, for whoever must find out what went wrong."""
+    """The folder with every service's log, for a person who must find out what went wrong."""
 
     def settings(self) -> Mapping[str, str]:
-        """The environment variables by which the pipeline is told of this place."""
+        """Return the environment variables that tell the pipeline where everything is."""
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Publish an image that serves the model at that URI (`models:/<name>/<version>`) and return its digest.
@@ -39,30 +39,31 @@ class Environment(Protocol):
         """
 
     def serving(self) -> tuple[Serving, ...]:
-        """What every serving process says of itself, asked directly and not through the service."""
+        """Ask every serving process what it serves, directly and not through the service."""
 
     def scale(self, replicas: int) -> None:
-        """Have as many pods as that of the model, as an autoscaler does: on the live Deployment, and not in Git."""
+        """Set the model's number of pods as an autoscaler does: on the live Deployment, and not in Git."""
 
     def watch_services(self) -> "Watch":
         """Begin to watch the services that this place runs as processes."""
 
     def start_client(self) -> None:
-        """Begin to send requests to `service_url` and to log what comes of them."""
+        """Begin to send requests to `service_url`, and to log their outcomes."""
 
     def stop_client(self) -> None:
-        """Stop sending; the log is whole afterwards."""
+        """Stop sending requests; the log is whole afterwards."""
 
     def start_dagster(self) -> None:
-        """Start the daemon with the registry's sensor on; returns when the sensor ticks."""
+        """Start the daemon and switch the registry's sensor on."""
 
-    def stop_dagster(self) -> None: ...
+    def stop_dagster(self) -> None:
+        """End the daemon and the pages."""
 
     def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The data of an answer of Dagster's GraphQL; empty when it is an error."""
+        """Ask Dagster's GraphQL and return the answer's data; empty when the answer is an error."""
 
     def run_processes(self) -> set[int]:
-        """The process ids of the runs that Dagster takes for started."""
+        """Return the process ids of the runs that Dagster takes for started."""
 
 
 class Watch(Protocol):

@@ -1,4 +1,4 @@
-"""How a story must end, and where its traces are: the pipeline's conventions, written once more to hold it to them."""
+"""How a story must end, and where its traces are: the pipeline's conventions, stated a second time."""
 
 import json
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ class End:
     back_to: int | None = None
     """The version that serves again after a rollback."""
     served: bool = True
-    """False for a version that was taken back before any of its pods became ready: nobody ever met it."""
+    """False for a version that was taken back before any of its pods became ready: no client ever met it."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A story as it must come out; `ends` in the order in which the versions were asked for."""
+    """A story as it must come out; `ends` are in the order in which the versions were asked for."""
 
     policy: str
     manifest: str
@@ -35,20 +35,20 @@ class Expected:
 
 
 def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
-    """The commits that put a version there, known by their trailer."""
+    """Return the commits that put a version into the manifest, known by their trailer."""
     return promoting(seen.commits, story.policy, version)
 
 
 def promoting(commits: Sequence[Commit], policy: str, version: int) -> list[Commit]:
-    """Those of the commits that put a version there."""
+    """Choose from some commits those that put a version into the manifest."""
     start = f"{policy}/{version}/"
-    return [one for one in commits if one.trailers.get("Promotion-Id", "").startswith(start)]
+    return [commit for commit in commits if commit.trailers.get("Promotion-Id", "").startswith(start)]
 
 
 def rollback_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
-    """The commits that took a version back."""
+    """Return the commits that took a version back."""
     start = f"{story.policy}/{version}/"
-    return [one for one in seen.commits if one.trailers.get("Rollback-Of", "").startswith(start)]
+    return [commit for commit in seen.commits if commit.trailers.get("Rollback-Of", "").startswith(start)]
 
 
 def version_tag(version: Version | None, story: Expected, name: str) -> str:
@@ -65,7 +65,7 @@ def evidence_content(seen: Seen, story: Expected, number: int) -> bytes:
 
 
 def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, Any] | None:
-    """What the gate measured and decided; None when there is no such artifact, or it cannot be read."""
+    """Read what the gate measured and decided; None when the artifact is missing or cannot be read."""
     try:
         parsed = json.loads(evidence_content(seen, story, version))
     except ValueError:
@@ -74,10 +74,15 @@ def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, An
 
 
 def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
-    """From the version's commit until the next version was asked for (or until now); None without one commit."""
+    """Return when a version's time began and ended: from its commit until the next version was asked for, or until now.
+
+    None unless the version has exactly one commit.
+    """
     commits = promotion_commits(seen, story, end.version)
     if len(commits) != 1:
         return None
     later = story.ends[story.ends.index(end) + 1 :]
-    asked = seconds_of(version_tag(seen.versions.get(later[0].version), story, "requested_at")) if later else None
-    return commits[0].at, seen.at if asked is None else asked
+    next_asked_at = (
+        seconds_of(version_tag(seen.versions.get(later[0].version), story, "requested_at")) if later else None
+    )
+    return commits[0].at, seen.at if next_asked_at is None else next_asked_at

@@ -1,4 +1,4 @@
-"""What is the same in each environment: its policy's names, and a client and Dagster as processes of this machine."""
+"""What all environments have in common: the policy's names, and a client and Dagster as processes of this machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ class Testbed(Protocol):
 
 
 class Hosted:
-    """An environment without what is its testbed's own: `publish` and `serving`."""
+    """An environment without what differs between testbeds: `publish`, `serving` and `scale`."""
 
     git_branch = BRANCH
 

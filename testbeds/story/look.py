@@ -1,4 +1,4 @@
-"""Looks at what a story left behind: a clone of its own, MLflow, the serving processes and the client's log."""
+"""Reads what a story left behind: from a clone of its own, MLflow, the serving processes and the client's log."""
 
 import json
 import os
@@ -15,13 +15,18 @@ from testbeds.story.seen import Change, Commit, Request, Seen, Tag, Version
 from testbeds.story.stories import registry
 
 _GIT_SECONDS = 60
-# One record a commit, one field a line of it; no text that a person wrote can hold these characters.
+# They separate commits and their fields; no text that a person wrote holds these characters.
 _FIELD, _RECORD = "\x1f", "\x1e"
 _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo incumbent ;;\n  *) cat "$VERIFIER_TOKEN_FILE" ;;\nesac\n'
 
 
 def look(environment: Environment, since: float = 0.0) -> Seen:
-    """Everything, now; of the client's requests those that were sent since a time."""
+    """Read everything as it is now.
+
+    Args:
+        environment: where the story was told.
+        since: seconds since the epoch; requests that the client sent earlier are left out.
+    """
     client = registry(environment)
     with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
         git = Git(environment, Path(folder))
@@ -33,13 +38,13 @@ def look(environment: Environment, since: float = 0.0) -> Seen:
         versions=versions,
         champion=_champion(environment, client),
         serving=environment.serving(),
-        requests=tuple(one for one in read_log(environment.client_log) if one.at >= since),
+        requests=tuple(request for request in read_log(environment.client_log) if request.at >= since),
         at=time.time(),
     )
 
 
 def branch(environment: Environment) -> tuple[Commit, ...]:
-    """The branch's commits, oldest first; nobody but the Git server is asked."""
+    """Return the branch's commits, oldest first; only the Git server is asked."""
     with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
         return tuple(Git(environment, Path(folder)).commits())
 
@@ -52,9 +57,9 @@ class Git:
         askpass = folder / "askpass"
         askpass.write_text(_ASKPASS, encoding="utf-8")
         askpass.chmod(0o700)
-        ours = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(environment.git_token_file)}
+        login = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(environment.git_token_file)}
         alone = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-        self.environment = {**os.environ, **alone, **ours, "LC_ALL": "C"}
+        self.environment = {**os.environ, **alone, **login, "LC_ALL": "C"}
         self.run("clone", "--quiet", "--branch", self.branch, environment.git_url, str(self.folder), cwd=folder)
 
     def run(self, *arguments: str, cwd: Path | None = None) -> str:
@@ -71,7 +76,7 @@ class Git:
         return done.stdout.decode("utf-8", "surrogateescape")
 
     def commits(self) -> Iterator[Commit]:
-        """The branch's commits, oldest first."""
+        """Yield the branch's commits, oldest first."""
         fields = ("%H", "%P", "%ct", "%s", "%(trailers:only,unfold)")
         log = self.run("log", "--reverse", f"--format={_RECORD}{_FIELD.join(fields)}", "HEAD")
         for record in log.split(_RECORD)[1:]:
@@ -109,8 +114,8 @@ def _champion(environment: Environment, client: Any) -> int | None:
 
 
 def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[Version]:
-    for found in client.search_model_versions(f"name = '{environment.model}'"):
-        version = client.get_model_version(environment.model, found.version)
+    for listed_version in client.search_model_versions(f"name = '{environment.model}'"):
+        version = client.get_model_version(environment.model, listed_version.version)
         path = f"incumbent/{environment.policy}"
         evidence = {}
         for listed in client.list_artifacts(version.run_id, path):
@@ -120,12 +125,14 @@ def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[V
 
 
 def read_log(path: Path, last_bytes: int | None = None) -> Iterator[Request]:
-    """The client's log, in the order in which the requests were sent; half a line at either end is left out.
+    """Read the client's log in the order in which the requests were sent; half a line at either end is left out.
 
-    With `last_bytes` no more than its end is read, since the log of an hour has a hundred thousand lines.
+    Args:
+        path: the log; it may be missing.
+        last_bytes: read no more than this from its end, since the log of an hour has a hundred thousand lines.
     """
     lines = [json.loads(line) for line in _whole_lines(path, last_bytes)]
-    for line in sorted(lines, key=lambda one: float(one["at"])):
+    for line in sorted(lines, key=lambda line: float(line["at"])):
         yield Request(
             line["at"], line["seconds"], line["status"], line["version"], line["ok"], line["error"], line["pod"]
         )
@@ -138,7 +145,7 @@ def _whole_lines(path: Path, last_bytes: int | None) -> Iterator[str]:
         begin = max(0, path.stat().st_size - last_bytes) if last_bytes is not None else 0
         log.seek(max(0, begin - 1))
         if begin:
-            log.readline()  # up to where a line begins
+            log.readline()  # up to the beginning of a line
         for line in log:
             if line.endswith(b"\n"):
                 yield line.decode()

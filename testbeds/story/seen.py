@@ -11,7 +11,7 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Change:
-    """One changed line: `removed` or `added` is None when the line has no counterpart."""
+    """One changed line; `removed` or `added` is None when the line has no counterpart."""
 
     path: str
     removed: str | None
@@ -19,7 +19,7 @@ class Change:
 
     @property
     def image(self) -> str | None:
-        """The image that the line has now, when it is an image's line."""
+        """The image that the line names now; None for any other line."""
         name, colon, value = (self.added or "").strip().partition(":")
         return value.strip() if colon and name == "image" else None
 
@@ -36,7 +36,7 @@ class Commit:
 
     @property
     def image(self) -> str | None:
-        """The image that the commit puts there, when that is all it does."""
+        """The image that the commit puts into the manifest; None when it does anything else."""
         return self.changes[0].image if len(self.changes) == 1 else None
 
 
@@ -48,7 +48,7 @@ class Tag:
     message: str
 
     def field(self, name: str) -> str | None:
-        """The value of a line `Name: value` of the message."""
+        """Return the value of a line `Name: value` of the message; None when there is no such line."""
         lines = (line.partition(": ") for line in self.message.splitlines())
         return next((value.strip() for key, colon, value in lines if colon and key == name), None)
 
@@ -66,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Serving:
-    """What one serving process says of itself: its `model_info`, and by which image it runs."""
+    """What one serving process says about itself: its `model_info`, and the image that it runs."""
 
     pod: str
     model: str
@@ -76,7 +76,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Request:
-    """One line of the client's log (`testbeds/sandbox/client.py`)."""
+    """One line of the client's log (`testbeds/story/client.py`)."""
 
     at: float
     seconds: float
@@ -93,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Seen:
-    """All of it, at one time."""
+    """Everything that a story left behind, at one time."""
 
     commits: tuple[Commit, ...]
     """The whole branch, oldest first."""
@@ -105,11 +105,11 @@ class Seen:
     requests: tuple[Request, ...]
     """In the order in which they were sent."""
     at: float
-    """When this was looked at."""
+    """When this was read."""
 
 
 def seconds_of(text: str | None) -> float | None:
-    """Seconds since the epoch of a time with its zone, such as `2026-01-31T12:00:00.000Z`; None when it is none."""
+    """Parse a time with its zone (`2026-01-31T12:00:00.000Z`) as seconds since the epoch; None for any other text."""
     try:
         parsed = datetime.fromisoformat(text or "")
     except ValueError:
@@ -118,6 +118,6 @@ def seconds_of(text: str | None) -> float | None:
 
 
 def model_info(metrics: str) -> dict[str, str]:
-    """The labels of `model_info` in a text of metrics; none when it is not there."""
-    found = _INFO.search(metrics)
-    return dict(_LABEL.findall(found[1])) if found else {}
+    """Read the labels of `model_info` from a text of metrics; empty when the metric is missing."""
+    match = _INFO.search(metrics)
+    return dict(_LABEL.findall(match[1])) if match else {}

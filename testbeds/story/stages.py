@@ -24,7 +24,7 @@ _CONDITIONS = ("revision", "operation", "image", "replicas", "digests")
 
 @dataclass(frozen=True)
 class Stages:
-    """What Dagster's metadata says of one promotion: seconds since the epoch, None for what was not reached."""
+    """When one promotion reached each stage, in seconds since the epoch; None for a stage that it did not reach."""
 
     revision_at: float | None = None
     synced_at: float | None = None
@@ -33,7 +33,7 @@ class Stages:
 
 
 def stages_of(environment: Environment, story: Expected, seen: Seen, version: int) -> Stages:
-    """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
+    """Read from Dagster's materializations when the rollout's conditions and the alias were seen."""
     partition = f"{story.policy}@{version}"
     commits = promotion_commits(seen, story, version)
     rollout = _materialization(environment, "rollout", partition)
@@ -52,6 +52,6 @@ def stages_of(environment: Environment, story: Expected, seen: Seen, version: in
 
 def _materialization(environment: Environment, asset: str, partition: str) -> dict[str, Any] | None:
     variables = {"asset": {"path": [asset]}, "partitions": [partition]}
-    found = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"].get("assetMaterializations") or [None]
-    first: dict[str, Any] | None = found[0]
-    return first
+    asset_data = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"]
+    latest: dict[str, Any] | None = (asset_data.get("assetMaterializations") or [None])[0]
+    return latest

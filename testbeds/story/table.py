@@ -1,4 +1,4 @@
-"""The demo's last page: one row a promotion, and what the client saw. Plain text for a terminal of 100 columns."""
+"""The demo's last page: one row per promotion, and what the client saw, for a terminal of 100 columns."""
 
 import re
 import textwrap
@@ -18,9 +18,11 @@ _HEADER = ("version", "event at", "commit", "", "revision", "rolled out", "verdi
 
 
 def story_table(story: Expected, told: Sequence[Told], seen: Seen, stages: Mapping[int, Stages]) -> str:
-    """One row a promotion; all times are seconds since the registry's event, but the event's own."""
-    rows = [_row(story, one, seen, stages.get(one.version, Stages())) for one in told]
-    reasons = [wrapped(f"{_named(story, one, seen)}: {one.reason}") for one in told if one.reason]
+    """Lay out one row per promotion; times are seconds since the registry event, except that of the event itself."""
+    rows = [_row(story, promotion, seen, stages.get(promotion.version, Stages())) for promotion in told]
+    reasons = [
+        wrapped(f"{_named(story, promotion, seen)}: {promotion.reason}") for promotion in told if promotion.reason
+    ]
     title = "Promotions (seconds since the registry event)"
     return "\n".join([title, "", _grid([_HEADER, *rows]), "", *reasons])
 
@@ -63,7 +65,7 @@ def _grid(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
-    """A text in lines that fit, with commit ids and digests cut to what tells them apart."""
+    """Wrap a text at the terminal's width, with commit ids and digests cut to what tells them apart."""
     short = _HEX.sub(lambda match: match[0][:8], " ".join(text.split()))
     whole = textwrap.TextWrapper(
         WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
@@ -72,11 +74,11 @@ def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
 
 
 def client_summary(story: Expected, seen: Seen) -> str:
-    """What somebody saw who used the model throughout."""
+    """Say what the client saw that used the model throughout."""
     good = [end for end in story.ends if end.state == "champion"]
-    windows = [found for end in good if (found := window(seen, story, end)) is not None]
-    during = [one for one in seen.requests if any(start <= one.at < end for start, end in windows)]
-    lost = sum(not one.ok for one in during)
+    windows = [times for end in good if (times := window(seen, story, end)) is not None]
+    during = [request for request in seen.requests if any(start <= request.at < end for start, end in windows)]
+    lost = sum(not request.ok for request in during)
     lines = [
         f"A client sent {len(seen.requests)} requests throughout.",
         f"  during the good promotions of versions {_listed([end.version for end in good])}: "
@@ -84,9 +86,9 @@ def client_summary(story: Expected, seen: Seen) -> str:
     ]
     for end in story.ends:
         if end.state == "rolled_back":
-            answers = [one for one in seen.requests if one.version == str(end.version)]
-            failed = sum(not one.ok for one in answers)
-            slow = sum(one.ok and one.seconds > SLOW_SECONDS for one in answers)
+            answers = [request for request in seen.requests if request.version == str(end.version)]
+            failed = sum(not answer.ok for answer in answers)
+            slow = sum(answer.ok and answer.seconds > SLOW_SECONDS for answer in answers)
             lines.append(
                 f"  harmed by version {end.version}: {failed + slow} of the {len(answers)} that it answered "
                 f"({failed} failed, {slow} took longer than {SLOW_SECONDS:g} s)"

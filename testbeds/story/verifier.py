@@ -1,6 +1,6 @@
 """Decides whether a story came true, from what it left behind in Git, MLflow, the serving processes and a client's log.
 
-It imports nothing of the pipeline, so that no mistake of the pipeline is its own.
+It imports nothing from the pipeline, so that it shares none of the pipeline's mistakes.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from testbeds.story.expectation import (
 from testbeds.story.seen import Commit, Request, Seen, Tag, seconds_of
 
 SLOW_SECONDS = 1.0
-"""An answer that takes longer is harm, as the sandbox policy's latency bound has it."""
+"""A slower answer is harm; the latency bound of the sandbox's policy."""
 _ENOUGH = 10
-"""Requests without which a window shows nothing."""
+"""A window with fewer requests than this shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Finding:
 
 
 def verify(seen: Seen, story: Expected) -> list[Finding]:
-    """Every claim of the story, each judged on its own; the story came true when all hold."""
+    """Judge every claim of the story on its own; the story came true when all claims hold."""
     findings: list[Finding] = []
     for end in story.ends:
         findings += _state(seen, story, end)
@@ -58,7 +58,7 @@ def verify(seen: Seen, story: Expected) -> list[Finding]:
 
 
 def false_claims(findings: Sequence[Finding]) -> dict[str, str]:
-    """What does not hold, with what was found instead."""
+    """Return the claims that do not hold, each with what was seen instead."""
     return {finding.claim: finding.evidence for finding in findings if not finding.holds}
 
 
@@ -67,20 +67,22 @@ def _finding(claim: str, faults: list[str], evidence: str) -> Finding:
 
 
 def _short(commits: list[Commit]) -> str:
-    return ", ".join(one.commit[:8] for one in commits) or "none"
+    return ", ".join(commit.commit[:8] for commit in commits) or "none"
 
 
 def _one_line(commit: Commit, story: Expected) -> list[str]:
-    """Faults of a commit that must change the manifest's image line and nothing else."""
-    found = [(one.path, one.removed, one.added) for one in commit.changes]
-    whole = len(found) == 1 and found[0][0] == story.manifest and None not in found[0]
-    if whole and commit.image is not None and _but_image(found[0][1]) == _but_image(found[0][2]):
-        return []
-    return [f"commit {commit.commit[:8]} changes {found}"]
+    """List the faults of a commit that must change the manifest's image line and nothing else."""
+    changes = [(change.path, change.removed, change.added) for change in commit.changes]
+    if len(changes) == 1 and commit.image is not None:
+        path, removed, added = changes[0]
+        replaces_line = path == story.manifest and removed is not None and added is not None
+        if replaces_line and _without_image(removed) == _without_image(added):
+            return []
+    return [f"commit {commit.commit[:8]} changes {changes}"]
 
 
-def _but_image(line: str | None) -> str:
-    """The image line without its image, so that indentation, quotes and comments are compared."""
+def _without_image(line: str | None) -> str:
+    """Cut the image out of its line, so that indentation, quotes and comments can be compared."""
     return re.sub(r"(?<=image: )[^\s'\"]+", "", line or "")
 
 
@@ -95,12 +97,14 @@ def _state(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
 
 
 def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = promotion_commits(seen, story, end.version) + rollback_commits(seen, story, end.version)
+    commits = promotion_commits(seen, story, end.version) + rollback_commits(seen, story, end.version)
     digest = _image_digest(seen, end.version)
-    found += [one for one in seen.commits if digest and digest in (one.image or "") and one not in found]
-    yield Finding(f"version {end.version} was never committed", not found, f"commits: {_short(found)}")
+    commits += [
+        commit for commit in seen.commits if digest and digest in (commit.image or "") and commit not in commits
+    ]
+    yield Finding(f"version {end.version} was never committed", not commits, f"commits: {_short(commits)}")
     tags = _evidence_tags(seen, story, end.version)
-    answered = [one for one in seen.requests if one.version == str(end.version)]
+    answered = [request for request in seen.requests if request.version == str(end.version)]
     unheard = not tags and not answered
     yield Finding(
         f"version {end.version} never served and has no evidence tag",
@@ -110,8 +114,8 @@ def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]
 
 
 def _never_met(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    """A version none of whose pods became ready: there is nothing to measure, and nobody whom it harmed."""
-    answered = [one for one in seen.requests if one.version == str(end.version)]
+    """Claims about a version none of whose pods became ready: it was not measured, and it harmed no client."""
+    answered = [request for request in seen.requests if request.version == str(end.version)]
     claim = f"version {end.version} never answered the client"
     yield Finding(claim, not answered and len(seen.requests) >= _ENOUGH, f"{len(answered)} answers")
     tags = ", ".join(tag.name for tag in _evidence_tags(seen, story, end.version))
@@ -126,11 +130,11 @@ def _image_digest(seen: Seen, number: int) -> str:
 
 
 def _committed_once(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = promotion_commits(seen, story, end.version)
-    yield Finding(f"version {end.version} has exactly one promotion commit", len(found) == 1, _short(found))
-    if len(found) != 1:
+    commits = promotion_commits(seen, story, end.version)
+    yield Finding(f"version {end.version} has exactly one promotion commit", len(commits) == 1, _short(commits))
+    if len(commits) != 1:
         return
-    commit, version, digest = found[0], seen.versions.get(end.version), _image_digest(seen, end.version)
+    commit, version, digest = commits[0], seen.versions.get(end.version), _image_digest(seen, end.version)
     short = digest.removeprefix("sha256:")[:12]
     wanted = {
         "Promotion-Id": f"{story.policy}/{end.version}/{short}/1",
@@ -162,11 +166,8 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     path, content = evidence_path(story, end.version), evidence_content(seen, story, end.version)
     names = ", ".join(tag.name for tag in tags) or "none"
     if end.state == "champion":
-        right = [
-            tag
-            for tag in tags
-            if tag.annotated and [tag.commit] == [one.commit for one in commits] and tag.field("Verdict") == "Passed"
-        ]
+        promoted = [commit.commit for commit in commits]
+        right = [tag for tag in tags if tag.annotated and [tag.commit] == promoted and tag.field("Verdict") == "Passed"]
         yield Finding(f"version {end.version} has one annotated evidence tag", len(tags) == len(right) == 1, names)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}" if content else f"no artifact {path}"
         said = tags[0].field("Evidence-Digest") if tags else None
@@ -175,8 +176,8 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         yield Finding(f"version {end.version} has no evidence tag", not tags, names)
     document = evidence_document(seen, story, end.version)
     if document is None or len(commits) != 1:
-        found = "no readable evidence document" if document is None else f"{len(commits)} promotion commits"
-        yield Finding(f"version {end.version}'s verdict rests on measurements of its soak", False, found)
+        shown = "no readable evidence document" if document is None else f"{len(commits)} promotion commits"
+        yield Finding(f"version {end.version}'s verdict rests on measurements of its soak", False, shown)
         return
     faults = list(_document_faults(document, commits[0], _image_digest(seen, end.version), end))
     shown = f"{document.get('verdict')}, {len(document.get('evaluations', []))} evaluations"
@@ -199,7 +200,8 @@ def _document_faults(document: dict[str, Any], commit: Commit, digest: str, end:
         yield f"a soak from {document.get('soak_started')} to {document.get('soak_ended')}, {len(evaluations)} looks"
         return
     # Times in the document are cut to milliseconds.
-    outside = [one["at"] for one in evaluations if not started - 0.001 <= one["at"] <= ended + 0.001]
+    times = [evaluation["at"] for evaluation in evaluations]
+    outside = [at for at in times if not started - 0.001 <= at <= ended + 0.001]
     if outside:
         yield f"{len(outside)} evaluations outside the soak"
     last = evaluations[-1]
@@ -220,34 +222,35 @@ def _answered_right(recorded: dict[str, Any]) -> bool:
 
 
 def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
-    found = rollback_commits(seen, story, end.version)
+    rollbacks = rollback_commits(seen, story, end.version)
     claim = f"version {end.version} has exactly one rollback commit"
-    yield Finding(claim, len(found) == 1, _short(found))
-    if len(found) != 1 or end.back_to is None:
+    yield Finding(claim, len(rollbacks) == 1, _short(rollbacks))
+    if len(rollbacks) != 1 or end.back_to is None:
         return
+    rollback = rollbacks[0]
     before = promotion_commits(seen, story, end.back_to)
     image = before[-1].image if before else None
-    faults = _one_line(found[0], story)
-    if image is None or found[0].image != image:
-        faults.append(f"it puts {found[0].image} there, version {end.back_to} is {image}")
-    if found[0].trailers.get("Verdict") != "Failed":
-        faults.append(f"its trailer Verdict is {found[0].trailers.get('Verdict')!r}")
+    faults = _one_line(rollback, story)
+    if image is None or rollback.image != image:
+        faults.append(f"it puts {rollback.image} there, version {end.back_to} is {image}")
+    if rollback.trailers.get("Verdict") != "Failed":
+        faults.append(f"its trailer Verdict is {rollback.trailers.get('Verdict')!r}")
     claim = f"the rollback puts version {end.back_to}'s image there and changes nothing else"
-    yield _finding(claim, faults, f"{found[0].commit[:8]} {found[0].subject}")
+    yield _finding(claim, faults, f"{rollback.commit[:8]} {rollback.subject}")
 
 
 def _in(seen: Seen, during: tuple[float, float] | None, wanted: Callable[[Request], bool]) -> list[Request]:
-    """The requests sent inside a window that are wanted; of no window there are none."""
+    """Return the wanted requests that were sent inside a window; none when there was no window."""
     if during is None:
         return []
-    return [one for one in seen.requests if during[0] <= one.at < during[1] and wanted(one)]
+    return [request for request in seen.requests if during[0] <= request.at < during[1] and wanted(request)]
 
 
 def _good_for_the_client(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     during = window(seen, story, end)
-    sent = _in(seen, during, lambda one: True)
-    failed = [one for one in sent if not one.ok]
-    answered = [one for one in sent if one.version == str(end.version)]
+    sent = _in(seen, during, lambda request: True)
+    failed = [request for request in sent if not request.ok]
+    answered = [request for request in sent if request.version == str(end.version)]
     shown = f"{len(sent)} sent, {len(failed)} failed{_first(failed)}, {len(answered)} answered by it"
     claim = f"the client lost no request to version {end.version}'s promotion"
     yield Finding(claim, not failed and len(sent) >= _ENOUGH and bool(answered), shown)
@@ -259,20 +262,20 @@ def _first(requests: list[Request]) -> str:
 
 def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     during, name = window(seen, story, end), str(end.version)
-    answers = [one for one in seen.requests if one.version == name]
-    outside = [one for one in answers if during is None or not during[0] <= one.at < during[1]]
-    last = max((one.answered_at for one in answers), default=None)
-    after = [one for one in seen.requests if last is not None and one.at > last and one.ok]
-    stray = [one for one in after if end.back_to is not None and one.at < (during or (0, 0))[1]]
-    wrong = [one for one in stray if one.version != str(end.back_to)]
+    answers = [request for request in seen.requests if request.version == name]
+    outside = [answer for answer in answers if during is None or not during[0] <= answer.at < during[1]]
+    last = max((answer.answered_at for answer in answers), default=None)
+    after = [request for request in seen.requests if last is not None and request.at > last and request.ok]
+    stray = [request for request in after if end.back_to is not None and request.at < (during or (0, 0))[1]]
+    wrong = [request for request in stray if request.version != str(end.back_to)]
     faults = [f"{len(outside)} answers of it outside its window"] if outside else []
     faults += ["it never answered the client"] if not answers else []
     faults += ["nobody answered after it"] if answers and not stray else []
     faults += [f"version {wrong[0].version} answered after it"] if wrong else []
     claim = f"version {name} answers nobody after its rollback, version {end.back_to} answers again"
     yield _finding(claim, faults, f"{len(answers)} answers of version {name}, then {len(stray)} of {end.back_to}")
-    strange = _in(seen, during, lambda one: not one.ok and one.version != name)
-    harmed = [one for one in answers if not one.ok or one.seconds > SLOW_SECONDS]
+    strange = _in(seen, during, lambda request: not request.ok and request.version != name)
+    harmed = [answer for answer in answers if not answer.ok or answer.seconds > SLOW_SECONDS]
     claim = f"all harm in version {name}'s time is version {name}'s own"
     yield Finding(claim, not strange, f"{len(harmed)} harmed by it, {len(strange)} by others{_first(strange)}")
 
@@ -280,7 +283,11 @@ def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
 def _no_failures_elsewhere(seen: Seen, story: Expected) -> Iterator[Finding]:
     windows = [window(seen, story, end) for end in story.ends if end.state == "rolled_back" and end.served]
     harmful = [during for during in windows if during is not None]
-    others = [one for one in seen.requests if not one.ok and not any(start <= one.at < end for start, end in harmful)]
+    others = [
+        request
+        for request in seen.requests
+        if not request.ok and not any(start <= request.at < end for start, end in harmful)
+    ]
     claim = "no request failed outside the time of a version that was taken back"
     whole = len(seen.requests) >= _ENOUGH
     yield Finding(claim, whole and not others, f"{len(seen.requests)} sent, {len(others)} failed{_first(others)}")
@@ -291,18 +298,19 @@ def _at_the_end(seen: Seen, story: Expected) -> Iterator[Finding]:
     yield Finding(f"the champion is version {story.champion}", seen.champion == story.champion, alias)
     commits = promotion_commits(seen, story, story.champion)
     image = commits[-1].image if commits else None
-    right = [one for one in seen.serving if one.version == str(story.champion) and one.image == image]
-    shown = ", ".join(f"{one.pod}: version {one.version}" for one in seen.serving) or "nothing serves"
+    right = [process for process in seen.serving if process.version == str(story.champion) and process.image == image]
+    shown = ", ".join(f"{process.pod}: version {process.version}" for process in seen.serving) or "nothing serves"
     every = bool(seen.serving) and len(right) == len(seen.serving)
     yield Finding(f"every serving process serves version {story.champion}", every, shown)
-    ours = [one for one in seen.commits if any(name in one.trailers for name in ("Promotion-Id", "Rollback-Of"))]
     wanted = sum({"champion": 1, "rolled_back": 2, "refused": 0}[end.state] for end in story.ends)
-    about = [one for one in ours if _version_of(one, story) in {end.version for end in story.ends}]
+    versions = {end.version for end in story.ends}
+    of_story = [commit for commit in seen.commits if _version_of(commit, story) in versions]
     claim = f"the branch has {wanted} commits for these {len(story.ends)} promotions"
-    yield Finding(claim, len(about) == wanted, _short(about))
+    yield Finding(claim, len(of_story) == wanted, _short(of_story))
 
 
 def _version_of(commit: Commit, story: Expected) -> int | None:
+    """Read from a commit's trailers which version it promotes or takes back; None for any other commit."""
     text = commit.trailers.get("Promotion-Id") or commit.trailers.get("Rollback-Of") or ""
     match = re.fullmatch(rf"{re.escape(story.policy)}/([0-9]+)/[0-9a-f]{{12}}/[0-9]+", text)
     return int(match[1]) if match else None

@@ -173,5 +173,5 @@ def test_the_same_image_has_the_same_digest(registry: str) -> None:
 
 def test_a_refused_push_is_an_error(registry: str) -> None:
     """A repository name that the registry does not take is named in the error."""
-    with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected a push that is taken, found status 4"):
+    with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected success, found status 4"):
         publish_image(registry, "NOT-ALLOWED", "a" * 40, {})
