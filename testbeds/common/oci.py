@@ -245,6 +245,4 @@ def _expected(path: str, expected: tuple[int, ...], status: int, content: bytes)
 
 
 def _refused(subject: str, found: str) -> ProblemError:
-    return ProblemError(
-        Problem(f"OCI registry, {subject}", "success", found, "See the registry's log.")
-    )
+    return ProblemError(Problem(f"OCI registry, {subject}", "success", found, "See the registry's log."))

@@ -26,8 +26,13 @@ _RECORD = re.compile(
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL|level=\w+)\b")
 _ERRORS = ("ERROR", "CRITICAL", "FATAL", "level=error", "level=fatal", "level=panic")
 _UNCAUGHT = re.compile(r"Traceback \(most recent call last\)|panic: |fatal error: ")
-_CALLERS_FAULT = re.compile(r"\bhttp\.response\.status=4\d\d\b")
-"""The registry logs as an error that a client asked for an image which is not there."""
+_ORDINARY = re.compile(
+    r"\bhttp\.response\.status=4\d\d\b"  # the registry's answer to a client that asks for a missing image
+    r"|^dagster\._core\.definitions\.events\.Failure: "  # a stage's verdict, which is the version's reason as well
+    r"| - Dependencies for step ",  # the stages that are not run after it
+    re.MULTILINE,
+)
+"""What services log as errors, though it is no trouble of the services."""
 _STACK = re.compile(
     r"  |Traceback \(most recent call last\)|Stack Trace:|The above exception |During handling of the above |>?\s*$"
 )
@@ -123,7 +128,7 @@ def _excerpts(text: str) -> Iterator[str]:
 
 def _excerpt(record: list[str]) -> Iterator[str]:
     """Yield what a record says when it is an error: its own line and the exceptions' lines, without the stack."""
-    if not record:
+    if not record or _ORDINARY.search("\n".join(record)):
         return
     uncaught = (number for number, line in enumerate(record) if _UNCAUGHT.match(line))
     begin = 0 if _is_error(record[0]) else next(uncaught, None)
@@ -139,5 +144,4 @@ def _excerpt(record: list[str]) -> Iterator[str]:
 def _is_error(line: str) -> bool:
     """Check the level of a record that begins with this line; what follows the level is the record's text."""
     level = _LEVEL.search(line)
-    is_record = _RECORD.match(line) is not None and _CALLERS_FAULT.search(line) is None
-    return is_record and level is not None and level[1] in _ERRORS
+    return _RECORD.match(line) is not None and level is not None and level[1] in _ERRORS

@@ -1,7 +1,7 @@
-"""The cache of what is made here: outside the checkout, each entry under a name that tells its inputs.
+"""The cache of everything that is made here: outside the checkout, with a key of its inputs in each entry's name.
 
-An entry appears under its name only when it is whole, so whoever finds it may use it, and a killed maker leaves nothing
-but a temporary file that the next one clears away.
+An entry appears under its name only when it is complete, so that every existing entry can be used. A maker that is
+killed leaves only a temporary file, which the next maker removes.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`HOMELAB_CACHE`, else `incumbent/homelab` in the user's cache folder."""
+    """Return the folder `HOMELAB_CACHE`, else `incumbent/homelab` in the user's cache folder."""
     given = os.environ.get("HOMELAB_CACHE")
     if given:
         return Path(given).resolve()
@@ -22,7 +22,7 @@ def cache_folder() -> Path:
 
 
 def key_of(*inputs: str | bytes) -> str:
-    """A short name for these inputs; equal only for equal ones."""
+    """Return a short key of these inputs; different inputs have different keys."""
     digest = hashlib.sha256()
     for item in inputs:
         content = item.encode() if isinstance(item, str) else item
@@ -31,9 +31,9 @@ def key_of(*inputs: str | bytes) -> str:
 
 
 def cached(folder: str, name: str, make: Callable[[Path], None]) -> Path:
-    """The entry `<cache>/<folder>/<name>`, made by `make` at a temporary path when it is not there.
+    """Return the entry `<cache>/<folder>/<name>`; when it is missing, `make` makes it at a temporary path.
 
-    Parallel callers make it once. What `make` raises goes through, and then there is no entry.
+    Parallel callers make it once. An exception of `make` is passed on, and leaves no entry.
     """
     place = cache_folder() / folder
     entry = place / name
@@ -53,7 +53,7 @@ def cached(folder: str, name: str, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """The lock ends with its process, so a killed one blocks nobody."""
+    """Hold a lock for the block; it ends with its process, so that a killed process blocks no other."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

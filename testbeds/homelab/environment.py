@@ -1,4 +1,4 @@
-"""The homelab as an environment of the stories."""
+"""The homelab as an environment for the stories."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from testbeds.story.seen import Serving, model_info
 
 
 class HomelabEnvironment(Hosted):
-    """A running homelab, seen as what the stories need; the client and Dagster run beside it, on this machine."""
+    """A running homelab, which implements what the stories need; client and Dagster run beside it on this machine."""
 
     def __init__(self, homelab: Homelab, processes: Processes, dagster: Dagster) -> None:
         super().__init__(homelab, processes, dagster, homelab.git_url, homelab.git_token_file)
@@ -37,7 +37,7 @@ class HomelabEnvironment(Hosted):
         self.homelab.edge.run("scale", workload, f"--namespace={target.namespace}", f"--replicas={replicas}")
 
     def _serving(self, pod: Mapping[str, Any]) -> Serving:
-        """What a pod serves; a container cannot know its own digest, so the image is what the kubelet says it runs."""
+        """Ask a pod what it serves, and the kubelet for its image, since a container does not know its own digest."""
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         container = pod["spec"]["containers"][0]
         port = container["ports"][0]["containerPort"]
@@ -49,6 +49,6 @@ class HomelabEnvironment(Hosted):
         wanted = str(container["image"])
         statuses = pod["status"].get("containerStatuses") or [{}]
         running = str(statuses[0].get("imageID", ""))
-        # Only an image that is named by the very digest that runs is what it says.
+        # The name counts only when it has the digest of the image that really runs.
         image = wanted if wanted.rpartition("@")[2] == running.rpartition("@")[2] else running or "unknown"
         return Serving(name, labels.get("model", "unknown"), labels.get("version", "unknown"), image)

@@ -1,4 +1,4 @@
-"""Running a program that may take minutes: progress with seconds meanwhile, its last words when it fails."""
+"""Running a program that may take minutes: progress with seconds meanwhile, its last lines when it fails."""
 
 import os
 import subprocess
@@ -22,10 +22,18 @@ def run_long(
     cwd: Path | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a program to its end and return what it wrote; a line every 20 s and one at the end say how long it takes.
+    """Run a program to its end and return its output; a line every 20 s, and at the end, says how long it takes.
+
+    Args:
+        what: what the program does, for progress and errors.
+        command: the program and its arguments.
+        say: takes the lines of progress.
+        next_step: what a person should do when the program fails.
+        cwd: the folder in which it runs.
+        settings: more environment variables.
 
     Raises:
-        ProblemError: it is not there, or ended with anything but 0; with its last lines.
+        ProblemError: the program is missing, or ended with another exit code than 0; with its last lines.
     """
     began = time.monotonic()
     say(f"{what} ...")
@@ -45,7 +53,7 @@ def run_long(
     with process:
         while True:
             try:
-                said, _ = process.communicate(timeout=_REPORT_SECONDS)
+                output, _ = process.communicate(timeout=_REPORT_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 say(f"{what}: {time.monotonic() - began:.0f} s so far")
@@ -53,8 +61,8 @@ def run_long(
                 process.kill()
                 raise
     if process.returncode != 0:
-        tail = "\n".join(f"    {line}" for line in said.splitlines()[-_LOG_LINES:])
-        found = f"{command[0]} that ended with {process.returncode}; its last lines:\n{tail}\n"
+        tail = "\n".join(f"    {line}" for line in output.splitlines()[-_LOG_LINES:])
+        found = f"{command[0]} ended with {process.returncode}; its last lines:\n{tail}\n"
         raise ProblemError(Problem(what, "success", found, next_step))
     say(f"{what}: {time.monotonic() - began:.1f} s")
-    return said
+    return output

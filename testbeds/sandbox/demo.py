@@ -1,4 +1,4 @@
-"""`make demo`: the whole story in the sandbox, with a line for all that happens, a table, and the verifier's word."""
+"""`make demo`: the whole story in the sandbox, with a line for each event, a table, and the verifier's verdict."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from testbeds.story.verifier import Finding, verify
 
 
 class Progress:
-    """Lines for whoever watches, each with the seconds since the start."""
+    """Lines of progress, each with the seconds since the start."""
 
     def __init__(self) -> None:
         self.began_at = time.time()
@@ -30,7 +30,7 @@ class Progress:
 
 
 def demo(state: Path) -> int:
-    """Tell the story of the five versions and judge it; the exit code: 0 when it came true.
+    """Tell the story of the five versions and judge it; return the exit code, 0 when the story came true.
 
     Raises:
         ProblemError: the sandbox does not come up.
@@ -40,18 +40,18 @@ def demo(state: Path) -> int:
     progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training ten models")
     with Sandbox(state) as sandbox:
         environment = SandboxEnvironment(sandbox)
-        progress.say(f"the baseline serves at {sandbox.service_url}; nobody registered its model")
+        progress.say(f"the baseline serves at {sandbox.service_url}; its model is not registered")
         environment.start_client()
         progress.say("a client sends requests from now on; starting Dagster's daemon and pages")
         environment.start_dagster()
         progress.say("the registry sensor is on")
         told = tell(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
-        progress.say("the story is told; looking at what it left in Git, MLflow, the processes and the client's log")
+        progress.say("the story has ended; reading what it left in Git, MLflow, the processes and the client's log")
         environment.stop_client()
         seen = look(environment)
         story = expected(environment, FIVE_VERSIONS, champion=2)
         findings = verify(seen, story)
-        stages = {one.version: stages_of(environment, story, seen, one.version) for one in told}
+        stages = {promotion.version: stages_of(environment, story, seen, promotion.version) for promotion in told}
         print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
     return _conclude(sandbox, findings, told, progress)
 
@@ -64,13 +64,13 @@ def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told
             print(f"  {finding.claim}\n    found: {finding.evidence}")
         print(f"The logs are in {sandbox.state / 'logs'}.")
         return 1
-    first = next(one for one in told if one.state == "champion")
+    first = next(promotion for promotion in told if promotion.state == "champion")
     print(_coloured(f"The story came true: all {len(findings)} claims of the verifier hold.", 32))
-    to_first = first.ended_at - progress.began_at
-    print(f"  first champion {to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
+    seconds_to_first = first.ended_at - progress.began_at
+    print(f"  first champion {seconds_to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
     print(f"""
 `make ui` opens this state again and leaves it running until Ctrl-C:
-  Dagster  {sandbox.dagster.url}/assets   (a row a version; each end with its reason)
+  Dagster  {sandbox.dagster.url}/assets   (one row per version; each end with its reason)
   MLflow   {sandbox.mlflow_url}/#/models/{sandbox.policy.model}
 Try by hand, while it runs: in MLflow, give version 6 the alias challenger, and watch Dagster promote it.""")
     return 0

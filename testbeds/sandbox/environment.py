@@ -1,4 +1,4 @@
-"""The sandbox as an environment of the stories."""
+"""The sandbox as an environment for the stories."""
 
 import json
 import urllib.error
@@ -13,7 +13,7 @@ from testbeds.story.seen import Serving, model_info
 
 
 class SandboxEnvironment(Hosted):
-    """A running sandbox, seen as what the stories need."""
+    """A running sandbox, which implements what the stories need."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         super().__init__(sandbox, sandbox.processes, sandbox.dagster, sandbox.git.url, sandbox.git.token_file)
@@ -26,13 +26,13 @@ class SandboxEnvironment(Hosted):
     def serving(self) -> tuple[Serving, ...]:
         target = self.sandbox.policy.manifest
         pods = f"/api/v1/namespaces/{target.namespace}/pods"
-        found = []
+        serving = []
         for pod in json.loads(self._api(f"{pods}?labelSelector=app%3D{target.name}"))["items"]:
             name = pod["metadata"]["name"]
             port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
             labels = model_info(self._metrics(f"{pods}/{name}:{port}/proxy/metrics"))
-            found.append(Serving(name, *(labels.get(key, "unknown") for key in ("model", "version", "image"))))
-        return tuple(found)
+            serving.append(Serving(name, *(labels.get(key, "unknown") for key in ("model", "version", "image"))))
+        return tuple(serving)
 
     def scale(self, replicas: int) -> None:
         target = self.sandbox.policy.manifest

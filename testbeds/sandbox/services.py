@@ -1,4 +1,4 @@
-"""The sandbox's services, one function each: how it is started, and how one knows that it answers."""
+"""The services that only the sandbox has: one function starts each."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ class Git:
 
 
 def start_git(processes: Processes, state: Path, token: str) -> Git:
-    """A Git server with one repository, made from this checkout's manifests and applications."""
+    """Start a Git server with one repository, made from this checkout's manifests and applications."""
     content, root = state / "gitops-content", state / "git"
     if not root.exists():
         for folder in ("manifests", "argocd-apps"):
@@ -44,7 +44,7 @@ def start_git(processes: Processes, state: Path, token: str) -> Git:
 
 
 def start_registry(processes: Processes, state: Path, port: int) -> Service:
-    """An OCI registry that keeps its images below the state folder."""
+    """Start an OCI registry that keeps its images below the state folder."""
     config = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -57,7 +57,7 @@ def start_registry(processes: Processes, state: Path, port: int) -> Service:
 
 
 def start_mlflow(processes: Processes, state: Path, port: int) -> Service:
-    """An MLflow server with SQLite and proxied artifacts; one worker, because each takes half a gigabyte."""
+    """Start MLflow's server with SQLite and proxied artifacts; with one worker, because each takes half a gigabyte."""
     folder = state / "mlflow"
     folder.mkdir(exist_ok=True)
     command = python("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", "--serve-artifacts")
@@ -80,7 +80,7 @@ class Cluster:
 def start_cluster(
     processes: Processes, state: Path, git: Git, *, registry_url: str, mlflow_url: str, policies: Sequence[Policy]
 ) -> Cluster:
-    """The stand-in for Kubernetes and Argo CD, with the applications of these policies, each at a node port."""
+    """Start the stand-in for Kubernetes and Argo CD with these policies' applications, each at its node port."""
     port_file = state / "cluster.json"
     port_file.unlink(missing_ok=True)
     command = python("testbeds.sandbox.cluster", "--state", state / "cluster", "--port-file", port_file)
@@ -90,19 +90,19 @@ def start_cluster(
         command += ["--application", f"argocd-apps/{policy.argocd.application}-app.yaml"]
         command += ["--node-port", f"{node_port(policy)}=0"]
     service = processes.start("cluster", command, cwd=CHECKOUT)
-    told = json.loads(wait_until(lambda: _read(port_file), _START_SECONDS, "the cluster's API answers", service))
+    addresses = json.loads(wait_until(lambda: _read(port_file), _START_SECONDS, "the cluster's API answers", service))
     return Cluster(
         service,
-        told["url"],
-        Path(told["kubeconfig"]),
-        Path(told["token_file"]),
-        {int(port): int(real) for port, real in told["node_ports"].items()},
+        addresses["url"],
+        Path(addresses["kubeconfig"]),
+        Path(addresses["token_file"]),
+        {int(port): int(real) for port, real in addresses["node_ports"].items()},
     )
 
 
 def start_prometheus(processes: Processes, state: Path, cluster: Cluster, port: int) -> Service:
-    """Prometheus with targets and labels as the real one has them, one pod at a time through the cluster's API."""
-    # Without its type, Prometheus 2.42 sends the bare token when it discovers targets, though not when it scrapes.
+    """Start Prometheus with targets and labels as on a real cluster; it reaches each pod through the cluster's API."""
+    # Without the type, Prometheus 2.42 sends the bare token to discover targets, though not to scrape them.
     authorization = {"type": "Bearer", "credentials_file": str(cluster.token_file)}
     config = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -132,7 +132,7 @@ def start_prometheus(processes: Processes, state: Path, cluster: Cluster, port: 
 
 
 def _read(path: Path) -> str:
-    """A file's text; empty until it is there."""
+    """Read a file's text; empty while the file is missing."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

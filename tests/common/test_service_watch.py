@@ -35,6 +35,15 @@ ORDINARY = """\
 \x1b[32m2026-11-26 05:26:27 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mINFO\x1b[0m - no ERROR here
 time="2026-11-26T05:24:58Z" level=error msg="response completed with error" http.response.status=404
 05:24:57 application iris-classifier: sync to 6172f3dfda33: failed
+2026-11-26 05:44:17 +0000 - dagster - ERROR - promote - ef7d - 98 - rollout - STEP_FAILURE - Execution of step failed.
+
+dagster._core.definitions.events.Failure: refused: metric accuracy: expected >= 0.9, found 0.8
+
+Stack Trace:
+  File "/checkout/dagster/_core/execution/plan/execute_plan.py", line 243, in dagster_event_sequence_for_step
+    yield from check.generator(step_events)
+2026-11-26 05:44:17 +0000 - dagster - ERROR - promote - ef7d - serving_model - Dependencies for step serving_model \
+were not executed: ['rollout']. Not executing.
 INFO:     127.0.0.1:44000 - "GET /health HTTP/1.1" 200 OK
 """
 
@@ -80,7 +89,7 @@ def test_a_cause_is_told_once_and_reported_with_its_number(processes: Processes)
 
 
 def test_what_is_no_error_of_a_service_is_not_reported(processes: Processes) -> None:
-    """Ordinary records are none, nor is what the registry answers to a client that asks for what is not there."""
+    """Ordinary records are none, nor are the registry's answers about missing images and the verdicts of stages."""
     watch = ServiceWatch(processes)
     log(start(processes, "registry"), ORDINARY)
     assert watch.new_errors() == []

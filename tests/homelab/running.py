@@ -10,10 +10,13 @@ from testbeds.homelab.host import beside
 
 @contextmanager
 def running_homelab(*, keep: bool) -> Iterator[HomelabEnvironment]:
-    """A homelab in which nothing is promoted yet, gone afterwards; to `keep` means to use the one that runs, as it is.
+    """Yield a homelab in which nothing has been promoted, and end it afterwards.
+
+    Args:
+        keep: use the running homelab as it is, and leave it running.
 
     Raises:
-        ProblemError: it does not come up, or none runs that could be kept.
+        ProblemError: it does not come up, or no homelab is running that could be kept.
     """
     if not keep:
         Homelab.down(print)

@@ -76,9 +76,7 @@ def test_a_key_tells_its_inputs_apart() -> None:
 def test_a_failed_program_shows_its_last_words() -> None:
     """The error has what the program said, and what to do."""
     said: list[str] = []
-    with pytest.raises(
-        ProblemError, match=r"(?s)making: expected success, found sh that ended with 3.*no space.*Free it"
-    ):
+    with pytest.raises(ProblemError, match=r"(?s)making: expected success, found sh ended with 3.*no space.*Free it"):
         run_long("making", ["sh", "-c", "echo no space >&2; exit 3"], said.append, next_step="Free it.")
     with pytest.raises(ProblemError, match="expected a working no-such-program"):
         run_long("making", ["no-such-program"], said.append, next_step="Get it.")
