@@ -97,4 +97,4 @@ def test_the_node_starts_what_the_settings_name() -> None:
 )
 def test_only_the_homelabs_firewall_rules_are_removed(rule: str, ours: bool) -> None:
     """Rules of Docker's chains and of the homelab's network are; a rule of the machine's owner is not."""
-    assert leftovers.is_ours(rule) is ours
+    assert leftovers.belongs_to_homelab(rule) is ours

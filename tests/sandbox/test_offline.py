@@ -83,11 +83,13 @@ def test_a_failed_program_shows_its_last_words() -> None:
     assert said == ["making ...", "making ..."]
 
 
-@pytest.mark.parametrize("found", ["", "go1.22.3", "go1.9"])
-def test_an_old_go_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is begun with a Go that the module does not take; the error says which it wants."""
-    monkeypatch.setattr(go_build, "_go_version", lambda: found)
-    with pytest.raises(ProblemError, match=rf"build coredns: expected version 1.24.0 or later .* {found or 'none'}"):
+@pytest.mark.parametrize("installed", ["", "go1.22.3", "go1.9"])
+def test_an_old_go_is_refused(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Go that is too old for the module builds nothing; the error says which version is needed."""
+    monkeypatch.setattr(go_build, "_go_version", lambda: installed)
+    with pytest.raises(
+        ProblemError, match=rf"build coredns: expected version 1.24.0 or later .* {installed or 'no Go'}"
+    ):
         go_build.build("coredns", print)
 
 
