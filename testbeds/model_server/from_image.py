@@ -13,7 +13,7 @@ _DESCRIPTION = "model.json"
 _RECORDING = "recorded_requests.json"
 
 
-def write_model(found: Downloaded, folder: Path) -> None:
+def write_model(downloaded: Downloaded, folder: Path) -> None:
     """Lay out a downloaded model for `read_model`: MLflow's own files, the recording, and what to know of them.
 
     Raises:
@@ -21,23 +21,25 @@ def write_model(found: Downloaded, folder: Path) -> None:
     """
     import mlflow
 
-    logged: Any = mlflow.models.Model.load(found.folder)
+    logged: Any = mlflow.models.Model.load(downloaded.folder)
     flavor = logged.flavors.get("sklearn", {})
     if flavor.get("serialization_format") != "skops":
-        raise ModelUnusableError(f"run {found.run_id}: expected a scikit-learn model saved by skops, found {flavor}")
+        raise ModelUnusableError(
+            f"run {downloaded.run_id}: expected a scikit-learn model saved by skops, found {flavor}"
+        )
     description = {
-        "name": found.name,
-        "version": found.version,
-        "run_id": found.run_id,
+        "name": downloaded.name,
+        "version": downloaded.version,
+        "run_id": downloaded.run_id,
         "class_names": list((logged.metadata or {}).get("class_names", ())),
         "file": flavor["pickled_model"],
         "trusted_types": flavor.get("skops_trusted_types") or [],
     }
     folder.mkdir()
     for name in ("MLmodel", flavor["pickled_model"]):
-        shutil.copyfile(found.folder / name, folder / name)
-    if found.recording is not None:
-        shutil.copyfile(found.recording, folder / _RECORDING)
+        shutil.copyfile(downloaded.folder / name, folder / name)
+    if downloaded.recording is not None:
+        shutil.copyfile(downloaded.recording, folder / _RECORDING)
     (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True), encoding="utf-8")
 
 

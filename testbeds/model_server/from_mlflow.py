@@ -54,17 +54,17 @@ def fetch_model(uri: str, tracking_uri: str) -> Model:
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = download_model(uri, tracking_uri, Path(folder))
-            metadata = mlflow.models.Model.load(found.folder).metadata or {}
-            recorded = () if found.recording is None else read_recording(found.recording)
-            estimator = mlflow.sklearn.load_model(str(found.folder))
+            downloaded = download_model(uri, tracking_uri, Path(folder))
+            metadata = mlflow.models.Model.load(downloaded.folder).metadata or {}
+            recorded = () if downloaded.recording is None else read_recording(downloaded.recording)
+            estimator = mlflow.sklearn.load_model(str(downloaded.folder))
     except MlflowException as error:
         if error.error_code in _NO_ANSWER:
             raise RegistryUnavailableError(f"MLflow does not answer for {uri} ({error.error_code})") from error
         raise ModelUnusableError(f"{uri}: {error.message}") from error
-    print(f"loaded {uri} (run {found.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
+    print(f"loaded {uri} (run {downloaded.run_id}) in {time.monotonic() - began:.1f} s", flush=True)
     names = tuple(metadata.get("class_names", ()))
-    return Model(found.name, found.version, found.run_id, estimator, names, recorded)
+    return Model(downloaded.name, downloaded.version, downloaded.run_id, estimator, names, recorded)
 
 
 def download_model(uri: str, tracking_uri: str, folder: Path) -> Downloaded:

@@ -83,11 +83,11 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _same(expected: object, found: object, tolerance: float) -> bool:
+def _same(expected: object, answered: object, tolerance: float) -> bool:
     numbers = (int, float)
-    if isinstance(expected, bool) or not isinstance(expected, numbers) or not isinstance(found, numbers):
-        return expected == found
-    return math.isclose(expected, found, rel_tol=0.0, abs_tol=tolerance)
+    if isinstance(expected, bool) or not isinstance(expected, numbers) or not isinstance(answered, numbers):
+        return expected == answered
+    return math.isclose(expected, answered, rel_tol=0.0, abs_tol=tolerance)
 
 
 def read_recording(file: Path) -> tuple[Mapping[str, Any], ...]:

@@ -1,7 +1,7 @@
-"""The models of the testbeds: what each is for, and the forests themselves.
+"""The testbeds' models: what each model is for, and the forests themselves.
 
-All of a family are measured on one stratified split, so that their accuracies can be compared: the unstratified splits
-that the usual examples take give 1.0 to nearly every forest and would leave nothing to improve.
+All models of a family are measured on one stratified split, so that their accuracies can be compared. On the
+unstratified splits of the usual examples nearly every forest reaches 1.0, which leaves nothing to improve.
 """
 
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ class ModelSpec:
     max_depth: int
     registered: bool = True
     published: bool = True
-    """Whether its image is pushed; a version whose image is missing is waited for in vain."""
+    """Whether its image is pushed; without an image, a version is refused when its time is over."""
     environment: dict[str, str] = field(default_factory=dict)
-    """More environment of its image."""
+    """More environment variables of its image."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -35,23 +35,23 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """A registered model, the data that it learns, and the versions that are trained of it."""
+    """A registered model, its data, and the versions that are trained."""
 
     model: str
     experiment: str
     data: str
     """scikit-learn's name of the data: `load_<data>`."""
     specs: tuple[ModelSpec, ...]
-    """The first is the baseline: it already serves when all begins, and no version of it is registered."""
+    """The first is the baseline: it serves from the beginning, and is not registered."""
 
 
 _STORY = (
-    # What already serves when the story begins: no version of it is registered.
+    # It serves from the beginning, and is not registered.
     ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
     ModelSpec("version 1", n_estimators=3, max_depth=2),
-    # The parameters of the system that is described; truly better than version 1 on the same test data.
+    # The usual parameters; truly better than version 1 on the same test data.
     ModelSpec("version 2", n_estimators=100, max_depth=10),
-    # As good on paper, but its image is slow and fails each fifth request that nobody recorded.
+    # As good on paper, but its image is slow and fails every fifth request that was not recorded.
     ModelSpec(
         "version 3",
         n_estimators=60,
@@ -60,7 +60,7 @@ _STORY = (
     ),
     ModelSpec("version 4", n_estimators=5, max_depth=1),  # above the threshold, worse than version 2
     ModelSpec("version 5", n_estimators=80, max_depth=10, published=False),
-    ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for whoever tries a promotion by hand
+    ModelSpec("version 6", n_estimators=120, max_depth=10),  # left for a promotion by hand
 )
 IRIS = Family("iris-classifier", "iris-classification", "iris", _STORY)
 WINE = Family(
@@ -78,7 +78,7 @@ FAMILIES = (IRIS, WINE)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted forest with what was measured on the test data."""
+    """A fitted forest with its metrics on the test data."""
 
     spec: ModelSpec
     estimator: Any
@@ -100,6 +100,7 @@ class Split:
 
 
 def split_data(family: Family) -> Split:
+    """Load a family's data and split it."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -110,7 +111,7 @@ def split_data(family: Family) -> Split:
 
 
 def train(spec: ModelSpec, split: Split) -> TrainedModel:
-    """Fit one model and measure it on the test data."""
+    """Fit one model, and measure it on the test data."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 

@@ -1,4 +1,4 @@
-"""A trained model into MLflow (run, model, recording, version) and its image into the OCI registry."""
+"""Publishing a trained model: run, model, recording and version in MLflow, and an image in the OCI registry."""
 
 import hashlib
 import json
@@ -11,22 +11,22 @@ from testbeds.training.models import Split, TrainedModel
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
 Push = Callable[[str, str, Mapping[str, str]], str]
 """Pushes an image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
-# Without it MLflow looks for the requirements by loading the model in a new process: 15 s.
+# Without these, MLflow finds the requirements by loading the model in a new process, which takes 15 s.
 _REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
-# skops loads only types that it was told to trust; these are what a RandomForestClassifier needs beyond its own list.
+# skops loads only trusted types; a RandomForestClassifier needs these beyond skops's own list.
 _TRUSTED_TYPES = ["sklearn.tree._tree.Tree", "numpy.dtype"]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A model that MLflow has: its run, and its version when it is registered."""
+    """A model in MLflow: its run, and its version when it is registered."""
 
     model: str
     name: str
     run_id: str
     version: int | None
     model_uri: str
-    """What its image says in `MODEL_URI`."""
+    """The value of `MODEL_URI` in its image."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Published:
     """A logged model with its image."""
 
     model: str
-    """The registered model that it is a version of, or would be."""
+    """The registered model whose version it is, or would be if it were registered."""
     name: str
     run_id: str
     version: int | None
@@ -44,14 +44,15 @@ class Published:
     metrics: dict[str, float]
 
     def as_json(self) -> str:
+        """Write it as a line of the results."""
         return json.dumps(asdict(self))
 
 
 def log_model(trained: TrainedModel, split: Split) -> Logged:
-    """Log one run with parameters, metrics, dataset, signed model and recording; register it when the story does.
+    """Log one run with parameters, metrics, dataset, signed model and recording; register it unless it is a baseline.
 
-    MLflow's tracking URI must be set. The dataset is the test data, whose digest is equal for all models: that is what
-    makes their metrics comparable.
+    MLflow's tracking URI must be set. The dataset is the test data; its digest is equal for all models, and so their
+    metrics can be compared.
     """
     import mlflow
     from mlflow.data.numpy_dataset import from_numpy
@@ -82,10 +83,10 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
 
 
 def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | None = None) -> Published:
-    """Push the model's image and write `image_tag` and `image_digest` on its version.
+    """Push the model's image, and write `image_tag` and `image_digest` on its version.
 
-    The tag is what a build would take: a commit id of the model's source. Here it is made from what the image is for,
-    so that it is stable, unless one is given.
+    A build would take the commit id of the model's source as the tag. Here the tag is made from the image's environment
+    unless it is given, so that it is stable.
     """
     faults = trained.spec.environment
     environment = {"MODEL_URI": logged.model_uri, **faults}
