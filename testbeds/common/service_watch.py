@@ -56,8 +56,8 @@ class LoggedErrors:
 
     def __str__(self) -> str:
         last = "\n".join(f"    {line}" for line in self.excerpts[-1].splitlines())
-        count = "an error" if len(self.excerpts) == 1 else f"{len(self.excerpts)} errors, at last"
-        return f"{self.service} logs {count} ({self.log}):\n{last}"
+        count = "an error" if len(self.excerpts) == 1 else f"{len(self.excerpts)} errors; the last"
+        return f"{self.service} logged {count}, in {self.log}:\n{last}"
 
 
 class ServiceWatch:

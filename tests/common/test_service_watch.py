@@ -83,7 +83,7 @@ def test_a_cause_is_told_once_and_reported_with_its_number(processes: Processes)
     log(daemon, CANNOT_START.format(run="c"))
     assert watch.new_errors() == []
     first, *lines = watch.report().splitlines()
-    assert first == f"dagster-daemon logs 2 errors, at last ({daemon.log}):"
+    assert first == f"dagster-daemon logged 2 errors; the last, in {daemon.log}:"
     assert lines[0].endswith("ERROR - Caught an error dequeuing run c")
     assert "\n".join(line.removeprefix("    ") for line in lines[1:]) == CAUSE
 

@@ -87,8 +87,8 @@ def test_a_version_that_does_not_move_is_told_with_the_services_errors(
     assert errors == [f"version 1 does not move, and dagster-daemon logs an error: PermissionError: /dev/shm ({log})"]
     first, second, *rest = str(stuck.value).splitlines()
     assert first == "version 1 of m: expected champion or refused within 1 s, found requested."
-    assert second.startswith("dagster-daemon logs ")
-    assert second.endswith(f"({log}):")
+    assert second.startswith("dagster-daemon logged ")
+    assert second.endswith(f"in {log}:")
     assert rest == [
         "    ERROR: cannot start a run",
         "    PermissionError: /dev/shm",
