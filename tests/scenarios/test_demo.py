@@ -1,4 +1,4 @@
-"""The demo's face: its table, and that it ends whole, whatever ends it."""
+"""The demo ends clean, whatever ends it."""
 
 import os
 import signal
