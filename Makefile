@@ -11,7 +11,7 @@ setup: ## install what is missing into the project's own folders
 	@./testbeds/setup.sh
 
 tools: setup ## find, fetch or build the programs that tests run, so that nothing later needs a network
-	@$(PYTHON_IN) -m testbeds.sandbox.tools
+	@$(PYTHON_IN) -m testbeds.common.tools
 	@$(PYTHON_IN) -m tests.platform.programs
 
 demo: setup ## the whole story in the sandbox: five versions, two champions, one rollback, two refusals

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.scenarios.environment import Environment
-    from tests.scenarios.on_homelab import HomelabEnvironment
-    from tests.scenarios.on_sandbox import SandboxEnvironment
+    from testbeds.homelab.environment import HomelabEnvironment
+    from testbeds.sandbox.environment import SandboxEnvironment
+    from testbeds.story.environment import Environment
 
 _ONLY_HOMELAB = Path(__file__).parent / "homelab"
 
@@ -60,8 +60,8 @@ def environment(request: pytest.FixtureRequest) -> Iterator["Environment"]:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxEnvironment]":
     """A sandbox in which nothing is promoted yet."""
     # Imported here: most tests need neither testbed.
+    from testbeds.sandbox.environment import SandboxEnvironment
     from testbeds.sandbox.sandbox import Sandbox
-    from tests.scenarios.on_sandbox import SandboxEnvironment
 
     with Sandbox(tmp_path_factory.mktemp("the stories") / "sandbox") as running:
         yield SandboxEnvironment(running)
@@ -70,7 +70,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxEnviro
 @pytest.fixture(scope="session")
 def homelab(request: pytest.FixtureRequest) -> "Iterator[HomelabEnvironment]":
     """A homelab in which nothing is promoted yet; with `--keep-homelab` the one that runs, as it is."""
-    from tests.scenarios.on_homelab import running_homelab
+    from tests.homelab.running import running_homelab
 
     with running_homelab(keep=request.config.getoption("keep_homelab")) as running:
         yield running

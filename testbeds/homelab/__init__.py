@@ -1,1 +1,1 @@
-"""The homelab on one machine: two k3d clusters with a real Argo CD, real pods and real images."""
+"""The homelab: two k3d clusters on one machine, with a real Argo CD, real pods and real images."""

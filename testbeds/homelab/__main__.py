@@ -5,11 +5,13 @@ import signal
 import sys
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import die_with_parent
 from testbeds.homelab import alerts, settings
+from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
+from testbeds.homelab.host import beside
 from testbeds.homelab.supply import find_supply
 from testbeds.homelab.waiting import applications
-from testbeds.sandbox.processes import die_with_parent
 
 _INTERRUPTED = 130
 
@@ -29,19 +31,29 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m testbeds.homelab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run, interrupted, said in (
+    for name, run, interrupted, description in (
         (
             "build",
             build,
             _INTERRUPTED,
-            "build ahead what a start needs: half an hour where nothing is cached, and nothing runs",
+            "build what a start needs, without starting anything; half an hour where nothing is cached",
         ),
-        ("up", up, _INTERRUPTED, "start it, or say that it runs; it stays when the command has ended"),
-        ("down", down, _INTERRUPTED, "end it, and leave no container, process, mount or network behind"),
-        ("ui", ui, 0, "Dagster on it, sensor on, and a client that uses the model, until Ctrl-C"),
-        ("status", status, _INTERRUPTED, "its applications, nodes and addresses; exit code 1 unless all is well"),
+        (
+            "up",
+            up,
+            _INTERRUPTED,
+            "start the homelab unless it is running; it keeps running when the command has ended",
+        ),
+        ("down", down, _INTERRUPTED, "end the homelab, and leave no container, process, mount or network behind"),
+        ("ui", ui, 0, "run Dagster on the homelab, sensor on, and a client that uses the model, until Ctrl-C"),
+        (
+            "status",
+            status,
+            _INTERRUPTED,
+            "show applications, nodes and addresses; exit code 1 unless all applications are well",
+        ),
     ):
-        command = commands.add_parser(name, help=said, description=said)
+        command = commands.add_parser(name, help=description, description=description)
         command.set_defaults(run=run, interrupted=interrupted)
     return parser.parse_args()
 
@@ -63,8 +75,6 @@ def down() -> int:
 
 
 def ui() -> int:
-    from testbeds.homelab.host import beside
-    from tests.scenarios.on_homelab import HomelabEnvironment
 
     die_with_parent()
     homelab = Homelab.open()
@@ -86,24 +96,24 @@ def ui() -> int:
 def status() -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends quietly, as other programs do
     homelab = Homelab.open()
-    found = applications(homelab.gcp)
+    all_applications = applications(homelab.gcp)
     rows = [("application", "sync", "health", "revision")]
-    rows += [(one.name, one.sync, one.health, one.revision[:8]) for one in found]
+    rows += [(each.name, each.sync, each.health, each.revision[:8]) for each in all_applications]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for one in found:
-        for said in one.conditions:
-            print(f"  {one.name}: {said}")
+    for application in all_applications:
+        for condition in application.conditions:
+            print(f"  {application.name}: {condition}")
     for cluster in (homelab.gcp, homelab.edge):
         print(f"\n{cluster.context}\n{cluster.run('get', 'nodes', '--output=wide')}", end="")
     print()
     _describe(homelab)
-    return 0 if found and all(one.well for one in found) else 1
+    return 0 if all_applications and all(each.well for each in all_applications) else 1
 
 
 def _describe(homelab: Homelab, *more: tuple[str, str | None]) -> None:
-    """Print where everything is."""
+    """Print the addresses of everything that runs."""
     for name, place in (
         *more,
         ("MLflow", homelab.mlflow_url),

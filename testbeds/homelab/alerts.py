@@ -1,4 +1,4 @@
-"""Who is told of alerts in the homelab: a receiver beside the clusters that keeps what Alertmanager says."""
+"""The receiver of alerts: a container beside the clusters that keeps Alertmanager's notifications."""
 
 import json
 import os
@@ -18,7 +18,7 @@ HEALTH_URL = f"{settings.RECEIVER_URL}{receiver.HEALTH_PATH}"
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert of a notification, which came with the right token."""
+    """One alert of a notification that came with the right token."""
 
     at: float
     status: str
@@ -27,7 +27,7 @@ class Alert:
 
 
 def start_receiver(docker: Docker, gcp: Kubectl, state: Path) -> None:
-    """Run the receiver, with the token that the cluster made for Alertmanager."""
+    """Run the receiver with the token that was made in the cluster for Alertmanager."""
     folder, token_file = log_file(state).parent, state / "webhook-token"
     folder.mkdir()
     token_file.touch(mode=0o600)
@@ -40,7 +40,7 @@ def start_receiver(docker: Docker, gcp: Kubectl, state: Path) -> None:
         f"--ip={settings.RECEIVER_ADDRESS}",
         f"--publish={settings.ADDRESS}:{settings.RECEIVER_PORT}:{settings.RECEIVER_PORT}",
         "--restart=unless-stopped",
-        f"--user={os.getuid()}:{os.getgid()}",  # whoever owns the files
+        f"--user={os.getuid()}:{os.getgid()}",  # the owner of the files
         f"--volume={folder}:/srv/alerts",
         f"--volume={token_file}:/srv/token:ro",
         f"--volume={Path(receiver.__file__).resolve()}:/srv/receiver.py:ro",
@@ -55,16 +55,18 @@ def start_receiver(docker: Docker, gcp: Kubectl, state: Path) -> None:
 
 
 def log_file(state: Path) -> Path:
-    """Where each notification is a line."""
+    """Return the file that has each notification as a line."""
     return state / "alerts" / "notifications.jsonl"
 
 
 def told(state: Path) -> list[Alert]:
-    """Every alert that the receiver was told of so far, once a notification."""
+    """Read every alert that has been received so far, once per notification."""
     if not log_file(state).exists():
         return []
     lines = log_file(state).read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [json.loads(line) for line in lines if line.endswith("\n")]
+    received = [json.loads(line) for line in lines if line.endswith("\n")]
     return [
-        Alert(one["at"], alert["status"], alert["labels"]) for one in kept for alert in one["notification"]["alerts"]
+        Alert(entry["at"], alert["status"], alert["labels"])
+        for entry in received
+        for alert in entry["notification"]["alerts"]
     ]

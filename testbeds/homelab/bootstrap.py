@@ -1,9 +1,9 @@
 """From two empty clusters to a platform that Argo CD keeps: what a person types once, with the waiting in between.
 
-What a person does by `python -m bootstrap` is done by the same functions here.
+The functions behind `python -m bootstrap` do here what a person does with that command.
 
-The order matters: Argo CD's core mode makes no project `default`, so the projects come before root; root applied before
-the repo-server answers stays in its error until somebody asks for a comparison.
+The order matters: Argo CD's core mode makes no project `default`, so the projects come before root. A root application
+that is applied before the repo-server answers stays in its error until a comparison is requested.
 """
 
 import secrets
@@ -20,9 +20,9 @@ from bootstrap.objects import namespace, secret
 from bootstrap.registration import ARGOCD
 from bootstrap.secrets import Wanted
 from testbeds.homelab import alerts, gitops, settings
-from testbeds.homelab.supply import Say
-from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase, pods_words
-from testbeds.sandbox.services import answers
+from testbeds.homelab.progress import Say, phase
+from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, pods_words, silent
+from testbeds.training.models import FAMILIES
 
 _MODELS = "ml-apps"
 _FETCHES = {"app": "fetch-early"}
@@ -34,8 +34,8 @@ _SECONDS = 240.0
 def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
     """Apply upstream's manifests (a file, or an address) unchanged.
 
-    The password of its Redis is made here: the controller's pod would miss the one that a pod of Redis makes, and wait
-    in back-off.
+    The password for Redis is made first: without it, the controller's pod would start before Redis's pod has made one,
+    and wait in back-off.
     """
     redis = secret("argocd-redis", ARGOCD, {"auth": secrets.token_urlsafe(24)})
     with phase("Argo CD's manifests applied", say):
@@ -44,33 +44,33 @@ def install_argocd(gcp: Kubectl, manifest: str, say: Say) -> None:
 
 
 def fetch_early(cluster: Kubectl, image: str) -> None:
-    """Let every node pull an image now that it needs in a minute; `forget_fetches` removes the pods that asked."""
-    nodes = [one["metadata"]["name"] for one in cluster.items("nodes")]
+    """Let every node pull an image that it will need in a minute; `forget_fetches` removes the pods that do so."""
+    nodes = [node["metadata"]["name"] for node in cluster.items("nodes")]
     container = {"name": "fetch", "image": image, "command": ["true"]}
     spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
     metadata = [{"name": f"fetch-{node}", "namespace": "default", "labels": _FETCHES} for node in nodes]
     cluster.apply(
         [
-            {"apiVersion": "v1", "kind": "Pod", "metadata": one, "spec": {"nodeName": node, **spec}}
-            for node, one in zip(nodes, metadata, strict=True)
+            {"apiVersion": "v1", "kind": "Pod", "metadata": pod_metadata, "spec": {"nodeName": node, **spec}}
+            for node, pod_metadata in zip(nodes, metadata, strict=True)
         ]
     )
 
 
 def forget_fetches(cluster: Kubectl) -> None:
-    """Remove what `fetch_early` made; it has ended long ago."""
+    """Remove the pods that `fetch_early` made; they ended long ago."""
     selector = ",".join(f"{key}={value}" for key, value in _FETCHES.items())
     cluster.run("delete", "pods", "--namespace=default", f"--selector={selector}", "--wait=false")
 
 
 def make_secrets(gcp: Kubectl, say: Say) -> None:
-    """Make the Secrets that Git does not have, before root is applied: pods whose Secret comes later wait for it."""
+    """Make the Secrets that are not in Git before root is applied, so that no pod waits for its Secret."""
     with phase("secrets made", say):
         list(secrets_of_platform.make_secrets(gcp, alerts.URL))
 
 
 def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
-    """Tell Argo CD of the repository and of the edge cluster."""
+    """Register the repository and the edge cluster in Argo CD."""
     with phase("the repository and edge registered in Argo CD", say):
         registration.register_repository(gcp, gitops.URL, git_token)
         registration.register_edge(gcp, edge, settings.api_url(settings.EDGE))
@@ -79,72 +79,71 @@ def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
 def start_root(gcp: Kubectl, content: Path, say: Say) -> None:
     """Apply the projects, wait until Argo CD is up, and apply root, which brings everything else."""
     built = _documents(gcp.run("kustomize", content / "argocd-apps"))
-    projects = [one for one in built if one["kind"] == "AppProject"]
+    projects = [document for document in built if document["kind"] == "AppProject"]
 
     def refused() -> str:
-        gcp.apply(projects)  # refused until the API server has got to know the kind, which came a moment ago
+        gcp.apply(projects)  # refused until the API server knows the kind, which was applied a moment ago
         return ""
 
     await_all("the projects are applied", refused, _SECONDS, say)
     await_all("Argo CD is up", lambda: not_rolled_out(gcp, ARGOCD), _SECONDS, say)
-    root = next(one for one in built if one["kind"] == "Application" and one["metadata"]["name"] == "root")
+    root = next(each for each in built if each["kind"] == "Application" and each["metadata"]["name"] == "root")
     gcp.apply([root])
 
 
 def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl, say: Say) -> None:
-    """Copy the token of edge's account, as soon as root has brought it, to where Prometheus reads it."""
+    """Copy the token of edge's account to where Prometheus reads it, as soon as root has brought the account."""
     with phase("Prometheus has its account on edge", say):
         registration.give_prometheus_its_account(gcp, edge)
 
 
 def make_mlflow_accounts(gcp: Kubectl, say: Say) -> None:
-    """Make MLflow's accounts as soon as it answers; the training waits for its own."""
-    from testbeds.training.models import FAMILIES
-
-    await_all("MLflow answers", lambda: _silent(f"{settings.MLFLOW_URL}/health"), _SECONDS, say)
+    """Make MLflow's accounts as soon as MLflow answers; the training waits for its account."""
+    await_all("MLflow answers", lambda: silent(f"{settings.MLFLOW_URL}/health"), _SECONDS, say)
     experiments = {family.model: family.experiment for family in FAMILIES}
     with phase("MLflow's accounts made", say):
         list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, experiments))
 
 
 def mlflow_login(gcp: Kubectl, account: Wanted) -> dict[str, str]:
-    """An account of MLflow as its clients read it from their environment."""
-    found = mlflow_accounts.read_login(gcp, account)
-    return {"MLFLOW_TRACKING_USERNAME": found.username, "MLFLOW_TRACKING_PASSWORD": found.password}
+    """Return an account of MLflow as environment variables for MLflow's clients."""
+    login = mlflow_accounts.read_login(gcp, account)
+    return {"MLFLOW_TRACKING_USERNAME": login.username, "MLFLOW_TRACKING_PASSWORD": login.password}
 
 
 def pull_now(edge: Kubectl) -> None:
-    """Replace the pods that wait in back-off: the image that they asked for too early is there now."""
+    """Replace the pods that wait in back-off, because they asked for their image before it was published."""
     for pod in backing_off(edge, _MODELS):
         edge.run("delete", "pod", pod, f"--namespace={_MODELS}", "--wait=false")
 
 
 def await_healthy(gcp: Kubectl, edge: Kubectl, content: Path, say: Say, seconds: float = _SECONDS) -> None:
-    """Wait until every application is there, Synced and Healthy; one that could not be compared is asked again."""
+    """Wait until every application exists and is Synced and Healthy; failed comparisons are requested again."""
     built = _documents(gcp.run("kustomize", content / "argocd-apps"))
-    wanted = {one["metadata"]["name"] for one in built if one["kind"] == "Application"}
+    wanted = {document["metadata"]["name"] for document in built if document["kind"] == "Application"}
     asked_at = time.monotonic()
 
     def missing() -> str:
         nonlocal asked_at
-        found = applications(gcp)
-        unwell = [one for one in found if not one.well]
-        not_compared = [one.name for one in unwell if one.sync == "Unknown"]
+        existing = applications(gcp)
+        unwell = [application for application in existing if not application.well]
+        not_compared = [application.name for application in unwell if application.sync == "Unknown"]
         if not_compared and time.monotonic() - asked_at > _ASK_AGAIN_SECONDS:
             asked_at = time.monotonic()
             _compare(gcp, not_compared)
-        absent = sorted(wanted - {one.name for one in found})
-        said = [f"no application {name}" for name in absent]
-        for one in unwell:
-            said += [str(one), *pods_words(edge if one.cluster == settings.EDGE else gcp, one.namespace)]
-        return "; ".join(said)
+        absent = sorted(wanted - {application.name for application in existing})
+        problems = [f"no application {name}" for name in absent]
+        for application in unwell:
+            cluster = edge if application.cluster == settings.EDGE else gcp
+            problems += [str(application), *pods_words(cluster, application.namespace)]
+        return "; ".join(problems)
 
     await_all("every application is Synced and Healthy", missing, seconds, say)
 
 
 def write_pipeline_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl) -> None:
-    """The pipeline's own kubeconfig: contexts named as the clusters are."""
-    clusters = {one.context: one for one in (gcp, edge)}
+    """Write the pipeline's own kubeconfig, with a context for each cluster."""
+    clusters = {cluster.context: cluster for cluster in (gcp, edge)}
     registration.write_kubeconfig(path, clusters, {name: settings.api_url(name) for name in clusters})
 
 
@@ -154,8 +153,4 @@ def _compare(gcp: Kubectl, names: list[str]) -> None:
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
-    return [dict(one) for one in YAML(typ="safe").load_all(text)]
-
-
-def _silent(url: str) -> str:
-    return "" if answers(url) else f"no answer at {url}"
+    return [dict(document) for document in YAML(typ="safe").load_all(text)]

@@ -1,6 +1,6 @@
-"""The two clusters and what stands beside them on their network: created, looked at, disturbed and deleted.
+"""The two clusters and the containers beside them on their network: created, inspected, disturbed and deleted.
 
-What k3d is asked for is in `k3d/*.yaml`, as a user would write it.
+k3d's configurations are in `k3d/*.yaml`, as a user would write them.
 """
 
 import json
@@ -18,16 +18,17 @@ from ruamel.yaml import YAML
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
-from testbeds.homelab.supply import Say, Supply, daemon_answers
-from testbeds.homelab.waiting import await_all, not_rolled_out, phase
+from testbeds.homelab.docker import Docker, daemon_answers
+from testbeds.homelab.progress import Say, phase
+from testbeds.homelab.supply import Supply
+from testbeds.homelab.waiting import await_all, not_rolled_out
 
 _CONFIGURATIONS = Path(__file__).with_name("k3d")
 _NODES = {settings.GCP: 1, settings.EDGE: 2}
 _CREATE_SECONDS = 300.0
 _READY_SECONDS = 120.0
 _API_SERVERS = "kube-apiserver|k3s-server"
-"""The process of the API server: k3s has all of the control plane in one."""
+"""Names of the API server's process: k3s runs the whole control plane in one."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,24 @@ class Clusters:
 
     docker: Docker
     admin_kubeconfig: Path
-    """An administrator's, with the contexts `gcp` and `edge`."""
+    """An administrator's kubeconfig, with the contexts `gcp` and `edge`."""
 
 
 def remove_earlier(supply: Supply, state: Path, say: Say) -> None:
-    """Start Docker where it does not run, and remove what is left of earlier clusters and what stood beside them.
+    """Start Docker unless it is running, and remove what is left of earlier clusters and of the containers beside them.
 
-    Only then may the state be cleared: a daemon that starts makes a folder of each file that a container mounts and
-    that is not there.
+    Only then may the state be cleared: a starting daemon makes a folder in place of each missing file that a container
+    mounts.
     """
     supply.prepare(say)
     _remove(supply, Docker(supply.docker, supply.environment()), state)
 
 
 def start(supply: Supply, state: Path, say: Say) -> Clusters:
-    """Make network, registry and both clusters, of which none may be left.
+    """Make network, registry and both clusters; nothing of earlier ones may be left.
 
     Raises:
-        ProblemError: a part did not come up; with the words of Docker, k3d or the nodes.
+        ProblemError: a part did not come up; with what Docker, k3d or the nodes said.
     """
     docker = Docker(supply.docker, supply.environment())
     _create_network(docker)
@@ -70,7 +71,7 @@ def start(supply: Supply, state: Path, say: Say) -> Clusters:
 
 
 def stop(supply: Supply, state: Path, say: Say) -> None:
-    """Remove the clusters and all that stands beside them, and end what the supply started."""
+    """Remove the clusters and the containers beside them, and end what the supply started."""
     docker = Docker(supply.docker, supply.environment())
     if daemon_answers(docker.program, docker.settings):
         with phase("the clusters are gone", say):
@@ -79,17 +80,17 @@ def stop(supply: Supply, state: Path, say: Say) -> None:
 
 
 def freeze_api(docker: Docker, cluster: str) -> None:
-    """Stop the cluster's API server in its tracks (SIGSTOP): connections are accepted, and nothing is answered."""
+    """Freeze the cluster's API server (SIGSTOP): it accepts connections, and answers nothing."""
     _signal_api(docker, cluster, "STOP")
 
 
 def thaw_api(docker: Docker, cluster: str) -> None:
-    """Let a frozen API server go on."""
+    """Let a frozen API server continue."""
     _signal_api(docker, cluster, "CONT")
 
 
 def _signal_api(docker: Docker, cluster: str, signal: str) -> None:
-    # In the words of a plain shell, since k3s's image has no pkill.
+    # For a plain shell, since k3s's image has no pkill.
     script = (
         "found=; for process in /proc/[0-9]*; do "
         f'case $(cat $process/comm) in {_API_SERVERS}) kill -{signal} "${{process#/proc/}}" && found=1 ;; esac; '
@@ -139,13 +140,13 @@ def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
     try:
         _k3d(supply, state, *arguments, registries)
     except ProblemError as error:
-        told = error.problem
-        found = f"{told.found}\n{docker.logs(f'label=k3d.cluster={name}')}\n"
-        raise ProblemError(Problem(told.subject, told.expected, found, told.next_step)) from error
+        problem = error.problem
+        found = f"{problem.found}\n{docker.logs(f'label=k3d.cluster={name}')}\n"
+        raise ProblemError(Problem(problem.subject, problem.expected, found, problem.next_step)) from error
 
 
 def _at_this_address(configuration: Path, state: Path) -> Path:
-    """The k3d configuration for `HOMELAB_ADDRESS`: the file itself where that is what the file says."""
+    """Return k3d's configuration for `HOMELAB_ADDRESS`: the file itself where it has that address."""
     if settings.ADDRESS == settings.DEFAULT_ADDRESS:
         return configuration
     text = configuration.read_text(encoding="utf-8")
@@ -155,7 +156,7 @@ def _at_this_address(configuration: Path, state: Path) -> Path:
 
 
 def _k3d(supply: Supply, state: Path, *arguments: str) -> str:
-    """What k3d wrote. Its own notes, kubeconfig and temporary files are in the state, never the user's."""
+    """Run k3d and return its output; its notes, kubeconfig and temporary files go to the state, not to the user's."""
     folder = state / "k3d"
     folder.mkdir(parents=True, exist_ok=True)
     notes = {"XDG_CONFIG_HOME": str(folder), "KUBECONFIG": str(folder / "kubeconfig"), "TMPDIR": str(folder)}
@@ -168,21 +169,21 @@ def _k3d(supply: Supply, state: Path, *arguments: str) -> str:
         timeout=_CREATE_SECONDS,
     )
     if done.returncode != 0:
-        said = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
-        found = f"exit code {done.returncode}:\n{said}\n"
+        last_lines = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
+        found = f"exit code {done.returncode}:\n{last_lines}\n"
         raise ProblemError(Problem(f"k3d {' '.join(arguments[:3])}", "success", found, "Try again."))
     return done.stdout
 
 
 def _write_kubeconfig(supply: Supply, state: Path) -> Path:
-    """One kubeconfig for both clusters, with contexts named as the clusters are."""
+    """Write one kubeconfig for both clusters, with a context for each."""
     merged: dict[str, object] = {"apiVersion": "v1", "kind": "Config", "current-context": settings.GCP}
     clusters: list[object] = []
     users: list[object] = []
     for name in settings.CLUSTERS:
-        told = YAML(typ="safe").load(_k3d(supply, state, "kubeconfig", "get", name))
-        clusters.append({"name": name, "cluster": told["clusters"][0]["cluster"]})
-        users.append({"name": name, "user": told["users"][0]["user"]})
+        single = YAML(typ="safe").load(_k3d(supply, state, "kubeconfig", "get", name))
+        clusters.append({"name": name, "cluster": single["clusters"][0]["cluster"]})
+        users.append({"name": name, "user": single["users"][0]["user"]})
     contexts = [{"name": name, "context": {"cluster": name, "user": name}} for name in settings.CLUSTERS]
     kubeconfig = state / "admin.kubeconfig"
     kubeconfig.unlink(missing_ok=True)
@@ -193,7 +194,7 @@ def _write_kubeconfig(supply: Supply, state: Path) -> Path:
 
 
 def _not_ready(kubectl: Kubectl) -> str:
-    """What a cluster still lacks: nodes, or its name service."""
+    """Say what a cluster still lacks: nodes, or its name service; empty when it is ready."""
     nodes = kubectl.items("nodes")
     ready = [node for node in nodes if _is_ready(node["status"].get("conditions", []))]
     if len(ready) < _NODES[kubectl.context]:
@@ -202,16 +203,16 @@ def _not_ready(kubectl: Kubectl) -> str:
 
 
 def _is_ready(conditions: Sequence[dict[str, str]]) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _remove(supply: Supply, docker: Docker, state: Path) -> None:
-    """Whatever there is of clusters, other containers of the network, and the network itself."""
-    there = [
-        one for one in settings.CLUSTERS if docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={one}")
+    """Remove the clusters, the other containers of the network, and the network itself, as far as they exist."""
+    existing = [
+        name for name in settings.CLUSTERS if docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={name}")
     ]
     with ThreadPoolExecutor() as both:
-        list(both.map(lambda name: _k3d(supply, state, "cluster", "delete", name), there))
+        list(both.map(lambda name: _k3d(supply, state, "cluster", "delete", name), existing))
     others = docker.run("ps", "--all", "--quiet", "--filter", f"network={settings.NETWORK}").split()
     if others:
         docker.run("rm", "--force", "--volumes", *others)

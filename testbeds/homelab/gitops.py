@@ -1,4 +1,4 @@
-"""The homelab's GitOps repository: what it holds, and the server that keeps it."""
+"""The homelab's GitOps repository: its content, and the server that keeps it."""
 
 import os
 import secrets
@@ -7,43 +7,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
+from testbeds.common import git_server
+from testbeds.common.services import BRANCH, REPOSITORY
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.settings import CHECKOUT
-from testbeds.sandbox import git_server
 
-BRANCH = "main"
-_REPOSITORY = "gitops.git"
-URL = f"{settings.GIT_URL}/{_REPOSITORY}"
+URL = f"{settings.GIT_URL}/{REPOSITORY}"
 HEALTH_URL = f"{settings.GIT_URL}/healthz"
 _FOLDERS = ("manifests", "argocd-apps")
 _SCRAPE_SECONDS = 2
-"""A soak of some seconds needs more samples than the real interval of 15 s gives."""
+"""A soak of a few seconds needs more samples than the real interval of 15 s gives."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One text that is another one here than in the checkout; it stands once in its file."""
+    """A text that differs between the checkout and the homelab; it occurs once in its file."""
 
     file: str
-    ours: str
-    here: str
+    in_checkout: str
+    in_homelab: str
 
 
 def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
-    """All that the homelab's repository has otherwise than the checkout."""
+    """Return everything in which the homelab's repository differs from the checkout."""
     prometheus = "manifests/platform/monitoring/prometheus.yaml"
     intervals = "scrape_interval: {0}s\n  evaluation_interval: {0}s"
-    found = [
+    texts = [
         Difference("argocd-apps/root.yaml", "https://github.com/dycouzt/mlops-ai-platform.git", URL),
         Difference(
             "manifests/platform/monitoring/config/prometheus.yml",
             intervals.format(15),
             intervals.format(_SCRAPE_SECONDS),
         ),
-        # One address is the whole tailnet here.
+        # Here one address stands for the whole tailnet.
         Difference(prometheus, "hostnames: [edge]", f"hostnames: [edge, {settings.CONTROL_PLANE_HOST}]"),
-        # MLflow refuses names that it does not know; the machine reaches its NodePort by this one.
+        # MLflow refuses host names that it does not know; the machine reaches its NodePort by this address.
         Difference(
             "manifests/platform/mlflow/mlflow.yaml",
             "--allowed-hosts=",
@@ -51,48 +50,48 @@ def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
         ),
     ]
     if address != settings.DEFAULT_ADDRESS:
-        found.append(Difference(prometheus, settings.DEFAULT_ADDRESS, address))
-    return tuple(found)
+        texts.append(Difference(prometheus, settings.DEFAULT_ADDRESS, address))
+    return tuple(texts)
 
 
 def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
     """Write the repository's content into a new folder.
 
     Raises:
-        ProblemError: the checkout has changed, so that one of the differences has no place or several.
+        ProblemError: the checkout has changed, so that the text of a difference does not occur exactly once.
     """
     for name in _FOLDERS:
         shutil.copytree(CHECKOUT / name, folder / name)
     for difference in differences(address):
         path = folder / difference.file
         text = path.read_text(encoding="utf-8")
-        if text.count(difference.ours) != 1:
+        if text.count(difference.in_checkout) != 1:
             raise ProblemError(
                 Problem(
                     difference.file,
-                    f"{difference.ours!r} once",
-                    f"{text.count(difference.ours)} times",
+                    f"{difference.in_checkout!r} once",
+                    f"{text.count(difference.in_checkout)} times",
                     "Correct `differences` in testbeds/homelab/gitops.py, which replaces it for the homelab.",
                 )
             )
-        path.write_text(text.replace(difference.ours, difference.here), encoding="utf-8")
+        path.write_text(text.replace(difference.in_checkout, difference.in_homelab), encoding="utf-8")
 
 
 def create(state: Path) -> None:
-    """Make the repository, its content beside it to be looked at, and the token, in a state that has none."""
+    """Make the repository, a readable copy of its content, and the token, in a state that has none of these."""
     write_content(content(state))
-    git_server.create_repository(state / "git", _REPOSITORY, content(state), BRANCH)
+    git_server.create_repository(state / "git", REPOSITORY, content(state), BRANCH)
     token_file(state).touch(mode=0o600)
     token_file(state).write_text(secrets.token_urlsafe(24), encoding="utf-8")
 
 
 def content(state: Path) -> Path:
-    """The folder with what the repository began with."""
+    """Return the folder with the repository's first content."""
     return state / "gitops-content"
 
 
 def token_file(state: Path) -> Path:
-    """The file with the token that Argo CD, the pipeline and people push and pull with."""
+    """Return the file with the token by which Argo CD, the pipeline and people push and pull."""
     return state / "git-token"
 
 
@@ -107,7 +106,7 @@ def start_server(docker: Docker, state: Path) -> None:
         f"--ip={settings.GIT_ADDRESS}",
         f"--publish={settings.ADDRESS}:{settings.GIT_PORT}:{settings.GIT_PORT}",
         "--restart=unless-stopped",
-        f"--user={os.getuid()}:{os.getgid()}",  # whoever owns the repository's files
+        f"--user={os.getuid()}:{os.getgid()}",  # the owner of the repository's files
         f"--volume={state / 'git'}:/srv/git",
         f"--volume={token_file(state)}:/srv/token:ro",
         f"--volume={program}:/srv/git_server.py:ro",

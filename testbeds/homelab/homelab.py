@@ -1,6 +1,6 @@
-"""The whole homelab: two clusters that Argo CD keeps, with a healthy baseline serving and all versions published.
+"""The whole homelab: two clusters that Argo CD keeps, with a baseline that serves and all versions published.
 
-It outlives the process that starts it. The pipeline is given URLs and a kubeconfig, here as anywhere else.
+It outlives the process that starts it. The pipeline is given URLs and a kubeconfig, here as everywhere.
 """
 
 import json
@@ -16,15 +16,9 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.secrets import PIPELINE, TRAINING
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
-from testbeds.homelab.docker import Docker
-from testbeds.homelab.settings import EDGE, GCP, STATE
-from testbeds.homelab.supply import Say, Supply, find_supply
-from testbeds.homelab.waiting import await_all
-from testbeds.sandbox import services
-from testbeds.sandbox.processes import Processes, await_end, wait_until
-from testbeds.sandbox.services import answers
-from testbeds.sandbox.state import (
+from testbeds.common.processes import Processes, await_end, wait_until
+from testbeds.common.services import BRANCH, start_training
+from testbeds.common.state import (
     baseline_images,
     lock,
     published_models,
@@ -32,19 +26,26 @@ from testbeds.sandbox.state import (
     read_policy,
     render_policies,
 )
+from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
+from testbeds.homelab.docker import Docker
+from testbeds.homelab.images import publish_model
+from testbeds.homelab.progress import Say
+from testbeds.homelab.settings import EDGE, GCP, STATE
+from testbeds.homelab.supply import Supply, find_supply
+from testbeds.homelab.waiting import await_all, silent
 from testbeds.training.publish import Published
 
 _POLICIES = Path(__file__).with_name("policies")
 _KEPT = (".lock", "training", "host")
-"""What a state keeps when its homelab has ended: the lock, and the logs of what ran on the machine."""
+"""What remains in the state when its homelab has ended: the lock, and the logs of programs on the machine."""
 _SECONDS = 240.0
 _WELL_SECONDS = 20.0
-"""How long a homelab that was whole may take to be well again before it is begun anew."""
+"""A homelab that is not well after this time is started anew."""
 
 
 @dataclass(frozen=True)
 class Homelab:
-    """A homelab that runs, in its state folder."""
+    """A running homelab, in its state folder."""
 
     state: Path
     supply: Supply
@@ -59,30 +60,30 @@ class Homelab:
 
     @classmethod
     def open(cls, state: Path = STATE) -> "Homelab":
-        """The homelab that runs.
+        """Open the running homelab.
 
         Raises:
-            ProblemError: none was brought up, or its clusters do not answer.
+            ProblemError: no homelab was started completely, or its clusters do not answer.
         """
         if not _sign(state).exists():
-            raise _not_up(state, "none that was brought up whole")
-        found = cls(state, find_supply(), read_policy(state / "policies"))
-        os.environ.update(found.mlflow_login())  # for the MLflow clients of this process
-        for cluster in (found.gcp, found.edge):
+            raise _not_up(state, "no homelab that has started completely")
+        homelab = cls(state, find_supply(), read_policy(state / "policies"))
+        os.environ.update(homelab.mlflow_login())  # for the MLflow clients of this process
+        for cluster in (homelab.gcp, homelab.edge):
             try:
                 cluster.run("get", "--raw", "/readyz", seconds=10)
             except ProblemError as error:
                 raise _not_up(state, str(error)) from error
-        return found
+        return homelab
 
     @classmethod
     def up(cls, say: Say, state: Path = STATE) -> "Homelab":
-        """The homelab that runs and is well, or else a new one; what is left of a broken one goes first.
+        """Open the running homelab if it is well, or else start a new one and remove what is left of a broken one.
 
         Raises:
-            ProblemError: something does not come up, or another process is at work on it.
+            ProblemError: something does not come up, or another process is starting or ending the homelab.
         """
-        with lock(state, "homelab", "Wait until it has started or ended the homelab."):
+        with lock(state, "homelab", "Wait until that process has started or ended the homelab."):
             if (running := _well(state, say)) is not None:
                 return running
             began = time.monotonic()
@@ -90,16 +91,16 @@ class Homelab:
             say(f"images and programs: {supply.name}")
             clusters.remove_earlier(supply, state, say)
             _clear(state)
-            found = _start(supply, state, say)
-            os.environ.update(found.mlflow_login())
+            homelab = _start(supply, state, say)
+            os.environ.update(homelab.mlflow_login())
             _sign(state).write_text(json.dumps({"supply": supply.name}) + "\n", encoding="utf-8")
             say(f"the homelab is up: {time.monotonic() - began:.0f} s")
-            return found
+            return homelab
 
     @staticmethod
     def down(say: Say, state: Path = STATE) -> None:
-        """End the homelab and leave nothing of it but its folder with the logs; fine where none is."""
-        with lock(state, "homelab", "Wait until it has started or ended the homelab."):
+        """End the homelab, if there is one, and leave nothing of it but the folder with its logs."""
+        with lock(state, "homelab", "Wait until that process has started or ended the homelab."):
             clusters.stop(find_supply(), state, say)
             _clear(state)
 
@@ -109,7 +110,7 @@ class Homelab:
 
     @property
     def kubeconfig(self) -> Path:
-        """The pipeline's: contexts gcp and edge, with no more rights than it needs."""
+        """The pipeline's kubeconfig: contexts gcp and edge, with no more rights than the pipeline needs."""
         return self.state / "kubeconfig"
 
     @property
@@ -131,28 +132,26 @@ class Homelab:
         return gitops.token_file(self.state)
 
     def mlflow_login(self) -> dict[str, str]:
-        """The pipeline's account, as MLflow's clients read it from their environment."""
+        """Return the pipeline's account as environment variables for MLflow's clients."""
         return dict(json.loads(_login_file(self.state).read_text(encoding="utf-8")))
 
     def models(self) -> dict[str, Published]:
-        """What is published of the policy's model, by its names in the story (`baseline`, `version 1`, ...)."""
+        """Read what has been published of the policy's model, by its names in the story (`version 1`, ...)."""
         return published_models(_results(self.state), self.policy.model)
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Push an image of a registered version under that tag, with these faults, and return its digest."""
-        from testbeds.homelab.images import publish_model  # imports MLflow
-
         repository = self.policy.image.repository.partition("/")[2]
         return publish_model(self.mlflow_url, self.registry_url, version_uri, tag, faults, repository=repository)
 
     def environment(self) -> dict[str, str]:
-        """The pipeline's settings."""
+        """Return the pipeline's settings."""
         return {
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             **self.mlflow_login(),
             "INCUMBENT_POLICIES": str(self.state / "policies"),
             "INCUMBENT_GIT_URL": self.git_url,
-            "INCUMBENT_GIT_BRANCH": gitops.BRANCH,
+            "INCUMBENT_GIT_BRANCH": BRANCH,
             "INCUMBENT_GIT_TOKEN_FILE": str(self.git_token_file),
             "INCUMBENT_KUBECONFIG": str(self.kubeconfig),
             "INCUMBENT_ARGOCD_CONTEXT": GCP,
@@ -163,7 +162,7 @@ class Homelab:
 
 
 def _start(supply: Supply, state: Path, say: Say) -> Homelab:
-    """Bring up all of it in a state that is empty."""
+    """Start everything in an empty state."""
     gitops.create(state)
     clusters.start(supply, state, say)
     homelab = Homelab(state, supply, render_policies(_POLICIES, state / "policies", settings.service_url))
@@ -174,21 +173,21 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     _write_login(state, bootstrap.mlflow_login(homelab.gcp, PIPELINE))
     processes = Processes(state / "training")
     try:
-        training = services.start_training(  # it fits the models while the platform comes up
+        training = start_training(  # models are fitted while the platform comes up
             processes,
             _results(state),
+            program="testbeds.homelab.publish_models",
             registry_url=homelab.registry_url,
             mlflow_url=homelab.mlflow_url,
             baselines=baseline_images(),
-            images="layered",
             login=bootstrap.mlflow_login(homelab.gcp, TRAINING),
         )
         gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
-        bootstrap.fetch_early(edge, settings.PYTHON_IMAGE)  # the ground of the models' images
+        bootstrap.fetch_early(edge, settings.PYTHON_IMAGE)  # the base of the models' images
         bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
         bootstrap.fetch_early(gcp, settings.MLFLOW_IMAGE)
-        await_all("the Git server answers", lambda: _silent(gitops.HEALTH_URL), _SECONDS, say)
-        await_all("the receiver of alerts answers", lambda: _silent(alerts.HEALTH_URL), _SECONDS, say)
+        await_all("the Git server answers", lambda: silent(gitops.HEALTH_URL), _SECONDS, say)
+        await_all("the receiver of alerts answers", lambda: silent(alerts.HEALTH_URL), _SECONDS, say)
         bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
         bootstrap.start_root(gcp, content, say)
         bootstrap.make_mlflow_accounts(gcp, say)
@@ -200,9 +199,9 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
         for cluster in (gcp, edge):
             bootstrap.forget_fetches(cluster)
         for name, url in (("Prometheus", homelab.prometheus_url), ("Alertmanager", homelab.alertmanager_url)):
-            await_all(f"{name} answers", partial(_silent, f"{url}/-/ready"), _SECONDS, say)
+            await_all(f"{name} answers", partial(silent, f"{url}/-/ready"), _SECONDS, say)
         for policy in policies:
-            await_all(f"{policy.model} answers", partial(_silent, f"{policy.service_url}/health"), _SECONDS, say)
+            await_all(f"{policy.model} answers", partial(silent, f"{policy.service_url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
     finally:
         processes.stop_all()
@@ -210,8 +209,8 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
 
 
 def _clear(state: Path) -> None:
-    """Forget the homelab that was; its logs stay, to be looked at."""
-    _sign(state).unlink(missing_ok=True)  # first: what is half cleared is not whole
+    """Remove what an earlier homelab left in the state, except its logs."""
+    _sign(state).unlink(missing_ok=True)  # first: a state that is cleared in part is not complete
     for path in (*state.iterdir(), *(state / "host").glob("dagster"), *(state / "host").glob("exporter")):
         if path.name in _KEPT:
             continue
@@ -222,24 +221,20 @@ def _clear(state: Path) -> None:
 
 
 def _well(state: Path, say: Say) -> Homelab | None:
-    """The homelab that runs, when all of it is well within a moment."""
+    """Open the running homelab; None unless everything in it is well within `_WELL_SECONDS`."""
     try:
-        found = Homelab.open(state)
-        bootstrap.await_healthy(found.gcp, found.edge, gitops.content(state), say, seconds=_WELL_SECONDS)
+        homelab = Homelab.open(state)
+        bootstrap.await_healthy(homelab.gcp, homelab.edge, gitops.content(state), say, seconds=_WELL_SECONDS)
     except ProblemError as error:
         if _sign(state).exists():
-            say(f"begun anew, because of the one that was there: {error}")
+            say(f"started anew, since the existing homelab is not well: {error}")
         return None
     say("the homelab is up already")
-    return found
-
-
-def _silent(url: str) -> str:
-    return "" if answers(url) else f"no answer at {url}"
+    return homelab
 
 
 def _all_published(state: Path, policies: Sequence[Policy]) -> bool:
-    """Whether what serves at first of each model is published, and perhaps more."""
+    """Check that at least the baseline of each model is published: it is published first."""
     return all(published_models(_results(state), policy.model) for policy in policies)
 
 
@@ -257,9 +252,9 @@ def _write_login(state: Path, login: dict[str, str]) -> None:
 
 
 def _sign(state: Path) -> Path:
-    """Written when all is there, and so the sign that a homelab is whole."""
+    """Return the file that is written when everything has started, and so the sign that a homelab is complete."""
     return state / "homelab.json"
 
 
 def _not_up(state: Path, found: str) -> ProblemError:
-    return ProblemError(Problem(f"homelab in {state}", "one that runs", found, "Start it: make homelab."))
+    return ProblemError(Problem(f"homelab in {state}", "a running homelab", found, "Start it: make homelab."))

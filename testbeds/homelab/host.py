@@ -1,23 +1,24 @@
-"""What runs beside the homelab, as processes of this machine: Dagster, the exporter, and whoever uses the model."""
+"""What runs beside the homelab as processes of this machine: Dagster, the exporter, and the client of the model."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from testbeds.common.dagster import Dagster
+from testbeds.common.processes import Processes, await_end, wait_until
+from testbeds.common.services import answers, free_ports
+from testbeds.common.state import lock
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.processes import Processes, await_end, wait_until
-from testbeds.sandbox.services import answers, free_ports
-from testbeds.sandbox.state import lock
 
 _SECONDS = 120.0
 
 
 @contextmanager
 def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
-    """A Dagster whose databases are laid out, and the processes that it belongs to; all of them end with the block.
+    """Yield a Dagster whose databases are laid out, and its processes; all of them end with the block.
 
     `incumbent metrics` runs from the beginning, where Prometheus looks for it.
 
@@ -25,7 +26,7 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
         ProblemError: another process has a Dagster beside this homelab; two would promote the same versions.
     """
     folder = homelab.state / "host"
-    with lock(folder, "Dagster beside the homelab", "End that one first: `make homelab-ui`, or tests."):
+    with lock(folder, "Dagster beside the homelab", "End that process first: `make homelab-ui`, or tests."):
         processes = Processes(folder)
         try:
             dagster = Dagster(processes, folder / "dagster", *free_ports(1))
@@ -37,9 +38,9 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
 
 
 def _start_exporter(processes: Processes, homelab: Homelab) -> None:
-    """Start it with the pipeline's accounts, and a mirror of its own: it never makes a promotion wait for a lock."""
+    """Start it with the pipeline's accounts, and a mirror of its own, so that no promotion waits for its lock."""
     own = {"INCUMBENT_STATE": str(homelab.state / "host" / "exporter")}
     listen = f"--listen={settings.ADDRESS}:{settings.EXPORTER_PORT}"
     command = (Path(sys.executable).parent / "incumbent", "metrics", listen)
-    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=settings.CHECKOUT)
+    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=CHECKOUT)
     wait_until(lambda: answers(settings.EXPORTER_URL), _SECONDS, "the exporter answers", service)

@@ -1,7 +1,7 @@
 """Images of models, in layers: Python, the libraries, the server, and the model itself with its recorded requests.
 
-Their ground is `settings.PYTHON_IMAGE` as the testbed's registry has it; where that is empty, the official image is
-brought there first. So a new version's image costs a few hundred kilobytes, and its nodes pull no more than those.
+Their base is `settings.PYTHON_IMAGE` as the testbed's registry has it; a registry without it gets the official image
+first. So the image of a new version costs a few hundred kilobytes, and nodes pull no more than that.
 """
 
 import sys
@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
+from testbeds.common.oci import Image, Registry, read_docker_archive
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import run_long
-from testbeds.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
-from testbeds.oci import Image, Registry, read_docker_archive
+from testbeds.homelab.programs import run_long
 
 MODEL_FOLDER = "/srv/model"
 _LIBRARIES = ("scikit-learn", "skops", "prometheus-client")  # no MLflow: the model is in the image
@@ -32,12 +33,20 @@ def publish_model(
     *,
     repository: str,
 ) -> str:
-    """Push the image of a logged model under that tag, with these faults, and return its digest.
+    """Push the image of a logged model, and return its digest.
+
+    Args:
+        mlflow_url: where the model is.
+        registry_url: where the image goes.
+        model_uri: the model, as `models:/<name>/<version>` or `runs:/<run>/model`.
+        tag: the image's tag.
+        faults: settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        repository: the image's name in the registry.
 
     Raises:
-        ModelUnusableError: MLflow has none that can be served.
+        ModelUnusableError: the model cannot be served.
         MlflowException: MLflow has no such model, or does not answer.
-        ProblemError: the libraries cannot be had, or the registry refused a part.
+        ProblemError: the libraries cannot be installed, or the registry refused a part.
     """
     from testbeds.model_server.from_image import write_model
     from testbeds.model_server.from_mlflow import download_model
@@ -48,22 +57,30 @@ def publish_model(
         write_model(download_model(model_uri, mlflow_url, downloads), folder)
         environment = {"MODEL_URI": model_uri, **faults}
         registry = Registry(registry_url)
-        image = model_image(_ground(registry), library_layer(_LIBRARIES, _say), folder, tag, environment)
+        image = model_image(_base(registry), library_layer(_LIBRARIES, _say), folder, tag, environment)
     return registry.push(repository, tag, image)
 
 
-def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environment: Mapping[str, str]) -> Image:
-    """The image of the model in that folder, as `write_model` laid it out."""
+def model_image(base: Image, libraries: Layer, model: Path, tag: str, environment: Mapping[str, str]) -> Image:
+    """Make the image of a model.
+
+    Args:
+        base: the image with Python.
+        libraries: the layer with the server's libraries.
+        model: the folder that `write_model` filled.
+        tag: the image's tag, which the model server reports.
+        environment: more environment variables of the image.
+    """
 
     def write(layer: LayerWriter) -> None:
         layer.tree(MODEL_FOLDER, model)
-        # Two versions may have one model, and each has an image of its own.
+        # Two versions may have the same model; this makes their images differ.
         layer.file(
             f"{MODEL_FOLDER}/image.env", "".join(f"{name}={environment[name]}\n" for name in environment).encode()
         )
         layer.file(f"{MODEL_FOLDER}/image.tag", f"{tag}\n".encode())
 
-    return ground.extended(
+    return base.extended(
         libraries,
         _server_layer(),
         layer_in_memory(write),
@@ -71,7 +88,7 @@ def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environm
             "PYTHONPATH": f"{_SERVER}:{LIBRARIES}",
             "PYTHONUNBUFFERED": "1",
             "MODEL_DIR": MODEL_FOLDER,
-            "OMP_NUM_THREADS": "1",  # a pod has a part of a processor
+            "OMP_NUM_THREADS": "1",  # a pod has a fraction of a processor
             **environment,
         },
         Entrypoint=[],
@@ -84,15 +101,15 @@ def model_image(ground: Image, libraries: Layer, model: Path, tag: str, environm
 
 
 def _server_layer() -> Layer:
-    """The model server of this checkout, compiled; kept, because compiling again may give other bytes."""
-    package = settings.CHECKOUT / "testbeds"
+    """Make the layer with this checkout's model server; it is cached, since compiling again may give other bytes."""
+    package = CHECKOUT / "testbeds"
     sources = (package / "__init__.py", *sorted((package / "model_server").glob("*.py")))
     key = key_of(repr(sys.version_info[:2]), *(item for path in sources for item in (path.name, path.read_bytes())))
 
     def make(unfinished: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for source in sources:
-                copy = Path(scratch) / source.relative_to(settings.CHECKOUT)
+                copy = Path(scratch) / source.relative_to(CHECKOUT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(source.read_bytes())
             compile_sources(Path(scratch), _SERVER)
@@ -101,19 +118,19 @@ def _server_layer() -> Layer:
     return read_layer(cached("layers", f"server-{key}", make))
 
 
-def _ground(registry: Registry) -> Image:
+def _base(registry: Registry) -> Image:
     repository, _, tag = settings.PYTHON_IMAGE.partition("/")[2].rpartition(":")
-    found = registry.read(repository, tag)
-    if found is None:
+    image = registry.read(repository, tag)
+    if image is None:
         _copy_official(registry, repository, tag)
-        found = registry.read(repository, tag)
-        assert found is not None, "it was pushed just now"
-    return found
+        image = registry.read(repository, tag)
+        assert image is not None, "it was pushed just now"
+    return image
 
 
 def _copy_official(registry: Registry, repository: str, tag: str) -> None:
-    """Let Docker pull the official image, with its own logins, and push it to the testbed's registry."""
-    next_step = "Look whether Docker runs here and may pull from the internet."
+    """Let Docker pull the official image with its own logins, and push it to the testbed's registry."""
+    next_step = "Check that Docker runs here and can pull from the internet."
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "image.tar")
         for command in (

@@ -9,37 +9,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import Say, run_long
-from testbeds.homelab.settings import CHECKOUT
-from testbeds.layers import Layer, LayerWriter, read_layer, write_layer
+from testbeds.common.layers import Layer, LayerWriter, read_layer, write_layer
+from testbeds.common.tools import CHECKOUT
+from testbeds.homelab.cache import cached, key_of
+from testbeds.homelab.programs import run_long
+from testbeds.homelab.progress import Say
 
 PYTHON = (3, 11)
 """The version of `settings.PYTHON_IMAGE`."""
 FOLDER = "/srv/libraries"
-"""Where they lie in an image; for `PYTHONPATH`, and its `bin` for `PATH`."""
+"""Where an image has the libraries: for `PYTHONPATH`, and its `bin` for `PATH`."""
 _LOCK = CHECKOUT / "requirements.lock"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
-# Raised by hand when something below changes what comes out of an equal lock.
+# Raised by hand when a change below makes another layer of the same lock.
 _RECIPE = "1"
-# A fifth of what these libraries weigh, and nothing that a server runs.
+# A fifth of the libraries' size, and nothing that a server runs.
 _LEFT_OUT = {"tests", "include"}
 _LEFT_OUT_SUFFIXES = {".pyx", ".pxd", ".pyi", ".a", ".h", ".hpp", ".c", ".cpp"}
 
 
 def architecture() -> str:
-    """This machine's architecture, as images name it; also in a virtual machine that Docker made on it."""
+    """Return this machine's architecture as images name it; Docker's virtual machine on it has the same."""
     return _ARCHITECTURES[platform.machine()]
 
 
 def library_layer(names: Sequence[str], say: Say, *, without: Sequence[str] = ()) -> Layer:
-    """A layer with these libraries and what they need, at the lock's versions and hashes, made once and kept.
+    """Make a layer with these libraries and their dependencies, at the lock's versions and hashes; it is cached.
 
-    What is needed by name and by nothing that runs may be left out (`without`), with all that it needs.
+    Args:
+        names: the libraries.
+        say: takes the lines of progress.
+        without: dependencies that no program in the image uses; they and their own dependencies are left out.
 
     Raises:
-        ProblemError: they cannot be had; with uv's last words.
+        ProblemError: the libraries cannot be installed; with uv's last lines.
     """
     made_of = (_RECIPE, _LOCK.read_bytes(), architecture(), repr(sys.version_info[:2]), repr(names), repr(without))
     name = f"libraries-{names[0]}-{key_of(*made_of)}"
@@ -58,10 +62,14 @@ def library_layer(names: Sequence[str], say: Say, *, without: Sequence[str] = ()
 
 
 def compile_sources(folder: Path, in_image: str) -> None:
-    """Compile what an image imports, for a read-only container could not; without this, starts take seconds longer.
+    """Compile a folder of sources for an image; without this, its programs start seconds slower.
 
-    Python takes such bytecode without a look at the source's time, which a layer does not keep. An interpreter of
-    another version than the images' can compile nothing for them, and then they start slower.
+    A read-only container cannot compile. Python uses this bytecode without comparing the source's time, which a layer
+    does not keep. An interpreter of another version than the images' compiles nothing, and they start slower.
+
+    Args:
+        folder: the sources.
+        in_image: where the image has that folder.
     """
     if sys.version_info[:2] == PYTHON:
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -91,21 +99,21 @@ def _install(names: Sequence[str], without: Sequence[str], folder: Path, say: Sa
         f"libraries for images: {', '.join(names)}",
         [*command, "--constraints", _LOCK, "--overrides", overrides, *names],
         say,
-        next_step="Look whether the Python package index is reachable, and try again.",
+        next_step="Check that the Python package index is reachable, and try again.",
     )
     overrides.unlink()
 
 
 def _uv() -> str:
-    ours = CHECKOUT / ".tools" / "uv" / "bin" / "uv"
-    found = shutil.which("uv") or (str(ours) if ours.exists() else None)
-    if found is None:
-        raise ProblemError(Problem("program uv", "it on PATH or in .tools", "neither", "Run `make setup`."))
-    return found
+    own = CHECKOUT / ".tools" / "uv" / "bin" / "uv"
+    program = shutil.which("uv") or (str(own) if own.exists() else None)
+    if program is None:
+        raise ProblemError(Problem("program uv", "uv on PATH or in .tools", "no uv in either", "Run `make setup`."))
+    return program
 
 
 def _write(layer: LayerWriter, folder: Path) -> None:
-    for script in (folder / "bin").glob("*"):  # they name the interpreter that uv ran with
+    for script in (folder / "bin").glob("*"):  # their first lines name the interpreter that uv ran with
         first, newline, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
             script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)

@@ -1,7 +1,7 @@
-"""`python -m testbeds.homelab.pin_digests`: write the platform's images with the digests that their tags have now.
+"""`python -m testbeds.homelab.pin_digests`: add the digests that their tags have now to the platform's images.
 
-For official images, so it needs the internet. It was tried against a registry of this machine only, where no other can
-be reached. With pinned manifests a homelab of images that were built here cannot start: those have other digests.
+It is for official images, and so it needs the internet; it has been tried only against a registry of this machine. With
+pinned manifests, a homelab of images that were built here cannot start, because those have other digests.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.manifest_place import Selector
 from orchestration.promotion.ports import ImageRegistry
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.settings import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 
 _FOLDER = CHECKOUT / "manifests" / "platform"
 _WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "StatefulSet")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pin every image below a folder; the exit code."""
+    """Pin every image below a folder, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m testbeds.homelab.pin_digests", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=_FOLDER, help="default: %(default)s")
     folder = parser.parse_args(arguments).folder
@@ -39,12 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pin(folder: Path, registry: ImageRegistry) -> Iterator[str]:
-    """Rewrite the image of each workload below a folder as `name:tag@digest`, and say what was changed.
+    """Rewrite the image of each workload below a folder as `name:tag@digest`, and yield a line for each change.
 
-    Nothing else in a file changes. A tag that has moved since it was pinned gets the digest that it has now.
+    Nothing else in a file changes. A tag that has moved since it was pinned gets its present digest.
 
     Raises:
-        ProblemError: an image cannot be found, or its place cannot be edited without doubt.
+        ProblemError: an image does not exist, or it cannot be edited without doubt.
     """
     for file in sorted(folder.rglob("*.yaml")):
         content = file.read_bytes()
@@ -61,7 +61,7 @@ def pin(folder: Path, registry: ImageRegistry) -> Iterator[str]:
 
 
 def _images(file: Path, content: bytes) -> Iterator[tuple[Selector, str]]:
-    """Each container's image with what leads to it."""
+    """Yield each container's image with the selector that leads to it."""
     for document in YAML(typ="safe").load_all(content):
         if not isinstance(document, dict) or document.get("kind") not in _WORKLOADS:
             continue
@@ -76,13 +76,13 @@ def _images(file: Path, content: bytes) -> Iterator[tuple[Selector, str]]:
 def _pinned(registry: ImageRegistry, image: str) -> ImageRef:
     reference = parse_image(image)
     if reference is None or reference.tag is None:
-        raise ProblemError(Problem(f"image {image}", "repository:tag", "no tag", "Give it one by hand."))
-    found = registry.resolve(ImageRef(reference.repository, reference.tag))
-    if found is None:
+        raise ProblemError(Problem(f"image {image}", "repository:tag", "no tag", "Add a tag by hand."))
+    resolved = registry.resolve(ImageRef(reference.repository, reference.tag))
+    if resolved is None:
         raise ProblemError(
-            Problem(f"image {image}", "its registry to have it", "no such image", "Correct the name or the tag.")
+            Problem(f"image {image}", "an image in its registry", "no such image", "Correct the name or the tag.")
         )
-    return found.reference
+    return resolved.reference
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A receiver of Alertmanager's webhook: keeps each notification that comes with the token, as a line of a file.
+"""A receiver for Alertmanager's webhook: keeps each notification that comes with the token as a line of a file.
 
-It imports the standard library alone, because it runs in a container where the project is not installed.
+It imports only the standard library, because it runs in a container where the project is not installed.
 
     python3 receiver.py --host HOST --port PORT --token-file FILE --log FILE
 """
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes notifications from whoever has the token; port 0 takes a free one."""
+    """Takes notifications from clients that have the token; port 0 takes a free port."""
 
     daemon_threads = True
 
@@ -32,6 +32,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def keep(self, notification: object) -> None:
+        """Write a notification to the log, with the time."""
         line = json.dumps({"at": time.time(), "notification": notification})
         with self.writing, self.log.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
@@ -66,11 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int) -> None:
         self.send_response(status)
         self.send_header("Content-Length", "0")
-        self.send_header("Connection", "close")  # what was not read of a refused body is no next request
+        self.send_header("Connection", "close")  # the rest of a refused body is not a next request
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Be quiet: what was taken is in the file."""
+        """Log nothing: accepted notifications are in the file."""
 
 
 def main() -> None:

@@ -1,24 +1,23 @@
-"""Names, addresses, ports and versions of the homelab: the one place that states them.
+"""Names, addresses, ports and versions of the homelab; they are stated only here.
 
-The network's gateway plays the tailnet address of `edge`: every published port is bound to it, and it answers from the
-machine and from the pods of both clusters. `HOMELAB_ADDRESS` moves it, with the network around it.
+The network's gateway stands in for the tailnet address of `edge`: every published port is bound to it, and it can be
+reached from the machine and from the pods of both clusters. `HOMELAB_ADDRESS` moves it, with the network around it.
 """
 
 import ipaddress
 import os
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from testbeds.common.tools import CHECKOUT
 
 DEFAULT_ADDRESS = "100.85.38.128"
 ADDRESS = os.environ.get("HOMELAB_ADDRESS", DEFAULT_ADDRESS)
 
 NETWORK = "homelab"
 BRIDGE = "homelab0"
-"""The network's interface on the machine, named so that it can be found when the daemon is gone."""
+"""The network's interface on the machine; with a name of its own it can be found after the daemon has ended."""
 SUBNET = ipaddress.IPv4Interface(f"{ADDRESS}/24").network
 DYNAMIC_RANGE = list(SUBNET.subnets(new_prefix=26))[1]
-"""Where Docker takes the nodes' addresses from; the fixed ones lie outside."""
+"""The range of the nodes' addresses, which Docker chooses; the fixed addresses are outside."""
 
 GCP = "gcp"
 EDGE = "edge"
@@ -28,10 +27,10 @@ MLFLOW_PORT = 30500
 PROMETHEUS_PORT = 30900
 ALERTMANAGER_PORT = 30930
 EXPORTER_PORT = 30950
-"""Of `incumbent metrics`, which runs beside the control plane as a process of the machine."""
+"""The port of `incumbent metrics`, which runs beside the control plane as a process of the machine."""
 SERVICE_PORTS = (30808, 30809)
 CONTROL_PLANE_HOST = "gcp-control-plane"
-"""The name by which edge's pods reach what gcp publishes."""
+"""The name by which edge's pods reach the ports that gcp publishes."""
 
 REGISTRY = "homelab-registry"
 REGISTRY_PORT = 5000
@@ -58,7 +57,7 @@ ARGOCD_MANIFEST_URL = f"https://raw.githubusercontent.com/argoproj/argo-cd/{ARGO
 
 NODE_IMAGE = "docker.io/rancher/k3s:v1.34.4-k3s1"
 BUILT_HERE_LABEL = "incumbent.homelab.built-here"
-"""The label of a node image that is not k3s's: it names what the image was made of."""
+"""The label of a node image that is not k3s's own: a key of what the image was made from."""
 K3D_TOOLS_IMAGE = "ghcr.io/k3d-io/k3d-tools:5.8.3"
 REGISTRY_IMAGE = "docker.io/library/registry:2"
 PYTHON_IMAGE = "docker.io/library/python:3.11-bookworm"
@@ -79,10 +78,10 @@ STATE = CHECKOUT / ".state" / "homelab"
 
 
 def service_url(port: int) -> str:
-    """Where a model's NodePort on edge answers."""
+    """Return the URL of a model's NodePort on edge."""
     return f"http://{ADDRESS}:{port}"
 
 
 def api_url(cluster: str) -> str:
-    """Where a cluster's API server answers, from the machine and from the pods of both clusters."""
+    """Return the URL of a cluster's API server, for the machine and for the pods of both clusters."""
     return f"https://{ADDRESS}:{API_PORTS[cluster]}"

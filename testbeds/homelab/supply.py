@@ -1,27 +1,24 @@
 """Where the homelab's programs and images come from: the internet, or this machine itself."""
 
-import json
-import os
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
-
-Say = Callable[[str], None]
-"""Takes one line of progress."""
+from testbeds.homelab.docker import Docker, daemon_answers
+from testbeds.homelab.offline import daemon
+from testbeds.homelab.offline.supply import OfflineSupply
+from testbeds.homelab.progress import Say
 
 _HUB = "https://registry-1.docker.io/v2/"
 _ANSWERS_WITHIN_SECONDS = 5.0
 
 
 class Supply(Protocol):
-    """What brings the homelab to a machine."""
+    """Brings the homelab's programs and images to a machine."""
 
     @property
     def name(self) -> str: ...
@@ -36,11 +33,11 @@ class Supply(Protocol):
     def kubectl(self) -> Path: ...
 
     def environment(self) -> Mapping[str, str]:
-        """What `docker` and `k3d` need in their environment to talk to the supply's daemon."""
+        """Return the environment variables by which `docker` and `k3d` reach the supply's daemon."""
         ...
 
     def build(self, say: Say) -> None:
-        """Build what takes minutes and is not there yet; nothing runs afterwards.
+        """Build what takes minutes and has not been built; nothing is started.
 
         Raises:
             ProblemError: something cannot be built.
@@ -48,7 +45,7 @@ class Supply(Protocol):
         ...
 
     def prepare(self, say: Say) -> None:
-        """Afterwards all programs, the images that Docker itself runs, and the daemon are there. May be repeated.
+        """Provide all programs, the images that Docker itself runs, and the daemon. It may be repeated.
 
         Raises:
             ProblemError: something is missing and cannot be made.
@@ -56,11 +53,11 @@ class Supply(Protocol):
         ...
 
     def fill_registry(self, url: str, say: Say) -> None:
-        """Put the platform's images into the testbed's registry, unless the clusters pull them from the internet."""
+        """Push the platform's images to the testbed's registry, unless the clusters pull them from the internet."""
         ...
 
     def argocd_manifest(self, say: Say) -> str:
-        """Argo CD's own manifests of the pinned version, as `kubectl apply` takes them: a file, or an address."""
+        """Return where `kubectl apply` finds Argo CD's own manifests of the pinned version: a file, or an address."""
         ...
 
     def stop(self, say: Say) -> None:
@@ -69,7 +66,7 @@ class Supply(Protocol):
 
 
 class OfficialSupply:
-    """Docker, k3d and kubectl as the machine has them; every image from the internet."""
+    """The machine's own Docker, k3d and kubectl, and every image from the internet."""
 
     name = "official"
 
@@ -77,34 +74,31 @@ class OfficialSupply:
         self.docker, self.k3d, self.kubectl = docker, k3d, kubectl
 
     def environment(self) -> Mapping[str, str]:
-        """Nothing: the user's own settings hold."""
+        """Return no variables: the user's own settings hold."""
         return {}
 
     def build(self, say: Say) -> None:
-        """Nothing: what is official is built."""
+        """Do nothing: official images and programs are built."""
 
     def prepare(self, say: Say) -> None:
-        """Nothing: that these programs work is why this supply was chosen."""
+        """Do nothing: this supply is chosen only where these programs work."""
 
     def fill_registry(self, url: str, say: Say) -> None:
-        """Nothing: what the registry lacks, containerd pulls from the internet."""
+        """Do nothing: containerd pulls from the internet what the registry lacks."""
 
     def argocd_manifest(self, say: Say) -> str:
-        """Upstream's address."""
+        """Return upstream's address."""
         return settings.ARGOCD_MANIFEST_URL
 
     def stop(self, say: Say) -> None:
-        """Nothing: the daemon is the user's."""
+        """Do nothing: the daemon is the user's."""
 
 
 def find_supply() -> Supply:
-    """The official programs and images where there are Docker, k3d, kubectl and internet, else what is built here.
+    """Choose official programs and images where Docker, k3d, kubectl and the internet exist, else those built here.
 
-    A homelab that runs is found again with the supply that it was started with.
+    A running homelab keeps the supply that it was started with.
     """
-    from testbeds.homelab.offline import daemon
-    from testbeds.homelab.offline.supply import OfflineSupply
-
     docker, k3d, kubectl = (shutil.which(name) for name in ("docker", "k3d", "kubectl"))
     if docker and k3d and kubectl and not daemon.runs() and daemon_answers(docker):
         label = f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}'
@@ -114,22 +108,8 @@ def find_supply() -> Supply:
     return OfflineSupply()
 
 
-def daemon_answers(docker: str | Path, environment: Mapping[str, str] | None = None) -> bool:
-    """Whether a Docker daemon answers, and not only its command line program."""
-    try:
-        done = subprocess.run(
-            [str(docker), "version", "--format", "{{json .Server}}"],
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            timeout=_ANSWERS_WITHIN_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and json.loads(done.stdout or "null") is not None
-
-
 def _hub_answers() -> bool:
-    """Whether images can be pulled: Docker Hub asks for a login, which is an answer."""
+    """Check that images can be pulled: Docker Hub answers by asking for a login."""
     try:
         with urllib.request.urlopen(_HUB, timeout=_ANSWERS_WITHIN_SECONDS):
             return True

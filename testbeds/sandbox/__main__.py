@@ -1,4 +1,4 @@
-"""`python -m testbeds.sandbox`: the whole platform on one machine, to be watched or worked with."""
+"""`python -m testbeds.sandbox`: the whole platform on one machine, to watch or to work with."""
 
 import argparse
 import signal
@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.sandbox.processes import die_with_parent
+from testbeds.common.processes import die_with_parent
+from testbeds.common.tools import CHECKOUT
+from testbeds.sandbox.demo import demo as tell_story
+from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.sandbox import Sandbox
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.story.stories import StoryStuckError
 
 _INTERRUPTED = 130
-"""The exit code of a demo that Ctrl-C ended, as shells have it; what runs until Ctrl-C ends well by it."""
+"""The exit code of a demo that Ctrl-C ended, as shells define it; commands that run until Ctrl-C exit with 0."""
 
 
 def main() -> int:
@@ -20,7 +23,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(options.run(options))
-    except ProblemError as error:
+    except (ProblemError, StoryStuckError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -31,34 +34,24 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m testbeds.sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run, interrupted, said in (
-        ("demo", demo, _INTERRUPTED, "tell the story of five versions, show what came of it, and end"),
+    for name, run, interrupted, description in (
+        ("demo", demo, _INTERRUPTED, "tell the story of five versions, show its outcome, and end"),
         ("ui", ui, 0, "keep the sandbox and Dagster running, sensor on, until Ctrl-C"),
-        ("up", up, 0, "keep the sandbox alone running, and print the settings with which the pipeline finds it"),
+        ("up", up, 0, "keep the sandbox running without Dagster, and print the settings that point the pipeline to it"),
     ):
-        command = commands.add_parser(name, help=said, description=said)
+        command = commands.add_parser(name, help=description, description=description)
         command.add_argument(
-            "--state", type=Path, default=CHECKOUT / ".state" / "sandbox", help="folder for all that it keeps"
+            "--state", type=Path, default=CHECKOUT / ".state" / "sandbox", help="folder for everything that it keeps"
         )
         command.set_defaults(run=run, interrupted=interrupted)
     return parser.parse_args()
 
 
 def demo(options: argparse.Namespace) -> int:
-    # Imported here, so that the other commands start without it.
-    from testbeds.sandbox.demo import demo as tell_story
-    from tests.scenarios.stories import StoryStuckError
-
-    try:
-        return tell_story(options.state)
-    except StoryStuckError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return tell_story(options.state)
 
 
 def ui(options: argparse.Namespace) -> int:
-    from tests.scenarios.on_sandbox import SandboxEnvironment
-
     print("starting the sandbox and Dagster; this takes about a minute", flush=True)
     with Sandbox(options.state, reopen=True) as sandbox:
         environment = SandboxEnvironment(sandbox)
@@ -84,7 +77,7 @@ def up(options: argparse.Namespace) -> int:
 
 
 def describe(sandbox: Sandbox) -> None:
-    """Print where everything is."""
+    """Print the addresses of everything that runs."""
     for name, url in (
         ("Dagster", sandbox.dagster.url),
         ("MLflow", sandbox.mlflow_url),

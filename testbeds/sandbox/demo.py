@@ -1,38 +1,21 @@
-"""`make demo`: the whole story in the sandbox, with a line for all that happens, a table, and the verifier's word."""
+"""`make demo`: the whole story in the sandbox, with a line for each event, a table, and the verifier's verdict."""
 
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.sandbox import Sandbox
-from testbeds.sandbox.table import Stages, client_summary, story_table, wrapped
-from tests.scenarios.environment import Environment
-from tests.scenarios.expectation import Expected, promotion_commits
-from tests.scenarios.look import look
-from tests.scenarios.on_sandbox import SandboxEnvironment
-from tests.scenarios.seen import Seen
-from tests.scenarios.stories import FIVE_VERSIONS, Told, expected, tell
-from tests.scenarios.verifier import Finding, verify
-
-_MATERIALIZATIONS = """
-query($asset: AssetKeyInput!, $partitions: [String!]) {
-  assetOrError(assetKey: $asset) {
-    ... on Asset {
-      assetMaterializations(partitions: $partitions, limit: 1) {
-        timestamp
-        metadataEntries { label ... on FloatMetadataEntry { floatValue } }
-      }
-    }
-  }
-}
-"""
-_CONDITIONS = ("revision", "operation", "image", "replicas", "digests")
+from testbeds.story.look import look
+from testbeds.story.stages import stages_of
+from testbeds.story.stories import FIVE_VERSIONS, Told, expected, tell
+from testbeds.story.table import client_summary, story_table, wrapped
+from testbeds.story.verifier import Finding, verify
 
 
 class Progress:
-    """Lines for whoever watches, each with the seconds since the start."""
+    """Lines of progress, each with the seconds since the start."""
 
     def __init__(self) -> None:
         self.began_at = time.time()
@@ -47,7 +30,7 @@ class Progress:
 
 
 def demo(state: Path) -> int:
-    """Tell the story of the five versions and judge it; the exit code: 0 when it came true.
+    """Tell the story of the five versions and judge it; return the exit code, 0 when the story came true.
 
     Raises:
         ProblemError: the sandbox does not come up.
@@ -57,45 +40,20 @@ def demo(state: Path) -> int:
     progress.say("starting MLflow, Git, an OCI registry, Prometheus and the cluster; training ten models")
     with Sandbox(state) as sandbox:
         environment = SandboxEnvironment(sandbox)
-        progress.say(f"the baseline serves at {sandbox.service_url}; nobody registered its model")
+        progress.say(f"the baseline serves at {sandbox.service_url}; its model is not registered")
         environment.start_client()
         progress.say("a client sends requests from now on; starting Dagster's daemon and pages")
         environment.start_dagster()
         progress.say("the registry sensor is on")
         told = tell(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
-        progress.say("the story is told; looking at what it left in Git, MLflow, the processes and the client's log")
+        progress.say("the story has ended; reading what it left in Git, MLflow, the processes and the client's log")
         environment.stop_client()
         seen = look(environment)
         story = expected(environment, FIVE_VERSIONS, champion=2)
         findings = verify(seen, story)
-        stages = {one.version: stages_of(environment, story, seen, one.version) for one in told}
+        stages = {promotion.version: stages_of(environment, story, seen, promotion.version) for promotion in told}
         print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
     return _conclude(sandbox, findings, told, progress)
-
-
-def stages_of(environment: Environment, story: Expected, seen: Seen, version: int) -> Stages:
-    """When the rollout's conditions and the alias were seen, from the metadata of Dagster's materializations."""
-    partition = f"{story.policy}@{version}"
-    commits = promotion_commits(seen, story, version)
-    rollout = _materialization(environment, "rollout", partition)
-    champion = _materialization(environment, "serving_model", partition)
-    numbers = {entry["label"]: entry.get("floatValue") for entry in rollout["metadataEntries"]} if rollout else {}
-    since_commit = [numbers.get(f"{name}_seconds") for name in _CONDITIONS]
-    met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
-    whole = len(met) == len(_CONDITIONS)
-    return Stages(
-        revision_at=met[0] if whole else None,
-        synced_at=met[1] if whole else None,
-        rolled_out_at=max(met) if whole else None,
-        champion_at=float(champion["timestamp"]) / 1000 if champion is not None else None,
-    )
-
-
-def _materialization(environment: Environment, asset: str, partition: str) -> dict[str, Any] | None:
-    variables = {"asset": {"path": [asset]}, "partitions": [partition]}
-    found = environment.ask_dagster(_MATERIALIZATIONS, variables)["assetOrError"].get("assetMaterializations") or [None]
-    first: dict[str, Any] | None = found[0]
-    return first
 
 
 def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told], progress: Progress) -> int:
@@ -106,13 +64,13 @@ def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told
             print(f"  {finding.claim}\n    found: {finding.evidence}")
         print(f"The logs are in {sandbox.state / 'logs'}.")
         return 1
-    first = next(one for one in told if one.state == "champion")
+    first = next(promotion for promotion in told if promotion.state == "champion")
     print(_coloured(f"The story came true: all {len(findings)} claims of the verifier hold.", 32))
-    to_first = first.ended_at - progress.began_at
-    print(f"  first champion {to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
+    seconds_to_first = first.ended_at - progress.began_at
+    print(f"  first champion {seconds_to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")
     print(f"""
 `make ui` opens this state again and leaves it running until Ctrl-C:
-  Dagster  {sandbox.dagster.url}/assets   (a row a version; each end with its reason)
+  Dagster  {sandbox.dagster.url}/assets   (one row per version; each end with its reason)
   MLflow   {sandbox.mlflow_url}/#/models/{sandbox.policy.model}
 Try by hand, while it runs: in MLflow, give version 6 the alias challenger, and watch Dagster promote it.""")
     return 0

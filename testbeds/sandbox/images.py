@@ -1,19 +1,19 @@
-"""Images for the sandbox: small but real ones.
+"""The sandbox's images: small, but real.
 
-An image is one layer with a note in it and a config whose environment says which model it serves. The stand-in for
+An image is one layer with a note in it, and a config whose environment names the model that it serves. The stand-in for
 the kubelet reads that environment and starts the model server with it, as a container runtime would.
 """
 
 from collections.abc import Mapping
 
-from testbeds.layers import layer_in_memory
-from testbeds.oci import Image, Registry
+from testbeds.common.layers import layer_in_memory
+from testbeds.common.oci import Image, Registry
 
 
 def publish_image(
     registry_url: str, repository: str, tag: str, environment: Mapping[str, str], architecture: str = "amd64"
 ) -> str:
-    """Push an image with that environment and return its manifest's digest.
+    """Push an image with that environment, and return its manifest's digest.
 
     Raises:
         ProblemError: the registry refused a part of it.

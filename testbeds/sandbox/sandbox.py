@@ -1,4 +1,4 @@
-"""The whole sandbox: everything that the pipeline talks to, on one machine, with a healthy baseline serving.
+"""The whole sandbox: everything that the pipeline talks to, on one machine, with a baseline that serves.
 
 Nothing in it needs root, Docker or a network beyond loopback once the tools are there. The pipeline is given URLs and
 a kubeconfig, here as anywhere else.
@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from orchestration.promotion.policy import Policy
-from testbeds.sandbox import services
-from testbeds.sandbox.dagster import Dagster
-from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Processes, Service, await_end, wait_until
-from testbeds.sandbox.services import BRANCH, HOST, Cluster, Git, answers, free_ports
-from testbeds.sandbox.state import (
+from testbeds.common.dagster import Dagster
+from testbeds.common.guardian import MARK
+from testbeds.common.processes import Processes, Service, await_end, wait_until
+from testbeds.common.services import BRANCH, HOST, answers, free_ports, start_training
+from testbeds.common.state import (
     POLICY,
     baseline_images,
     lock,
@@ -29,7 +28,9 @@ from testbeds.sandbox.state import (
     read_policy,
     render_policies,
 )
-from testbeds.sandbox.tools import CHECKOUT, find_tool
+from testbeds.common.tools import CHECKOUT, find_tool
+from testbeds.sandbox import services
+from testbeds.sandbox.services import Cluster, Git
 from testbeds.training.publish import Published
 
 _POLICIES = CHECKOUT / "testbeds" / "sandbox" / "policies"
@@ -41,8 +42,8 @@ _ENTRIES_REOPENED = (*_ENTRIES_KEPT, "mlflow", "registry", "git", "dagster", "mo
 class Sandbox:
     """The sandbox in a state folder, which one sandbox at a time may use.
 
-    A start begins anew there; with `reopen` it goes on with what an earlier one left, at the same ports where these are
-    still free, provided that one was whole.
+    A start begins anew in the folder. With `reopen` it continues with what an earlier sandbox left there, provided that
+    one had started completely, and at the same ports as far as these are still free.
     """
 
     mlflow_url: str
@@ -59,7 +60,7 @@ class Sandbox:
         self.state = state.resolve()
         self._reopen = reopen
         self._ports = self.state / "ports.json"
-        """Written when all is there, and so the sign that a state is whole."""
+        """Written when everything has started, and so the sign that a state is complete."""
         self._training: Service | None = None
         self._results = self.state / "models.jsonl"
         self._lock: IO[str] | None = None
@@ -78,14 +79,14 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Start everything and return when the baseline answers at `service_url` and all models are published.
+        """Start everything, and return when the baseline answers at `service_url` and all models are published.
 
         Raises:
             ProblemError: something does not come up, or another sandbox uses the state folder.
         """
         for tool in ("docker-registry", "prometheus"):
             find_tool(tool)
-        self._lock = lock(self.state, "sandbox", "End that one, or give this one another folder (--state).")
+        self._lock = lock(self.state, "sandbox", "End that process, or choose another folder (--state).")
         self.processes = Processes(self.state)
         reopened = self._reopen and self._ports.exists()
         ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []
@@ -99,16 +100,17 @@ class Sandbox:
         registry = services.start_registry(self.processes, self.state, registry_port)
         wait_until(lambda: answers(f"{self.registry_url}/v2/"), _START_SECONDS, "the OCI registry answers", registry)
         if not reopened:
-            self._training = services.start_training(
+            self._training = start_training(
                 self.processes,
                 self._results,
+                program="testbeds.sandbox.publish_models",
                 registry_url=self.registry_url,
                 mlflow_url=self.mlflow_url,
                 baselines=baseline_images(),
             )
         self.git = services.start_git(self.processes, self.state, secrets.token_urlsafe(24))
         wait_until(lambda: answers(f"{self.mlflow_url}/health"), _START_SECONDS, "MLflow answers", mlflow)
-        # Not earlier: the kubelet's back-off would grow while the baseline's image is not yet published.
+        # Not earlier: the kubelet's back-off would grow until the baseline's image is published.
         self.cluster = services.start_cluster(
             self.processes,
             self.state,
@@ -133,7 +135,7 @@ class Sandbox:
         self._ports.write_text(json.dumps(ports), encoding="utf-8")
 
     def stop(self) -> None:
-        """End everything. The state folder stays, to be looked at."""
+        """End everything. The state folder stays, so that it can be examined."""
         if hasattr(self, "processes"):
             self.processes.stop_all()
         if self._lock is not None:
@@ -141,15 +143,15 @@ class Sandbox:
             self._lock = None
 
     def models(self, policy: str = POLICY) -> dict[str, Published]:
-        """What is published of a policy's model so far, by its names in the story (`baseline`, `version 1`, ...)."""
+        """Read what has been published of a policy's model so far, by its names in the story (`version 1`, ...)."""
         return published_models(self._results, read_policy(_POLICIES, policy).model)
 
     def _url_of(self, port: int) -> str:
-        """Where the sandbox has that node port."""
+        """Return where a node port of the cluster answers."""
         return f"http://{HOST}:{self.cluster.node_ports[port]}"
 
     def environment(self) -> dict[str, str]:
-        """The pipeline's settings, and the mark by which a process that is given them ends with the sandbox."""
+        """Return the pipeline's settings, and the mark by which a process with these settings ends with the sandbox."""
         return {
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "INCUMBENT_POLICIES": str(self.state / "policies"),

@@ -1,7 +1,7 @@
-"""The models of the testbeds: what each one is for, and how it is trained.
+"""The testbeds' models: what each model is for, and the forests themselves.
 
-All models of a family are measured on one stratified split, so that their accuracies can be compared. With the
-unstratified splits of the usual examples, nearly every forest reaches 1.0, which leaves nothing to improve.
+All models of a family are measured on one stratified split, so that their accuracies can be compared. On the
+unstratified splits of the usual examples nearly every forest reaches 1.0, which leaves nothing to improve.
 """
 
 from dataclasses import dataclass, field
@@ -11,22 +11,22 @@ _SPLIT_SEED = 7
 _TEST_SHARE = 0.3
 _RANDOM_STATE = 42
 RECORDED = 10
-"""Number of requests that are recorded with each model."""
+"""Requests that are recorded with each model."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model to train: the size of its forest, and the faults of its image."""
+    """One model to train: its forest's size, and the faults that its image gets."""
 
     name: str
-    """`baseline`, or the name of the version in the story."""
+    """`baseline`, or the version's name in the story."""
     n_estimators: int
     max_depth: int
     registered: bool = True
     published: bool = True
-    """Whether its image is pushed; a promotion waits in vain for a missing one."""
+    """Whether its image is pushed; without an image, a version is refused when its time is over."""
     environment: dict[str, str] = field(default_factory=dict)
-    """More environment variables for its image."""
+    """More environment variables of its image."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -35,23 +35,23 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """A registered model, the data that it learns from, and the versions to train."""
+    """A registered model, its data, and the versions that are trained."""
 
     model: str
     experiment: str
     data: str
-    """scikit-learn's name for the data: `load_<data>`."""
+    """scikit-learn's name of the data: `load_<data>`."""
     specs: tuple[ModelSpec, ...]
     """The first is the baseline: it serves from the beginning, and is not registered."""
 
 
 _STORY = (
-    # Serves when the story begins; it is not registered.
+    # It serves from the beginning, and is not registered.
     ModelSpec("baseline", n_estimators=3, max_depth=1, registered=False),
     ModelSpec("version 1", n_estimators=3, max_depth=2),
-    # Better than version 1 on the same test data.
+    # The usual parameters; truly better than version 1 on the same test data.
     ModelSpec("version 2", n_estimators=100, max_depth=10),
-    # As good on paper, but its image is slow and fails every fifth request that is not a recorded one.
+    # As good on paper, but its image is slow and fails every fifth request that was not recorded.
     ModelSpec(
         "version 3",
         n_estimators=60,
@@ -89,7 +89,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Split:
-    """A family's data, split the same way every time."""
+    """A family's data, split the same way each time."""
 
     family: Family
     class_names: tuple[str, ...]
@@ -100,7 +100,7 @@ class Split:
 
 
 def split_data(family: Family) -> Split:
-    """Load a family's data, and split it into training and test data."""
+    """Load a family's data and split it."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 

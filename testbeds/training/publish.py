@@ -1,4 +1,4 @@
-"""Publish a trained model: run, model, recording and version to MLflow, the image to the OCI registry."""
+"""Publishing a trained model: run, model, recording and version in MLflow, and an image in the OCI registry."""
 
 import hashlib
 import json
@@ -10,16 +10,16 @@ from testbeds.training.models import Split, TrainedModel
 
 RECORDED_REQUESTS = "incumbent/recorded_requests.json"
 Push = Callable[[str, str, Mapping[str, str]], str]
-"""Push a model's image, given its `MODEL_URI`, a tag and its faults; returns the image's digest."""
-# Without them MLflow infers the requirements by loading the model in a new process, which takes 15 s.
+"""Pushes an image of a model: its `MODEL_URI`, a tag, and the faults that it gets; returns the image's digest."""
+# Without these, MLflow finds the requirements by loading the model in a new process, which takes 15 s.
 _REQUIREMENTS = ["mlflow-skinny", "scikit-learn", "skops"]
-# skops loads only types that it is told to trust; a RandomForestClassifier needs these beyond the default ones.
+# skops loads only trusted types; a RandomForestClassifier needs these beyond skops's own list.
 _TRUSTED_TYPES = ["sklearn.tree._tree.Tree", "numpy.dtype"]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A model in MLflow: its run, and its version if it is registered."""
+    """A model in MLflow: its run, and its version when it is registered."""
 
     model: str
     name: str
@@ -34,24 +34,25 @@ class Published:
     """A logged model with its image."""
 
     model: str
-    """The registered model that it is, or would be, a version of."""
+    """The registered model whose version it is, or would be if it were registered."""
     name: str
     run_id: str
     version: int | None
     image_tag: str
     image_digest: str | None
-    """None if the image was left unpublished on purpose."""
+    """None when the image was left unpublished on purpose."""
     metrics: dict[str, float]
 
     def as_json(self) -> str:
+        """Write it as a line of the results."""
         return json.dumps(asdict(self))
 
 
 def log_model(trained: TrainedModel, split: Split) -> Logged:
-    """Log one run with parameters, metrics, dataset, signed model and recording; register it if its spec says so.
+    """Log one run with parameters, metrics, dataset, signed model and recording; register it unless it is a baseline.
 
-    MLflow's tracking URI must be set. The dataset is the test data, whose digest is the same for all models of a
-    family; that makes their metrics comparable.
+    MLflow's tracking URI must be set. The dataset is the test data; its digest is equal for all models, and so their
+    metrics can be compared.
     """
     import mlflow
     from mlflow.data.numpy_dataset import from_numpy
@@ -82,14 +83,10 @@ def log_model(trained: TrainedModel, split: Split) -> Logged:
 
 
 def publish(trained: TrainedModel, logged: Logged, push: Push, *, tag: str | None = None) -> Published:
-    """Push the model's image, and write `image_tag` and `image_digest` to its version.
+    """Push the model's image, and write `image_tag` and `image_digest` on its version.
 
-    Args:
-        trained: the model.
-        logged: where it is in MLflow.
-        push: pushes the image.
-        tag: the image's tag. By default it is a hash of the image's environment, so it is stable, and looks like the
-            commit id that a build would use.
+    A build would take the commit id of the model's source as the tag. Here the tag is made from the image's environment
+    unless it is given, so that it is stable.
     """
     faults = trained.spec.environment
     environment = {"MODEL_URI": logged.model_uri, **faults}

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from testbeds.sandbox.tools import find_tool
+from testbeds.common.tools import find_tool
 
 _DEADLINE = 180.0
 

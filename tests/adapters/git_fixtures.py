@@ -14,7 +14,7 @@ import pytest
 
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import FileEdit
-from testbeds.sandbox.git_server import GitHandler, GitServer, create_repository
+from testbeds.common.git_server import GitHandler, GitServer, create_repository
 from tests.fakes.clock import FakeClock
 
 TOKEN = "t0ken-that-nobody-may-see"

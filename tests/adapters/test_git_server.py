@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testbeds.sandbox.git_server import GitServer
+from testbeds.common.git_server import GitServer
 from tests.adapters.git_fixtures import TOKEN, World, world
 
 __all__ = ["world"]
@@ -101,7 +101,7 @@ def test_the_program_serves_until_it_is_told_to_stop(world: World) -> None:
     port_file = world.folder / "port"
     arguments = ["--root", str(world.bare.parent), "--token-file", str(world.token_file), "--port-file", str(port_file)]
     with subprocess.Popen(
-        [sys.executable, "-m", "testbeds.sandbox.git_server", *arguments],
+        [sys.executable, "-m", "testbeds.common.git_server", *arguments],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,

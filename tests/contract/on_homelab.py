@@ -9,10 +9,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from bootstrap.kubectl import Kubectl
+from testbeds.common.layers import layer_in_memory
+from testbeds.common.oci import Registry
 from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
-from testbeds.layers import layer_in_memory
-from testbeds.oci import Registry
 from tests.contract.content import write_all
 from tests.contract.manifests import Json, application
 from tests.contract.place import ARGOCD, NAMESPACE, REGISTRY, STEADY, TROUBLED, Place, Repository

@@ -5,11 +5,12 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import HOST, answers, free_ports
 from testbeds.sandbox.cluster.handle import start_cluster
 from testbeds.sandbox.cluster.kubeconfig import write_kubeconfig
 from testbeds.sandbox.images import publish_image
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import HOST, answers, free_ports, start_registry
+from testbeds.sandbox.services import start_registry
 from tests.contract.content import write_all
 from tests.contract.manifests import application
 from tests.contract.place import BRANCH, REGISTRY, STEADY, TROUBLED, Place, Repository

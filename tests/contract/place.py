@@ -14,7 +14,7 @@ from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
-from testbeds.sandbox.processes import wait_until
+from testbeds.common.processes import wait_until
 
 Json = dict[str, Any]
 Found = TypeVar("Found")

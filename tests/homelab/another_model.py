@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from testbeds.sandbox.state import SECOND_POLICY, read_policy
+from testbeds.common.state import SECOND_POLICY, read_policy
+from testbeds.homelab.environment import HomelabEnvironment
 from tests.homelab.lab import Lab
-from tests.scenarios.on_homelab import HomelabEnvironment
 
 
 @contextmanager

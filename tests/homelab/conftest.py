@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from testbeds.homelab.environment import HomelabEnvironment
 from tests.homelab.lab import Lab, open_lab
 from tests.homelab.report import sections
-from tests.scenarios.on_homelab import HomelabEnvironment
 
 
 @pytest.fixture(scope="session")

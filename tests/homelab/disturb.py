@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from testbeds.common.processes import wait_until
 from testbeds.homelab import clusters
-from testbeds.sandbox.processes import wait_until
+from testbeds.story.look import Git
 from tests.homelab.lab import SETTLE_SECONDS, Lab
-from tests.scenarios.look import Git
 from tests.scenarios.people import commit_and_push
 
 ARGOCD = "argocd"

@@ -7,16 +7,16 @@ from typing import Any
 
 from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import wait_until
+from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.settings import EDGE
-from testbeds.sandbox.processes import wait_until
-from tests.scenarios.expectation import End, promoting
-from tests.scenarios.look import branch, look, read_log
-from tests.scenarios.on_homelab import HomelabEnvironment
+from testbeds.story.expectation import End, promoting
+from testbeds.story.look import branch, look, read_log
+from testbeds.story.seen import Seen
+from testbeds.story.stories import Told, ask_for, expected, registry, wait_for_end, wait_for_state
+from testbeds.story.verifier import false_claims, verify
 from tests.scenarios.people import register_again
-from tests.scenarios.seen import Seen
-from tests.scenarios.stories import Told, ask_for, expected, registry, wait_for_end, wait_for_state
-from tests.scenarios.verifier import false_claims, verify
 
 SETTLE_SECONDS = 120.0
 """How long the homelab may take to be whole again after a disturbance."""

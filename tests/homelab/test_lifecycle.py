@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from testbeds.common.services import answers
 from testbeds.homelab import settings
+from testbeds.homelab.docker import daemon_answers
+from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.offline import leftovers
-from testbeds.homelab.supply import daemon_answers
 from testbeds.homelab.waiting import applications
-from testbeds.sandbox.services import answers
-from tests.scenarios.on_homelab import HomelabEnvironment
 
 pytestmark = pytest.mark.timeout(1800)
 _KINDS = {"container", "firewall rule", "interface", "mount", "network", "process"}

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import pytest
 
+from testbeds.common.processes import wait_until
 from testbeds.homelab.settings import EDGE, GCP
-from testbeds.sandbox.processes import wait_until
 from tests.homelab.disturb import frozen_api, on_that_node_alone, shorter, without_argocds, without_node
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 

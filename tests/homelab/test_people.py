@@ -2,13 +2,13 @@
 
 import pytest
 
-from testbeds.sandbox.processes import wait_until
+from testbeds.common.processes import wait_until
+from testbeds.story.expectation import evidence_document, promotion_commits
+from testbeds.story.seen import Seen, seconds_of
+from testbeds.story.stories import expected
 from tests.homelab.another_model import another_model
 from tests.homelab.disturb import auto_sync_off, somebody_commits_all_the_time
 from tests.homelab.lab import SETTLE_SECONDS, Asked, Lab
-from tests.scenarios.expectation import evidence_document, promotion_commits
-from tests.scenarios.seen import Seen, seconds_of
-from tests.scenarios.stories import expected
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -15,17 +15,18 @@ from ruamel.yaml import YAML
 from bootstrap.kubectl import Kubectl
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.ports import QueryResult, Sample
+from testbeds.common.processes import wait_until
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import alerts, gitops
+from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
-from testbeds.homelab.settings import CHECKOUT, EDGE, GCP
+from testbeds.homelab.settings import EDGE, GCP
 from testbeds.homelab.waiting import applications, await_all
-from testbeds.sandbox.processes import wait_until
+from testbeds.story.look import Git
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 from tests.homelab.report import say_at_the_end
 from tests.platform.dashboards import dashboard, expressions
 from tests.platform.test_fits_the_control_plane import ARGOCD_MIB, NODE_MIB, SYSTEM_MIB, mib
-from tests.scenarios.look import Git
-from tests.scenarios.on_homelab import HomelabEnvironment
 from tests.scenarios.people import commit_and_push
 
 pytestmark = pytest.mark.timeout(900)

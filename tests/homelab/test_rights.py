@@ -15,10 +15,11 @@ from bootstrap.registration import ACCESS
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.promotion.problems import DependencyError, ProblemError
+from testbeds.common.processes import wait_until
+from testbeds.common.tools import CHECKOUT
+from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
-from testbeds.homelab.settings import CHECKOUT, EDGE, GCP
-from testbeds.sandbox.processes import wait_until
-from tests.scenarios.on_homelab import HomelabEnvironment
+from testbeds.homelab.settings import EDGE, GCP
 
 _FOLDERS = {EDGE: "edge", GCP: "control-plane"}
 _PROBE, _PROBE_NAMESPACE = "rights-probe", "default"

@@ -7,8 +7,8 @@ import pytest
 
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import wait_until
 from testbeds.homelab import clusters, settings
-from testbeds.sandbox.processes import wait_until
 from tests.homelab.disturb import NODE
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 

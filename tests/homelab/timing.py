@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from testbeds.sandbox.demo import stages_of
-from tests.scenarios.environment import Environment
-from tests.scenarios.expectation import evidence_document, promotion_commits, version_tag
-from tests.scenarios.look import look
-from tests.scenarios.seen import seconds_of
-from tests.scenarios.stories import expected
+from testbeds.story.environment import Environment
+from testbeds.story.expectation import evidence_document, promotion_commits, version_tag
+from testbeds.story.look import look
+from testbeds.story.seen import seconds_of
+from testbeds.story.stages import stages_of
+from testbeds.story.stories import expected
 
 HEADER = ("version", "asked -> commit", "revision seen", "synced", "rolled out", "verdict", "champion")
 

@@ -21,7 +21,7 @@ from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
 from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
-from testbeds.sandbox.tools import find_tool
+from testbeds.common.tools import find_tool
 from tests.adapters.conftest import free_port, serving, wait_until
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import DOWN, FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod

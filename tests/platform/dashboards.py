@@ -3,7 +3,7 @@
 import json
 import re
 
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.dashboard_schema import Dashboard
 
 GRAFANA = CHECKOUT / "manifests/platform/grafana"

@@ -13,8 +13,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.tools import CHECKOUT, find_tool
 from testbeds.homelab.offline.go_build import argocd_sources, build
-from testbeds.sandbox.tools import CHECKOUT, find_tool
 
 BUILD_SECONDS = 3600
 """The longest that a test may take which finds nothing built, on a busy machine."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import HOST, answers, free_ports
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.alerts import log_file, told
 from testbeds.homelab.receiver import PATH, Receiver
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import HOST, answers, free_ports
-from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, alertmanager, amtool, says
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
 from tests.platform.programs import BUILD_SECONDS, content
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.dashboard_schema import Dashboard, Place
 from tests.platform.dashboards import FILES, GRAFANA, dashboard, expressions
 from tests.platform.programs import BUILD_SECONDS, PROMTOOLS, says

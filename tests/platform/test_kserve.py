@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.promotion.manifest import Edited, set_image
 from orchestration.promotion.manifest_place import Selector
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
 
 FILE = CHECKOUT / "manifests/platform/kserve/inference-service.yaml"

@@ -10,8 +10,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import HOST, answers, free_ports
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import HOST, answers, free_ports
 from tests.platform.programs import BUILD_SECONDS, content, kube_state_metrics
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

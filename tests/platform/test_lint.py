@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.settings import KUBERNETES_VERSION
-from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, content, kube_score
 from tests.platform.test_argocd_apps import APPLICATIONS
 

@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from bootstrap.secrets import WANTED, webhook
+from testbeds.common.tools import CHECKOUT
 from testbeds.sandbox.cluster.nodes import quantity
-from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, content
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

@@ -19,7 +19,7 @@ from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.adapters.conftest import free_port, serving
 from tests.platform.crds import documents
 from tests.platform.fake_kubectl import FakeCluster

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from orchestration.promotion.policy import parse_policy
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, PROMTOOLS, content, homelab_promtool, says
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

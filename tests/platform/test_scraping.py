@@ -12,10 +12,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import HOST, answers, free_ports
+from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.metrics import Metrics
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import HOST, answers, free_ports
-from testbeds.sandbox.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, prometheus
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 from tests.platform.programs import BUILD_SECONDS, content
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.state import read_policies, render_policies
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import gitops, settings
-from testbeds.homelab.settings import CHECKOUT
-from testbeds.sandbox.state import read_policies, render_policies
 
 _POLICIES = CHECKOUT / "testbeds/homelab/policies"
 
@@ -27,7 +27,7 @@ def test_it_differs_from_the_checkout_in_few_lines(tmp_path: Path) -> None:
     here, ours = lines_of(tmp_path / "here"), lines_of(tmp_path / "ours")
     assert here.keys() == ours.keys()
     changed = [line for name in here for line, was in zip(here[name], ours[name], strict=True) if line != was]
-    assert len(changed) == sum(one.ours.count("\n") + 1 for one in gitops.differences())
+    assert len(changed) == sum(difference.in_checkout.count("\n") + 1 for difference in gitops.differences())
 
 
 def test_another_address_moves_everything(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from testbeds.sandbox.processes import wait_until
-from testbeds.sandbox.services import answers, free_ports
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.processes import wait_until
+from testbeds.common.services import answers, free_ports
+from testbeds.common.tools import CHECKOUT
 
 _GRAFANA = CHECKOUT / "manifests/platform/grafana"
 _PROGRAM = CHECKOUT / "testbeds/homelab/offline/files/grafana.py"

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from testbeds.common.state import node_port, read_policies
+from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import clusters, settings
 from testbeds.homelab.offline import leftovers
-from testbeds.sandbox.state import node_port, read_policies
 
 K3D = Path(clusters.__file__).with_name("k3d")
 NODE = Path(leftovers.__file__).with_name("node")
@@ -36,9 +37,7 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     published = {name: [one["port"] for one in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
     of_gcp = (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT, settings.ALERTMANAGER_PORT)
     wanted = {settings.GCP: of_gcp, settings.EDGE: settings.SERVICE_PORTS}
-    assert {node_port(policy) for policy in read_policies(settings.CHECKOUT / "policies")} == set(
-        settings.SERVICE_PORTS
-    )
+    assert {node_port(policy) for policy in read_policies(CHECKOUT / "policies")} == set(settings.SERVICE_PORTS)
     assert published == {
         name: [f"{settings.DEFAULT_ADDRESS}:{port}:{port}" for port in ports] for name, ports in wanted.items()
     }
@@ -46,7 +45,7 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
 
 def test_prometheus_looks_for_the_exporter_where_the_homelab_has_it() -> None:
     """The port of `incumbent metrics` is that of the scrape configuration, and no other program's."""
-    config = settings.CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
+    config = CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
     assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config.read_text(encoding="utf-8")
     ports = [value for name, value in vars(settings).items() if name.endswith("_PORT")]
     ports += [*settings.API_PORTS.values(), *settings.SERVICE_PORTS]
@@ -58,7 +57,7 @@ def test_prometheus_looks_for_the_exporter_where_the_homelab_has_it() -> None:
 def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     """Each host that an image's name begins with is mirrored."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
-    names += [policy.image.repository for policy in read_policies(settings.CHECKOUT / "policies")]
+    names += [policy.image.repository for policy in read_policies(CHECKOUT / "policies")]
     hosts = {name.partition("/")[0] for name in names}
     mirrors = k3d_file("registries")["mirrors"]
     assert hosts <= set(mirrors)
@@ -98,4 +97,4 @@ def test_the_node_starts_what_the_settings_name() -> None:
 )
 def test_only_the_homelabs_firewall_rules_are_removed(rule: str, ours: bool) -> None:
     """Rules of Docker's chains and of the homelab's network are; a rule of the machine's owner is not."""
-    assert leftovers.is_ours(rule) is ours
+    assert leftovers.belongs_to_homelab(rule) is ours

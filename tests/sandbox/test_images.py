@@ -10,12 +10,13 @@ import pytest
 
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
+from testbeds.common.oci import Image, Registry, read_docker_archive, write_docker_archive
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import answers, free_ports
 from testbeds.homelab.images import MODEL_FOLDER, model_image
 from testbeds.homelab.pin_digests import pin
-from testbeds.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
-from testbeds.oci import Image, Registry, read_docker_archive, write_docker_archive
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import answers, free_ports, start_registry
+from testbeds.sandbox.services import start_registry
 from tests.fakes.images import FakeImages
 
 SETTINGS = {"Env": ["A=1", "B=x=y"], "Cmd": ["serve"]}

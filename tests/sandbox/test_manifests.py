@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from orchestration.promotion.policy import Policy, parse_policy
-from testbeds.sandbox.tools import CHECKOUT
+from testbeds.common.tools import CHECKOUT
 
 MODELS = sorted(path.name for path in (CHECKOUT / "manifests/applications").iterdir())
 

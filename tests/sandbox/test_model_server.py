@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
 from testbeds.model_server.from_image import write_model
 from testbeds.model_server.from_mlflow import download_model
 from testbeds.model_server.model import InvalidRequestError, Model
 from testbeds.model_server.server import REPLAY_HEADER, Application
-from testbeds.sandbox.tools import CHECKOUT
 from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.homelab.cache import cache_folder, cached, key_of
 from testbeds.homelab.offline import go_build
-from testbeds.homelab.offline.cache import cache_folder, cached, key_of
-from testbeds.homelab.offline.programs import run_long
+from testbeds.homelab.programs import run_long
 
 
 @pytest.fixture(autouse=True)
@@ -76,20 +76,20 @@ def test_a_key_tells_its_inputs_apart() -> None:
 def test_a_failed_program_shows_its_last_words() -> None:
     """The error has what the program said, and what to do."""
     said: list[str] = []
-    with pytest.raises(
-        ProblemError, match=r"(?s)making: expected success, found sh that ended with 3.*no space.*Free it"
-    ):
+    with pytest.raises(ProblemError, match=r"(?s)making: expected success, found sh ended with 3.*no space.*Free it"):
         run_long("making", ["sh", "-c", "echo no space >&2; exit 3"], said.append, next_step="Free it.")
     with pytest.raises(ProblemError, match="expected a working no-such-program"):
         run_long("making", ["no-such-program"], said.append, next_step="Get it.")
     assert said == ["making ...", "making ..."]
 
 
-@pytest.mark.parametrize("found", ["", "go1.22.3", "go1.9"])
-def test_an_old_go_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is begun with a Go that the module does not take; the error says which it wants."""
-    monkeypatch.setattr(go_build, "_go_version", lambda: found)
-    with pytest.raises(ProblemError, match=rf"build coredns: expected version 1.24.0 or later .* {found or 'none'}"):
+@pytest.mark.parametrize("installed", ["", "go1.22.3", "go1.9"])
+def test_an_old_go_is_refused(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Go that is too old for the module builds nothing; the error says which version is needed."""
+    monkeypatch.setattr(go_build, "_go_version", lambda: installed)
+    with pytest.raises(
+        ProblemError, match=rf"build coredns: expected version 1.24.0 or later .* {installed or 'no Go'}"
+    ):
         go_build.build("coredns", print)
 
 

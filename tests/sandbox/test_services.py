@@ -11,11 +11,11 @@ import pytest
 
 from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.problems import ProblemError
-from testbeds.sandbox.guardian import MARK, marked
-from testbeds.sandbox.processes import wait_until
+from testbeds.common.guardian import MARK, marked
+from testbeds.common.processes import wait_until
+from testbeds.common.services import free_ports
+from testbeds.common.state import POLICY, SECOND_POLICY, baseline_image, read_policy
 from testbeds.sandbox.sandbox import Sandbox
-from testbeds.sandbox.services import free_ports
-from testbeds.sandbox.state import POLICY, SECOND_POLICY, baseline_image, read_policy
 
 
 @pytest.fixture(scope="module")

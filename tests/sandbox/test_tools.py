@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.sandbox import tools
-from testbeds.sandbox.tools import find_tool
+from testbeds.common import tools
+from testbeds.common.tools import find_tool
 
 PROGRAM = "#!/bin/sh\necho 'promtool, version 9.9.9'\n"
 

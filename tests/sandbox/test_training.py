@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.processes import Processes, wait_until
+from testbeds.common.services import answers, free_ports
 from testbeds.sandbox.images import publish_image
-from testbeds.sandbox.processes import Processes, wait_until
-from testbeds.sandbox.services import answers, free_ports, start_registry
+from testbeds.sandbox.services import start_registry
 from testbeds.training.models import FAMILIES, IRIS, RECORDED, WINE, Family, TrainedModel, split_data, train
 from testbeds.training.publish import RECORDED_REQUESTS, Published, log_model, publish
 
@@ -172,5 +173,5 @@ def test_the_same_image_has_the_same_digest(registry: str) -> None:
 
 def test_a_refused_push_is_an_error(registry: str) -> None:
     """A repository name that the registry does not take is named in the error."""
-    with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected a push that is taken, found status 4"):
+    with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected success, found status 4"):
         publish_image(registry, "NOT-ALLOWED", "a" * 40, {})

@@ -8,7 +8,8 @@ import pytest
 
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, phase
+from testbeds.homelab.progress import phase
+from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out
 
 
 def answering(folder: Path, items: list[dict[str, Any]]) -> Kubectl:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbeds.sandbox.tools import CHECKOUT
-from tests.scenarios.environment import Environment
-from tests.scenarios.look import Git
-from tests.scenarios.stories import registry
+from testbeds.common.tools import CHECKOUT
+from testbeds.story.environment import Environment
+from testbeds.story.look import Git
+from testbeds.story.stories import registry
 
 _CI_SECONDS = 240
 _PUSHES = 10

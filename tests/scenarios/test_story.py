@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from testbeds.story.environment import Environment
+from testbeds.story.expectation import End, promotion_commits
+from testbeds.story.look import look
+from testbeds.story.seen import Seen
+from testbeds.story.stories import END_SECONDS, FIVE_VERSIONS, ask_for, expected, registry, tell, wait_for_end
+from testbeds.story.verifier import false_claims, verify
 from tests.scenarios import mutants
-from tests.scenarios.environment import Environment
-from tests.scenarios.expectation import End, promotion_commits
-from tests.scenarios.look import look
 from tests.scenarios.mutants import Mutant
 from tests.scenarios.people import Ci, put_image_back, register_again, write_state
-from tests.scenarios.seen import Seen
-from tests.scenarios.stories import END_SECONDS, FIVE_VERSIONS, ask_for, expected, registry, tell, wait_for_end
-from tests.scenarios.verifier import false_claims, verify
 
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 

@@ -1,8 +1,8 @@
 """A Docker daemon of the homelab's own, for a machine where none runs.
 
-Its images stay in the cache; all else that it has lies in one folder under /run, since there is one such daemon on a
-machine: the homelab's address can be there but once. Everything that it starts belongs to one control group, so what is
-left of a killed one can be found (`leftovers`).
+Its images stay in the cache; everything else is in one folder under /run, since a machine has at most one such daemon:
+the homelab's address can exist only once. Everything that the daemon starts belongs to one control group, so that what
+a killed daemon leaves can be found (`leftovers`).
 """
 
 import json
@@ -11,18 +11,17 @@ import signal
 import subprocess
 from pathlib import Path
 
-from testbeds.homelab.docker import Docker
+from testbeds.common.guardian import MARK
+from testbeds.common.processes import Service, wait_until
+from testbeds.homelab.cache import cache_folder
+from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import leftovers
-from testbeds.homelab.offline.cache import cache_folder
-from testbeds.homelab.offline.programs import Say
-from testbeds.homelab.supply import daemon_answers
-from testbeds.sandbox.guardian import MARK
-from testbeds.sandbox.processes import Service, wait_until
+from testbeds.homelab.progress import Say
 
 DOCKER = Path("/usr/bin/docker")
 SOCKET = leftovers.RUN / "docker.sock"
 SETTINGS = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_SOCK": str(SOCKET)}
-"""What `docker` needs to find the daemon, and `k3d`, which asks for the socket besides."""
+"""Environment variables by which `docker` finds the daemon, and `k3d`, which also needs the socket."""
 
 _RUNTIME = Path(__file__).with_name("runc-wrapper")
 _START_SECONDS = 60.0
@@ -30,15 +29,15 @@ _STOP_SECONDS = 60.0
 
 
 def runs() -> bool:
-    """Whether there is such a daemon and it answers."""
+    """Check that such a daemon exists and answers."""
     return SOCKET.exists() and daemon_answers(DOCKER, SETTINGS)
 
 
 def start(say: Say) -> None:
-    """Start the daemon unless it runs; what is left of one that was killed is cleared away first.
+    """Start the daemon unless it is running; what a killed daemon left is removed first.
 
     Raises:
-        ProblemError: it does not answer; with its log's last lines.
+        ProblemError: the daemon does not answer; with its log's last lines.
     """
     if runs():
         return
@@ -49,9 +48,9 @@ def start(say: Say) -> None:
     log = leftovers.RUN / "dockerd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # It enters its control group before it becomes the daemon, so nothing that it starts is outside.
+            # The shell enters the control group before it becomes the daemon, so that nothing starts outside the group.
             ["sh", "-c", 'echo $$ >"$0" && exec /usr/sbin/dockerd --config-file "$1"', _own_group(), configuration],
-            env={name: value for name, value in os.environ.items() if name != MARK},  # it outlives who starts it
+            env={name: value for name, value in os.environ.items() if name != MARK},  # it outlives its starter
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -63,11 +62,11 @@ def start(say: Say) -> None:
 
 
 def stop(say: Say) -> None:
-    """End the daemon and all that it runs, and undo what it changed on the machine."""
+    """End the daemon and everything that it runs, and undo what it changed on the machine."""
     if not runs() and any((_data() / "containers").glob("*")):
-        start(say)  # it was killed, and only a daemon can forget its containers
+        start(say)  # it was killed, and only a daemon can remove its containers
     if runs():
-        _forget_all(Docker(DOCKER, SETTINGS))
+        _remove_all(Docker(DOCKER, SETTINGS))
         daemon = int((leftovers.RUN / "docker.pid").read_text(encoding="utf-8"))
         os.kill(daemon, signal.SIGTERM)
         wait_until(lambda: not leftovers.is_alive(daemon), _STOP_SECONDS, "the end of the Docker daemon")
@@ -75,17 +74,17 @@ def stop(say: Say) -> None:
     leftovers.clear()
 
 
-def _forget_all(docker: Docker) -> None:
+def _remove_all(docker: Docker) -> None:
     containers = docker.run("ps", "--all", "--quiet").split()
     if containers:
         docker.run("rm", "--force", "--volumes", *containers)
     docker.run("network", "prune", "--force")
     docker.run("volume", "prune", "--force")
-    docker.run("image", "prune", "--force")  # what an image of the same name has replaced
+    docker.run("image", "prune", "--force")  # images whose names other images have taken
 
 
 def _own_group() -> Path:
-    """The file to which a process is written to belong to the daemon's control group."""
+    """Make the daemon's control group, and return the file that lists the group's processes."""
     root = leftovers.control_group_roots()[0]
     group = root / leftovers.GROUP / "daemon"
     group.mkdir(parents=True, exist_ok=True)
@@ -107,6 +106,6 @@ def _configuration() -> dict[str, object]:
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "default-runtime": "homelab",
         "runtimes": {"homelab": {"path": str(_RUNTIME)}},
-        "oom-score-adjust": 0,  # to be better than others takes CAP_SYS_RESOURCE
+        "oom-score-adjust": 0,  # a better score than other processes' takes CAP_SYS_RESOURCE
         "log-opts": {"max-size": "10m", "max-file": "2"},
     }

@@ -1,4 +1,4 @@
-"""Programs built from pinned Go modules: `go/<name>/go.mod` and `go.sum` say what, the table here says how."""
+"""Programs built from pinned Go modules: `go/<name>/go.mod` and `go.sum` pin what is built, the table here says how."""
 
 import json
 import os
@@ -9,30 +9,31 @@ from functools import cache
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.cache import cached, key_of
+from testbeds.homelab.programs import run_long
+from testbeds.homelab.progress import Say
 
 _MODULES = Path(__file__).with_name("go")
 _KUBERNETES = "k8s.io/component-base/version"
 _K3D = "github.com/k3d-io/k3d/v5"
 _ARGOCD = "github.com/argoproj/argo-cd/v3"
-_NEXT_STEP = "Look whether the Go module proxy is reachable (`go env GOPROXY`), and try again: what was built is kept."
+_NEXT_STEP = "Check that the Go module proxy is reachable (`go env GOPROXY`), and try again: what was built is kept."
 
 
 @dataclass(frozen=True)
 class Build:
-    """How one module is built; nothing of it may need a C compiler."""
+    """How one module is built; nothing in it may need a C compiler."""
 
     packages: str = "tool"
-    """What `go build` gets: `tool` for all that the go.mod names as tools."""
+    """The packages for `go build`: `tool` means everything that the go.mod names as a tool."""
     program: str = ""
-    """The only program's name; empty when each package's own name is right."""
+    """The name of the only program; empty when each package's own name is right."""
     values: tuple[str, ...] = ()
-    """`-X` values of the linker: a built program says the same version as the released one."""
+    """`-X` values for the linker, so that a built program reports the same version as the released program."""
     module: str = ""
     """The module that `files` come from."""
     files: tuple[str, ...] = ()
-    """Files of the module that lie beside the programs afterwards."""
+    """Files of the module that are copied beside the programs."""
 
 
 BUILDS = {
@@ -78,10 +79,10 @@ BUILDS = {
 
 
 def build(name: str, say: Say) -> Path:
-    """The folder with the programs of `go/<name>`, built once and kept in the cache.
+    """Return the folder with the programs of `go/<name>`, built once and kept in the cache.
 
     Raises:
-        ProblemError: Go is missing or too old, or the build failed; with its last words.
+        ProblemError: Go is missing or too old, or the build failed; with its last lines.
     """
     module, how = _MODULES / name, BUILDS[name]
     sources = sorted(path for path in module.iterdir() if path.suffix in (".mod", ".sum", ".go"))
@@ -104,20 +105,24 @@ def build(name: str, say: Say) -> Path:
 
 
 def argocd_sources() -> Path:
-    """The files of Argo CD's module, of the version that is built here."""
+    """Return the folder with the files of Argo CD's module, in the version that is built here."""
     return module_sources(_MODULES / "argocd", _ARGOCD)
 
 
 def argocd_manifest(say: Say) -> Path:
-    """Argo CD's own core-install.yaml of the version that is built here."""
+    """Return Argo CD's own core-install.yaml, in the version that is built here."""
     return build("argocd", say) / "core-install.yaml"
 
 
 def module_sources(pinned: Path, module: str) -> Path:
-    """The folder of a module's own files, of the version that the go.mod in `pinned` has; nothing is built.
+    """Return the folder with a module's own files, without building anything.
+
+    Args:
+        pinned: the folder whose go.mod has the version.
+        module: the module's path.
 
     Raises:
-        ProblemError: Go is missing, or the module cannot be had.
+        ProblemError: Go is missing, or the module cannot be downloaded.
     """
     _require_go(pinned.name, pinned / "go.mod")
     command = ["go", "mod", "download", "-json", module]
@@ -141,7 +146,7 @@ def _copy_files(how: Build, module: Path, folder: Path) -> None:
 
 @cache
 def _go_version() -> str:
-    """As `go env GOVERSION` says it (`go1.26.1`); empty when there is no Go."""
+    """Return the version as `go env GOVERSION` prints it (`go1.26.1`); empty without Go."""
     if shutil.which("go") is None:
         return ""
     done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd=os.sep)
@@ -151,19 +156,19 @@ def _go_version() -> str:
 def _require_go(name: str, go_mod: Path) -> None:
     lines = go_mod.read_text(encoding="utf-8").splitlines()
     wanted = next(line.removeprefix("go ") for line in lines if line.startswith("go "))
-    found = _go_version()
-    if not found or _numbers(found.removeprefix("go")) < _numbers(wanted):
+    installed = _go_version()
+    if not installed or _numbers(installed.removeprefix("go")) < _numbers(wanted):
         raise ProblemError(
             Problem(
                 f"Go, to build {name}",
                 f"version {wanted} or later on PATH",
-                found or "none",
-                "Install it (https://go.dev/dl/), or take the official images: Docker, k3d and kubectl on PATH.",
+                installed or "no Go",
+                "Install it (https://go.dev/dl/), or use the official images: with Docker, k3d and kubectl on PATH.",
             )
         )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """`1.26.1` as numbers; what follows them (`rc1`, a space and experiments) does not count."""
+    """Parse `1.26.1` as numbers; what follows them (`rc1`, a space and experiments) does not count."""
     plain = version.split()[0].split("rc")[0].split("-")[0]
     return tuple(int(part) for part in plain.split(".") if part.isdigit())

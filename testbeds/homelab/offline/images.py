@@ -1,14 +1,14 @@
-"""Images under their official names, made of what Debian, Python's index and the Go modules have."""
+"""Images under their official names, made from Debian's packages, Python's index and Go modules."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from testbeds.common.oci import Image, Registry, write_docker_archive
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.offline import recipes
-from testbeds.homelab.offline.cache import cached, key_of
-from testbeds.homelab.offline.programs import Say
-from testbeds.oci import Image, Registry, write_docker_archive
+from testbeds.homelab.progress import Say
 
 # In the order in which a starting cluster asks for them.
 _FOR_PODS: dict[str, Callable[[Say], Image]] = {
@@ -30,10 +30,10 @@ _IMAGES = {**_FOR_PODS, settings.REGISTRY_IMAGE: recipes.registry, settings.K3D_
 
 
 def fill(registry_url: str, say: Say) -> None:
-    """Push the images that pods run, as far as the registry lacks them; those that are not made yet are made.
+    """Push the images that pods run and that the registry lacks; missing images are made first.
 
     Raises:
-        ProblemError: one could not be made, or the registry refused it.
+        ProblemError: an image could not be made, or the registry refused it.
     """
     registry = Registry(registry_url)
     for name in _FOR_PODS:
@@ -47,27 +47,27 @@ def fill(registry_url: str, say: Say) -> None:
 
 
 def make_all(say: Say) -> None:
-    """Make every image that is not made yet.
+    """Make every image that has not been made.
 
     Raises:
-        ProblemError: one could not be made.
+        ProblemError: an image could not be made.
     """
     for name in _IMAGES:
         make_image(name, say)
 
 
 def docker_tar(name: str, say: Say) -> Path:
-    """An image as a file for `docker load`."""
+    """Return an image as a file for `docker load`."""
     image = make_image(name, say)
     key = key_of(name, image.digest)
     return cached("images", f"{key}.tar", lambda unfinished: write_docker_archive(image, name, unfinished))
 
 
 def make_image(name: str, say: Say) -> Image:
-    """The image of that name; its layers lie in the cache afterwards.
+    """Make the image of that name; its layers are in the cache afterwards.
 
     Raises:
-        KeyError: none is made under that name.
+        KeyError: no image of that name is made here.
         ProblemError: a part of it could not be made.
     """
     return _IMAGES[name](say)

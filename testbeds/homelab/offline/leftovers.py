@@ -1,7 +1,7 @@
 """What a Docker daemon leaves on a machine, above all when it is killed: found and removed.
 
-Processes and control groups are found by the group that all of them are in, mounts by the folders that they lie in,
-links and firewall rules by the network's name and addresses. Kernel settings are put back to what `remember` noted.
+Processes and control groups are found by the group that contains them all, mounts by their folders, links and firewall
+rules by the network's name and addresses. Kernel settings get the values back that `remember` noted.
 """
 
 import ipaddress
@@ -16,16 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from testbeds.common.processes import wait_until
 from testbeds.homelab import settings
-from testbeds.homelab.offline.cache import cache_folder
-from testbeds.sandbox.processes import wait_until
+from testbeds.homelab.cache import cache_folder
 
 RUN = Path("/run/incumbent-homelab")
 GROUP = "incumbent-homelab"
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _NOTE = RUN / "before.json"
 _END_SECONDS = 30.0
-# dockerd sets the first, kubelets the others, which no container has for itself.
+# dockerd sets the first, kubelets set the others; no container has its own copy of these.
 _KERNEL_SETTINGS = (
     "net/ipv4/ip_forward",
     "vm/overcommit_memory",
@@ -35,11 +35,11 @@ _KERNEL_SETTINGS = (
     "kernel/keys/root_maxbytes",
 )
 _MADE_FOLDERS = (Path("/run/docker"), Path("/run/containerd"))
-"""Where Docker and containerd put sockets whatever they are told."""
+"""Folders in which Docker and containerd put sockets whatever their settings are."""
 
 
 def remember() -> None:
-    """Note the machine's settings that will be changed. To be called before anything is."""
+    """Note the machine's settings that the daemon will change; call this before it starts."""
     RUN.mkdir(parents=True, exist_ok=True)
     before = {name: _kernel_setting(name).read_text(encoding="utf-8").strip() for name in _KERNEL_SETTINGS}
     made = [str(folder) for folder in _MADE_FOLDERS if not folder.exists()]
@@ -48,10 +48,10 @@ def remember() -> None:
 
 
 def clear() -> None:
-    """Remove everything of an ended or killed daemon; nothing happens where nothing is left.
+    """Remove everything that an ended or killed daemon has left, if anything.
 
     Raises:
-        ProblemError: a process, a control group or a network link does not go away.
+        ProblemError: a process, a control group or a network link cannot be removed.
     """
     wait_until(_all_killed, _END_SECONDS, "the end of the homelab's processes")
     for mount in _mounts():
@@ -66,16 +66,16 @@ def clear() -> None:
 
 
 def control_group_roots() -> list[Path]:
-    """The hierarchies of control groups that processes can be put in: one of version 2, or several of version 1."""
+    """Return the hierarchies of control groups that take processes: one of version 2, or several of version 1."""
     if (_CONTROL_GROUPS / "cgroup.controllers").exists():
         return [_CONTROL_GROUPS]
-    # `pids` first: a new group there needs no settings before it takes processes (`cpuset` would).
-    found = [folder for folder in _CONTROL_GROUPS.iterdir() if (folder / "cgroup.procs").exists()]
-    return sorted(found, key=lambda folder: (folder.name != "pids", folder.name))
+    # `pids` first: its new groups take processes without further settings (those of `cpuset` do not).
+    hierarchies = [folder for folder in _CONTROL_GROUPS.iterdir() if (folder / "cgroup.procs").exists()]
+    return sorted(hierarchies, key=lambda folder: (folder.name != "pids", folder.name))
 
 
 def is_alive(process: int) -> bool:
-    """Whether that process runs; one that has ended and that nobody has asked about does not."""
+    """Check that a process is running; one that has ended and has not been waited for is not."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
@@ -84,18 +84,18 @@ def is_alive(process: int) -> bool:
 
 
 def processes() -> set[int]:
-    """All processes of the homelab's control group: the daemon's, and those of containers within containers."""
-    found: set[int] = set()
+    """Return all processes in the homelab's control group: the daemon's, and those of containers within containers."""
+    pids: set[int] = set()
     for group in _groups():
         try:
-            found.update(int(line) for line in (group / "cgroup.procs").read_text(encoding="utf-8").split())
-        except OSError:  # the group has gone meanwhile
+            pids.update(int(line) for line in (group / "cgroup.procs").read_text(encoding="utf-8").split())
+        except OSError:  # the group has been removed meanwhile
             continue
-    return found
+    return pids
 
 
 def _groups() -> Iterator[Path]:
-    """The homelab's control groups, inner ones before outer ones."""
+    """Yield the homelab's control groups, inner groups before outer groups."""
     for root in control_group_roots():
         for folder, _, _ in os.walk(root / GROUP, topdown=False):
             yield Path(folder)
@@ -116,13 +116,13 @@ def _no_control_group() -> bool:
     for group in _groups():
         try:
             group.rmdir()
-        except OSError:  # still has a process that is ending
+        except OSError:  # it still has a process that is ending
             left = True
     return not left
 
 
 def _mounts() -> list[str]:
-    """Mounts below the daemon's folders, inner ones first."""
+    """Return the mounts below the daemon's folders, inner mounts first."""
     folders = [RUN, cache_folder() / "docker"]
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     points = [line.split()[1].encode().decode("unicode_escape") for line in lines]
@@ -130,29 +130,29 @@ def _mounts() -> list[str]:
 
 
 def _no_link() -> bool:
-    found = _links()
-    for link in found:  # one may go by itself in between; another look says so
+    links = _links()
+    for link in links:  # a link may vanish by itself meanwhile; the next call sees that
         subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-    return not found
+    return not links
 
 
 def _links() -> list[str]:
-    """The network's bridge and what is plugged into it.
+    """Return the network's bridge and the links that are plugged into it.
 
-    A killed container's end goes when its network namespace does, which its unfinished connections hold for minutes.
+    The link of a killed container vanishes with its network namespace, which unfinished connections hold for minutes.
     """
     bridge = Path("/sys/class/net", settings.BRIDGE)
     return [*(port.name for port in bridge.glob("brif/*")), *([bridge.name] if bridge.exists() else [])]
 
 
 def _remove_rules() -> None:
-    """Docker's own chains, what jumps to them, and what names the network."""
+    """Remove Docker's own chains, the rules that jump to them, and the rules that name the network."""
     if shutil.which("iptables-save") is None:
         return
     for table in ("nat", "filter"):
         lines = subprocess.run(["iptables-save", "-t", table], check=True, capture_output=True, text=True).stdout
         for line in lines.splitlines():
-            if line.startswith("-A ") and is_ours(line):
+            if line.startswith("-A ") and belongs_to_homelab(line):
                 subprocess.run(["iptables", "-t", table, "-D", *shlex.split(line)[1:]], check=True)
         chains = [line.split()[0].removeprefix(":") for line in lines.splitlines() if line.startswith(":DOCKER")]
         for action in ("-F", "-X"):
@@ -160,8 +160,8 @@ def _remove_rules() -> None:
                 subprocess.run(["iptables", "-t", table, action, chain], check=True)
 
 
-def is_ours(rule: str) -> bool:
-    """Whether a rule, as `iptables-save` writes it, is for Docker's chains or the homelab's network."""
+def belongs_to_homelab(rule: str) -> bool:
+    """Check whether a rule, as `iptables-save` writes it, is about Docker's chains or the homelab's network."""
     words = shlex.split(rule)
     following = list(pairwise(words))
     if any(name == "-j" and target.startswith("DOCKER") for name, target in following):
@@ -190,6 +190,6 @@ def _kernel_setting(name: str) -> Path:
 
 
 def _forward_policy() -> str:
-    """What the machine does with packets that are not for itself: `ACCEPT` or `DROP`."""
+    """Return what the machine does with packets for other machines: `ACCEPT` or `DROP`."""
     lines = subprocess.run(["iptables", "-S", "FORWARD"], check=True, capture_output=True, text=True).stdout
     return lines.splitlines()[0].split()[-1]

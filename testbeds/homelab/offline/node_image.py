@@ -1,6 +1,6 @@
-"""The node's image, under k3s's name: upstream Kubernetes on Debian, with a launcher that k3d takes for k3s.
+"""The node's image, under k3s's name: upstream Kubernetes on Debian, with a launcher that k3d takes to be k3s.
 
-It proves k3d's use and everything above the node, and nothing about k3s itself; `k3s --version` in it says so.
+It shows that k3d and everything above the node work, and nothing about k3s itself; its `k3s --version` says so.
 """
 
 import shutil
@@ -9,12 +9,11 @@ import tarfile
 from pathlib import Path
 
 from testbeds.homelab import settings
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
-from testbeds.homelab.offline.programs import Say
 from testbeds.homelab.offline.rootfs import root_file_system
-from testbeds.homelab.waiting import phase
+from testbeds.homelab.progress import Say, phase
 
 PACKAGES = (
     "ca-certificates",
@@ -33,7 +32,7 @@ PACKAGES = (
 )
 _HERE = Path(__file__).parent
 _PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet")
-# As k3s's image has them. The volumes keep what containerd writes off the node's own overlay file system.
+# As in k3s's image. The volumes keep containerd's files off the node's own overlay file system.
 _CONFIGURATION = (
     'ENTRYPOINT ["/bin/k3s"]',
     'CMD ["agent"]',
@@ -47,14 +46,14 @@ _CONFIGURATION = (
 
 
 def load_node_image(docker: Docker, say: Say) -> None:
-    """Let Docker have the image, unless it has this very one already."""
+    """Load the image into Docker, unless Docker has exactly this image."""
     system = root_file_system(PACKAGES, say)
     programs = build("kubernetes", say)
     files = [path for path in (*sorted((_HERE / "node").rglob("*")), _HERE / "runc-wrapper") if path.is_file()]
     sources = [text for path in files for text in (str(path.relative_to(_HERE)), path.read_bytes())]
     key = key_of(system.name, programs.name, *_CONFIGURATION, *sources)
-    found = docker.find("image", settings.NODE_IMAGE, f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}')
-    if found == key:
+    loaded = docker.find("image", settings.NODE_IMAGE, f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}')
+    if loaded == key:
         return
     tar = cached("images", f"node-{key}.tar", lambda unfinished: _pack(system, programs, unfinished))
     with phase(f"image {settings.NODE_IMAGE} loaded", say):
@@ -64,7 +63,7 @@ def load_node_image(docker: Docker, say: Say) -> None:
 
 
 def _pack(system: Path, programs: Path, tar: Path) -> None:
-    """The root file system with Kubernetes's programs and the launcher added to it."""
+    """Write the root file system with Kubernetes's programs and the launcher."""
     shutil.copyfile(system, tar)
     # k3d's own entry point is written for a shell that knows HOSTNAME, which Debian's /bin/sh does not.
     subprocess.run(["tar", "--delete", f"--file={tar}", "./usr/bin/sh"], check=True)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.programs import run_long
+from testbeds.homelab.progress import Say
 
-# One program of each package tells whether it is there.
+# One file of each package shows whether the package is installed.
 _PROGRAMS = {
     "/usr/sbin/dockerd": "docker.io",
     "/usr/bin/docker": "docker.io",
@@ -24,16 +25,16 @@ _PROGRAMS = {
 }
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _NEXT_STEP = (
-    "Install Docker, k3d and kubectl with access to the internet, or use a Debian 12 machine as root: "
-    "there everything is built."
+    "Install Docker, k3d and kubectl with access to the internet, or use a Debian 12 machine as root, "
+    "where everything is built."
 )
 
 
 def ensure(say: Say) -> None:
-    """Install what is missing, without starting any service.
+    """Install the missing packages without starting any service.
 
     Raises:
-        ProblemError: this is no Debian, no root, or APT cannot install; with its last words.
+        ProblemError: this is not Debian, the user is not root, or APT cannot install; with its last lines.
     """
     missing = sorted({package for program, package in _PROGRAMS.items() if not Path(program).exists()})
     if not missing:
@@ -51,7 +52,7 @@ def ensure(say: Say) -> None:
 
 @contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """Debian starts the services that it installs unless a policy forbids it; a policy that is there is kept."""
+    """Forbid Debian for the block to start the services that it installs; an existing policy is kept."""
     if _POLICY.exists():
         yield
         return

@@ -1,7 +1,7 @@
 """How each image of the platform is made: its layers, and how a container of it is started.
 
-What runs in them is upstream's program of upstream's version, or Debian's where the label says so; entry points, users
-and paths are the official image's, so that manifests cannot tell the difference.
+They run upstream's programs in upstream's versions, or Debian's where the label says so. Entry points, users and paths
+are those of the official images, so that manifests cannot tell the difference.
 """
 
 import os
@@ -13,16 +13,16 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from testbeds.common.layers import Layer, LayerWriter, describe_layer, read_layer, write_layer
+from testbeds.common.oci import Image
+from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
-from testbeds.homelab.offline.cache import cached, key_of
 from testbeds.homelab.offline.go_build import build
-from testbeds.homelab.offline.programs import Say
 from testbeds.homelab.offline.rootfs import root_file_system
-from testbeds.layers import Layer, LayerWriter, describe_layer, read_layer, write_layer
-from testbeds.oci import Image
+from testbeds.homelab.progress import Say
 
-# One system for all of them: it is pulled and unpacked once on each node.
+# One system for all images: each node pulls and unpacks it once.
 _PACKAGES = (
     "busybox-static",
     "ca-certificates",
@@ -34,7 +34,7 @@ _PACKAGES = (
     "redis-server",
     "tini",
 )
-# Two thirds of MLflow's weight; node and image of the control plane are small.
+# Two thirds of MLflow's size, which the small node of the control plane need not carry.
 _NOT_FOR_THE_SERVER = ("docker", "matplotlib", "pyarrow", "scikit-learn", "scipy", "skops")
 _FILES = Path(__file__).with_name("files")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,14 +66,20 @@ def _debian(say: Say) -> Layer:
 
 
 def _layer(name: str, made_of: tuple[Path | str, ...], write: Callable[[LayerWriter], None]) -> Layer:
-    """A layer, made again when what it is made of (entries of the cache, by name), this module or a file changes."""
+    """Make a layer; it is made again when its inputs, this module or a file in `files` change.
+
+    Args:
+        name: the layer's name in the cache.
+        made_of: the inputs: entries of the cache, by name.
+        write: writes the layer.
+    """
     own = (Path(__file__), *sorted(_FILES.iterdir()))
     key = key_of(*(path.read_bytes() for path in own), *(Path(item).name for item in made_of))
     return read_layer(cached("layers", f"{name}-{key}", lambda unfinished: write_layer(unfinished, write)))
 
 
 def python(say: Say) -> Image:
-    """Debian's Python where the official image has its own, with its bytecode."""
+    """Debian's Python, with its bytecode; the official image has a Python of its own."""
     system = root_file_system(_PACKAGES, say)
 
     def write(layer: LayerWriter) -> None:
@@ -103,7 +109,7 @@ def mlflow(say: Say) -> Image:
 
 
 def argocd(say: Say) -> Image:
-    """As upstream's Dockerfile has it, without Helm, git-lfs and the web page."""
+    """Argo CD as in upstream's Dockerfile, without Helm, git-lfs and the web page."""
     system, programs, kustomize = root_file_system(_PACKAGES, say), build("argocd", say), build("kustomize", say)
 
     def write(layer: LayerWriter) -> None:
@@ -198,7 +204,7 @@ def busybox(say: Say) -> Image:
 
 
 def prometheus(say: Say) -> Image:
-    """Without promtool, which no pod runs."""
+    """Prometheus without promtool, which no pod runs."""
     programs = build("prometheus", say)
 
     def write(layer: LayerWriter) -> None:
@@ -221,7 +227,7 @@ def prometheus(say: Say) -> Image:
 
 
 def alertmanager(say: Say) -> Image:
-    """Without amtool, which no pod runs, and without a configuration of its own: the manifests mount one."""
+    """Alertmanager without amtool, which no pod runs, and without a configuration: the manifests mount that."""
     programs = build("alertmanager", say)
 
     def write(layer: LayerWriter) -> None:
@@ -244,7 +250,7 @@ def alertmanager(say: Say) -> Image:
 
 
 def grafana(say: Say) -> Image:
-    """A stand-in: its image cannot be made of packages, and the testbed has this one alone (docs/homelab.md)."""
+    """A stand-in for Grafana, whose image cannot be made from packages (docs/homelab.md)."""
     layer = _layer("grafana", (), lambda layer: layer.file("run.py", _FILES / "grafana.py"))
     return python(say).extended(
         layer,
@@ -258,7 +264,13 @@ def grafana(say: Say) -> Image:
 
 
 def program(module: str, path: str, user: str = "") -> Callable[[Say], Image]:
-    """An image with one static program and nothing else."""
+    """Return the recipe of an image with one static program and nothing else.
+
+    Args:
+        module: the folder in `go/`.
+        path: the program's path in the image.
+        user: the user as whom it runs; root by default.
+    """
 
     def image(say: Say) -> Image:
         folder = build(module, say)

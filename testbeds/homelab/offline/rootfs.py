@@ -1,4 +1,4 @@
-"""Debian root file systems: the ground of the node's image and of each image that is more than one static program."""
+"""Debian root file systems: the base of the node's image and of each image that is more than one static program."""
 
 import os
 import shutil
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab.offline.cache import cache_folder, cached, key_of
-from testbeds.homelab.offline.programs import Say, run_long
+from testbeds.homelab.cache import cache_folder, cached, key_of
+from testbeds.homelab.programs import run_long
+from testbeds.homelab.progress import Say
 
 SUITE = "bookworm"
-_NEXT_STEP = "Look whether Debian's mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."
-# Nobody reads manuals in these images, and APT's lists are a third of a small one.
+_NEXT_STEP = "Check that Debian's mirror is reachable and debootstrap runs as root (`apt-get install debootstrap`)."
+# No image needs manuals, and APT's lists are a third of a small image.
 _LEFT_OUT = (
     "./dev/*",
     "./proc/*",
@@ -29,18 +30,17 @@ _LEFT_OUT = (
     "./usr/share/lintian/*",
     "*/__pycache__",
 )
-# Raised by hand when something below changes what comes out of equal packages.
+# Raised by hand when a change below makes another system of the same packages.
 _RECIPE = "1"
 
 
 def root_file_system(packages: Sequence[str], say: Say) -> Path:
-    """A tar of Debian's smallest system with these packages in it, made by debootstrap and kept in the cache.
+    """Make a tar of Debian's smallest system with these packages by debootstrap; it is kept in the cache.
 
-    The mirror's present versions are taken and then kept: an entry is as old as its first use. Downloaded packages are
-    kept for the next one.
+    The packages have the versions that the mirror has at the first use. Downloaded packages are kept for other systems.
 
     Raises:
-        ProblemError: debootstrap is not there, may not do it (it needs root), or failed; with its last words.
+        ProblemError: debootstrap is missing, is not run as root, or failed; with its last lines.
     """
     names = sorted(set(packages))
     name = f"{SUITE}-{key_of(_RECIPE, SUITE, *names)}.tar"
@@ -64,7 +64,7 @@ def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
     downloads = cache_folder() / "debs"
     downloads.mkdir(parents=True, exist_ok=True)
     chosen = [f"--include={','.join(packages)}"] if packages else []
-    # It mounts /proc and /sys in the target; in a mount namespace of its own they go with it, also when it is killed.
+    # It mounts /proc and /sys in the target; its own mount namespace removes them, also when it is killed.
     run_long(
         f"Debian {SUITE} with {len(packages)} packages",
         [
@@ -75,7 +75,7 @@ def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
             f"--cache-dir={downloads}",
             *chosen,
             SUITE,
-            target,  # and from the mirror that debootstrap itself takes
+            target,  # from the mirror that debootstrap itself chooses
         ],
         say,
         next_step=_NEXT_STEP,
@@ -84,6 +84,6 @@ def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
 
 def _pack(folder: Path, tar: Path) -> None:
     excluded = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
-    # Names, owners and numbers as they are; times fixed, so that an equal system is an equal layer.
+    # Fixed times, so that an equal system is an equal layer.
     command = ["tar", "--create", f"--file={tar}", f"--directory={folder}", "--sort=name", "--numeric-owner"]
     subprocess.run([*command, "--mtime=@0", "--one-file-system", *excluded, "."], check=True)

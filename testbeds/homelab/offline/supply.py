@@ -1,25 +1,24 @@
-"""The homelab from what this machine can build: programs of Go modules, images of those and of packages."""
+"""The homelab's supply where everything is built: programs from Go modules, images from these and packages."""
 
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from testbeds.common.oci import digest_of
 from testbeds.homelab import settings
-from testbeds.homelab.docker import Docker
+from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import daemon, images, packages
 from testbeds.homelab.offline.go_build import BUILDS, argocd_manifest, build
 from testbeds.homelab.offline.node_image import PACKAGES, load_node_image
 from testbeds.homelab.offline.rootfs import root_file_system
-from testbeds.homelab.supply import Say, daemon_answers
-from testbeds.homelab.waiting import phase
-from testbeds.oci import digest_of
+from testbeds.homelab.progress import Say, phase
 
 _FOR_DOCKER = (settings.K3D_TOOLS_IMAGE, settings.REGISTRY_IMAGE, settings.PYTHON_IMAGE)
-"""What Docker itself runs, besides the nodes."""
+"""The images that Docker itself runs, besides the nodes'."""
 
 
 class OfflineSupply:
-    """Everything built here and kept in the cache; Docker's daemon is the machine's, or one of the homelab's own."""
+    """Everything is built here and kept in the cache; the Docker daemon is the machine's, or the homelab's own."""
 
     name = "built here"
     docker = daemon.DOCKER
@@ -33,11 +32,11 @@ class OfflineSupply:
         return build("kubernetes", _quietly) / "kubectl"
 
     def environment(self) -> Mapping[str, str]:
-        """Where the daemon is: nothing needs to be said of the machine's own."""
+        """Return what tells where the homelab's own daemon is; nothing for the machine's daemon."""
         return {} if self._has_machines_daemon else daemon.SETTINGS
 
     def build(self, say: Say) -> None:
-        """Install packages; build programs, file systems and images into the cache."""
+        """Install packages, and build programs, file systems and images into the cache."""
         packages.ensure(say)
         for name in BUILDS:
             build(name, say)
@@ -59,11 +58,11 @@ class OfflineSupply:
         images.fill(url, say)
 
     def argocd_manifest(self, say: Say) -> str:
-        """The file in the module of the Argo CD that is built here."""
+        """Return the file from the module of the Argo CD that is built here."""
         return str(argocd_manifest(say))
 
     def stop(self, say: Say) -> None:
-        """End the homelab's own daemon, or take from the machine's what is not what its name says."""
+        """End the homelab's own daemon, or remove from the machine's daemon the images with borrowed names."""
         if not self._has_machines_daemon:
             daemon.stop(say)
             return
@@ -78,7 +77,7 @@ class OfflineSupply:
 
 
 def _load(docker: Docker, name: str, say: Say) -> None:
-    """Let Docker have an image, unless it has this very one already."""
+    """Load an image into Docker, unless Docker has exactly this image."""
     if docker.find("image", name) == digest_of(images.make_image(name, say).config()):
         return
     tar = images.docker_tar(name, say)
@@ -88,4 +87,4 @@ def _load(docker: Docker, name: str, say: Say) -> None:
 
 
 def _quietly(line: str) -> None:
-    """What was built before takes no time to tell of."""
+    """Say nothing: what is in the cache takes no time."""

@@ -38,8 +38,14 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for the clone, the logs and the kubeconfig")
     parser.add_argument("--oci-mirror", action="append", default=[], metavar="HOST=URL", help="where that registry is")
     parser.add_argument("--mlflow-uri", default="", help="MLFLOW_TRACKING_URI of the pods")
-    parser.add_argument("--port", type=int, default=0, help="of the API server; 0: a free one")
-    parser.add_argument("--node-port", action="append", default=[], metavar="PORT=REAL", help="0: a free one")
+    parser.add_argument("--port", type=int, default=0, help="port of the API server; 0: a free port")
+    parser.add_argument(
+        "--node-port",
+        action="append",
+        default=[],
+        metavar="PORT=REAL",
+        help="0: a free port",
+    )
     parser.add_argument("--port-file", type=Path, required=True, help="written as JSON when all listens")
     parser.add_argument("--pod-command", nargs=argparse.REMAINDER, default=[], help="what a pod runs (last option)")
     given = parser.parse_args()
@@ -52,8 +58,8 @@ def main() -> None:
         branch=given.branch,
         applications=tuple(given.application or ["argocd-apps/iris-classifier-app.yaml"]),
         mlflow_uri=given.mlflow_uri,
-        oci_mirrors=dict(one.split("=", 1) for one in given.oci_mirror),
-        node_ports={int(port): int(real) for port, real in (one.split("=", 1) for one in given.node_port)},
+        oci_mirrors=dict(pair.split("=", 1) for pair in given.oci_mirror),
+        node_ports={int(port): int(real) for port, real in (pair.split("=", 1) for pair in given.node_port)},
         pod_command=tuple(given.pod_command),
     )
     try:
@@ -63,7 +69,7 @@ def main() -> None:
 
 
 def _forget(state: Path, port_file: Path) -> None:
-    """Remove what an earlier one left: its ports lead nowhere, and its clone may hold the lock of a killed fetch."""
+    """Remove what an earlier stand-in left: its ports lead nowhere, and a killed fetch may have locked its clone."""
     port_file.unlink(missing_ok=True)
     for folder in (state / "pods", state / "repository.git"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +106,7 @@ async def serve(settings: Settings, port: int, port_file: Path) -> None:
         server.config.app = build_app(world, kubelet, client, tokens)
         serving = asyncio.create_task(server.serve([listener]))
         await _start_applications(world, tasks)
-        real_ports = {str(number): one.getsockname()[1] for number, one in node_ports.items()}
+        real_ports = {str(number): bound.getsockname()[1] for number, bound in node_ports.items()}
         _publish(settings.state, port_file, address, tokens, real_ports)
         world.log("cluster", f"serves at {address}")
         stopping = asyncio.create_task(_until(stopped))
@@ -132,7 +138,7 @@ async def _start_applications(world: World, tasks: Tasks) -> None:
 
 
 def _publish(state: Path, port_file: Path, address: str, tokens: Tokens, node_ports: dict[str, int]) -> None:
-    """Write kubeconfigs and token, and last the port file, whole: who sees it can use all of it."""
+    """Write kubeconfigs and token, and the port file last: when it appears, everything can be used."""
     kubeconfig, token_file = state / "kubeconfig.yaml", state / "api-token"
     write_kubeconfig(kubeconfig, address, tokens.pipeline)
     write_kubeconfig(state / "stranger.yaml", address, tokens.stranger)

@@ -1,4 +1,4 @@
-"""The HTTP server: exactly the Kubernetes calls that the pipeline makes, and the sandbox's own beside them."""
+"""The HTTP server: exactly the Kubernetes calls that the pipeline makes, and the sandbox's own calls."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 
 
 def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, tokens: Tokens) -> ASGIApp:
-    """The application; every call but /readyz needs a bearer token."""
+    """Make the application; every call except /readyz needs a bearer token."""
     api = Api(world, kubelet, client)
     pods = "/api/v1/namespaces/{namespace}/pods"
     routes = [
@@ -89,7 +89,7 @@ class Api:
             namespace = request.path_params.get("namespace", "")
 
             def choose(items: list[Json]) -> list[Json]:
-                here = [one for one in items if one["metadata"].get("namespace", "") == namespace]
+                here = [item for item in items if item["metadata"].get("namespace", "") == namespace]
                 return select_fields(select_labels(here, labels), resource.kind, fields)
 
             if query.get("watch") in ("true", "1"):
@@ -109,7 +109,7 @@ class Api:
         return StreamingResponse(lines, media_type="application/json")
 
     async def log(self, request: Request) -> Response:
-        """A container's log, of its present process or of the one before."""
+        """Return a container's log: of its present or of its previous process."""
         name, query = request.path_params["name"], request.query_params
         pod = self._world.store.require(PODS, request.path_params["namespace"], name)
         containers = [container["name"] for container in pod["spec"]["containers"]]
@@ -121,7 +121,7 @@ class Api:
             raise ApiError(400, "BadRequest", f"container {container} is not valid for pod {name}")
         previous = query.get("previous", "false") in ("true", "True", "1")
         if not pod["spec"].get("nodeName"):
-            return Response(status_code=204)  # as the real one answers for a pod that no node has yet
+            return Response(status_code=204)  # as Kubernetes answers for a pod without a node
         path = self._kubelet.log_path(pod, container, previous=previous)
         if not path.exists():
             missing = f'container "{container}" in pod "{name}" is waiting to start'
@@ -135,7 +135,7 @@ class Api:
         return PlainTextResponse("".join(lines))
 
     async def proxy(self, request: Request) -> Response:
-        """Hand a request to a pod's port and its answer back, as it comes."""
+        """Pass a request on to a pod's port, and the answer back as it comes."""
         name, _, port = request.path_params["name"].removeprefix("http:").partition(":")
         pod = self._world.store.require(PODS, request.path_params["namespace"], name)
         if not port:

@@ -1,4 +1,4 @@
-"""Applying manifests: what of Git differs from what lives, and what the API server makes of an applied object."""
+"""Applying manifests: how Git differs from the live objects, and what the API server makes of an applied object."""
 
 import copy
 import datetime
@@ -17,11 +17,11 @@ _CLUSTER_KINDS = ("Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentV
 
 
 class InvalidObjectError(Exception):
-    """The API server refuses the object; the text is its message."""
+    """The API server refuses the object; the text is the API server's message."""
 
 
 def desired_objects(manifests: list[Json], application: Json) -> dict[Key, Json]:
-    """The objects of an Application, each in its namespace and marked as the Application's."""
+    """Return an Application's objects, each in its namespace and marked as the Application's."""
     name = application["metadata"]["name"]
     namespace = application["spec"]["destination"].get("namespace", "default")
     result = {}
@@ -41,11 +41,11 @@ def desired_objects(manifests: list[Json], application: Json) -> dict[Key, Json]
 
 
 def jsonable(value: Any) -> Any:
-    """YAML's values as JSON has them (a date is text), in a copy."""
+    """Copy YAML's values as JSON has them (a date is text)."""
     if isinstance(value, dict):
-        return {str(field): jsonable(one) for field, one in value.items()}
+        return {str(field): jsonable(content) for field, content in value.items()}
     if isinstance(value, list):
-        return [jsonable(one) for one in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, (datetime.date, datetime.datetime)):
         return value.isoformat()
     return value
@@ -57,14 +57,14 @@ def belongs_to(item: Json, application: Json) -> bool:
 
 
 def surplus_objects(store: Store, application: Json, desired: dict[Key, Json]) -> list[Json]:
-    """What the Application brought and Git no longer has."""
+    """Return the objects that the Application brought and that Git no longer has."""
     kinds = {kind for kind, _, _ in store.keys if kind not in NEVER_BROUGHT}
-    mine = (one for kind in kinds for one in store.all(kind) if belongs_to(one, application))
-    return [one for one in mine if key_of(one) not in desired]
+    brought = (item for kind in kinds for item in store.all(kind) if belongs_to(item, application))
+    return [item for item in brought if key_of(item) not in desired]
 
 
 def differs(wanted: Any, live: Any, field: str = "") -> bool:
-    """Whether a field that Git states is otherwise in the cluster; fields that Git leaves out are not compared."""
+    """Check whether a field that Git states differs in the cluster; fields that Git leaves out are not compared."""
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
             return bool(wanted)
@@ -72,22 +72,22 @@ def differs(wanted: Any, live: Any, field: str = "") -> bool:
     if isinstance(wanted, list):
         if not isinstance(live, list) or len(wanted) != len(live):
             return bool(wanted or live)
-        return any(differs(one, other) for one, other in zip(wanted, live, strict=True))
+        return any(differs(wanted_item, live_item) for wanted_item, live_item in zip(wanted, live, strict=True))
     if field in ("cpu", "memory"):
         return live is None or quantity(wanted) != quantity(live)
     return bool(wanted != live)
 
 
 def out_of_sync(wanted: Json, live: Json | None) -> bool:
-    """Whether the live object differs from Git, or still holds what Git once stated and no longer does."""
+    """Check whether the live object differs from Git, or still has what Git has removed."""
     if live is None or differs(wanted, live):
         return True
     return _removed(_last_applied(live), wanted, live)
 
 
 def _last_applied(live: Json) -> Json:
-    found: Json = json.loads(live["metadata"].get("annotations", {}).get(_LAST_APPLIED, "{}"))
-    return found
+    applied: Json = json.loads(live["metadata"].get("annotations", {}).get(_LAST_APPLIED, "{}"))
+    return applied
 
 
 def _removed(last: Any, wanted: Any, live: Any) -> bool:
@@ -102,7 +102,7 @@ def _removed(last: Any, wanted: Any, live: Any) -> bool:
 
 
 def apply_object(store: Store, wanted: Json) -> bool:
-    """Create or update the live object as Git has it; whether anything changed.
+    """Create or update the live object as Git has it, and return whether anything changed.
 
     Raises:
         InvalidObjectError: the API server would refuse it.
@@ -115,7 +115,7 @@ def apply_object(store: Store, wanted: Json) -> bool:
     wanted["metadata"]["annotations"][_LAST_APPLIED] = json.dumps(wanted, sort_keys=True)
     if wanted["kind"] == "Deployment":
         if live is not None and "replicas" not in _last_applied(live).get("spec", {}):
-            wanted["spec"].setdefault("replicas", live["spec"]["replicas"])  # an autoscaler's, or whoever scaled it
+            wanted["spec"].setdefault("replicas", live["spec"]["replicas"])  # whoever has scaled it
         wanted["spec"] = _DEPLOYMENT_DEFAULTS | {"strategy": copy.deepcopy(_DEFAULT_STRATEGY)} | wanted["spec"]
         wanted["spec"]["strategy"].setdefault("type", "RollingUpdate")
     if live is None:
@@ -155,7 +155,7 @@ def _validate(item: Json) -> None:
             for bounds in container.get("resources", {}).values():
                 for amount in bounds.values():
                     quantity(amount)
-        if len({one["name"] for one in containers}) != len(containers) or not containers:
+        if len({container["name"] for container in containers}) != len(containers) or not containers:
             raise InvalidObjectError(f"{about}spec.template.spec.containers: Required value, each name once")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidObjectError(f"{about}{type(error).__name__} {error}") from error

@@ -15,13 +15,13 @@ from testbeds.sandbox.cluster.world import World, status_of
 
 REFRESH = "argocd.argoproj.io/refresh"
 POLL_SECONDS = 180.0
-"""How often Git is asked unbidden, as in the real one."""
+"""Seconds between unrequested comparisons with Git, as in Argo CD."""
 _PERIOD = 0.2
 _HEAL_AFTER = 2.0
 
 
 class ApplicationController:
-    """One for each Application in the store."""
+    """The controller of one Application in the store."""
 
     def __init__(self, world: World, source: GitSource, application: Json, tasks: Tasks) -> None:
         self._world, self._store, self._source, self._app = world, world.store, source, application
@@ -75,7 +75,7 @@ class ApplicationController:
         return time.monotonic() - max(self._operation_ended, self._compared_at) > _HEAL_AFTER
 
     def _take_refresh_away(self) -> None:
-        """Whatever refresh is asked for by now counts as worked on, also one that came a moment ago (argo-cd#28392)."""
+        """Count every refresh that was requested until now as done, also one of a moment ago (argo-cd#28392)."""
         if self._app["metadata"].get("annotations", {}).pop(REFRESH, None):
             self._store.changed(self._app)
 
@@ -127,7 +127,7 @@ class ApplicationController:
         self._store.set_status(self._app, status)
 
     def _show(self, spec: Json, desired: dict[Key, Json]) -> Operation | None:
-        """Write what was compared: sync status and revision, resources, health; the operation that begins with it."""
+        """Write the comparison (sync status, revision, resources, health), and return the operation that it starts."""
         resources, images = [], set()
         for key, wanted in desired.items():
             live = self._store.get(*key)
@@ -136,8 +136,8 @@ class ApplicationController:
             containers = wanted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
             images |= {container.get("image") for container in containers}
         resources += [
-            described(one, "OutOfSync") | {"requiresPruning": True}
-            for one in surplus_objects(self._store, self._app, desired)
+            described(item, "OutOfSync") | {"requiresPruning": True}
+            for item in surplus_objects(self._store, self._app, desired)
         ]
         status = status_of(self._app)
         synced = all(resource["status"] == "Synced" for resource in resources)
@@ -156,26 +156,28 @@ class ApplicationController:
         status.pop("conditions", None)
         status |= {"conditions": [_condition("SyncError", refusal)]} if refusal else {}
         if begun is not None:
-            begun.announce()  # the last one's state goes before the new revision is shown
+            begun.announce()  # the last operation's state is removed before the new revision is shown
             status.pop("operationState", None)
         self._store.set_status(self._app, status)
         return begun
 
     def _auto_sync(self, spec: Json, desired: dict[Key, Json], status: Json) -> tuple[Operation | None, str]:
-        """The operation that the sync policy asks for, if it does, or why there is none that one would expect."""
+        """Return the operation that the sync policy asks for, or None and why an expected operation does not begin."""
         automated = spec.get("syncPolicy", {}).get("automated")
         if self._operation is not None:
-            return None, ""  # it may be one that is tried again; it keeps its revision
+            return None, ""  # it may be a retry, which keeps its revision
         if automated is None or automated.get("enabled") is False or status["sync"]["status"] != "OutOfSync":
             return None, ""
         prune = bool(automated.get("prune"))
-        if not prune and all(one.get("requiresPruning") for one in status["resources"] if one["status"] == "OutOfSync"):
+        if not prune and all(
+            each.get("requiresPruning") for each in status["resources"] if each["status"] == "OutOfSync"
+        ):
             return None, ""
         if not desired and not automated.get("allowEmpty"):
             return None, f"Skipping sync attempt to [{self._revision}]: auto-sync will wipe out all resources"
         last = status.get("operationState", {})
         if last.get("syncResult", {}).get("revision") == self._revision:
-            # The same revision is not tried twice after a failure, and again after a success only to heal.
+            # A revision is not tried again after a failure, and after a success only to heal.
             if last["phase"] != "Succeeded":
                 return None, f"Failed last sync attempt to [{self._revision}]: {last['message']}"
             if not automated.get("selfHeal") or time.monotonic() - self._operation_ended < _HEAL_AFTER:
@@ -198,14 +200,14 @@ def _condition(kind: str, message: str) -> Json:
 
 
 def create_application(world: World, manifest: Json) -> Json:
-    """Take in an Application, as `kubectl apply` does, with the status that says nothing yet.
+    """Add an Application as `kubectl apply` does, with an empty status.
 
     Raises:
-        SourceError: the manifest is no Application with one plain source.
+        SourceError: the manifest is not an Application with one plain source.
     """
     spec = manifest.get("spec", {})
     if manifest["kind"] != "Application" or "source" not in spec or "destination" not in spec:
-        raise SourceError(f"{manifest['kind']} {manifest['metadata']['name']} is no Application with one source")
+        raise SourceError(f"{manifest['kind']} {manifest['metadata']['name']} is not an Application with one source")
     manifest["metadata"].setdefault("namespace", "argocd")
     manifest["status"] = {"sync": {"status": "Unknown"}, "health": {"status": "Missing"}}
     return world.store.create(manifest)

@@ -1,4 +1,4 @@
-"""One container of a pod: pulled, started, probed, restarted, stopped; its state as the kubelet reports it."""
+"""One container of a pod: pulled, started, probed, restarted and stopped, with its state as the kubelet reports it."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from testbeds.sandbox.cluster.nodes import architecture, quantity
 from testbeds.sandbox.cluster.objects import Json, timestamp
 from testbeds.sandbox.cluster.world import World
 
-# The real ones are ten times as long (10 s to 5 minutes). Who ran well for RESET starts from the first again.
+# Kubernetes's delays are ten times as long (10 s to 5 minutes). After RESET seconds of running they begin anew.
 FIRST_BACK_OFF, LONGEST_BACK_OFF, RESET = 1.0, 30.0, 60.0
 _MEMORY_PERIOD = 0.2
 _MESSAGE_BYTES = 2048
 
 
 class Owner(Protocol):
-    """The pod, as its containers see it."""
+    """The pod as its containers see it."""
 
     @property
     def pod(self) -> Json: ...
@@ -59,7 +59,7 @@ class Container:
         }
 
     async def run(self) -> None:
-        """Keep it running until `stop`."""
+        """Keep the container running until `stop`."""
         image = await self._pulled()
         back_off = 0.0
         while not self._stopping:
@@ -78,18 +78,18 @@ class Container:
             self.status["restartCount"] += 1
 
     async def stop(self, grace: float) -> None:
-        """Run its preStop hook, send SIGTERM, and SIGKILL when it has not ended after `grace` seconds in all."""
+        """Run the preStop hook, send SIGTERM, and SIGKILL if the process still runs after `grace` seconds in total."""
         until = time.monotonic() + grace
         self._stopping = True
         if "running" not in self.status["state"]:
-            self._forks.signal(self._key, signal.SIGKILL)  # one that is just being started
+            self._forks.signal(self._key, signal.SIGKILL)  # a process that is just being started
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pre_stop(), grace)
         await self._terminate(until)
 
     def log_path(self, *, previous: bool) -> Path:
-        """Where the log of its present (or previous) process is; it may not be there."""
+        """Return the file with the log of the present (or previous) process; it may be missing."""
         return self._owner.folder / f"{self._spec['name']}.{self.status['restartCount'] - previous}.log"
 
     async def _pulled(self) -> PulledImage:
@@ -117,13 +117,13 @@ class Container:
                 return image
 
     async def _run_once(self, image: PulledImage) -> float:
-        """Run one process to its end; for how many seconds it ran."""
+        """Run one process to its end, and return for how many seconds it ran."""
         env = await self._environment(image)
         log = self.log_path(previous=False)
         self._key = f"{self._owner.pod['metadata']['uid']}/{self._spec['name']}/{self.status['restartCount']}"
         self._killed_as = None
         if image.architecture != architecture():
-            # The node cannot run such a program, and its log holds one line.
+            # The node cannot run the program, and the log has one line that says so.
             log.write_text(f"exec {self._spec['name']}: exec format error\n")
             self._end(255, time.time())
             return 0.0
@@ -142,7 +142,7 @@ class Container:
         return time.time() - started
 
     async def _ended(self, watchers: "list[asyncio.Task[None]]") -> int:
-        """The process's exit code; a watcher that breaks breaks this."""
+        """Wait for the process's exit code; an exception of a watcher is passed on."""
         end = asyncio.create_task(self._forks.ended(self._key))
         waiting: set[asyncio.Task[None] | asyncio.Task[int]] = {end, *watchers}
         while not end.done():
@@ -258,7 +258,7 @@ class Container:
 
 
 def hook_seconds(hook: Json) -> float | None:
-    """How long a preStop hook sleeps: `sleep: {seconds: 5}`, or a command `sleep 5`, in a shell or not; else None."""
+    """Return how long a preStop hook sleeps (`sleep: {seconds: 5}`, or `sleep 5`, in a shell or not); else None."""
     if "sleep" in hook:
         return float(hook["sleep"]["seconds"])
     command = hook.get("exec", {}).get("command", [])

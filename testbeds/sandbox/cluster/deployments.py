@@ -20,7 +20,7 @@ _REVISION = "deployment.kubernetes.io/revision"
 _WANTED = "deployment.kubernetes.io/desired-replicas"
 _MOST = "deployment.kubernetes.io/max-replicas"
 _HASH = "pod-template-hash"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own: no word can come of it
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own letters, of which no word can be made
 
 
 def template_hash(template: Json) -> str:
@@ -29,7 +29,7 @@ def template_hash(template: Json) -> str:
 
 
 State = tuple[str, int, tuple[int, int], int]
-"""Template hash, pods, pods of that template and how many of them are ready, ready pods: what counts as progress."""
+"""What counts as progress: template hash, pods, pods of that template (all, ready), ready pods."""
 
 
 class DeploymentController:
@@ -47,17 +47,17 @@ class DeploymentController:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), _PERIOD)  # deadlines pass without a change
+                await asyncio.wait_for(self._stirred.wait(), _PERIOD)  # deadlines pass without any change
             self._stirred.clear()
             for deployment in self._store.all("Deployment"):
                 self._reconcile(deployment)
             self._collect_orphans()
             for replica_set in self._store.all("ReplicaSet"):
                 self._reconcile_replica_set(replica_set)
-            await asyncio.sleep(0.02)  # a controller sees the world a moment late
+            await asyncio.sleep(0.02)  # a controller sees changes a moment late
 
     def _collect_orphans(self) -> None:
-        alive = {one["metadata"]["uid"] for kind in ("Deployment", "ReplicaSet") for one in self._store.all(kind)}
+        alive = {owner["metadata"]["uid"] for kind in ("Deployment", "ReplicaSet") for owner in self._store.all(kind)}
         for replica_set in self._store.all("ReplicaSet"):
             if owner_uid(replica_set) not in alive:
                 self._store.delete(replica_set)
@@ -71,7 +71,7 @@ class DeploymentController:
         for _ in range(wanted - len(pods)):
             pods.append(self._create_pod(replica_set))
         if wanted < len(pods):
-            # First those that serve least: not placed, not ready, youngest.
+            # First the pods that serve least: not placed, not ready, youngest.
             pods.sort(key=lambda pod: (bool(pod["spec"].get("nodeName")), is_ready(pod)))
             for pod in pods[: len(pods) - wanted]:
                 delete_pod(self._world, pod)
@@ -83,7 +83,7 @@ class DeploymentController:
         self._store.set_status(replica_set, counts | observed)
 
     def _active_pods(self, replica_set: Json) -> list[Json]:
-        return [one for one in self._store.owned("Pod", replica_set) if "deletionTimestamp" not in one["metadata"]]
+        return [pod for pod in self._store.owned("Pod", replica_set) if "deletionTimestamp" not in pod["metadata"]]
 
     def _create_pod(self, replica_set: Json) -> Json:
         template = replica_set["spec"]["template"]
@@ -100,29 +100,29 @@ class DeploymentController:
         spec = deployment["spec"]
         if not spec.get("paused"):
             new = self._new_replica_set(deployment)
-            old = [one for one in self._store.owned("ReplicaSet", deployment) if one is not new]
+            old = [replica_set for replica_set in self._store.owned("ReplicaSet", deployment) if replica_set is not new]
             if spec["strategy"]["type"] == "Recreate":
                 self._recreate(spec, new, old)
             elif not self._rescale(spec, new, old):
                 self._roll(spec, new, old)
-            retired = sorted((one for one in old if not self._counts(one)[1]), key=_revision)
+            retired = sorted((replica_set for replica_set in old if not self._counts(replica_set)[1]), key=_revision)
             for replica_set in retired[: max(0, len(retired) - spec["revisionHistoryLimit"])]:
                 self._store.delete(replica_set)
         self._publish(deployment)
 
     def _new_replica_set(self, deployment: Json) -> Json:
-        """The ReplicaSet of the present template, made when there is none, with the newest revision number."""
+        """Return the ReplicaSet of the present template with the newest revision number; it is made when missing."""
         template = deployment["spec"]["template"]
         digest = template_hash(template)
         metadata = deployment["metadata"]
         owned = self._store.owned("ReplicaSet", deployment)
         newest = max(map(_revision, owned), default=0)
-        found = next((one for one in owned if one["metadata"]["labels"][_HASH] == digest), None)
-        if found is None:
+        current = next((each for each in owned if each["metadata"]["labels"][_HASH] == digest), None)
+        if current is None:
             labelled = copy.deepcopy(template)
             labelled.setdefault("metadata", {}).setdefault("labels", {})[_HASH] = digest
             selector = {"matchLabels": deployment["spec"]["selector"]["matchLabels"] | {_HASH: digest}}
-            found = self._store.create(
+            current = self._store.create(
                 {
                     "kind": "ReplicaSet",
                     "apiVersion": "apps/v1",
@@ -137,19 +137,19 @@ class DeploymentController:
                 },
                 deployment,
             )
-            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {found['metadata']['name']} created")
-        elif _revision(found) < newest:  # a rollback takes the old ReplicaSet up again
-            found["metadata"]["annotations"][_REVISION] = str(newest + 1)
-            self._store.changed(found)
-            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {found['metadata']['name']} taken up again")
+            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {current['metadata']['name']} created")
+        elif _revision(current) < newest:  # a rollback uses the old ReplicaSet again
+            current["metadata"]["annotations"][_REVISION] = str(newest + 1)
+            self._store.changed(current)
+            self._world.log(f"rollout {metadata['name']}", f"ReplicaSet {current['metadata']['name']} taken up again")
         annotations = metadata.setdefault("annotations", {})
-        if annotations.get(_REVISION) != found["metadata"]["annotations"][_REVISION]:
-            annotations[_REVISION] = found["metadata"]["annotations"][_REVISION]
+        if annotations.get(_REVISION) != current["metadata"]["annotations"][_REVISION]:
+            annotations[_REVISION] = current["metadata"]["annotations"][_REVISION]
             self._store.changed(deployment)
-        return found
+        return current
 
     def _scale(self, spec: Json, replica_set: Json, replicas: int) -> None:
-        """Give a ReplicaSet its number, and note for which one of the Deployment that was."""
+        """Set a ReplicaSet's number of replicas, and note for which number of the Deployment that was."""
         moved = replica_set["spec"]["replicas"] != replicas
         noted = {_WANTED: str(spec["replicas"]), _MOST: str(_most(spec))}
         annotations = replica_set["metadata"].setdefault("annotations", {})
@@ -159,13 +159,13 @@ class DeploymentController:
             self._store.changed(replica_set, spec=moved)
 
     def _rescale(self, spec: Json, new: Json, old: list[Json]) -> bool:
-        """Give the ReplicaSets of a rollout that is under way their shares of a changed number; whether it did."""
-        active = [one for one in [new, *old] if one["spec"]["replicas"]]
-        if len(active) < 2 or all(_noted(one, _WANTED, spec["replicas"]) == spec["replicas"] for one in active):
+        """Share a changed number of replicas among a running rollout's ReplicaSets; return whether it was shared."""
+        active = [replica_set for replica_set in [new, *old] if replica_set["spec"]["replicas"]]
+        if len(active) < 2 or all(_noted(each, _WANTED, spec["replicas"]) == spec["replicas"] for each in active):
             return False
-        grows = _most(spec) > sum(one["spec"]["replicas"] for one in active)
-        active.sort(key=lambda one: (-one["spec"]["replicas"], -_revision(one) if grows else _revision(one)))
-        sizes = [one["spec"]["replicas"] for one in active]
+        grows = _most(spec) > sum(each["spec"]["replicas"] for each in active)
+        active.sort(key=lambda each: (-each["spec"]["replicas"], -_revision(each) if grows else _revision(each)))
+        sizes = [each["spec"]["replicas"] for each in active]
         shares = spread(sizes, _noted(active[0], _MOST, _most(spec)), _most(spec))
         for replica_set, share in zip(active, shares, strict=True):
             self._scale(spec, replica_set, share)
@@ -178,26 +178,26 @@ class DeploymentController:
             self._scale(spec, new, spec["replicas"])
 
     def _roll(self, spec: Json, new: Json, old: list[Json]) -> None:
-        """One step of a rolling update, by the controller's own arithmetic."""
+        """Take one step of a rolling update, by the real controller's arithmetic."""
         wanted = spec["replicas"]
         bounds = spec["strategy"].get("rollingUpdate", {})
         surge = _most(spec) - wanted
         unavailable = _share(bounds.get("maxUnavailable", "25%"), wanted, up=False)
         unavailable = unavailable or int(surge == 0)
-        total = sum(one["spec"]["replicas"] for one in [new, *old])
+        total = sum(each["spec"]["replicas"] for each in [new, *old])
         if new["spec"]["replicas"] > wanted:
             self._scale(spec, new, wanted)
         elif (room := wanted + surge - total) > 0:
             self._scale(spec, new, min(new["spec"]["replicas"] + room, wanted))
-            total = sum(one["spec"]["replicas"] for one in [new, *old])
+            total = sum(each["spec"]["replicas"] for each in [new, *old])
         new_missing = new["spec"]["replicas"] - self._counts(new)[1]
         spare = total - (wanted - unavailable) - new_missing
-        for replica_set in old:  # first those pods that serve nobody
+        for replica_set in old:  # first the pods that are not ready
             sick = min(replica_set["spec"]["replicas"] - self._counts(replica_set)[1], spare)
             if sick > 0:
                 self._scale(spec, replica_set, replica_set["spec"]["replicas"] - sick)
                 spare -= sick
-        available = sum(min(self._counts(one)[1], one["spec"]["replicas"]) for one in [new, *old])
+        available = sum(min(self._counts(each)[1], each["spec"]["replicas"]) for each in [new, *old])
         spare = available - (wanted - unavailable)
         for replica_set in old:
             step = min(replica_set["spec"]["replicas"], spare)
@@ -206,7 +206,7 @@ class DeploymentController:
                 spare -= step
 
     def _counts(self, replica_set: Json) -> tuple[int, int]:
-        """Its pods that are not going away, and how many of them are ready."""
+        """Count a ReplicaSet's pods that are not being deleted: all, and ready."""
         pods = self._active_pods(replica_set)
         return len(pods), sum(map(is_ready, pods))
 
@@ -214,7 +214,8 @@ class DeploymentController:
         spec, metadata = deployment["spec"], deployment["metadata"]
         digest, wanted = template_hash(spec["template"]), spec["replicas"]
         counted = {
-            one["metadata"]["labels"][_HASH]: self._counts(one) for one in self._store.owned("ReplicaSet", deployment)
+            each["metadata"]["labels"][_HASH]: self._counts(each)
+            for each in self._store.owned("ReplicaSet", deployment)
         }
         total, ready = (sum(counts[place] for counts in counted.values()) for place in (0, 1))
         updated = counted.get(digest, (0, 0))
@@ -235,7 +236,7 @@ class DeploymentController:
         self._store.set_status(deployment, status)
 
     def _set_progress(self, deployment: Json, conditions: list[Json], state: State) -> None:
-        """The Progressing condition: complete, going on, or given up after progressDeadlineSeconds without a step."""
+        """Set the condition Progressing: complete, in progress, or timed out after progressDeadlineSeconds."""
         spec, metadata = deployment["spec"], deployment["metadata"]
         digest, total, updated, ready = state
         name = f"{metadata['name']}-{digest}"
@@ -244,11 +245,11 @@ class DeploymentController:
         if moved:
             since = time.monotonic()
             self._progress[metadata["uid"]] = (state, since)
-        old = next((one for one in conditions if one["type"] == "Progressing"), None)
+        old = next((condition for condition in conditions if condition["type"] == "Progressing"), None)
         if updated == (spec["replicas"], spec["replicas"]) and total == ready == spec["replicas"]:
             reason, message = "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.'
         elif old is not None and old["reason"] == "NewReplicaSetAvailable" and seen is not None and digest == seen[0]:
-            return  # a finished rollout stays finished when a pod of it falters later
+            return  # a finished rollout stays finished when one of its pods fails later
         elif not moved and time.monotonic() - since > spec["progressDeadlineSeconds"]:
             reason, message = "ProgressDeadlineExceeded", f'ReplicaSet "{name}" has timed out progressing.'
         elif not moved:
@@ -271,13 +272,13 @@ def _noted(replica_set: Json, annotation: str, otherwise: int) -> int:
 
 
 def _most(spec: Json) -> int:
-    """How many pods there may be in a rolling update."""
+    """Return the largest number of pods in a rolling update."""
     wanted: int = spec["replicas"]
     return wanted + _share(spec["strategy"].get("rollingUpdate", {}).get("maxSurge", "25%"), wanted, up=True)
 
 
 def _share(bound: object, of: int, *, up: bool) -> int:
-    """A maxSurge or maxUnavailable: a number, or a percentage rounded up or down."""
+    """Resolve a maxSurge or maxUnavailable: a number, or a percentage that is rounded up or down."""
     if isinstance(bound, str) and bound.endswith("%"):
         exact = of * float(bound[:-1]) / 100
         return math.ceil(exact) if up else math.floor(exact)

@@ -14,11 +14,11 @@ _FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class ConfigError(Exception):
-    """The container's configuration names what is not there; the text is the kubelet's message."""
+    """The container's configuration names an object that does not exist; the text is the kubelet's message."""
 
 
 def container_environment(world: World, pod: Json, container: Json, image: PulledImage, folder: Path) -> dict[str, str]:
-    """Name and value of each variable.
+    """Return the name and value of each variable.
 
     The image's environment, then the manifest's, then: the address on which to listen, who the pod is, and where MLflow
     is in the sandbox (in a real cluster the manifest's own address leads there).
@@ -30,18 +30,18 @@ def container_environment(world: World, pod: Json, container: Json, image: Pulle
     base |= {"PYTHONPATH": str(_ROOT), "HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     base |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     stated = dict(image.environment)
-    stated.pop("PATH", None)  # the image's programs are not here
+    stated.pop("PATH", None)  # the image's programs do not exist here
     for variable in container.get("env", []):
         value = _value(world, pod, variable)
         if value is not None:
             stated[variable["name"]] = value
     ports = container.get("ports", [])
     metadata = pod["metadata"]
-    ours = {"HOST": pod["status"]["podIP"], "IMAGE": container["image"], "HOSTNAME": metadata["name"]}
-    ours |= {"POD_NAME": metadata["name"], "POD_NAMESPACE": metadata["namespace"]}
-    ours |= {"MLFLOW_TRACKING_URI": world.settings.mlflow_uri} if world.settings.mlflow_uri else {}
-    ours |= {"PORT": str(ports[0]["containerPort"])} if ports else {}
-    return base | stated | ours
+    own = {"HOST": pod["status"]["podIP"], "IMAGE": container["image"], "HOSTNAME": metadata["name"]}
+    own |= {"POD_NAME": metadata["name"], "POD_NAMESPACE": metadata["namespace"]}
+    own |= {"MLFLOW_TRACKING_URI": world.settings.mlflow_uri} if world.settings.mlflow_uri else {}
+    own |= {"PORT": str(ports[0]["containerPort"])} if ports else {}
+    return base | stated | own
 
 
 def _value(world: World, pod: Json, variable: Json) -> str | None:
@@ -53,12 +53,12 @@ def _value(world: World, pod: Json, variable: Json) -> str | None:
     for field, kind, content in (("configMapKeyRef", "ConfigMap", "data"), ("secretKeyRef", "Secret", "stringData")):
         if field in source:
             name, key = source[field]["name"], source[field]["key"]
-            found = world.store.get(kind, pod["metadata"]["namespace"], name)
-            if found is not None and key in found.get(content, {}):
-                return str(found[content][key])
+            item = world.store.get(kind, pod["metadata"]["namespace"], name)
+            if item is not None and key in item.get(content, {}):
+                return str(item[content][key])
             if source[field].get("optional"):
                 return None
-            if found is None:
+            if item is None:
                 raise ConfigError(f'{kind.lower()} "{name}" not found')
             namespace = pod["metadata"]["namespace"]
             raise ConfigError(f"couldn't find key {key} in {kind} {namespace}/{name}")

@@ -1,4 +1,4 @@
-"""The parent of the pods' processes: it has one thread, forks, reaps, and dies with the stand-in, taking them along.
+"""The parent of the pods' processes: it has one thread, forks, reaps, and ends with the stand-in and all its children.
 
 `python -m testbeds.sandbox.cluster.fork_parent FD PARENT_PID [preload]`. It imports what the model server needs once,
 as a node's page cache keeps an image's files, so a pod's process is there in milliseconds. The kernel kills it when the
@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent ends; leave at once when it has already."""
+    """Ask the kernel to kill this process when its parent ends; exit at once when it has already ended."""
     if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
@@ -109,7 +109,7 @@ class ForkParent:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            _kill_group(pid)  # what it left behind ends with it, as in a container
+            _kill_group(pid)  # the processes that it left end with it, as in a container
             code = os.waitstatus_to_exitcode(status)
             self._tell(op="exited", id=self._children.pop(pid), code=code if code >= 0 else 128 - code)
 
@@ -124,20 +124,20 @@ def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # nobody else is in it
+        return  # the group is empty
 
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stand-in's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stand-in answers Ctrl-C
     warm = False
     if sys.argv[3:] == ["preload"]:
         from testbeds.model_server.from_mlflow import preload
 
         preload()
         gc.freeze()
-        # A process with more threads than one is not forked safely: then each pod starts cold.
+        # A process with several threads cannot fork safely: then each pod starts cold.
         threads = len(list(Path("/proc/self/task").iterdir()))
         warm = threads == 1
         print(

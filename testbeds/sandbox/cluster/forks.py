@@ -23,7 +23,7 @@ _ONE_THREAD = {
 
 
 class Forks:
-    """Started by `open_forks`."""
+    """The processes of all pods; `open_forks` makes it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", writer: asyncio.StreamWriter) -> None:
         self._process = process
@@ -33,22 +33,22 @@ class Forks:
         self._closed = False
 
     async def start(self, key: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:
-        """Start a process and return its pid; `key` names it from now on."""
+        """Start a process and return its pid; `key` is its name from now on."""
         loop = asyncio.get_running_loop()
         self._started[key], self._exited[key] = loop.create_future(), loop.create_future()
         self._send(op="start", id=key, argv=list(argv), env=dict(env), log=str(log))
         return await asyncio.shield(self._started[key])
 
     def signal(self, key: str, number: int) -> None:
-        """Send a signal; SIGKILL goes to the whole process group. A process that has ended is left alone."""
+        """Send a signal; SIGKILL goes to the whole process group. Nothing is sent to a process that has ended."""
         self._send(op="signal", id=key, signal=int(number))
 
     async def ended(self, key: str) -> int:
-        """Wait until it ends; its exit code, or 128 + the signal that killed it."""
+        """Wait until a process ends, and return its exit code, or 128 + the signal that killed it."""
         return await asyncio.shield(self._exited[key])
 
     def close(self) -> None:
-        """Kill all of them."""
+        """Kill all processes."""
         self._closed = True
         self._writer.close()
         self._process.kill()  # its children die with it, by PR_SET_PDEATHSIG
@@ -75,11 +75,17 @@ async def open_forks(preload: bool, lost: Callable[[], None]) -> tuple[Forks, "a
     With `preload` it imports what the model server needs. `lost` is called when it ends by itself. The task that is
     returned listens to it: keep it.
     """
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "testbeds.sandbox.cluster.fork_parent", str(theirs.fileno()), str(os.getpid())]
+    own_end, parent_end = socket.socketpair()
+    command = [
+        sys.executable,
+        "-m",
+        "testbeds.sandbox.cluster.fork_parent",
+        str(parent_end.fileno()),
+        str(os.getpid()),
+    ]
     command += ["preload"] if preload else []
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=os.environ | _ONE_THREAD)
-    theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
+    process = subprocess.Popen(command, pass_fds=[parent_end.fileno()], env=os.environ | _ONE_THREAD)
+    parent_end.close()
+    reader, writer = await asyncio.open_connection(sock=own_end)
     forks = Forks(process, writer)
     return forks, asyncio.create_task(forks.listen(reader, lost))

@@ -1,4 +1,4 @@
-"""The repository, as Argo CD's repo server reads it: an own bare clone, a revision, the plain manifests of a folder."""
+"""The repository as Argo CD's repo server reads it: a bare clone of its own, a revision, a folder's plain manifests."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from testbeds.sandbox.cluster.objects import Json
 
 _TARGET = "refs/sandbox/target"
 _SECONDS = 60
-# The token is read from its file when Git asks, so that it stands in no argument list and in no environment.
+# The token is read from its file when Git asks, so that no argument list and no environment has it.
 _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo sandbox ;;\n  *) exec cat "$SANDBOX_TOKEN_FILE" ;;\nesac\n'
 
 
@@ -34,7 +34,7 @@ class GitSource:
         self._fetching = asyncio.Lock()
 
     async def resolve(self, target: str) -> str:
-        """Fetch what `targetRevision` names and return its commit.
+        """Fetch what `targetRevision` names, and return its commit.
 
         Raises:
             SourceError: the server does not answer or has no such revision.
@@ -52,7 +52,7 @@ class GitSource:
         return await self._git("cat-file", "blob", f"{revision}:{path}")
 
     async def manifests(self, revision: str, source: Json) -> list[Json]:
-        """The objects of the YAML files in `source.path`, as Argo CD's directory type reads them.
+        """Read the objects of the YAML files in `source.path`, as Argo CD does for directories.
 
         Raises:
             SourceError: the path is missing, a file holds no Kubernetes objects, or it is not a plain folder.
@@ -64,17 +64,17 @@ class GitSource:
         tools = {"kustomization.yaml", "kustomization.yml", "Kustomization", "Chart.yaml"} & set(names)
         if tools:
             raise SourceError(f"{folder}: the sandbox plays plain manifests, and no {tools.pop()}")
-        found: list[Json] = []
+        objects: list[Json] = []
         for name in names:
             if name.endswith((".yaml", ".yml", ".json")):
                 text = await self.file(revision, f"{folder}/{name}")
                 try:
-                    found += parse_manifests(f"{folder}/{name}", text)
+                    objects += parse_manifests(f"{folder}/{name}", text)
                 except SourceError:
-                    # Argo CD takes a file without these words for one that is not its own, and says nothing of it.
+                    # Argo CD silently ignores a file without these words.
                     if all(word in text for word in ("apiVersion:", "kind:", "metadata:")):
                         raise
-        return found
+        return objects
 
     async def _git(self, *arguments: str, inside: bool = True) -> str:
         place = [f"--git-dir={self._clone}"] if inside else []
@@ -98,7 +98,7 @@ class GitSource:
 
 
 def parse_manifests(path: str, text: str) -> list[Json]:
-    """The objects of a YAML stream; a `List` is its items.
+    """Parse the objects of a YAML stream; a `List` counts as its items.
 
     Raises:
         SourceError: it is not YAML, or a document is not an object with apiVersion, kind and name.
@@ -107,7 +107,7 @@ def parse_manifests(path: str, text: str) -> list[Json]:
         documents: list[Any] = list(YAML(typ="safe", pure=True).load_all(text))
     except (YAMLError, ValueError) as error:
         raise SourceError(f'Failed to unmarshal "{path}": {" ".join(str(error).split())}') from error
-    found: list[Json] = []
+    objects: list[Json] = []
     for document in documents:
         if document is None:
             continue
@@ -118,5 +118,5 @@ def parse_manifests(path: str, text: str) -> list[Json]:
             named = isinstance(item, dict) and isinstance(item.get("metadata"), dict) and item["metadata"].get("name")
             if not named or not item.get("kind") or not item.get("apiVersion"):
                 raise SourceError(f'Failed to unmarshal "{path}": an object needs apiVersion, kind and metadata.name')
-            found.append(item)
-    return found
+            objects.append(item)
+    return objects

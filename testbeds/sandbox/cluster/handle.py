@@ -1,4 +1,4 @@
-"""Start the stand-in as a process of its own and talk to it: for tests, which need nothing else of the sandbox."""
+"""Start the stand-in as a process of its own, and talk to it; for tests that need nothing else from the sandbox."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class ClusterHandle:
-    """A stand-in that runs."""
+    """A running stand-in."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -28,10 +28,10 @@ class ClusterHandle:
     node_ports: Mapping[int, int]
     log_file: Path
     client: httpx2.Client
-    """Sends the token, to paths below `url`."""
+    """An HTTP client that sends the token, for paths below `url`."""
 
     def get(self, path: str, **query: str) -> Any:
-        """The JSON of a successful GET."""
+        """Return the JSON of a successful GET."""
         answer = self.client.get(path, params=query)
         answer.raise_for_status()
         return answer.json()
@@ -43,18 +43,18 @@ class ClusterHandle:
         self.client.post("/sandbox/faults", json=faults).raise_for_status()
 
     def wait_for(self, what: str, find: Callable[[], Found], seconds: float = 60.0) -> Found:
-        """Ask until the answer is true, and return it.
+        """Call `find` until it returns something true, and return that.
 
         Raises:
             AssertionError: it was not true in time; with the end of the stand-in's log.
         """
         until = time.monotonic() + seconds
-        while not (found := find()):
+        while not (value := find()):
             if time.monotonic() > until or self.process.poll() is not None:
                 log = "\n".join(self.log_file.read_text().splitlines()[-40:])
                 raise AssertionError(f"expected {what} within {seconds:g} s; the stand-in's log ends:\n{log}")
             time.sleep(0.05)
-        return found
+        return value
 
 
 @contextlib.contextmanager
@@ -66,14 +66,14 @@ def start_cluster(
     pod_command: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> Iterator[ClusterHandle]:
-    """A stand-in in the folder `state`, until the block ends; node port 30808 is a free one."""
+    """Run a stand-in in the folder `state` until the block ends; its node port 30808 is a free port."""
     state.mkdir(parents=True, exist_ok=True)
     port_file, log_file = state / "ports.json", state / "cluster.log"
     command = [sys.executable, "-m", "testbeds.sandbox.cluster", "--repo-url", repo_url, "--state", str(state)]
     command += ["--port-file", str(port_file), "--node-port", "30808=0", *options]
     command += [part for host, url in oci_mirrors.items() for part in ("--oci-mirror", f"{host}={url}")]
     command += ["--pod-command", *pod_command] if pod_command else []
-    # Killed with the thread that started it, so that tests that are killed leave nothing.
+    # The kernel kills it with the thread that started it, so that killed tests leave nothing.
     command = ["setpriv", "--pdeathsig", "KILL", *command]
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)

@@ -6,7 +6,7 @@ _WORST_LAST = ("Healthy", "Suspended", "Progressing", "Missing", "Degraded", "Un
 
 
 def object_health(kind: str, live: Json | None) -> Json | None:
-    """Health of one live object; None for a kind that has none."""
+    """Return the health of a live object; None for kinds without health."""
     if live is None:
         return {"status": "Missing"}
     if kind == "Service":
@@ -17,12 +17,12 @@ def object_health(kind: str, live: Json | None) -> Json | None:
 
 
 def _autoscaler_health(autoscaler: Json) -> Json:
-    """By its first condition that says something: one without metrics is Healthy, as its scale can be read."""
-    for one in autoscaler.get("status", {}).get("conditions", []):
-        if one["reason"] in ("FailedGetScale", "FailedUpdateScale", "FailedGetResourceMetric", "InvalidSelector"):
-            return {"status": "Degraded", "message": one["message"]}
-        if one["type"] in ("AbleToScale", "ScalingLimited") and one["status"] == "True":
-            return {"status": "Healthy", "message": one["message"]}
+    """Judge an autoscaler by its first telling condition: without metrics it is Healthy, as its scale can be read."""
+    for condition in autoscaler.get("status", {}).get("conditions", []):
+        if condition["reason"] in ("FailedGetScale", "FailedUpdateScale", "FailedGetResourceMetric", "InvalidSelector"):
+            return {"status": "Degraded", "message": condition["message"]}
+        if condition["type"] in ("AbleToScale", "ScalingLimited") and condition["status"] == "True":
+            return {"status": "Healthy", "message": condition["message"]}
     return {"status": "Progressing", "message": "Waiting to Autoscale"}
 
 
@@ -33,7 +33,7 @@ def _deployment_health(deployment: Json) -> Json:
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return _progressing("observed deployment generation less than desired generation")
     conditions = status.get("conditions", [])
-    if any(one.get("reason") == "ProgressDeadlineExceeded" for one in conditions if one["type"] == "Progressing"):
+    if any(each.get("reason") == "ProgressDeadlineExceeded" for each in conditions if each["type"] == "Progressing"):
         return {"status": "Degraded", "message": f'Deployment "{name}" exceeded its progress deadline'}
     wanted, updated = spec["replicas"], status.get("updatedReplicas", 0)
     if updated < wanted:
@@ -51,6 +51,6 @@ def _progressing(finding: str) -> Json:
 
 
 def application_health(resources: list[Json]) -> str:
-    """The worst of the resources that have a health; those that are only to be pruned do not count."""
-    found = [one["health"]["status"] for one in resources if "health" in one]
-    return max(found, key=_WORST_LAST.index, default="Healthy")
+    """Return the worst health of the resources that have a health; resources that only await pruning do not count."""
+    healths = [resource["health"]["status"] for resource in resources if "health" in resource]
+    return max(healths, key=_WORST_LAST.index, default="Healthy")

@@ -1,4 +1,4 @@
-"""Pulling, as a node does it: a reference becomes a manifest digest and the image config's environment."""
+"""Pulling as a node does: a reference becomes a manifest digest and the environment of the image's config."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _REFERENCE = re.compile(
 @dataclass(frozen=True)
 class PulledImage:
     image_id: str
-    """`repository@sha256:...`, of what the reference named (an index's digest when it is one)."""
+    """`repository@sha256:...` of what the reference names (the digest of the index when it names an index)."""
     environment: Mapping[str, str]
     architecture: str
 
@@ -73,7 +73,7 @@ async def pull(client: httpx2.AsyncClient, mirrors: Mapping[str, str], image: st
     try:
         manifest: Any = json.loads(answer.content)
         if "manifests" in manifest:
-            chosen = [one for one in manifest["manifests"] if one["platform"]["architecture"] == architecture]
+            chosen = [entry for entry in manifest["manifests"] if entry["platform"]["architecture"] == architecture]
             if not chosen:
                 raise PullError(
                     f"rpc error: code = NotFound desc = {start}no match for platform in manifest: not found"

@@ -7,7 +7,7 @@ CONTEXTS = ("gcp", "edge")
 
 
 def write_kubeconfig(path: Path, server: str, token: str) -> None:
-    """Write it, readable by its owner alone. JSON is YAML, so nothing in it needs quoting."""
+    """Write the kubeconfig, readable only by its owner. JSON is YAML, so nothing in it needs quoting."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -1,4 +1,4 @@
-"""Pods' lives: placed on the node, their containers run, and all of it taken down again when they are deleted."""
+"""Pods' lives: they are placed on the node, their containers run, and everything ends when they are deleted."""
 
 import asyncio
 import random
@@ -18,16 +18,18 @@ _PERIOD = 0.1
 
 
 def delete_pod(world: World, pod: Json) -> None:
-    """Ask for a pod's graceful end: it is shown as terminating until its processes have ended."""
+    """Request a pod's graceful end: it is terminating until its processes have ended."""
     if "deletionTimestamp" not in pod["metadata"]:
         grace = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        gone_by = timestamp(time.time() + grace)  # the real one's deletionTimestamp is when it is to be gone, too
+        gone_by = timestamp(time.time() + grace)  # in Kubernetes, too, the time by which it must end
         pod["metadata"] |= {"deletionTimestamp": gone_by, "deletionGracePeriodSeconds": grace}
         world.store.changed(pod)
 
 
 def is_ready(pod: Json) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in pod["status"]["conditions"]
+    )
 
 
 class Kubelet:
@@ -36,7 +38,7 @@ class Kubelet:
     def __init__(self, world: World, forks: Forks, client: httpx2.AsyncClient, tasks: Tasks) -> None:
         self._world, self._forks, self._client, self._tasks = world, forks, client, tasks
         self._pods: dict[str, Pod] = {}
-        # Every address of 127.0.0.0/8 is this machine's: each pod has one, as pods have, and its own ports on it.
+        # All of 127.0.0.0/8 is this machine: each pod has an address of its own there, with its own ports.
         self._network = f"127.{random.randint(16, 250)}.{random.randint(1, 250)}"
         self._next = 0
         world.store.listeners.append(self._notice)
@@ -81,7 +83,7 @@ class Pod:
         await asyncio.wait([life, deletion], return_when=asyncio.FIRST_COMPLETED)
         if not deletion.done():
             deletion.cancel()
-            life.result()  # a life ends only by deletion or by a mistake of this program, which it raises
+            life.result()  # a life ends only by deletion, or by a bug, which raises here
         name = self.pod["metadata"]["name"]
         self._world.log(f"pod {name}", "terminating")
         grace = self.pod["metadata"]["deletionGracePeriodSeconds"]
@@ -102,7 +104,7 @@ class Pod:
     async def _place(self) -> None:
         while (reason := unschedulable(self._world, self.pod)) is not None:
             status = self.pod["status"]
-            shown = [one.get("message") for one in status["conditions"] if one["type"] == "PodScheduled"]
+            shown = [each.get("message") for each in status["conditions"] if each["type"] == "PodScheduled"]
             if shown != [reason]:
                 status = status_of(self.pod)
                 set_condition(status["conditions"], "PodScheduled", "False", "Unschedulable", reason)
@@ -115,7 +117,7 @@ class Pod:
         self.publish()
 
     def _finish(self) -> None:
-        """Its last status: when all of its containers have ended, the pod has too, well or not."""
+        """Write the last status: a pod whose containers have all ended has succeeded or failed."""
         status = status_of(self.pod)
         ends = [container.status["state"].get("terminated") for container in self.containers.values()]
         if all(ends):
@@ -123,11 +125,11 @@ class Pod:
             self._world.store.set_status(self.pod, status)
 
     def publish(self) -> None:
-        """Bring the pod's status up to date with its containers'."""
+        """Bring the pod's status up to date with that of its containers."""
         status = status_of(self.pod)
         containers = [container.status for container in self.containers.values()]
-        started = any(one["restartCount"] or "waiting" not in one["state"] for one in containers)
-        unready = [one["name"] for one in containers if not one["ready"]]
+        started = any(each["restartCount"] or "waiting" not in each["state"] for each in containers)
+        unready = [each["name"] for each in containers if not each["ready"]]
         was_ready = is_ready(self.pod)
         status |= {
             "phase": "Running" if started else "Pending",

@@ -10,7 +10,7 @@ from testbeds.sandbox.cluster.objects import APPLICATIONS, ApiError, Json, Resou
 
 
 def page(items: list[Json], chosen: list[Json], resource: Resource, limit: int, token: str, version: str) -> Json:
-    """A list answer of at most `limit` of the chosen ones of all items (0: no limit), going on behind `token`.
+    """Answer a list call with at most `limit` of the chosen items (0: no limit), from behind `token`.
 
     A page that is full has a token while any item is left, chosen or not, so the last page can be empty. How many
     remain is said only of lists that nothing narrows.
@@ -49,7 +49,7 @@ _FIELDS = {
 
 
 def select_labels(items: Iterable[Json], selector: str) -> list[Json]:
-    """The objects that a label selector chooses: `a=b,c!=d,e in (f,g),h,!i`.
+    """Choose objects by a label selector: `a=b,c!=d,e in (f,g),h,!i`.
 
     Raises:
         ApiError: 400, the selector is none.
@@ -60,20 +60,20 @@ def select_labels(items: Iterable[Json], selector: str) -> list[Json]:
         if match is None:
             raise ApiError(400, "BadRequest", f"unable to parse requirement: {part!r}")
         negated, label, operator, value, word, values = match.groups()
-        values_of_word = {one.strip() for one in values.split(",")} if word else set()
+        values_of_word = {value.strip() for value in values.split(",")} if word else set()
         wanted = {value} if operator else values_of_word
         positive = not negated and operator != "!=" and word != "notin"
         chosen = [
-            one
-            for one in chosen
-            for found in [one["metadata"].get("labels", {}).get(label)]
-            if (found in wanted if wanted else found is not None) == positive
+            item
+            for item in chosen
+            for value in [item["metadata"].get("labels", {}).get(label)]
+            if (value in wanted if wanted else value is not None) == positive
         ]
     return chosen
 
 
 def select_fields(items: Iterable[Json], kind: str, selector: str) -> list[Json]:
-    """The objects that a field selector chooses; only the fields that Kubernetes knows for that kind.
+    """Choose objects by a field selector; only by the fields that Kubernetes knows for that kind.
 
     Raises:
         ApiError: 400, the selector is none or names another field.
@@ -85,7 +85,7 @@ def select_fields(items: Iterable[Json], kind: str, selector: str) -> list[Json]
             raise ApiError(400, "BadRequest", f"invalid selector: {part!r}; can't understand it")
         if match[1] not in _FIELDS.get(kind, ("metadata.name", "metadata.namespace")):
             raise ApiError(400, "BadRequest", f"field label not supported: {match[1]}")
-        chosen = [one for one in chosen if (_field(one, match[1]) == match[3]) == (match[2] != "!=")]
+        chosen = [item for item in chosen if (_field(item, match[1]) == match[3]) == (match[2] != "!=")]
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The one node, and where the scheduler would put a pod."""
+"""The only node, and whether the scheduler would place a pod on it."""
 
 import platform
 import re
@@ -14,12 +14,12 @@ _SUFFIXES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT",
 
 
 def architecture() -> str:
-    """This machine's, as Kubernetes calls it: amd64, arm64."""
+    """Return this machine's architecture by Kubernetes's name: amd64, arm64."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def quantity(text: object) -> float:
-    """The number that `500m`, `256Mi` or `1.5` is.
+    """Parse a quantity such as `500m`, `256Mi` or `1.5`.
 
     Raises:
         ValueError: it is none.
@@ -43,7 +43,7 @@ def create_node(world: World) -> None:
 
 
 def show_node_condition(world: World) -> None:
-    """Make the node's Ready condition what the faults say."""
+    """Set the node's Ready condition as the faults say."""
     node = world.store.get("Node", "", NODE)
     assert node is not None, "the node is created first of all"
     status = status_of(node)
@@ -58,7 +58,7 @@ def show_node_condition(world: World) -> None:
 
 
 def unschedulable(world: World, pod: Json) -> str | None:
-    """The scheduler's message, when the pod fits on no node now; None when it fits."""
+    """Return the scheduler's message when the pod does not fit on the node now; None when it does."""
     node = world.store.get("Node", "", NODE)
     assert node is not None, "the node is created first of all"
     reasons = []
@@ -67,9 +67,9 @@ def unschedulable(world: World, pod: Json) -> str | None:
     wanted = pod["spec"].get("nodeSelector", {})
     if any(node["metadata"]["labels"].get(label) != value for label, value in wanted.items()):
         reasons.append("1 node(s) didn't match Pod's node affinity/selector")
-    placed = [one for one in world.store.all("Pod") if one["spec"].get("nodeName")]
+    placed = [other for other in world.store.all("Pod") if other["spec"].get("nodeName")]
     for resource in ("cpu", "memory"):
-        used = sum(_requested(one, resource) for one in placed)
+        used = sum(_requested(other, resource) for other in placed)
         if used + _requested(pod, resource) > quantity(_ALLOCATABLE[resource]):
             reasons.append(f"1 Insufficient {resource}")
     if not reasons:
@@ -78,6 +78,6 @@ def unschedulable(world: World, pod: Json) -> str | None:
 
 
 def _requested(pod: Json, resource: str) -> float:
-    """What the pod's containers request; a limit without a request is one."""
+    """Return what the pod's containers request; a limit without a request counts as a request."""
     resources = (container.get("resources", {}) for container in pod["spec"]["containers"])
-    return sum(quantity({**one.get("limits", {}), **one.get("requests", {})}.get(resource, 0)) for one in resources)
+    return sum(quantity({**each.get("limits", {}), **each.get("requests", {})}.get(resource, 0)) for each in resources)

@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Resource:
-    """How a kind is called in addresses and errors."""
+    """The names of a kind in addresses and errors."""
 
     kind: str
     group: str
@@ -31,7 +31,7 @@ class Resource:
 
     @property
     def root(self) -> str:
-        """Where its API begins: `api/v1`, `apis/apps/v1`."""
+        """The beginning of its API's paths: `api/v1`, `apis/apps/v1`."""
         return f"apis/{self.api_version}" if self.group else f"api/{self.version}"
 
     @property
@@ -68,7 +68,7 @@ def timestamp(at: float | None = None) -> str:
 
 
 class Store:
-    """All objects of both clusters; `listeners` are told the kind and object of every change."""
+    """All objects of both clusters; `listeners` are called with the kind and the object of every change."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[str, Json], None]] = []
@@ -91,27 +91,27 @@ class Store:
         return self._objects.get(key_of(item)) is item
 
     def require(self, resource: Resource, namespace: str, name: str) -> Json:
-        """The object.
+        """Return the object.
 
         Raises:
             ApiError: 404 NotFound, there is none of that name.
         """
-        found = self.get(resource.kind, namespace, name)
-        if found is None:
+        item = self.get(resource.kind, namespace, name)
+        if item is None:
             raise ApiError(404, "NotFound", f'{resource.full_name} "{name}" not found', resource, name)
-        return found
+        return item
 
     def all(self, kind: str, namespace: str | None = None) -> list[Json]:
-        """All objects of a kind, by name; of every namespace when none is given."""
+        """Return all objects of a kind, sorted by name; of every namespace unless one is given."""
         keys = sorted(key for key in self._objects if key[0] == kind and namespace in (None, key[1]))
         return [self._objects[key] for key in keys]
 
     def owned(self, kind: str, owner: Json) -> list[Json]:
         uid = owner["metadata"]["uid"]
-        return [one for one in self.all(kind, owner["metadata"].get("namespace", "")) if owner_uid(one) == uid]
+        return [item for item in self.all(kind, owner["metadata"].get("namespace", "")) if owner_uid(item) == uid]
 
     def create(self, item: Json, owner: Json | None = None) -> Json:
-        """Take an object in, with what the API server adds to its metadata."""
+        """Add an object, with what the API server adds to its metadata."""
         created: Json = copy.deepcopy(item)
         metadata = created.setdefault("metadata", {})
         metadata["uid"] = str(uuid.uuid4())
@@ -141,10 +141,10 @@ class Store:
         self._tell(item)
 
     def set_status(self, item: Json, status: Json) -> None:
-        """Replace an object's status; nothing happens when it is the same."""
+        """Replace an object's status unless it is the same."""
         if item.get("status") != status:
             item["status"] = copy.deepcopy(status)
-            # Argo CD's Applications have no status subresource: their generation moves with every write.
+            # Argo CD's Applications have no status subresource: every write raises their generation.
             self.changed(item, spec=item["kind"] == APPLICATIONS.kind)
 
     def delete(self, item: Json) -> None:
@@ -177,8 +177,8 @@ class Store:
         if resource is DEPLOYMENTS and "status" in current:
             merged["status"] = current["status"]  # a Deployment's status is a subresource, an Application's is not
         if merged != current:
-            ours = [{**one, "metadata": None} for one in (merged, current)]
-            spec = ours[0] != ours[1]
+            contents = [{**item, "metadata": None} for item in (merged, current)]
+            spec = contents[0] != contents[1]
             current.clear()
             current.update(merged)
             self.changed(current, spec=spec)
@@ -199,7 +199,7 @@ def owner_uid(item: Json) -> str | None:
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """A merge patch applied to a copy: objects are merged, null deletes, everything else replaces."""
+    """Apply a merge patch to a copy: objects are merged, null deletes, everything else replaces."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = copy.deepcopy(target) if isinstance(target, dict) else {}

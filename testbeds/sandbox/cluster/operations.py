@@ -9,15 +9,15 @@ from testbeds.sandbox.cluster.objects import Json, Key, key_of, timestamp
 from testbeds.sandbox.cluster.world import World, status_of
 
 _API_CALLS = 0.1
-"""Seconds that the API calls of the real one take at a sync's begin."""
+"""Seconds that Argo CD's API calls take at the beginning of a sync."""
 _HISTORY = 10
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-# What Argo CD takes where an Application says nothing of it; auto-sync tries so often of its own.
+# Argo CD's defaults: auto-sync retries this often.
 _RETRY: Json = {"limit": 5, "backoff": {"duration": "5s", "factor": 2, "maxDuration": "3m"}}
 
 
 class Operation:
-    """One automated sync of an Application to a revision. Until it has ended no other begins, whatever Git has then."""
+    """One automated sync of an Application to a revision; no other begins until it has ended, whatever Git has then."""
 
     def __init__(
         self, world: World, application: Json, spec: Json, revision: str, desired: dict[Key, Json], *, prune: bool
@@ -43,7 +43,7 @@ class Operation:
         return not self.ended and time.monotonic() >= self._next
 
     def announce(self) -> None:
-        """Ask for it, as `argocd app sync` does: the request stands in the Application, and the last state goes."""
+        """Request the sync as `argocd app sync` does: in the Application, whose last operation state is removed."""
         self._app["operation"] = self._state["operation"]
         self._app["status"].pop("operationState", None)
         self._world.store.changed(self._app, spec=True)
@@ -67,7 +67,7 @@ class Operation:
             self._end("Failed", message + (f" (retried {self._retries} times)." if self._retries else ""))
 
     def _apply(self) -> tuple[list[Json], list[str]]:
-        """What became of each object, and the API server's words about those that it refused."""
+        """Return what became of each object, and the API server's messages about refused objects."""
         store, resources, refused = self._world.store, [], []
         for wanted in self._desired.values():
             try:
@@ -86,7 +86,7 @@ class Operation:
         return resources, refused
 
     def _wait(self, message: str) -> None:
-        """Stay Running, with an end all the same: that is how a failure that is tried again looks."""
+        """Stay Running, though with an end: so Argo CD shows a failure that will be retried."""
         backoff = self._retry.get("backoff") or {}
         seconds = _seconds(backoff.get("duration", "5s")) * float(backoff.get("factor", 2)) ** self._retries
         seconds = min(seconds, _seconds(backoff.get("maxDuration", "3m")))
@@ -116,7 +116,7 @@ class Operation:
 
 
 def described(item: Json, status: str) -> Json:
-    """An object as the Application's lists of resources name it."""
+    """Describe an object as the Application's lists of resources do."""
     group, _, version = item["apiVersion"].rpartition("/")
     result = {"kind": item["kind"], "version": version, "name": item["metadata"]["name"], "status": status}
     result |= {"group": group} if group else {}
@@ -125,7 +125,7 @@ def described(item: Json, status: str) -> Json:
 
 
 def _seconds(text: object) -> float:
-    """A duration as Argo CD writes it: `5s`, `3m`, `1h`, or a plain number of seconds."""
+    """Parse a duration as Argo CD writes it: `5s`, `3m`, `1h`, or a plain number of seconds."""
     match = re.fullmatch(r"([0-9.]+)([smh]?)", str(text))
     if match is None:
         raise ValueError(f"no duration: {text!r}")

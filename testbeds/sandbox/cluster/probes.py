@@ -1,4 +1,4 @@
-"""Startup, readiness and liveness probes, as a kubelet does them: httpGet and tcpSocket."""
+"""Startup, readiness and liveness probes, as a kubelet makes them: httpGet and tcpSocket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,21 +9,21 @@ from testbeds.sandbox.cluster.objects import Json
 
 
 def port_number(container: Json, port: object) -> int:
-    """The number of a port that is given by number or by the container's name for it.
+    """Return the number of a port that is given by its number or by the container's name for it.
 
     Raises:
         ValueError: the container has no port of that name.
     """
     if isinstance(port, int) or str(port).isdigit():
         return int(str(port))
-    for one in container.get("ports", []):
-        if one.get("name") == port:
-            return int(one["containerPort"])
+    for container_port in container.get("ports", []):
+        if container_port.get("name") == port:
+            return int(container_port["containerPort"])
     raise ValueError(f"couldn't find port {port!r} of container {container['name']!r}")
 
 
 async def check(client: httpx2.AsyncClient, probe: Json, container: Json, address: str) -> str | None:
-    """Probe once; why it failed, or None."""
+    """Probe once, and return why the probe failed; None when it succeeded."""
     seconds = probe.get("timeoutSeconds", 1)
     if "httpGet" in probe:
         get = probe["httpGet"]
@@ -50,7 +50,7 @@ async def check(client: httpx2.AsyncClient, probe: Json, container: Json, addres
 async def outcomes(
     probe: Json, ask: Callable[[], Awaitable[str | None]], failed: Callable[[str], None]
 ) -> AsyncIterator[bool]:
-    """Probe for ever; True and False each time that the successes or failures in a row reach their threshold.
+    """Probe for ever, and yield True or False whenever enough probes in a row have succeeded or failed.
 
     `failed` is told of each failure.
     """

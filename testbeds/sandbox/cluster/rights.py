@@ -1,4 +1,4 @@
-"""Who may ask what: the pipeline's token may make every call, a stranger's only /readyz, and no token none."""
+"""Who may call what: the pipeline's token may make every call, a stranger's only /readyz, and no token no call."""
 
 import re
 import secrets
@@ -20,7 +20,7 @@ _PATH = re.compile(
 
 @dataclass(frozen=True)
 class Tokens:
-    """Bearer tokens: the pipeline's, and one of somebody who is known and has no rights."""
+    """Bearer tokens: the pipeline's, and that of a known user without rights."""
 
     pipeline: str
     stranger: str
@@ -31,7 +31,7 @@ class Tokens:
 
 
 class Guard:
-    """Asks for a token, refuses strangers as RBAC does, and plays an API server that is not ready."""
+    """Requires a token, refuses strangers as RBAC does, and imitates an API server that is not ready."""
 
     def __init__(self, app: ASGIApp, world: World, tokens: Tokens) -> None:
         self._app, self._world = app, world

@@ -1,4 +1,4 @@
-"""What becomes of a changed number of replicas: pods for each ReplicaSet, and the autoscaler that changes it.
+"""A changed number of replicas: its shares for each ReplicaSet, and the autoscaler that changes it.
 
 The autoscaler sees pods that use nothing, so all it ever wants is its `minReplicas`: it brings a new Deployment there,
 and takes back what a test has scaled out.
@@ -15,7 +15,7 @@ _PERIOD = 2.0
 
 
 def spread(sizes: Sequence[int], most_before: int, most: int) -> list[int]:
-    """New sizes of the ReplicaSets of a rollout that is scaled in its midst, each in proportion to its own.
+    """Return new sizes for the ReplicaSets of a rollout that is scaled while it runs, each in proportion to its size.
 
     `most_before` and `most` are the pods that there may be, surge included. The sizes come in the order in which the
     controller serves them; what rounding leaves is the first one's.
@@ -58,7 +58,7 @@ class Autoscaler:
             before, wanted = deployment["spec"]["replicas"], spec.get("minReplicas", 1)
             message = "the HPA controller was able to get the target's current scale"
             set_condition(conditions, "AbleToScale", "True", "SucceededGetScale", message)
-            if before not in (0, wanted):  # 0 is a person's way to switch it off
+            if before not in (0, wanted):  # 0 switches autoscaling off
                 deployment["spec"]["replicas"] = wanted
                 self._store.changed(deployment, spec=True)
                 self._world.log(f"autoscaler {autoscaler['metadata']['name']}", f"{before} replicas become {wanted}")

@@ -24,7 +24,7 @@ _REFUSE = struct.pack("ii", 1, 0)  # SO_LINGER 0: closing resets the connection
 
 
 def reserve(node_ports: Mapping[int, int]) -> dict[int, socket.socket]:
-    """A bound socket for each node port (0: any free port); it refuses connections until a Service takes it up."""
+    """A bound socket for each node port (0: any free port); it refuses connections until a Service uses it."""
     sockets = {}
     for node_port, real in node_ports.items():
         sockets[node_port] = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -52,16 +52,16 @@ class ServiceProxy:
                     now[port["nodePort"]] = self._endpoints(service, port)
         loop = asyncio.get_running_loop()
         for node_port in now.keys() | self._truth.keys():
-            found = now.get(node_port, [])
+            addresses = now.get(node_port, [])
             if node_port not in self._servers and node_port in now:
                 self._tasks.start(self._listen(node_port))
-            if found != self._truth.get(node_port):
-                self._truth[node_port] = found
-                loop.call_later(self._world.faults.route_lag_seconds, self._route, node_port, found)
+            if addresses != self._truth.get(node_port):
+                self._truth[node_port] = addresses
+                loop.call_later(self._world.faults.route_lag_seconds, self._route, node_port, addresses)
 
     def _endpoints(self, service: Json, port: Json) -> list[Endpoint]:
         selector: dict[str, str] = service["spec"].get("selector", {})
-        found = []
+        addresses = []
         for pod in self._world.store.all("Pod", service["metadata"]["namespace"]):
             labels = pod["metadata"].get("labels", {})
             chosen = selector and selector.items() <= labels.items()
@@ -69,9 +69,11 @@ class ServiceProxy:
                 continue
             for container in pod["spec"]["containers"]:
                 with contextlib.suppress(ValueError):  # another container of the pod may have the port of that name
-                    found.append((pod["status"]["podIP"], port_number(container, port.get("targetPort", port["port"]))))
+                    addresses.append(
+                        (pod["status"]["podIP"], port_number(container, port.get("targetPort", port["port"])))
+                    )
                     break
-        return found
+        return addresses
 
     def _route(self, node_port: int, endpoints: list[Endpoint]) -> None:
         if self._routes.get(node_port) != endpoints:
@@ -114,7 +116,7 @@ class ServiceProxy:
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until the end; the other side is told of it."""
+    """Copy until the end, and pass the end on to the other side."""
     while block := await reader.read(_BLOCK):
         writer.write(block)
         await writer.drain()

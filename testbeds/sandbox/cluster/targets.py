@@ -10,7 +10,7 @@ _NOT_SCRAPED = ("Pending", "Succeeded", "Failed")
 
 
 def scrape_targets(store: Store, address: str) -> list[Json]:
-    """One group a port of the name `http`, with the labels that the real discovery gives it.
+    """Return one group per port of the name `http`, with the labels of the real discovery.
 
     `address` is the API server's. As there, `instance` is the same for all pods: they are told apart by `pod`.
     """

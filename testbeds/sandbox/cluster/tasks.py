@@ -1,4 +1,4 @@
-"""Background tasks that cannot fail unseen."""
+"""Background tasks that cannot fail unnoticed."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Tasks:
-    """Tasks that go on until `cancel`; the first that raises ends `failed` with its exception."""
+    """Tasks that run until `cancel`; `failed` ends with the first exception of a task."""
 
     def __init__(self) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -22,7 +22,7 @@ class Change:
 
 
 class Changes:
-    """The latest changes of a store, each with the object as it was then; watchers are woken by each."""
+    """The latest changes of a store, each with the object as it was then; each change wakes the watchers."""
 
     def __init__(self, store: Store) -> None:
         self._kept: deque[Change] = deque(maxlen=_KEPT)
@@ -51,7 +51,7 @@ class Changes:
         *,
         bookmarks: bool,
     ) -> AsyncIterator[str]:
-        """Lines of JSON for the objects that `choose` lets through, for so many seconds.
+        """Yield lines of JSON for the objects that `choose` accepts, for a number of seconds.
 
         Begins behind the version `start`; with none, or 0, with all that is there. A version that is older than what is
         kept gets one ERROR event with a Status of 410, after which a client lists anew.

@@ -1,4 +1,4 @@
-"""What every part of the stand-in shares: the objects, the faults that are on, the settings, and the log."""
+"""What all parts of the stand-in share: the objects, the faults that are on, the settings, and the log."""
 
 import copy
 import time
@@ -17,35 +17,35 @@ class Faults:
     """What goes wrong on purpose; read and set at `/sandbox/faults`."""
 
     drop_refreshes: int = 0
-    """So many of the next refresh requests are taken away unworked (argo-cd#28392)."""
+    """This many of the next refresh requests are removed without any work (argo-cd#28392)."""
     freeze_argocd: bool = False
-    """Argo CD does nothing at all; what it said stays as it is."""
+    """Argo CD does nothing; its statuses stay as they are."""
     reconcile_seconds: float = 0.0
-    """How much longer than usual a comparison with Git takes; a refresh that comes meanwhile is lost."""
+    """Seconds that a comparison with Git takes longer than usual; a refresh that is requested meanwhile is lost."""
     poisoned_cache: bool = False
     """A new revision is reported with the manifests of the one before, until a hard refresh (argo-cd#26530)."""
     never_finish: bool = False
     """Operations succeed without ever getting a finishedAt (argo-cd#29636)."""
     not_ready: bool = False
-    """/readyz says 500 and all else 503."""
+    """/readyz answers 500, and everything else 503."""
     node_not_ready: bool = False
-    """The node says NotReady, and nothing new is placed on it."""
+    """The node is NotReady, and no new pod is placed on it."""
     stall_pulls: bool = False
-    """Images are pulled for ever."""
+    """Image pulls never end."""
     route_lag_seconds: float = 0.5
-    """How long after a pod's readiness or its deletion the Services notice."""
+    """Seconds until the Services notice that a pod has become ready or has been deleted."""
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Set some of them.
+        """Set some faults.
 
         Raises:
-            ValueError: one is unknown or of another type; none is set then.
+            ValueError: a fault is unknown or its value has another type; then no fault is set.
         """
-        known = {one.name: type(getattr(self, one.name)) for one in fields(self)}
+        known = {fault.name: type(getattr(self, fault.name)) for fault in fields(self)}
         for name, value in values.items():
             kind = known.get(name)
             if kind is None:
-                raise ValueError(f"unknown fault {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"unknown fault {name!r}; the faults are {', '.join(known)}")
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float)) or value < 0:
                 raise ValueError(f"fault {name} takes a {kind.__name__}, found {value!r}")
         for name, value in values.items():
@@ -54,20 +54,20 @@ class Faults:
 
 @dataclass(frozen=True)
 class Settings:
-    """How one stand-in was started."""
+    """How a stand-in was started."""
 
     state: Path
     repo_url: str
     token_file: Path | None
     branch: str
-    """What `targetRevision: HEAD` means."""
+    """The branch that `targetRevision: HEAD` means."""
     applications: tuple[str, ...]
     """Paths of Application manifests in the repository."""
     mlflow_uri: str
     oci_mirrors: Mapping[str, str]
     node_ports: Mapping[int, int]
     pod_command: tuple[str, ...] = ()
-    """What a pod runs; empty: the model server."""
+    """The command that pods run; the model server when it is empty."""
 
 
 @dataclass
@@ -77,11 +77,11 @@ class World:
     faults: Faults = field(default_factory=Faults)
 
     def log(self, subject: str, message: str) -> None:
-        """One line of the stand-in's log, on stdout."""
+        """Write one line of the stand-in's log to standard output."""
         print(f"{time.strftime('%H:%M:%S')} {subject}: {message}", flush=True)
 
     def event(self, about: Json, kind: str, reason: str, message: str) -> None:
-        """Record an event of type `kind` (Normal or Warning); the same one again is counted, as the real one does."""
+        """Record an event of type `kind` (Normal or Warning); a repeated event is counted, as in Kubernetes."""
         metadata = about["metadata"]
         namespace = metadata.get("namespace", "")
         events = self.store.all("Event", namespace)
@@ -117,7 +117,7 @@ class World:
 
 def set_condition(conditions: list[Json], kind: str, status: str, reason: str, message: str, **times: str) -> None:
     """Set one condition in place; `lastTransitionTime` moves only with the status."""
-    old = next((one for one in conditions if one["type"] == kind), None)
+    old = next((condition for condition in conditions if condition["type"] == kind), None)
     same = old is not None and old["status"] == status
     words = {"reason": reason, "message": message}
     new: Json = {"type": kind, "status": status} | {key: word for key, word in words.items() if word} | times
@@ -130,6 +130,6 @@ def set_condition(conditions: list[Json], kind: str, status: str, reason: str, m
 
 
 def status_of(item: Json) -> Json:
-    """A copy of an object's status to change and put back."""
+    """Copy an object's status, to change it and put it back."""
     result: Json = copy.deepcopy(item.get("status", {}))
     return result

@@ -1,0 +1,105 @@
+"""Dagster's daemon and pages on this checkout, as processes of this machine: started, asked and ended."""
+
+import json
+import shutil
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from testbeds.common.processes import Processes, Service, wait_until
+from testbeds.common.services import HOST, answers
+from testbeds.common.tools import CHECKOUT
+
+_START_SECONDS = 180.0
+_WORKSPACE = CHECKOUT / "workspace.yaml"
+_LOCATION, _REPOSITORY, _SENSOR = "incumbent", "__repository__", "challenger_sensor"
+# The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.
+_LAY_OUT = "import dagster as dg; home = dg.DagsterInstance.get(); home.get_runs_count(); home.all_instigator_state()"
+_START_SENSOR = """
+mutation($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }
+}
+"""
+_STARTED_RUNS = """
+query {
+  runsOrError(filter: {statuses: [STARTED]}) {
+    ... on Runs {
+      results {
+        eventConnection {
+          events { ... on EngineEvent { metadataEntries { label ... on TextMetadataEntry { text } } } }
+        }
+      }
+    }
+  }
+}
+"""
+
+
+class Dagster:
+    """One DAGSTER_HOME and the programs that work on it; `url` is where its pages are, None while they do not run."""
+
+    def __init__(self, processes: Processes, home: Path, port: int) -> None:
+        self.home = home
+        self.url: str | None = None
+        self._processes, self._port = processes, port
+        self._daemon: Service | None = None
+        self._pages: Service | None = None
+
+    def lay_out(self) -> Service:
+        """Start the program that makes the home's databases; nothing else may use them until it has ended."""
+        self.home.mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / "dagster.yaml", self.home)
+        settings = {"DAGSTER_HOME": str(self.home)}
+        return self._processes.start("dagster-home", [sys.executable, "-c", _LAY_OUT], settings, ends_by_itself=True)
+
+    def start(self, settings: Mapping[str, str]) -> None:
+        """Start daemon and pages with the pipeline's settings, and return when the pages answer.
+
+        Raises:
+            ProblemError: they do not come up.
+        """
+        programs = Path(sys.executable).parent
+        url = f"http://{HOST}:{self._port}"
+        daemon: list[str | Path] = [programs / "dagster-daemon", "run", "-w", _WORKSPACE]
+        pages: list[str | Path] = [programs / "dagster-webserver", "-w", _WORKSPACE, "-h", HOST, "-p", str(self._port)]
+        self._daemon = self._processes.start("dagster-daemon", daemon, settings, CHECKOUT)
+        self._pages = self._processes.start("dagster-webserver", pages, settings, CHECKOUT)
+        wait_until(lambda: answers(f"{url}/server_info"), _START_SECONDS, "Dagster's pages answer", self._pages)
+        self.url = url
+
+    def start_sensor(self) -> None:
+        """Switch the registry's sensor on.
+
+        Raises:
+            ProblemError: Dagster does not know the sensor in time.
+        """
+        wait_until(self._starts_sensor, _START_SECONDS, "the registry sensor is on", self._daemon)
+
+    def _starts_sensor(self) -> bool:
+        selector = {"repositoryLocationName": _LOCATION, "repositoryName": _REPOSITORY, "sensorName": _SENSOR}
+        answer = self.ask(_START_SENSOR, {"selector": selector})
+        return bool(answer.get("startSensor", {}).get("__typename") == "Sensor")
+
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask Dagster's GraphQL and return the answer's data; empty when the answer is an error."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
+        with opener.open(request, timeout=15) as answer:
+            return dict(json.load(answer).get("data") or {})
+
+    def run_processes(self) -> set[int]:
+        """Return the process ids of the runs that Dagster takes for started."""
+        runs = self.ask(_STARTED_RUNS, {})["runsOrError"]["results"]
+        events = [event for run in runs for event in run["eventConnection"]["events"]]
+        entries = [entry for event in events for entry in event.get("metadataEntries", [])]
+        return {int(entry["text"]) for entry in entries if entry["label"] == "pid"}
+
+    def stop(self) -> None:
+        """End daemon and pages; their code servers follow when nothing asks them any more."""
+        for service in (self._daemon, self._pages):
+            if service is not None:
+                self._processes.stop(service)
+        self._daemon = self._pages = self.url = None

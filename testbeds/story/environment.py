@@ -1,0 +1,79 @@
+"""What a story needs from the place in which it is told: the sandbox, or the homelab."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from testbeds.story.seen import Serving
+
+
+class Environment(Protocol):
+    """A platform with a healthy baseline, on which the story's versions are trained and none has been promoted."""
+
+    policy: str
+    model: str
+    challenger_alias: str
+    champion_alias: str
+    manifest: str
+    """The path of the file that a promotion edits."""
+    image_repository: str
+    judge_within: float
+    """The policy's time for a verdict, in seconds."""
+    mlflow_url: str
+    service_url: str
+    git_url: str
+    git_branch: str
+    git_token_file: Path
+    client_log: Path
+    """The log of the client that sends requests throughout."""
+    logs: Path
+    """The folder with every service's log, for a person who must find out what went wrong."""
+
+    def settings(self) -> Mapping[str, str]:
+        """Return the environment variables that tell the pipeline where everything is."""
+
+    def publish(self, version_uri: str, tag: str, **faults: str) -> str:
+        """Publish an image that serves the model at that URI (`models:/<name>/<version>`) and return its digest.
+
+        `faults` are settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        """
+
+    def serving(self) -> tuple[Serving, ...]:
+        """Ask every serving process what it serves, directly and not through the service."""
+
+    def scale(self, replicas: int) -> None:
+        """Set the model's number of pods as an autoscaler does: on the live Deployment, and not in Git."""
+
+    def watch_services(self) -> "Watch":
+        """Begin to watch the services that this place runs as processes."""
+
+    def start_client(self) -> None:
+        """Begin to send requests to `service_url`, and to log their outcomes."""
+
+    def stop_client(self) -> None:
+        """Stop sending requests; the log is whole afterwards."""
+
+    def start_dagster(self) -> None:
+        """Start the daemon and switch the registry's sensor on."""
+
+    def stop_dagster(self) -> None:
+        """End the daemon and the pages."""
+
+    def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask Dagster's GraphQL and return the answer's data; empty when the answer is an error."""
+
+    def run_processes(self) -> set[int]:
+        """Return the process ids of the runs that Dagster takes for started."""
+
+
+class Watch(Protocol):
+    """What services say while a story waits, from the beginning of the watch."""
+
+    def has_failed(self) -> bool:
+        """Check for services that have ended though they should run; without them nothing moves any more."""
+
+    def new_errors(self) -> Sequence[str]:
+        """Return what services have logged as errors, each cause once."""
+
+    def report(self) -> str:
+        """Describe ended services and logged errors for a person who must find out why nothing moves."""

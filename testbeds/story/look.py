@@ -1,0 +1,151 @@
+"""Reads what a story left behind: from a clone of its own, MLflow, the serving processes and the client's log."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from testbeds.story.environment import Environment
+from testbeds.story.seen import Change, Commit, Request, Seen, Tag, Version
+from testbeds.story.stories import registry
+
+_GIT_SECONDS = 60
+# They separate commits and their fields; no text that a person wrote holds these characters.
+_FIELD, _RECORD = "\x1f", "\x1e"
+_ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo incumbent ;;\n  *) cat "$VERIFIER_TOKEN_FILE" ;;\nesac\n'
+
+
+def look(environment: Environment, since: float = 0.0) -> Seen:
+    """Read everything as it is now.
+
+    Args:
+        environment: where the story was told.
+        since: seconds since the epoch; requests that the client sent earlier are left out.
+    """
+    client = registry(environment)
+    with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
+        git = Git(environment, Path(folder))
+        commits, tags = tuple(git.commits()), tuple(git.tags())
+        versions = {version.number: version for version in _versions(environment, client, Path(folder))}
+    return Seen(
+        commits=commits,
+        tags=tags,
+        versions=versions,
+        champion=_champion(environment, client),
+        serving=environment.serving(),
+        requests=tuple(request for request in read_log(environment.client_log) if request.at >= since),
+        at=time.time(),
+    )
+
+
+def branch(environment: Environment) -> tuple[Commit, ...]:
+    """Return the branch's commits, oldest first; only the Git server is asked."""
+    with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
+        return tuple(Git(environment, Path(folder)).commits())
+
+
+class Git:
+    """A clone of the GitOps repository in a scratch folder."""
+
+    def __init__(self, environment: Environment, folder: Path) -> None:
+        self.folder, self.branch = folder / "clone", environment.git_branch
+        askpass = folder / "askpass"
+        askpass.write_text(_ASKPASS, encoding="utf-8")
+        askpass.chmod(0o700)
+        login = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(environment.git_token_file)}
+        alone = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        self.environment = {**os.environ, **alone, **login, "LC_ALL": "C"}
+        self.run("clone", "--quiet", "--branch", self.branch, environment.git_url, str(self.folder), cwd=folder)
+
+    def run(self, *arguments: str, cwd: Path | None = None) -> str:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd or self.folder,
+            env=self.environment,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"git {arguments[0]} ended with {done.returncode}: {done.stderr.decode()}")
+        return done.stdout.decode("utf-8", "surrogateescape")
+
+    def commits(self) -> Iterator[Commit]:
+        """Yield the branch's commits, oldest first."""
+        fields = ("%H", "%P", "%ct", "%s", "%(trailers:only,unfold)")
+        log = self.run("log", "--reverse", f"--format={_RECORD}{_FIELD.join(fields)}", "HEAD")
+        for record in log.split(_RECORD)[1:]:
+            commit, parents, at, subject, trailers = record.split(_FIELD)
+            parent = parents.split(" ")[0]
+            pairs = (line.partition(": ") for line in trailers.splitlines() if ": " in line)
+            changes = tuple(self._changes(commit)) if parent else ()
+            yield Commit(commit, parent, float(at), subject, {key: value for key, _, value in pairs}, changes)
+
+    def _changes(self, commit: str) -> Iterator[Change]:
+        shown = self.run("show", "--format=", "--unified=0", "--no-renames", "--no-ext-diff", "--no-color", commit)
+        for file in shown.split("diff --git ")[1:]:
+            header, *hunks = file.split("\n@@ ")
+            names = [line[6:] for line in header.splitlines() if line.startswith(("--- a/", "+++ b/"))]
+            for hunk in hunks:
+                lines = hunk.split("\n")[1:]
+                removed = [line[1:] for line in lines if line.startswith("-")]
+                added = [line[1:] for line in lines if line.startswith("+")]
+                yield from (Change(names[-1], before, after) for before, after in zip_longest(removed, added))
+            if not hunks:
+                yield Change(names[-1] if names else header.splitlines()[0], None, None)  # a mode, or a binary file
+
+    def tags(self) -> Iterator[Tag]:
+        fields = ("%(refname:strip=2)", "%(objecttype)", "%(objectname)", "%(*objectname)", "%(contents)")
+        listed = self.run("for-each-ref", f"--format={_RECORD}{_FIELD.join(fields)}", "refs/tags")
+        for record in listed.split(_RECORD)[1:]:
+            name, kind, itself, commit, message = record.split(_FIELD)
+            yield Tag(name, kind == "tag", commit or itself, message)
+
+
+def _champion(environment: Environment, client: Any) -> int | None:
+    aliases = client.get_registered_model(environment.model).aliases
+    named = aliases.get(environment.champion_alias)
+    return int(named) if named is not None else None
+
+
+def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[Version]:
+    for listed_version in client.search_model_versions(f"name = '{environment.model}'"):
+        version = client.get_model_version(environment.model, listed_version.version)
+        path = f"incumbent/{environment.policy}"
+        evidence = {}
+        for listed in client.list_artifacts(version.run_id, path):
+            local = client.download_artifacts(version.run_id, listed.path, str(folder))
+            evidence[listed.path] = Path(local).read_bytes()
+        yield Version(int(version.version), version.run_id, dict(version.tags), evidence)
+
+
+def read_log(path: Path, last_bytes: int | None = None) -> Iterator[Request]:
+    """Read the client's log in the order in which the requests were sent; half a line at either end is left out.
+
+    Args:
+        path: the log; it may be missing.
+        last_bytes: read no more than this from its end, since the log of an hour has a hundred thousand lines.
+    """
+    lines = [json.loads(line) for line in _whole_lines(path, last_bytes)]
+    for line in sorted(lines, key=lambda line: float(line["at"])):
+        yield Request(
+            line["at"], line["seconds"], line["status"], line["version"], line["ok"], line["error"], line["pod"]
+        )
+
+
+def _whole_lines(path: Path, last_bytes: int | None) -> Iterator[str]:
+    if not path.exists():
+        return
+    with path.open("rb") as log:
+        begin = max(0, path.stat().st_size - last_bytes) if last_bytes is not None else 0
+        log.seek(max(0, begin - 1))
+        if begin:
+            log.readline()  # up to the beginning of a line
+        for line in log:
+            if line.endswith(b"\n"):
+                yield line.decode()
