@@ -1,6 +1,6 @@
 """A promotion that dies at any of its writes, and what the next runs make of it: all is finished, nothing twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -90,10 +90,8 @@ def writes_of(*, bad: bool) -> int:
     return counting.count
 
 
-def points(*, bad: bool) -> Iterator[tuple[int, bool]]:
-    for at in range(1, writes_of(bad=bad) + 1):
-        yield at, False
-        yield at, True
+def points(*, bad: bool) -> list[tuple[int, bool]]:
+    return [(at, after) for at in range(1, writes_of(bad=bad) + 1) for after in (False, True)]
 
 
 @pytest.mark.parametrize(("at", "after"), points(bad=False))
