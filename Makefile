@@ -1,62 +1,81 @@
-# incumbent: two commands do everything, `make demo` and `make test`; on real clusters `make homelab` and `make test-homelab`.
+# incumbent: `make demo` and `make test` are all that most people need; `make help` explains the rest.
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
+PYTEST := $(PYTHON_IN) -m pytest -q
 
-.PHONY: help setup tools demo ui test check docs picture lock homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short
+.PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
+  homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short fresh
 
-help: ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+help: ## show this list
+	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing into the project's own folders
-	@./testbeds/setup.sh
-
-tools: setup ## find, fetch or build the programs that tests run, so that nothing later needs a network
-	@$(PYTHON_IN) -m testbeds.common.tools
-	@$(PYTHON_IN) -m tests.platform.programs
-
-demo: setup ## the whole story in the sandbox: five versions, two champions, one rollback, two refusals
+## To see it work; needs Python 3.11 to 3.14, git and make
+demo: setup ## tell the story of five versions in the sandbox: two champions, one rollback, two refusals
 	@$(PYTHON_IN) -m testbeds.sandbox demo
 
-ui: setup ## leave the sandbox and the Dagster UI running, sensor on
+ui: setup ## keep the sandbox and the Dagster UI running, with the sensor on, until Ctrl-C
 	@$(PYTHON_IN) -m testbeds.sandbox ui
 
-test: tools ## all tests
-	@$(PYTHON_IN) -m pytest -q
-
-homelab: setup ## two k3d clusters with Argo CD, MLflow, monitoring and two models; stays until homelab-down
-	@$(PYTHON_IN) -m testbeds.homelab up
-
-homelab-build: setup ## build ahead what the homelab needs; up to half an hour the first time
-	@$(PYTHON_IN) -m testbeds.homelab build
-
-homelab-ui: setup ## the Dagster UI on the running homelab, sensor on
-	@$(PYTHON_IN) -m testbeds.homelab ui
-
-homelab-down: setup ## end the homelab and leave nothing of it behind
-	@$(PYTHON_IN) -m testbeds.homelab down
-
-test-homelab: setup ## all stories and faults on real clusters; an hour on 2 cores
-	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab tests/scenarios/test_story.py tests/contract
-
-# What fits into a CI run that also builds all of it.
-test-homelab-short: setup ## the story of five versions, the platform, rights and the contract on real clusters; 15 minutes
-	@$(PYTHON_IN) -m pytest -q --testbed homelab tests/homelab/test_platform.py tests/homelab/test_rights.py tests/homelab/test_runtime.py \
-	  tests/scenarios/test_story.py::test_the_story_of_five_versions_comes_true tests/contract
-
-check: setup ## lint, types, import contracts and definitions
+## To change it; needs no more than that
+check: setup ## lint, check types, import rules and Dagster's definitions
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/dagster definitions validate -m orchestration.definitions
 
-docs: setup ## the documentation site, in .state/docs/site; a warning or a broken link fails
+test-fast: setup ## run the tests of pure code, as after each edit
+	@$(PYTEST) --target fast
+
+test: tools ## run the tests that need neither Go, root nor Docker, including the fast ones and the story of five versions
+	@$(PYTEST) --target test
+
+test-scenarios: tools ## run the rare, long scenarios: killed runs and demos, CI, and pipelines with a guard taken out
+	@$(PYTEST) --target scenarios
+
+setup: ## install what the project runs on into .tools and .venv, if it is missing
+	@./testbeds/setup.sh
+
+tools: setup ## find or download the programs that the sandbox runs, so that nothing later needs a network
+	@$(PYTHON_IN) -m testbeds.common.tools
+
+docs: setup ## build the documentation site in .state/docs/site; a warning or a broken link fails
 	@.venv/bin/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs -d .state/docs/doctrees . .state/docs/site
 	@echo "$(CURDIR)/.state/docs/site/index.html"
 
-picture: setup ## record `make demo` again and draw the README's picture of it
+picture: setup ## record make demo again and draw the README's picture of it
 	@$(PYTHON_IN) -m testbeds.recording
 
-lock: setup ## make the lock again, without download addresses
+lock: setup ## resolve the dependencies again and write requirements.lock, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
+
+## To check the manifests with the programs that will read them; needs Go
+test-platform: setup ## build promtool, amtool, kustomize, kube-score and more if needed, and run the tests that use them
+	@$(PYTHON_IN) -m tests.platform.programs
+	@$(PYTEST) --target platform
+
+## To run on real clusters; needs Docker, k3d and internet, or Debian 12 as root with Go
+homelab: setup ## start two k3d clusters with Argo CD, MLflow, monitoring and two models; they stay until homelab-down
+	@$(PYTHON_IN) -m testbeds.homelab up
+
+homelab-build: setup ## build ahead what the homelab needs; up to half an hour the first time
+	@$(PYTHON_IN) -m testbeds.homelab build
+
+homelab-ui: setup ## run the Dagster UI on the running homelab, with the sensor on, until Ctrl-C
+	@$(PYTHON_IN) -m testbeds.homelab ui
+
+homelab-down: setup ## end the homelab and remove everything it started
+	@$(PYTHON_IN) -m testbeds.homelab down
+
+test-homelab: setup ## run all stories and faults on real clusters; an hour on 2 cores
+	@$(PYTEST) --testbed homelab tests/homelab tests/scenarios/test_story.py tests/contract
+
+# This part fits into a CI run that also builds everything.
+test-homelab-short: setup ## run the story, the platform, rights and the contract on real clusters; 15 minutes
+	@$(PYTEST) --testbed homelab tests/homelab/test_platform.py tests/homelab/test_rights.py tests/homelab/test_runtime.py \
+	  tests/scenarios/test_story.py::test_the_story_of_five_versions_comes_true tests/contract
+
+## To prove the first two commands on a machine that has nothing else; needs root and debootstrap
+fresh: ## run make demo and make test as an ordinary user of a minimal Debian; SUITE=bookworm, trixie or sid
+	@.ci/fresh $(or $(SUITE),by-commit)

@@ -1,13 +1,19 @@
-"""Which testbed the stories are told on: `--testbed sandbox` (the default), or `--testbed homelab`.
+"""Which tests run, and which testbed the stories are told on.
 
-`tests/homelab` is about the homelab alone and is collected with it only. A homelab that cannot be had fails its tests.
+Without options pytest runs what `make test` runs; with paths, everything in them; `--target` picks another of the
+Makefile's targets (see `tests/targets.py`). `--testbed homelab` tells the stories on the homelab instead of the sandbox
+and collects `tests/homelab`, which is about the homelab alone. A homelab that cannot be had fails its tests.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, target_of
 
 if TYPE_CHECKING:
     from testbeds.homelab.environment import HomelabEnvironment
@@ -16,9 +22,16 @@ if TYPE_CHECKING:
 
 _ONLY_HOMELAB = Path(__file__).parent / "homelab"
 
+# How long an example takes, and how long it takes to make one, says how busy the machine is and nothing of the code.
+hypothesis.settings.register_profile(
+    "incumbent", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("incumbent")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("testbeds")
+    group = parser.getgroup("incumbent")
+    group.addoption("--target", choices=tuple(RUN_BY), help="run the tests of this make target")
     group.addoption("--testbed", choices=("sandbox", "homelab"), default="sandbox", help="where stories are told")
     group.addoption(
         "--keep-homelab", action="store_true", help="use the homelab that runs, and leave it running afterwards"
@@ -31,11 +44,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last.
+def pytest_configure(config: pytest.Config) -> None:
+    # Background jobs inherit that SIGINT is ignored, and would pass it on to all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    The platform's memory is looked at when most has happened to it.
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the chosen target's tests, and put those on the homelab in order.
+
+    On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last. The
+    platform's memory is looked at when most has happened to it.
     """
+    _keep_target(config, items)
+    for item in items:
+        if target_of(item) == PLATFORM:
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
     if config.getoption("testbed") == "homelab":
         places = {"test_story.py": 0, "test_platform.py": 2, "test_timing.py": 2, "test_lifecycle.py": 3}
         items.sort(key=lambda item: places.get(item.path.name, 1))
@@ -43,11 +66,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")
 
 
+def _keep_target(config: pytest.Config, items: list[pytest.Item]) -> None:
+    target = config.getoption("target")
+    if target is None:
+        if config.args_source is pytest.Config.ArgsSource.ARGS:
+            return
+        target = TEST
+    kept = [item for item in items if target_of(item) in RUN_BY[target]]
+    config.hook.pytest_deselected(items=[item for item in items if target_of(item) not in RUN_BY[target]])
+    items[:] = kept
+
+
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest) -> Iterator["Environment"]:
     """The chosen testbed with a baseline that serves, a client that uses it, and Dagster's daemon with the sensor on.
 
-    One for all tests of a session: its start is the dearest part of them.
+    All tests of a session share it, because starting it takes longest.
     """
     chosen: SandboxEnvironment | HomelabEnvironment = request.getfixturevalue(request.config.getoption("testbed"))
     chosen.start_client()
@@ -69,7 +103,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxEnviro
 
 @pytest.fixture(scope="session")
 def homelab(request: pytest.FixtureRequest) -> "Iterator[HomelabEnvironment]":
-    """A homelab in which nothing is promoted yet; with `--keep-homelab` the one that runs, as it is."""
+    """A homelab in which nothing is promoted yet; with `--keep-homelab` the running one, as it is."""
     from tests.homelab.running import running_homelab
 
     with running_homelab(keep=request.config.getoption("keep_homelab")) as running:

@@ -1,7 +1,7 @@
-"""Programs that the sandbox runs and that no Python package brings: Prometheus and the OCI registry.
+"""Programs that the testbeds run and that no Python package contains: Prometheus, its promtool and the OCI registry.
 
-They are taken from PATH, else from Debian's or Ubuntu's own packages, which are downloaded and unpacked into a folder
-of the project and not installed: no root, no service started, nothing outside that folder changed.
+They are taken from PATH. A machine that lacks one downloads the distribution's own package and unpacks it into a folder
+of the project: nothing is installed, no service starts, root is not needed, and nothing outside that folder changes.
 """
 
 import fcntl
@@ -23,49 +23,61 @@ _FETCH_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Tool:
-    """A program: the Debian package that has it, and other names under which it may be on PATH."""
+    """A program, and where distributions keep it."""
 
-    package: str
+    packages: tuple[str, ...]
+    """The packages that contain it, by distribution; the first one that a distribution has is the right one."""
+    says: str
+    """What its `--version` must mention, because other programs are called `registry` too."""
     other_names: tuple[str, ...] = ()
-    says: str = ""
-    """What its `--version` must mention; other programs are called `registry` too."""
+    """Other names under which it may be on PATH."""
 
 
 TOOLS = {
-    "prometheus": Tool("prometheus", says="prometheus"),
-    "promtool": Tool("prometheus", says="promtool"),
-    "docker-registry": Tool("docker-registry", other_names=("registry",), says="distribution"),
+    "prometheus": Tool(("prometheus",), says="prometheus"),
+    # A package of its own since Debian 13 and Ubuntu 26.04, and part of the server's package before.
+    "promtool": Tool(("promtool", "prometheus"), says="promtool"),
+    "docker-registry": Tool(("docker-registry",), says="distribution", other_names=("registry",)),
 }
 
 
 def tools_folder() -> Path:
-    """Where unpacked packages lie: `INCUMBENT_TOOLS`, else `.tools` in the checkout."""
+    """The folder of the unpacked packages: `INCUMBENT_TOOLS`, or else `.tools` in the checkout."""
     given = os.environ.get("INCUMBENT_TOOLS")
     return Path(given).resolve() if given else CHECKOUT / ".tools"
 
 
 def find_tool(name: str) -> Path:
-    """The program `prometheus`, `promtool` or `docker-registry`, fetched once when the machine has none.
+    """Find the program `prometheus`, `promtool` or `docker-registry`, and fetch it if the machine has none.
 
     Raises:
-        ProblemError: it is neither there nor to be had; the problem says how to get it.
+        ProblemError: it is neither installed nor can it be fetched; the problem says how to get it.
     """
-    tool = TOOLS[name]
-    for candidate in (name, *tool.other_names):
-        found = shutil.which(candidate)
-        if found and _is_it(Path(found), tool):
-            return Path(found)
-    unpacked = tools_folder() / tool.package / "usr" / "bin" / name
-    if not unpacked.exists():
+    program = _on_path(name) or _unpacked(name)
+    if program is None:
         with _one_at_a_time(tools_folder()):
-            if not unpacked.exists():
-                _unpack_package(name, tool.package)
-    if not unpacked.exists() or not _is_it(unpacked, tool):
-        raise _unavailable(name, tool.package, f"package {tool.package} without a working {unpacked.name}")
-    return unpacked
+            program = _unpacked(name) or _fetch(name)
+    return program
 
 
-def _is_it(program: Path, tool: Tool) -> bool:
+def _on_path(name: str) -> Path | None:
+    for candidate in (name, *TOOLS[name].other_names):
+        path = shutil.which(candidate)
+        if path and _works(Path(path), TOOLS[name]):
+            return Path(path)
+    return None
+
+
+def _unpacked(name: str) -> Path | None:
+    programs = (_program_of(name, package) for package in TOOLS[name].packages)
+    return next((program for program in programs if _works(program, TOOLS[name])), None)
+
+
+def _program_of(name: str, package: str) -> Path:
+    return tools_folder() / package / "usr" / "bin" / name
+
+
+def _works(program: Path, tool: Tool) -> bool:
     try:
         answer = subprocess.run([str(program), "--version"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -75,50 +87,73 @@ def _is_it(program: Path, tool: Tool) -> bool:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Parallel callers fetch once; the lock ends with its process, so a killed one blocks nobody."""
+    """Let parallel callers fetch once; the lock ends with its process, so a killed one blocks nobody."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _unpack_package(name: str, package: str) -> None:
-    """Download a package and unpack it; the folder appears under its name only when it is whole."""
+def _fetch(name: str) -> Path:
+    """Download the program's package and unpack it; the folder appears under its name only when it is complete."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise _unavailable(name, package, "no such program on PATH, and no apt-get and dpkg-deb to fetch it with")
-    print(f"{name}: fetching the distribution's package {package} (unpacked, not installed) ...", file=sys.stderr)
+        raise _unavailable(name, "no such program on PATH, and no apt-get and dpkg-deb to fetch it with")
+    print(f"{name}: fetching the distribution's package, to be unpacked and not installed ...", file=sys.stderr)
     folder = tools_folder()
     for left_behind in folder.glob(".unpacking-*"):
         shutil.rmtree(left_behind)
     scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
     try:
-        deb = _download(name, package, scratch)
-        _run(name, package, ["dpkg-deb", "--extract", str(deb), str(scratch / "root")], scratch)
+        package, archive = _download(name, scratch)
+        _run(name, ["dpkg-deb", "--extract", str(archive), str(scratch / "root")], scratch)
+        program = _program_of(name, package)
+        if not _works(scratch / "root" / program.relative_to(folder / package), TOOLS[name]):
+            raise _unavailable(name, f"package {package} without a working {name}")
+        # A folder of that name is broken or incomplete, as an interrupted deletion leaves it.
+        if (folder / package).exists():
+            (folder / package).rename(scratch / "broken")
         (scratch / "root").rename(folder / package)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"{name}: ready in {folder / package}", file=sys.stderr)
+    return program
 
 
-def _download(name: str, package: str, scratch: Path) -> Path:
+def _download(name: str, scratch: Path) -> tuple[str, Path]:
+    """Download the package that contains a program here; returns the package's name and its archive."""
     lists = tools_folder() / "apt"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    # Own folders for what apt writes, so that an ordinary user may run it. A path with spaces must be quoted for apt.
-    apt = ["apt-get", "-q", "-o", "Acquire::Retries=3"]
-    if os.geteuid() == 0:
-        apt += ["-o", "APT::Sandbox::User=root"]  # root's files: the user _apt could not write here
+    # apt writes to folders of ours, so that an ordinary user may run it. It reads a quoted path with spaces correctly.
     settings = scratch / "apt.conf"
     settings.write_text(f'Dir::State::Lists "{lists}/";\nDir::Cache "{scratch}/";\n', encoding="utf-8")
+    apt = ["apt-get", "-q", "-o", "Acquire::Retries=3"]
+    if os.geteuid() == 0:
+        apt += ["-o", "APT::Sandbox::User=root"]  # apt's own user could not write to root's folders
     environment = {"APT_CONFIG": str(settings)}
+
+    def package_here() -> str:
+        *preferred, last = TOOLS[name].packages
+        for package in preferred:
+            try:
+                _run(name, [*apt, "--print-uris", "download", package], scratch, environment)
+            except ProblemError:  # apt's lists have no such package
+                continue
+            return package
+        return last
+
+    def download() -> tuple[str, Path]:
+        package = package_here()
+        _run(name, [*apt, "download", package], scratch, environment)
+        return package, next(scratch.glob(f"{package}_*.deb"))
+
     try:
-        _run(name, package, [*apt, "download", package], scratch, environment)
-    except ProblemError:  # no lists yet, or lists that name a version which the mirror no longer has
-        _run(name, package, [*apt, "update"], scratch, environment)
-        _run(name, package, [*apt, "download", package], scratch, environment)
-    return next(scratch.glob(f"{package}_*.deb"))
+        return download()
+    except ProblemError:  # there are no lists yet, or they name a version that the mirror no longer has
+        _run(name, [*apt, "update"], scratch, environment)
+        return download()
 
 
-def _run(name: str, package: str, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+def _run(name: str, command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
     try:
         done = subprocess.run(
             command,
@@ -132,27 +167,28 @@ def _run(name: str, package: str, command: list[str], folder: Path, environment:
             timeout=_FETCH_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _unavailable(name, package, f"{command[0]} that did not finish ({type(error).__name__})") from error
+        raise _unavailable(name, f"{command[0]} did not finish ({type(error).__name__})") from error
     if done.returncode != 0:
         tail = " / ".join(line.strip() for line in done.stdout.splitlines()[-3:])
         action = next(word for word in command if word in ("download", "update", "--extract"))
-        raise _unavailable(name, package, f"{command[0]} {action} that ended with {done.returncode}: {tail}")
+        raise _unavailable(name, f"{command[0]} {action} ended with {done.returncode}: {tail}")
 
 
-def _unavailable(name: str, package: str, found: str) -> ProblemError:
+def _unavailable(name: str, found: str) -> ProblemError:
+    packages = " or ".join(f"`apt-get install {package}`" for package in TOOLS[name].packages)
     return ProblemError(
         Problem(
             f"program {name}",
             "the program on PATH, or a Debian or Ubuntu machine that can download its package",
             found,
-            f"Install it (`apt-get install {package}`, or its project's release for your system) so that "
-            f"`{name} --version` works, and try again.",
+            f"Install it ({packages}, or its project's release for your system) so that `{name} --version` works, and "
+            "try again.",
         )
     )
 
 
 def main() -> int:
-    """Find or fetch all of them and print where they are: afterwards nothing needs a network."""
+    """Find or fetch every program and print its path, so that nothing later needs a network."""
     try:
         for name in TOOLS:
             print(f"{name}: {find_tool(name)}")

@@ -18,7 +18,8 @@ _INTERRUPTED = 130
 
 def main() -> int:
     options = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: background jobs inherit that it is ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         return int(options.run())
     except ProblemError as error:

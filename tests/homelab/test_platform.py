@@ -25,7 +25,7 @@ from testbeds.homelab.waiting import applications, await_all
 from testbeds.story.look import Git
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 from tests.homelab.report import say_at_the_end
-from tests.platform.dashboards import dashboard, expressions
+from tests.manifests.dashboards import dashboard, expressions
 from tests.platform.test_fits_the_control_plane import ARGOCD_MIB, NODE_MIB, SYSTEM_MIB, mib
 from tests.scenarios.people import commit_and_push
 

@@ -1,7 +1,8 @@
-"""The programs that check what lies in `manifests/`, of the versions that run there; promtool also of the sandbox's.
+"""The programs that check `manifests/`, in the versions that run there, and the promtool of the distribution.
 
-Built by the homelab's recipes and kept in its cache, by `make tools` all at once or by the first test that needs one.
-Who cannot have one gets an error that says how, and no skip.
+The homelab's recipes build them with Go and keep them in the homelab's cache: all of them before `make test-platform`,
+or each one when the first test needs it. A machine that cannot build one fails the test with an error that says how.
+Tests that need a built program belong to the target `platform` (see `tests/targets.py`).
 """
 
 import subprocess
@@ -10,27 +11,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
 from testbeds.homelab.offline.go_build import argocd_sources, build
 
-BUILD_SECONDS = 3600
-"""The longest that a test may take which finds nothing built, on a busy machine."""
-
 
 def sandbox_promtool() -> Path:
-    """Debian's 2.42, unless PATH has another one."""
+    """The promtool on PATH or of the distribution: 2.31 in Ubuntu 22.04, 2.42 in Debian 12, 3.5 in Debian sid."""
     return find_tool("promtool")
 
 
 def homelab_promtool() -> Path:
-    """Of the Prometheus that the manifests run."""
+    """The promtool of the Prometheus that the manifests run."""
     return _built("prometheus", "promtool")
 
 
-PROMTOOLS = (sandbox_promtool, homelab_promtool)
+PROMTOOLS = (sandbox_promtool, pytest.param(homelab_promtool, marks=pytest.mark.platform))
 
 
 def prometheus() -> Path:
@@ -58,14 +57,14 @@ def kube_score() -> Path:
 
 
 def says(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
-    """What a program that must succeed writes."""
+    """Run a program that must succeed, and return its output."""
     done = subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def content(folder: str | Path) -> list[dict[str, Any]]:
-    """The objects that Argo CD makes of a folder: kustomize's where it has a kustomization, else all of its files."""
+    """Return the objects that Argo CD makes of a folder: kustomize's output, or else those in the folder's files."""
     return [document for text in _texts(CHECKOUT / folder) for document in YAML(typ="safe").load_all(text)]
 
 
@@ -81,7 +80,7 @@ def _built(module: str, name: str) -> Path:
 
 
 def main() -> int:
-    """Build all of them, and fetch the sources that tests read; afterwards no test needs a network."""
+    """Build every program and fetch the sources that tests read, so that no test needs a network."""
     from tests.platform.crds import kserve_sources
 
     try:

@@ -3,13 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pytest
-
 from testbeds.homelab.offline.go_build import argocd_sources
 from tests.platform.crds import documents
-from tests.platform.programs import BUILD_SECONDS, content
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import content
 
 NODE_MIB = 2048
 SYSTEM_MIB = 500

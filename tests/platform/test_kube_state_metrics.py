@@ -12,9 +12,7 @@ from werkzeug import Request, Response
 
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
-from tests.platform.programs import BUILD_SECONDS, content, kube_state_metrics
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import content, kube_state_metrics
 
 _SECONDS = 120.0
 _ENDED_AT = "2026-01-02T03:04:05Z"

@@ -11,10 +11,8 @@ import pytest
 
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.settings import KUBERNETES_VERSION
-from tests.platform.programs import BUILD_SECONDS, content, kube_score
-from tests.platform.test_argocd_apps import APPLICATIONS
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.manifests.test_argocd_apps import APPLICATIONS
+from tests.platform.programs import content, kube_score
 
 FOLDERS = sorted({one["spec"]["source"]["path"] for one in APPLICATIONS.values()})
 IGNORE = "kube-score/ignore"

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pytest
-from ruamel.yaml import YAML
-
 from bootstrap.secrets import WANTED, webhook
 from testbeds.common.tools import CHECKOUT
 from testbeds.sandbox.cluster.nodes import quantity
-from tests.platform.programs import BUILD_SECONDS, content
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import content
 
 WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet")
 KEPT_BY_KUBERNETES = {"kube-root-ca.crt"}
@@ -93,15 +88,6 @@ def referred(workload: Workload, kind: str) -> Iterator[tuple[str, list[str]]]:
         for source in container.get("envFrom", []):
             if f"{kind}Ref" in source:
                 yield source[f"{kind}Ref"]["name"], []
-
-
-def test_each_file_of_a_kustomization_is_used() -> None:
-    """No file lies in such a folder that kustomize does not read: it would look as if it held."""
-    for path in (CHECKOUT / "manifests").rglob("kustomization.yaml"):
-        told = YAML(typ="safe").load(path)
-        read = {*told.get("resources", []), *(file for one in told["configMapGenerator"] for file in one["files"])}
-        there = {str(file.relative_to(path.parent)) for file in path.parent.rglob("*") if file.is_file()}
-        assert read == there - {path.name}
 
 
 def test_config_maps_and_volumes_are_there() -> None:

@@ -13,35 +13,19 @@ from typing import Any
 import httpx2
 import pytest
 
-from bootstrap.mlflow_accounts import ADMIN, Grant, Login, make_accounts, pipeline_grants, read_login
+from bootstrap.mlflow_accounts import ADMIN, Login, make_accounts, pipeline_grants, read_login
 from bootstrap.objects import read_secret
 from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
-from testbeds.common.tools import CHECKOUT
 from tests.adapters.conftest import free_port, serving
-from tests.platform.crds import documents
-from tests.platform.fake_kubectl import FakeCluster
-from tests.platform.programs import BUILD_SECONDS, content
+from tests.bootstrap.fake_kubectl import FakeCluster
+from tests.manifests.mlflow_objects import BACKUP, CONTAINER, FOLDER, RESTORE
+from tests.platform.programs import content
 
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
-
-FOLDER = CHECKOUT / "manifests/platform/mlflow"
-OBJECTS = [one for name in ("mlflow.yaml", "backup.yaml") for one in documents(FOLDER / name)]
 MODEL, EXPERIMENT = "iris-classifier", "iris-classification"
 RECORDED = "incumbent/recorded_requests.json"
-
-
-def one_of(kind: str) -> dict[str, Any]:
-    (found,) = [one for one in OBJECTS if one["kind"] == kind]
-    return found
-
-
-POD = one_of("Deployment")["spec"]["template"]["spec"]
-(CONTAINER,), (RESTORE,) = POD["containers"], POD["initContainers"]
-JOB_POD = one_of("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-(BACKUP,) = JOB_POD["containers"]
 
 
 def files() -> dict[str, str]:
@@ -408,25 +392,3 @@ def test_the_server_needs_its_secrets() -> None:
     ini = files()["basic_auth.ini"]
     assert "admin_password" not in ini
     assert f"admin_username = {ADMIN}\n" in ini
-
-
-def test_one_writer_at_a_time() -> None:
-    """SQLite has one: one worker, one pod, the old one gone before the new one comes; jobs never overlap, nor write."""
-    deployment, job = one_of("Deployment")["spec"], one_of("CronJob")["spec"]
-    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
-    assert "--workers=1" in CONTAINER["args"]
-    assert job["concurrencyPolicy"] == "Forbid"
-    (data,) = [one for one in BACKUP["volumeMounts"] if one["name"] == "data"]
-    assert data["readOnly"] is True
-
-
-def test_all_containers_are_of_one_image() -> None:
-    """The job's Python and SQLite are the server's own, and neither pod has an account of Kubernetes."""
-    assert {one["image"] for one in (CONTAINER, RESTORE, BACKUP)} == {CONTAINER["image"]}
-    assert CONTAINER["image"].partition("@")[0].endswith("-full")  # the other has no Flask-WTF
-    assert [pod["automountServiceAccountToken"] for pod in (POD, JOB_POD)] == [False, False]
-
-
-def test_a_grant_says_what_it_gives() -> None:
-    """The line that a person reads after making accounts names permission and object."""
-    assert str(Grant("experiment", "1", "READ")) == "READ on experiment 1"

@@ -16,9 +16,7 @@ from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.metrics import Metrics
-from tests.platform.programs import BUILD_SECONDS, prometheus
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import prometheus
 
 MONITORING = CHECKOUT / "manifests/platform/monitoring"
 _SECONDS = 120.0

@@ -1,4 +1,4 @@
-"""The programs that no Python package brings: found, or fetched without installing anything."""
+"""The programs that no Python package contains: found, or fetched without installing anything."""
 
 import shutil
 import subprocess
@@ -26,101 +26,170 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without the programs: its PATH holds only the folder `bin`; paths have spaces in them."""
     root = tmp_path / "a machine"
     for needed in ("dpkg-deb", "tar", "sh", "cp", "rm"):
-        found = shutil.which(needed)
-        if found:
+        path = shutil.which(needed)
+        if path:
             (root / "bin").mkdir(parents=True, exist_ok=True)
-            (root / "bin" / needed).symlink_to(found)
+            (root / "bin" / needed).symlink_to(path)
     monkeypatch.setenv("PATH", str(root / "bin"))
     monkeypatch.setenv("INCUMBENT_TOOLS", str(root / "own tools"))
     return root
 
 
+class Mirror:
+    """A distribution's mirror: an `apt-get` that hands out real packages, and notes what it was asked for."""
+
+    def __init__(self, machine: Path) -> None:
+        if not (machine / "bin" / "dpkg-deb").exists():
+            pytest.fail("these tests need dpkg-deb: run them on Debian or Ubuntu")
+        self.machine = machine
+        self.tools = machine / "own tools"
+        (machine / "debs").mkdir()
+        self.apt()
+
+    def apt(self, needs: str = "true") -> None:
+        """Provide an `apt-get` that knows the published packages while the shell command `needs` succeeds."""
+        program(
+            self.machine / "bin" / "apt-get",
+            f"""#!/bin/sh
+echo "$@" >> "{self.machine}/asked"
+case "$*" in *update*) : > "{self.machine}/lists"; exit 0 ;; esac
+for package; do :; done
+deb="{self.machine}/debs/${{package}}_9.9.9_all.deb"
+if ! {needs} || ! [ -e "$deb" ]; then echo "E: Unable to locate package $package" >&2; exit 100; fi
+case "$*" in *--print-uris*) ;; *) cp "$deb" . ;; esac
+""",
+        )
+
+    def publish(self, package: str, *programs: str) -> None:
+        """Build a package of these programs, each of which says its own name."""
+        root = self.machine / "packages" / package
+        for name in programs:
+            program(root / "usr" / "bin" / name, f"#!/bin/sh\necho '{name}, version 9.9.9'\n")
+        control = root / "DEBIAN" / "control"
+        control.parent.mkdir(parents=True)
+        control.write_text(
+            f"Package: {package}\nVersion: 9.9.9\nArchitecture: all\nMaintainer: nobody <a@localhost>\n"
+            "Description: x\n",
+            encoding="utf-8",
+        )
+        deb = self.machine / "debs" / f"{package}_9.9.9_all.deb"
+        subprocess.run(["dpkg-deb", "--build", str(root), str(deb)], check=True, capture_output=True)
+
+    def asked(self) -> list[str]:
+        """The downloads that it was asked for."""
+        lines = (self.machine / "asked").read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "download" in line and "--print-uris" not in line]
+
+
 @pytest.fixture
-def mirror(machine: Path) -> Path:
-    """A distribution's mirror: an `apt-get` that hands out a real package, and counts how often it was asked."""
-    if not (machine / "bin" / "dpkg-deb").exists():
-        pytest.fail("these tests need dpkg-deb: run them on Debian or Ubuntu")
-    program(machine / "package" / "usr" / "bin" / "promtool", PROGRAM)
-    control = machine / "package" / "DEBIAN" / "control"
-    control.parent.mkdir()
-    control.write_text(
-        "Package: prometheus\nVersion: 9.9.9\nArchitecture: all\nMaintainer: nobody <a@localhost>\nDescription: x\n",
-        encoding="utf-8",
-    )
-    deb = machine / "prometheus_9.9.9_all.deb"
-    subprocess.run(["dpkg-deb", "--build", str(control.parents[1]), str(deb)], check=True, capture_output=True)
-    program(
-        machine / "bin" / "apt-get",
-        f'#!/bin/sh\necho "$@" >> "{machine}/asked"\ncase "$*" in *download*) cp "{deb}" . ;; esac\n',
-    )
-    return machine
+def mirror(machine: Path) -> Mirror:
+    """The mirror of Debian 12, Ubuntu 22.04 and 24.04, where promtool is part of Prometheus' package."""
+    mirror = Mirror(machine)
+    mirror.publish("prometheus", "prometheus", "promtool")
+    return mirror
 
 
-def asked(machine: Path) -> list[str]:
-    """The downloads that the mirror was asked for."""
-    lines = (machine / "asked").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if "download" in line]
+@pytest.fixture
+def newer_mirror(machine: Path) -> Mirror:
+    """The mirror of Debian 13 and sid and of Ubuntu 26.04, where promtool has a package of its own."""
+    mirror = Mirror(machine)
+    mirror.publish("prometheus", "prometheus")
+    mirror.publish("promtool", "promtool")
+    return mirror
 
 
 def test_a_program_on_path_is_taken(machine: Path) -> None:
     """What the machine has is used, and nothing is fetched."""
-    there = program(machine / "bin" / "promtool", PROGRAM)
-    assert find_tool("promtool") == there
+    installed = program(machine / "bin" / "promtool", PROGRAM)
+    assert find_tool("promtool") == installed
 
 
 def test_the_registry_is_found_under_its_other_name(machine: Path) -> None:
     """The distribution project's own binary is called `registry`."""
-    there = program(machine / "bin" / "registry", "#!/bin/sh\necho registry github.com/distribution/distribution v3\n")
-    assert find_tool("docker-registry") == there
+    installed = program(
+        machine / "bin" / "registry", "#!/bin/sh\necho registry github.com/distribution/distribution v3\n"
+    )
+    assert find_tool("docker-registry") == installed
 
 
 def test_another_program_of_that_name_is_not_taken(machine: Path) -> None:
-    """A `registry` on PATH that is no OCI registry is passed by."""
+    """A `registry` on PATH that is not an OCI registry is passed over."""
     program(machine / "bin" / "registry", "#!/bin/sh\necho windows\n")
     with pytest.raises(ProblemError, match="no such program on PATH"):
         find_tool("docker-registry")
 
 
-def test_a_package_is_unpacked_once(mirror: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_is_unpacked_once(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing program comes from the distribution's package into the project's folder, and stays there."""
     first = find_tool("promtool")
-    assert first == mirror / "own tools" / "prometheus" / "usr" / "bin" / "promtool"
+    assert first == mirror.tools / "prometheus" / "usr" / "bin" / "promtool"
     assert find_tool("promtool") == first
-    assert len(asked(mirror)) == 1
+    assert find_tool("prometheus") == first.with_name("prometheus")
+    assert len(mirror.asked()) == 1
     assert "not installed" in capsys.readouterr().err
 
 
-def test_parallel_callers_fetch_once(mirror: Path) -> None:
+@pytest.mark.parametrize("order", [("prometheus", "promtool"), ("promtool", "prometheus")])
+def test_a_distribution_that_splits_a_package_provides_both(newer_mirror: Mirror, order: tuple[str, str]) -> None:
+    """Each program comes from its own package into its own folder, whichever is wanted first."""
+    paths = {name: find_tool(name) for name in order}
+    assert paths == {name: newer_mirror.tools / name / "usr" / "bin" / name for name in order}
+    assert len(newer_mirror.asked()) == 2
+
+
+def test_a_split_package_is_found_before_there_are_lists(newer_mirror: Mirror) -> None:
+    """A fresh machine has no package lists that could tell where promtool is."""
+    newer_mirror.apt(needs=f'[ -e "{newer_mirror.machine}/lists" ]')
+    assert find_tool("promtool") == newer_mirror.tools / "promtool" / "usr" / "bin" / "promtool"
+
+
+def test_parallel_callers_fetch_once(mirror: Mirror) -> None:
     """Callers at the same time get the same program from one download."""
-    found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(find_tool("promtool"))) for _ in range(4)]
+    paths: list[Path] = []
+    threads = [threading.Thread(target=lambda: paths.append(find_tool("promtool"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(found) == 4
-    assert len(set(found)) == 1
-    assert len(asked(mirror)) == 1
+    assert len(paths) == 4
+    assert len(set(paths)) == 1
+    assert len(mirror.asked()) == 1
 
 
-def test_what_a_killed_fetch_left_is_repaired(mirror: Path) -> None:
+def test_what_a_killed_fetch_left_is_repaired(mirror: Mirror) -> None:
     """Half an unpacked package is never taken for a whole one, and is cleared away."""
-    half = program(
-        mirror / "own tools" / ".unpacking-dead" / "root" / "usr" / "bin" / "promtool", "#!/bin/sh\nexit 1\n"
-    )
+    half = program(mirror.tools / ".unpacking-dead" / "root" / "usr" / "bin" / "promtool", "#!/bin/sh\nexit 1\n")
     assert find_tool("promtool").read_text(encoding="utf-8") == PROGRAM
     assert not half.exists()
 
 
-def test_lists_are_made_when_the_first_download_finds_none(mirror: Path) -> None:
+@pytest.mark.parametrize(
+    "left", ["usr/share/doc/prometheus/copyright", "usr/bin/promtool"], ids=["no program", "a broken program"]
+)
+def test_an_incomplete_folder_is_replaced(mirror: Mirror, left: str) -> None:
+    """What an interrupted deletion or an earlier release of the project left gives way to the whole package."""
+    remains = program(mirror.tools / "prometheus" / left, "#!/bin/sh\nexit 1\n")
+    path = find_tool("promtool")
+    assert path.read_text(encoding="utf-8") == PROGRAM
+    assert remains == path or not remains.exists()
+    assert find_tool("prometheus") == path.with_name("prometheus")
+    assert not list(mirror.tools.glob(".unpacking-*"))
+
+
+def test_a_package_without_the_program_is_an_error(newer_mirror: Mirror) -> None:
+    """The error names the package, and nothing is left that the next attempt would stumble over."""
+    (newer_mirror.machine / "debs" / "promtool_9.9.9_all.deb").unlink()
+    with pytest.raises(ProblemError, match="found package prometheus without a working promtool"):
+        find_tool("promtool")
+    assert not (newer_mirror.tools / "prometheus").exists()
+    assert find_tool("prometheus") == newer_mirror.tools / "prometheus" / "usr" / "bin" / "prometheus"
+
+
+def test_lists_are_made_when_the_first_download_finds_none(mirror: Mirror) -> None:
     """With no package lists, or old ones, they are fetched and the download is tried again."""
-    text = (mirror / "bin" / "apt-get").read_text(encoding="utf-8")
-    program(
-        mirror / "bin" / "apt-get",
-        text.replace("*download*) cp", f'*update*) : > "{mirror}/lists" ;; *download*) [ -e "{mirror}/lists" ] && cp'),
-    )
+    mirror.apt(needs=f'[ -e "{mirror.machine}/lists" ]')
     assert find_tool("promtool").exists()
-    assert len(asked(mirror)) == 2
+    assert len(mirror.asked()) == 2
 
 
 def test_a_machine_that_cannot_fetch_is_told_what_to_do(machine: Path) -> None:
@@ -129,12 +198,12 @@ def test_a_machine_that_cannot_fetch_is_told_what_to_do(machine: Path) -> None:
         find_tool("prometheus")
 
 
-def test_a_failed_download_says_why(mirror: Path) -> None:
+def test_a_failed_download_says_why(mirror: Mirror) -> None:
     """What apt said is part of the error, and nothing half done is left."""
-    program(mirror / "bin" / "apt-get", "#!/bin/sh\necho 'E: Unable to locate package prometheus' >&2\nexit 100\n")
+    mirror.apt(needs="false")
     with pytest.raises(ProblemError, match="ended with 100: E: Unable to locate package"):
         find_tool("promtool")
-    assert not list((mirror / "own tools").glob(".unpacking-*"))
+    assert not list(mirror.tools.glob(".unpacking-*"))
 
 
 def test_the_folder_is_the_checkouts_own(monkeypatch: pytest.MonkeyPatch) -> None:

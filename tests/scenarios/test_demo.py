@@ -51,6 +51,7 @@ def left_of(mark: str) -> dict[int, str]:
     return left
 
 
+@pytest.mark.scenarios
 @pytest.mark.timeout(600)
 def test_a_killed_demo_leaves_nothing_and_runs_again(tmp_path: Path) -> None:
     """SIGKILL of its first process while services start, while models are trained, and in the middle of a promotion."""
@@ -71,6 +72,7 @@ def test_a_killed_demo_leaves_nothing_and_runs_again(tmp_path: Path) -> None:
         assert left_of(mark) == {}
 
 
+@pytest.mark.scenarios
 def test_an_interrupted_demo_ends_clean(tmp_path: Path) -> None:
     """Ctrl-C ends everything, without a traceback, with the exit code that shells expect."""
     demo = RunningDemo(tmp_path / "sandbox")

@@ -49,6 +49,7 @@ def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> 
     assert false_claims(findings) == {}
 
 
+@pytest.mark.scenarios
 @pytest.mark.timeout(2 * END_SECONDS)
 def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) -> None:
     """SIGKILL of a run that has committed: the sensor runs the promotion again, to a champion with still one commit."""
@@ -75,6 +76,7 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) 
 _SCALING = ((0, 4), (4, 2), (10, 3), (6, 2), (6, 4), (6, 2))
 
 
+@pytest.mark.scenarios
 def test_a_promotion_that_is_scaled_in_its_midst_makes_a_champion(after_the_story: Environment) -> None:
     """Pods come and go in mid-rollout and in mid-soak: one commit, a champion, and no request that fails."""
     environment, client = after_the_story, registry(after_the_story)
@@ -109,6 +111,7 @@ def test_a_promotion_that_is_scaled_in_its_midst_makes_a_champion(after_the_stor
     assert scaled[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
 
 
+@pytest.mark.scenarios
 def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
     without_a_daemon: Environment, tmp_path: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
     assert (second.champion, second.commits, second.tags) == (version, first.commits, first.tags)
 
 
+@pytest.mark.scenarios
 def test_ci_fails_for_a_bad_version(without_a_daemon: Environment, tmp_path: Path) -> None:
     """A version that is worse than the champion ends CI with an error, without a commit, and never as champion."""
     environment = without_a_daemon
@@ -133,6 +137,7 @@ def test_ci_fails_for_a_bad_version(without_a_daemon: Environment, tmp_path: Pat
     assert (after.champion, after.commits) == (before.champion, before.commits)
 
 
+@pytest.mark.scenarios
 def test_two_runs_at_once_commit_once(without_a_daemon: Environment, tmp_path: Path) -> None:
     """Two CI jobs on two Dagsters promote the same version: one commit, and it is champion."""
     environment = without_a_daemon
@@ -158,6 +163,7 @@ def unpublished(environment: Environment) -> int:
     return register_again(environment, of=2, published=False)
 
 
+@pytest.mark.scenarios
 @pytest.mark.parametrize(
     ("mutant", "make", "end", "claim"),
     [

@@ -4,7 +4,7 @@ import json
 import re
 
 from testbeds.common.tools import CHECKOUT
-from tests.platform.dashboard_schema import Dashboard
+from tests.manifests.dashboard_schema import Dashboard
 
 GRAFANA = CHECKOUT / "manifests/platform/grafana"
 FILES = {path.stem: path for path in sorted((GRAFANA / "dashboards").glob("*.json"))}

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbeds.common.tools import CHECKOUT
-from tests.platform.programs import BUILD_SECONDS, content
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import content
 
 _ANYWHERE = {
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{20}",
@@ -76,6 +74,7 @@ def manifests() -> list[dict[str, object]]:
     return [one for folder in sorted(folders) for one in content(folder)]
 
 
+@pytest.mark.platform
 def test_secrets_in_git_are_empty() -> None:
     """A Secret in Git is one that the cluster fills: the token of an account."""
     secrets = [one for one in manifests() if one["kind"] == "Secret"]

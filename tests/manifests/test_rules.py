@@ -10,9 +10,7 @@ from ruamel.yaml import YAML
 
 from orchestration.promotion.policy import parse_policy
 from testbeds.common.tools import CHECKOUT
-from tests.platform.programs import BUILD_SECONDS, PROMTOOLS, content, homelab_promtool, says
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import PROMTOOLS, content, homelab_promtool, says
 
 MONITORING = CHECKOUT / "manifests/platform/monitoring"
 RULES = sorted((MONITORING / "rules").glob("*.yml"))
@@ -75,6 +73,7 @@ def test_each_slo_has_its_record(path: Path) -> None:
     assert {f"model_version:{slo.name}" for slo in slos} <= set(rules("record"))
 
 
+@pytest.mark.platform
 def test_the_configuration_is_accepted(tmp_path: Path) -> None:
     """Prometheus takes what the pod mounts: the files at their places, with credentials beside them."""
     for name in ("config", "rules"):

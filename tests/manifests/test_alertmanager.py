@@ -13,9 +13,7 @@ from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.alerts import log_file, told
 from testbeds.homelab.receiver import PATH, Receiver
-from tests.platform.programs import BUILD_SECONDS, alertmanager, amtool, says
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import alertmanager, amtool, says
 
 CONFIG = CHECKOUT / "manifests/platform/monitoring/config/alertmanager.yml"
 POD = {"cluster": "edge", "namespace": "ml-apps", "pod": "iris-1", "container": "model-server"}
@@ -29,11 +27,13 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started.stop_all()
 
 
+@pytest.mark.platform
 def test_the_configuration_is_accepted() -> None:
     """Alertmanager takes it."""
     assert "SUCCESS" in says(amtool(), "check-config", CONFIG)
 
 
+@pytest.mark.platform
 @pytest.mark.parametrize(
     ("severity", "receiver"), [("critical", "critical"), ("warning", "warning"), (None, "warning")]
 )
@@ -55,6 +55,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     server.server_close()
 
 
+@pytest.mark.platform
 def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, tmp_path: Path) -> None:
     """Alerts of one name and cluster come together, with the token; what a worse one explains does not come."""
     (tmp_path / "url").write_text(f"http://{HOST}:{receiver.server_port}{PATH}", encoding="utf-8")

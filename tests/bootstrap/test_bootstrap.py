@@ -11,10 +11,11 @@ import pytest
 
 from bootstrap import __main__ as program
 from bootstrap import objects, registration
+from bootstrap.mlflow_accounts import Grant
 from bootstrap.registration import register_edge, register_repository, write_kubeconfig
 from bootstrap.secrets import WANTED, make_secrets
 from orchestration.promotion.problems import InvalidInputError, ProblemError
-from tests.platform.fake_kubectl import FakeCluster
+from tests.bootstrap.fake_kubectl import FakeCluster
 
 
 @pytest.fixture
@@ -172,3 +173,8 @@ def test_a_model_without_its_experiment_is_refused(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         program.main(["mlflow-accounts", "--url", "http://mlflow:5000", "--model", "iris-classifier"])
     assert "expected MODEL=EXPERIMENT, found 'iris-classifier'" in capsys.readouterr().err
+
+
+def test_a_grant_says_what_it_gives() -> None:
+    """The line that a person reads after making accounts names permission and object."""
+    assert str(Grant("experiment", "1", "READ")) == "READ on experiment 1"

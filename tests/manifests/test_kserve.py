@@ -12,6 +12,7 @@ INFERENCE_SERVICE, SERVICE = documents(FILE)
 (DEPLOYMENT,) = documents(CHECKOUT / "manifests/applications/iris-classifier/deployment.yaml")
 
 
+@pytest.mark.platform
 def test_kserve_knows_every_field() -> None:
     """The InferenceService is valid by KServe's own CRD, and no field is unknown to it."""
     assert complaints(INFERENCE_SERVICE) == []

@@ -7,9 +7,7 @@ import pytest
 
 from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
-from tests.platform.programs import BUILD_SECONDS, content
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.platform.programs import content
 
 FOLDER = CHECKOUT / "argocd-apps"
 OFF = {"kserve-app.yaml"}
@@ -50,12 +48,14 @@ def of_project(name: str) -> list[dict[str, Any]]:
     return [one for one in APPLICATIONS.values() if one["spec"]["project"] == name]
 
 
+@pytest.mark.platform
 @pytest.mark.parametrize("document", ALL, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
 def test_argocd_knows_every_field(document: dict[str, Any]) -> None:
     """Each Application and AppProject is valid by the CRD of the Argo CD that is installed, and no field is unknown."""
     assert complaints(document) == []
 
 
+@pytest.mark.platform
 def test_a_field_that_argocd_does_not_know_is_found() -> None:
     """The check is no empty one: a field of a later version and a wrong type are both told."""
     (root,) = [one for one in ALL if one["metadata"]["name"] == "root" and one["kind"] == "Application"]
@@ -79,6 +79,7 @@ def test_the_repositorys_address_is_the_roots() -> None:
     assert [one["spec"]["sourceRepos"] for one in PROJECTS.values()] == [[address]] * len(PROJECTS)
 
 
+@pytest.mark.platform
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> None:
     """Kinds, clusters and namespaces are those of its applications' objects, exactly."""
@@ -92,6 +93,7 @@ def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> N
     assert not {"orphanedResources", "sourceNamespaces", "roles"} & set(spec)
 
 
+@pytest.mark.platform
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_an_application_names_its_cluster_and_tries_again_what_is_newest(name: str) -> None:
     """No address of a cluster stands in Git, and a sync that failed is tried again with what was pushed since."""
@@ -114,6 +116,7 @@ def test_projects_come_first_and_accounts_before_the_rest() -> None:
     assert {found for name, found in waves.items() if not name.startswith("access")} == {0}
 
 
+@pytest.mark.platform
 def test_deleting_root_or_the_platforms_applications_deletes_nothing_else() -> None:
     """None of them cascades, and no volume is pruned, whatever is edited in Git."""
     kept = [one for one in APPLICATIONS.values() if one["spec"]["project"] != "models"]

@@ -13,11 +13,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from testbeds.common.tools import CHECKOUT
-from tests.platform.dashboard_schema import Dashboard, Place
-from tests.platform.dashboards import FILES, GRAFANA, dashboard, expressions
-from tests.platform.programs import BUILD_SECONDS, PROMTOOLS, says
-
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+from tests.manifests.dashboard_schema import Dashboard, Place
+from tests.manifests.dashboards import FILES, GRAFANA, dashboard, expressions
+from tests.platform.programs import PROMTOOLS, says
 
 RULES = CHECKOUT / "manifests/platform/monitoring/rules"
 

@@ -1,0 +1,14 @@
+"""What kustomize is told to read: every file beside a kustomization."""
+
+from ruamel.yaml import YAML
+
+from testbeds.common.tools import CHECKOUT
+
+
+def test_each_file_of_a_kustomization_is_used() -> None:
+    """No file in such a folder is one that kustomize does not read: it would look as if it had an effect."""
+    for path in (CHECKOUT / "manifests").rglob("kustomization.yaml"):
+        kustomization = YAML(typ="safe").load(path)
+        generated = [file for generator in kustomization["configMapGenerator"] for file in generator["files"]]
+        files = {str(file.relative_to(path.parent)) for file in path.parent.rglob("*") if file.is_file()}
+        assert {*kustomization.get("resources", []), *generated} == files - {path.name}

@@ -1,0 +1,60 @@
+"""Every test belongs to exactly one of the Makefile's targets, and the Makefile runs each of them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.targets import HOMELAB, OF_FILES, PLATFORM, RUN_BY, SCENARIOS, TARGETS, TEST, pattern_of, target_of
+
+ROOT = Path(__file__).parents[1]
+PLACES = sorted(path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
+
+
+def recipe(name: str) -> str:
+    """Return the commands of a target of the Makefile."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+    (commands,) = re.findall(rf"^{name}:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    return str(commands)
+
+
+def test_every_file_has_a_target() -> None:
+    """A test in a new folder cannot be forgotten: its file needs a line in the table."""
+    assert {OF_FILES[pattern_of(place)] for place in PLACES} <= set(TARGETS)
+
+
+def test_no_line_of_the_table_is_stale() -> None:
+    """Each pattern decides about at least one file."""
+    assert {pattern_of(place) for place in PLACES} == set(OF_FILES)
+
+
+def test_a_marker_moves_a_test_to_another_target(request: pytest.FixtureRequest) -> None:
+    """One marker overrides the file's target; two are an error."""
+    assert target_of(request.node) == TEST
+    request.node.add_marker(SCENARIOS)
+    assert target_of(request.node) == SCENARIOS
+    request.node.add_marker(PLATFORM)
+    with pytest.raises(pytest.UsageError, match="expected one target, found markers of platform and scenarios"):
+        target_of(request.node)
+
+
+def test_a_file_without_a_target_is_an_error() -> None:
+    """Pytest does not start with a test that no make target would run."""
+    with pytest.raises(pytest.UsageError, match=r"tests/targets\.py.*found none"):
+        pattern_of("elsewhere/test_something.py")
+
+
+def test_every_marker_is_a_target() -> None:
+    """The registered markers, which are strict, are names of targets."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    assert {marker.partition(":")[0] for marker in settings["markers"]} == {PLATFORM, SCENARIOS} <= set(TARGETS)
+
+
+def test_the_makefile_runs_every_target() -> None:
+    """Each target has its make target, and together they run every test."""
+    for target in RUN_BY:
+        name = "test" if target == TEST else f"test-{target}"
+        assert f"--target {target}\n" in recipe(name)
+    assert f"--testbed homelab tests/{HOMELAB} " in recipe("test-homelab")
+    assert {HOMELAB}.union(*RUN_BY.values()) == set(TARGETS)
