@@ -18,7 +18,9 @@ _INTERRUPTED = 130
 
 def main() -> int:
     options = _arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: a background job of a shell inherits it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return int(options.run())
     except ProblemError as error:
