@@ -20,7 +20,8 @@ _INTERRUPTED = 130
 def main() -> int:
     options = _arguments()
     die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: background jobs inherit that it is ignored
+    # SIGINT too: a background job of a shell inherits it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         return int(options.run(options))
