@@ -23,13 +23,22 @@ OF_FILES = {
     "exporter/test_command.py": TEST,
     "exporter/*": FAST,
     "homelab/*": HOMELAB,
+    "manifests/test_kserve.py": FAST,
+    "manifests/test_kustomizations.py": FAST,
+    "manifests/test_mlflow_objects.py": FAST,
     "manifests/*": TEST,
+    "orchestration/test_crashes.py": FAST,
+    "orchestration/test_requests.py": FAST,
+    "orchestration/test_sensor.py": FAST,
+    "orchestration/test_workflow.py": FAST,
     "orchestration/*": TEST,
     "platform/*": PLATFORM,
     "promotion/*": FAST,
+    "sandbox/test_homelab_files.py": FAST,
+    "sandbox/test_waiting.py": FAST,
     "sandbox/*": TEST,
     "scenarios/*": TEST,
-    "test_targets.py": TEST,
+    "test_targets.py": FAST,
 }
 """Patterns of files below `tests/`, in which `*` crosses folders, with their target; the first match counts."""
 
