@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.targets import HOMELAB, OF_FILES, PLATFORM, RUN_BY, SCENARIOS, TARGETS, TEST, pattern_of, target_of
+from tests.targets import FAST, HOMELAB, OF_FILES, PLATFORM, RUN_BY, SCENARIOS, TARGETS, TEST, pattern_of, target_of
 
 ROOT = Path(__file__).parents[1]
 PLACES = sorted(path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
@@ -31,7 +31,7 @@ def test_no_line_of_the_table_is_stale() -> None:
 
 def test_a_marker_moves_a_test_to_another_target(request: pytest.FixtureRequest) -> None:
     """One marker overrides the file's target; two are an error."""
-    assert target_of(request.node) == TEST
+    assert target_of(request.node) == FAST
     request.node.add_marker(SCENARIOS)
     assert target_of(request.node) == SCENARIOS
     request.node.add_marker(PLATFORM)
