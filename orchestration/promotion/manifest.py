@@ -34,6 +34,7 @@ from orchestration.promotion.yaml_text import (
     is_text_without_quotes,
     parse_documents,
     read_stream,
+    too_large,
 )
 
 
@@ -109,6 +110,16 @@ def set_image(
         return Edited(_splice(stream, place.node, text), old, line)
     except RefusedError as refused:
         return _refusal(selector, refused)
+
+
+def too_large_problem(file: str, size: int | None) -> Problem:
+    """Describe a file above the size limit to a caller that does not read such a file whole.
+
+    Args:
+        file: The file's name.
+        size: Its size in bytes; None when it is not known, as for standard input.
+    """
+    return _problem(file, too_large(size))
 
 
 def _read(content: bytes, selector: Selector) -> tuple[Stream, Place]:
@@ -208,5 +219,9 @@ def _odd(text: str) -> str:
 
 
 def _refusal(selector: Selector, refused: RefusedError) -> EditRefused:
-    subject = selector.file if refused.line is None else f"{selector.file}, line {refused.line}"
-    return EditRefused(Problem(subject, refused.expected, refused.found, refused.next_step))
+    return EditRefused(_problem(selector.file, refused))
+
+
+def _problem(file: str, refused: RefusedError) -> Problem:
+    subject = file if refused.line is None else f"{file}, line {refused.line}"
+    return Problem(subject, refused.expected, refused.found, refused.next_step)
