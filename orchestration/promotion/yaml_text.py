@@ -356,9 +356,9 @@ def _same_reading(document: Document, other: Document) -> bool:
         return False
     pairs = zip(_walk(document.root), _walk(other.root), strict=True)
     return all(
-        (one.start - document.start, one.end - document.start) == (two.start, two.end)
-        for one, two in pairs
-        if isinstance(one, ScalarNode) and _is_editable(one)
+        (node.start - document.start, node.end - document.start) == (twin.start, twin.end)
+        for node, twin in pairs
+        if isinstance(node, ScalarNode) and _is_editable(node)
     )
 
 
