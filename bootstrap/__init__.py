@@ -1,1 +1,1 @@
-"""What is done once by hand, or by a testbed, before Argo CD keeps the rest: secrets, and what knows whom."""
+"""What a person or a testbed does once, before Argo CD takes over: Secrets, registrations and accounts."""

@@ -1,6 +1,6 @@
-"""`python -m bootstrap`: what Argo CD cannot keep, because it is no manifest; each command may be repeated.
+"""Set up what Argo CD cannot keep because it is not in a manifest. Each command may be run again.
 
-docs/clusters.md has them in their order.
+docs/clusters.md shows the commands in their order.
 """
 
 import argparse
@@ -25,6 +25,11 @@ _GCP = "gcp"
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 refused or failed, with the reason on standard error.
+
+    Args:
+        arguments: The command line; None for the process's own.
+    """
     options = _parser().parse_args(arguments)
     try:
         for line in options.run(options):
@@ -36,34 +41,45 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bootstrap", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bootstrap",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example:\n  python -m bootstrap secrets --webhook-url http://receiver:8080/alerts\n\n"
+        "Exit code:\n  0  done, now or before\n  1  refused or failed; the reason is on standard error\n"
+        "  2  wrong usage",
+    )
     parser.add_argument("--gcp", default=_GCP, help="kubeconfig context of the control plane (default: %(default)s)")
     parser.add_argument("--edge", default=EDGE, help="kubeconfig context of the models' cluster (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("secrets", help="make the Secrets that the platform needs and Git does not have")
-    command.add_argument("--webhook-url", help="whom Alertmanager tells of alerts, such as http://receiver:8080/alerts")
+    command = commands.add_parser("secrets", help="make the Secrets that the platform needs and Git must not have")
+    command.add_argument("--webhook-url", help="where Alertmanager sends alerts, such as http://receiver:8080/alerts")
     command.set_defaults(run=_secrets)
 
-    command = commands.add_parser("register", help="tell Argo CD of the repository and of the edge cluster")
-    command.add_argument("--repository", required=True, help="the GitOps repository's address, as root.yaml has it")
-    command.add_argument("--token-file", type=Path, required=True, help="file with a token that may read it")
-    command.add_argument("--edge-server", help="edge's API as gcp reaches it (default: as the kubeconfig does)")
+    command = commands.add_parser("register", help="register the repository and the edge cluster with Argo CD")
+    command.add_argument("--repository", required=True, help="the GitOps repository's address, as in root.yaml")
+    command.add_argument(
+        "--token-file", type=Path, required=True, help="file with a token that may read the repository"
+    )
+    command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: the kubeconfig's)")
     command.set_defaults(run=_register)
 
-    command = commands.add_parser("accounts", help="hand out the accounts that access-* bring, once they are synced")
-    command.add_argument("kubeconfig", type=Path, help="file to be written: the pipeline's kubeconfig")
+    command = commands.add_parser(
+        "accounts", help="hand out the accounts that the applications access-* bring, once they are synced"
+    )
+    command.add_argument("kubeconfig", type=Path, help="file to write the pipeline's kubeconfig to")
     command.set_defaults(run=_accounts)
 
-    command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts, with their rights")
-    command.add_argument("--url", required=True, help="MLflow, such as http://gcp-control-plane:30500")
+    command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts and grant their rights")
+    command.add_argument("--url", required=True, help="MLflow's address, such as http://gcp-control-plane:30500")
     command.add_argument(
         "--model",
         action="append",
         type=_model_and_experiment,
         required=True,
         metavar="MODEL=EXPERIMENT",
-        help="a model that is promoted, and the experiment of its runs; may be repeated",
+        help="a model to be promoted and the experiment of its runs; repeat it for each model",
     )
     command.set_defaults(run=_mlflow_accounts)
     return parser
@@ -87,7 +103,7 @@ def _accounts(options: argparse.Namespace) -> Iterable[str]:
     give_prometheus_its_account(gcp, edge)
     yield "Secret monitoring/prometheus-edge: Prometheus's account on edge"
     clusters = {_GCP: gcp, EDGE: edge}
-    write_kubeconfig(options.kubeconfig, clusters, {name: one.server() for name, one in clusters.items()})
+    write_kubeconfig(options.kubeconfig, clusters, {name: cluster.server() for name, cluster in clusters.items()})
     yield f"{options.kubeconfig}: the pipeline's contexts {_GCP} and {EDGE}"
 
 
@@ -103,10 +119,10 @@ def _model_and_experiment(text: str) -> tuple[str, str]:
 
 
 def _cluster(context: str) -> Kubectl:
-    found = shutil.which("kubectl")
-    if found is None:
-        raise InvalidInputError(Problem("program kubectl", "it on PATH", "none", "Install it."))
-    return Kubectl(Path(found), None, context)
+    program = shutil.which("kubectl")
+    if program is None:
+        raise InvalidInputError(Problem("program kubectl", "a program on PATH", "no such program", "Install kubectl."))
+    return Kubectl(Path(program), None, context)
 
 
 def _read(file: Path) -> str:
@@ -114,10 +130,10 @@ def _read(file: Path) -> str:
         content = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInputError(
-            Problem(str(file), "a file with a token", str(error), "Correct --token-file.")
+            Problem(str(file), "a file with a token", error.strerror or str(error), "Correct --token-file.")
         ) from error
     if not content:
-        raise InvalidInputError(Problem(str(file), "a token", "an empty file", "Put the repository's token there."))
+        raise InvalidInputError(Problem(str(file), "a token", "an empty file", "Write the repository's token into it."))
     return content
 
 

@@ -1,4 +1,4 @@
-"""kubectl on one cluster: what a person would type, with its refusals as problems."""
+"""kubectl on one cluster: the commands that a person would type, with failures as problems."""
 
 import json
 import subprocess
@@ -12,25 +12,34 @@ from orchestration.promotion.problems import Problem, ProblemError
 Document = Mapping[str, Any]
 _SECONDS = 60.0
 _WORDS = 600
-"""Characters of kubectl's own words that a problem shows: the last ones, because they name the cause."""
+"""How many characters of kubectl's message a problem shows: the last ones, because they name the cause."""
 
 
 @dataclass(frozen=True)
 class Kubectl:
-    """One context of a kubeconfig. Every call is bounded and may raise `ProblemError` with kubectl's words."""
+    """One context of a kubeconfig. Every call has a time limit, and may raise `ProblemError` with kubectl's message."""
 
     program: Path
     kubeconfig: Path | None
-    """None for what kubectl itself takes: `KUBECONFIG`, or the home folder's."""
+    """None for kubectl's default: `KUBECONFIG`, or the one in the home folder."""
     context: str
 
     def run(self, *arguments: str | Path, said: str | None = None, seconds: float = _SECONDS) -> str:
-        """Run one command, with `said` as its standard input, and return what it prints."""
+        """Run one command and return what it prints.
+
+        Args:
+            arguments: What follows the program and its context.
+            said: The standard input.
+            seconds: The time limit.
+
+        Raises:
+            ProblemError: kubectl cannot be run, fails, or does not finish in time.
+        """
         command = [self.program, *self._cluster(), *arguments]
-        what = " ".join(str(one) for one in arguments[:3])
+        what = " ".join(map(str, arguments[:3]))
         try:
             done = subprocess.run(
-                [str(one) for one in command], input=said, capture_output=True, text=True, timeout=seconds
+                [str(word) for word in command], input=said, capture_output=True, text=True, timeout=seconds
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._failed(what, str(error)) from error
@@ -39,23 +48,23 @@ class Kubectl:
         return done.stdout
 
     def apply(self, documents: Sequence[Document]) -> None:
-        """Apply objects as the server's own merge, so that none needs to carry what was applied before."""
-        stream = "\n---\n".join(json.dumps(one) for one in documents)  # JSON is YAML
+        """Apply objects on the server's side, so that none has to carry what was applied before."""
+        stream = "\n---\n".join(json.dumps(document) for document in documents)  # JSON is YAML
         self.run("apply", "--server-side", "--force-conflicts", "--filename=-", said=stream)
 
     def read(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
-        """One object; None when there is none."""
-        found = self.run("get", kind, name, f"--namespace={namespace}", "--output=json", "--ignore-not-found")
-        return dict(json.loads(found)) if found.strip() else None
+        """Return one object; None when there is no such object."""
+        output = self.run("get", kind, name, f"--namespace={namespace}", "--output=json", "--ignore-not-found")
+        return dict(json.loads(output)) if output.strip() else None
 
     def items(self, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
-        """All objects of a kind, of one namespace or of the cluster."""
+        """Return all objects of a kind, in one namespace or in the cluster."""
         place = f"--namespace={namespace}" if namespace else "--all-namespaces"
         chosen = [f"--selector={selector}"] if selector else []
         return list(json.loads(self.run("get", kind, place, *chosen, "--output=json"))["items"])
 
     def create(self, document: Document) -> bool:
-        """Make an object that is not there yet; whether it was made. One that is there stays as it is."""
+        """Create an object and return True; False when it exists, and then it stays as it is."""
         try:
             self.run("create", "--filename=-", said=json.dumps(document))
         except ProblemError as error:
@@ -65,7 +74,7 @@ class Kubectl:
         return True
 
     def server(self) -> str:
-        """Where this machine reaches the cluster's API, as the kubeconfig has it."""
+        """Return the address of the cluster's API for this machine, as in the kubeconfig."""
         return self.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
 
     def _cluster(self) -> list[str]:
@@ -78,6 +87,6 @@ class Kubectl:
                 f"kubectl {what}, cluster {self.context}",
                 "success",
                 found,
-                f"Look at it yourself: kubectl {' '.join(self._cluster())}.",
+                f"Try it by hand: kubectl {' '.join(self._cluster())} {what}.",
             )
         )

@@ -1,7 +1,7 @@
-"""MLflow's accounts: those of the pipeline and the training, with what each may do and no more.
+"""MLflow's accounts for the pipeline and for training, each with the rights that it needs and no more.
 
-The pipeline reads the experiments and changes their runs (evidence) and the models (tags, aliases). The training owns
-what it makes, as anybody does who makes a model; of the experiments, which are made here, it may add runs.
+The pipeline reads the experiments and changes their runs (evidence) and the models (tags, aliases). Training owns the
+models that it makes, as every account does; the experiments are made here, and training may add runs to them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,20 +15,22 @@ from bootstrap.secrets import PIPELINE, SERVER, TRAINING, Wanted
 from orchestration.promotion.problems import DependencyError, Problem
 
 ADMIN = "admin"
-"""As `manifests/platform/mlflow/basic_auth.ini` names it."""
+"""The administrator's name, as in `manifests/platform/mlflow/basic_auth.ini`."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Login:
+    """A user name and a password of MLflow."""
+
     username: str
     password: str
 
 
 @dataclass(frozen=True)
 class Grant:
-    """A permission of MLflow on one object, or on all of a kind (`*`)."""
+    """A permission in MLflow on one object, or on all objects of a kind (`*`)."""
 
     kind: str
     name: str
@@ -39,10 +41,10 @@ class Grant:
 
 
 def read_login(gcp: Kubectl, wanted: Wanted) -> Login:
-    """The user name and password of a Secret.
+    """Read the user name and password in a Secret.
 
     Raises:
-        DependencyError: the Secret is not there.
+        DependencyError: there is no such Secret, or it lacks one of them.
     """
     content = read_secret(gcp, wanted.namespace, wanted.name)
     if wanted is SERVER:
@@ -52,22 +54,28 @@ def read_login(gcp: Kubectl, wanted: Wanted) -> Login:
             Problem(
                 f"Secret {wanted.namespace}/{wanted.name} on {gcp.context}",
                 "a user name and a password",
-                "none",
-                "Make it: python -m bootstrap secrets.",
+                "no such Secret, or an incomplete one",
+                "Run python -m bootstrap secrets.",
             )
         )
     return Login(content["username"], content["password"])
 
 
 def make_accounts(url: str, gcp: Kubectl, experiments: Mapping[str, str]) -> Iterator[str]:
-    """Make both accounts, or give them the passwords of their Secrets again, and their rights; say what was done.
+    """Make both accounts, or reset their passwords to those in their Secrets, and grant their rights.
 
-    `experiments` has for each model the name of the experiment of its runs.
+    Args:
+        url: MLflow's address.
+        gcp: The control plane, which has the Secrets.
+        experiments: For each model, the name of the experiment of its runs.
+
+    Yields:
+        What was done with each account, for a person.
 
     Raises:
         DependencyError: MLflow does not answer, or refuses; no password is repeated.
     """
-    accounts = {name: read_login(gcp, name) for name in (SERVER, PIPELINE, TRAINING)}
+    accounts = {wanted: read_login(gcp, wanted) for wanted in (SERVER, PIPELINE, TRAINING)}
     admin = accounts[SERVER]
     with httpx2.Client(base_url=url, auth=(admin.username, admin.password), timeout=_SECONDS) as client:
         numbers = [_experiment(client, name) for name in sorted(set(experiments.values()))]
@@ -82,20 +90,21 @@ def make_accounts(url: str, gcp: Kubectl, experiments: Mapping[str, str]) -> Ite
 
 
 def pipeline_grants(experiments: Iterable[str], models: Iterable[str]) -> tuple[Grant, ...]:
-    """What the pipeline needs: EDIT of runs counts where it may read the experiment."""
-    of_experiments = (Grant("experiment", one, "READ") for one in experiments)
-    of_models = (Grant("registered_model", one, "EDIT") for one in models)
+    """Return what the pipeline needs: its EDIT on runs counts only where it may read the experiment."""
+    of_experiments = (Grant("experiment", experiment, "READ") for experiment in experiments)
+    of_models = (Grant("registered_model", model, "EDIT") for model in models)
     return (*of_experiments, Grant("run", "*", "EDIT"), *of_models)
 
 
 def training_grants(experiments: Iterable[str]) -> tuple[Grant, ...]:
-    return tuple(Grant("experiment", one, "EDIT") for one in experiments)
+    """Return what training needs: adding runs to the experiments."""
+    return tuple(Grant("experiment", experiment, "EDIT") for experiment in experiments)
 
 
 def _experiment(client: httpx2.Client, name: str) -> str:
-    found = _ask(client, "GET", "2.0", "experiments/get-by-name", {"experiment_name": name})
-    if found is not None:
-        return str(found["experiment"]["experiment_id"])
+    existing = _ask(client, "GET", "2.0", "experiments/get-by-name", {"experiment_name": name})
+    if existing is not None:
+        return str(existing["experiment"]["experiment_id"])
     made = _ask(client, "POST", "2.0", "experiments/create", {"name": name}) or {}
     return str(made["experiment_id"])
 
@@ -110,7 +119,7 @@ def _account(client: httpx2.Client, login: Login) -> None:
 
 def _grant(client: httpx2.Client, username: str, grant: Grant) -> None:
     what = {"username": username, "resource_type": grant.kind, "resource_id": grant.name}
-    # A grant is not replaced by another one: MLflow refuses the second.
+    # A grant does not replace another: MLflow refuses the second.
     _ask(client, "POST", "3.0", "users/permissions/revoke", what)
     _ask(client, "POST", "3.0", "users/permissions/grant", {**what, "permission": grant.permission})
 
@@ -118,7 +127,7 @@ def _grant(client: httpx2.Client, username: str, grant: Grant) -> None:
 def _ask(
     client: httpx2.Client, method: str, version: str, path: str, content: Mapping[str, str]
 ) -> dict[str, dict[str, str]] | None:
-    """MLflow's answer; None when what it was asked about is not there."""
+    """Return MLflow's answer; None when what it was asked for does not exist."""
     url = f"/api/{version}/mlflow/{path}"
     try:
         answer = client.get(url, params=content) if method == "GET" else client.request(method, url, json=content)
@@ -127,7 +136,7 @@ def _ask(
     if answer.status_code == 404 and _ABSENT in answer.text:
         return None
     if answer.status_code != 200:
-        raise _refused(client, path, f"{answer.status_code} {' '.join(answer.text.split())[:300]}")
+        raise _refused(client, path, f"status {answer.status_code}: {' '.join(answer.text.split())[:300]}")
     return dict(answer.json()) if answer.content else {}
 
 
@@ -135,8 +144,9 @@ def _refused(client: httpx2.Client, path: str, found: str) -> DependencyError:
     return DependencyError(
         Problem(
             f"MLflow at {client.base_url}",
-            f"{path} to be answered to its administrator",
+            f"an answer to its administrator's request {path}",
             found,
-            f"Look whether it runs there, and whether {ADMIN}'s password is still that of Secret mlflow/{SERVER.name}.",
+            f"Check that MLflow is running there, and that {ADMIN}'s password is still the one in Secret "
+            f"{SERVER.namespace}/{SERVER.name}.",
         )
     )

@@ -1,4 +1,4 @@
-"""Who knows whom: Argo CD the repository and edge, Prometheus its account there, the pipeline both clusters."""
+"""Registrations: the repository and edge with Argo CD, Prometheus's account on edge, the pipeline's kubeconfig."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from orchestration.promotion.problems import InvalidInputError, Problem
 
 ARGOCD = "argocd"
 EDGE = "edge"
-"""The name by which the applications and projects know the cluster of the models."""
+"""The models' cluster, by the name that the applications and projects use."""
 ACCESS = "incumbent"
 """The namespace of the pipeline's and Prometheus's accounts, on both clusters."""
 _MONITORING = "monitoring"
@@ -23,17 +23,17 @@ _SECONDS = 240.0
 
 
 def register_repository(gcp: Kubectl, url: str, token: str) -> None:
-    """Tell Argo CD how it reads the GitOps repository."""
+    """Tell Argo CD how to read the GitOps repository."""
     content = {"type": "git", "url": url, "username": "argocd", "password": token}
     gcp.apply([namespace(ARGOCD), _argocd_secret("gitops-repository", "repository", content)])
 
 
 def register_edge(gcp: Kubectl, edge: Kubectl, server: str) -> None:
-    """Make Argo CD's account on edge, and tell Argo CD of the cluster at that address.
+    """Make Argo CD's account on edge, and register the cluster with Argo CD at that address.
 
     Raises:
-        InvalidInputError: the address means another machine on gcp than here.
-        ProblemError: a cluster refuses, or does not fill the account's token.
+        InvalidInputError: the address is one that only this machine can use.
+        ProblemError: a cluster refuses, or does not issue the account's token.
     """
     _require_reachable(server)
     edge.apply(_documents(_MANAGER.read_text(encoding="utf-8")))
@@ -44,23 +44,31 @@ def register_edge(gcp: Kubectl, edge: Kubectl, server: str) -> None:
 
 
 def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl) -> None:
-    """Copy the token of edge's account, which the application access-edge brings, to where Prometheus reads it."""
+    """Copy the token of the account that the application access-edge brings to where Prometheus reads it.
+
+    Raises:
+        ProblemError: a cluster refuses, or edge does not issue the token in time.
+    """
     account = await_account(edge, ACCESS, "prometheus-token", _SECONDS)
     content = {"token": account.token, "ca.crt": account.ca}
     gcp.apply([namespace(_MONITORING), secret("prometheus-edge", _MONITORING, content)])
 
 
 def write_kubeconfig(path: Path, clusters: Mapping[str, Kubectl], servers: Mapping[str, str]) -> None:
-    """The pipeline's own kubeconfig: a context a cluster, with the token of its account there, for its owner alone."""
-    accounts = {name: await_account(one, ACCESS, "incumbent-token", _SECONDS) for name, one in clusters.items()}
+    """Write the pipeline's own kubeconfig, readable by its owner alone: one context per cluster, with a token.
+
+    Raises:
+        ProblemError: a cluster does not issue the token of the pipeline's account in time.
+    """
+    accounts = {name: await_account(cluster, ACCESS, "incumbent-token", _SECONDS) for name, cluster in clusters.items()}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {"name": name, "cluster": {"server": servers[name], "certificate-authority-data": one.ca_data}}
-            for name, one in accounts.items()
+            {"name": name, "cluster": {"server": servers[name], "certificate-authority-data": account.ca_data}}
+            for name, account in accounts.items()
         ],
-        "users": [{"name": name, "user": {"token": one.token}} for name, one in accounts.items()],
+        "users": [{"name": name, "user": {"token": account.token}} for name, account in accounts.items()],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in accounts],
     }
     path.touch(mode=0o600)
@@ -74,17 +82,17 @@ def _require_reachable(server: str) -> None:
         raise InvalidInputError(
             Problem(
                 "address of edge's API server",
-                "https:// with a name or address that gcp reaches",
-                server or "none",
+                "https:// with a name or address that gcp can reach",
+                server or "an empty address",
                 "Give its address in the tailnet: --edge-server https://100.x.y.z:6550.",
             )
         )
 
 
 def _argocd_secret(name: str, what: str, content: Mapping[str, str]) -> Document:
-    """A Secret by which Argo CD knows a repository or a cluster."""
+    """Return a Secret that registers a repository or a cluster with Argo CD."""
     return secret(name, ARGOCD, content, {"argocd.argoproj.io/secret-type": what})
 
 
 def _documents(text: str) -> list[Document]:
-    return [dict(one) for one in YAML(typ="safe").load_all(text)]
+    return [dict(document) for document in YAML(typ="safe").load_all(text)]

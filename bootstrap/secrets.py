@@ -1,7 +1,7 @@
 """The Secrets that are not in Git: random values, made once on the cluster and nowhere else.
 
-What is there stays, so that this may be repeated; a value is new when its Secret was deleted before. Nothing is printed
-or written to a disk: who needs a value reads it from the cluster (docs/secrets.md).
+An existing Secret stays as it is, so this may be run again; deleting a Secret first gives it new values. Nothing is
+printed or written to disk: a reader that needs a value takes it from the cluster (docs/secrets.md).
 """
 
 import secrets
@@ -14,13 +14,13 @@ from bootstrap.objects import namespace, read_secret, secret
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 
 _BYTES = 24
-"""192 random bits a value."""
+"""Random bytes per value: 192 bits."""
 _LOGIN = "kubernetes.io/basic-auth"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A Secret of the control plane: fixed values, and keys that get a random one."""
+    """A Secret that the control plane needs: keys with fixed values, and keys with random ones."""
 
     namespace: str
     name: str
@@ -30,7 +30,7 @@ class Wanted:
 
 
 def login(place: str, name: str, username: str) -> Wanted:
-    """A user name with a random password."""
+    """Return a Secret of a user name with a random password."""
     return Wanted(place, name, ("password",), (("username", username),), _LOGIN)
 
 
@@ -45,10 +45,10 @@ WEBHOOK = "alertmanager-webhook"
 
 
 def webhook(url: str) -> Wanted:
-    """Whom Alertmanager tells, with a token by which it is known there.
+    """Return the Secret of the receiver of alerts: its address, and a token by which it recognizes Alertmanager.
 
     Raises:
-        InvalidInputError: that is no such address; it is not repeated, because it may hold a password.
+        InvalidInputError: the address is not a webhook's; it is not repeated, because it may hold a password.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
@@ -56,31 +56,37 @@ def webhook(url: str) -> Wanted:
             Problem(
                 "address of the webhook",
                 "http:// or https:// with a host, without user name and password",
-                "another text",
-                "Correct --webhook-url; the receiver knows Alertmanager by the token of the Secret.",
+                "another address (not shown, since it may hold a password)",
+                "Correct --webhook-url; the receiver recognizes Alertmanager by the token in the Secret.",
             )
         )
     return Wanted(MONITORING, WEBHOOK, ("token",), (("url", url),))
 
 
 def make_secrets(gcp: Kubectl, webhook_url: str | None = None) -> Iterator[str]:
-    """Make the Secrets that the control plane lacks, and say of each what was done.
+    """Make the Secrets that the control plane lacks.
 
-    Without the address of a webhook, that one's Secret is left to whoever knows it.
+    Args:
+        gcp: The control plane.
+        webhook_url: Where Alertmanager sends alerts; without it, Alertmanager's Secret is not made.
+
+    Yields:
+        What was done with each Secret, for a person.
 
     Raises:
-        InvalidInputError: the address cannot be a webhook's.
-        ProblemError: the cluster refuses, or a Secret of that name has other keys.
+        InvalidInputError: the address is not a webhook's.
+        ProblemError: the cluster refuses, or an existing Secret lacks a key.
     """
     wanted = WANTED if webhook_url is None else (*WANTED, webhook(webhook_url))
-    gcp.apply([namespace(one) for one in sorted({each.namespace for each in wanted})])
-    for one in wanted:
-        made = gcp.create(_document(one))
+    gcp.apply([namespace(name) for name in sorted({each.namespace for each in wanted})])
+    for each in wanted:
+        made = gcp.create(_document(each))
         if not made:
-            _require_keys(gcp, one)
-        yield f"Secret {one.namespace}/{one.name}: {'made' if made else 'there already'}"
+            _require_keys(gcp, each)
+        yield f"Secret {each.namespace}/{each.name}: {'made' if made else 'exists already'}"
     if webhook_url is None and not read_secret(gcp, MONITORING, WEBHOOK):
-        yield f"Secret {MONITORING}/{WEBHOOK}: missing, and Alertmanager waits for it; give --webhook-url"
+        missing = "missing, and Alertmanager waits for it; run this again with --webhook-url"
+        yield f"Secret {MONITORING}/{WEBHOOK}: {missing}"
 
 
 def _document(wanted: Wanted) -> Document:
@@ -90,13 +96,13 @@ def _document(wanted: Wanted) -> Document:
 
 def _require_keys(gcp: Kubectl, wanted: Wanted) -> None:
     keys = {*wanted.random, *(key for key, _ in wanted.fixed)}
-    found = {key for key, value in read_secret(gcp, wanted.namespace, wanted.name).items() if value}
-    if not keys <= found:
+    present = {key for key, value in read_secret(gcp, wanted.namespace, wanted.name).items() if value}
+    if not keys <= present:
         raise ProblemError(
             Problem(
                 f"Secret {wanted.namespace}/{wanted.name}",
                 f"the keys {', '.join(sorted(keys))}",
-                ", ".join(sorted(found)) or "none",
-                "Delete it, and run this again; what used its values needs the new ones.",
+                f"only {', '.join(sorted(present))}" if present else "no keys",
+                "Delete the Secret and run this again; then give the new values to whatever used the old ones.",
             )
         )

@@ -1,4 +1,8 @@
-"""The command `incumbent`. Heavy imports stay inside the commands, so that `--help` answers at once."""
+"""The command `incumbent`: what each command takes, teaches and prints.
+
+What the commands do is in `orchestration.commands`. Heavy imports stay inside the commands, so that `--help` answers
+at once.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -12,9 +16,9 @@ if TYPE_CHECKING:
     from orchestration.resources import EnvironmentPlatform
 
 REFUSED = 3
-"""Exit code of a command that looked, decided not to act, and changed nothing."""
+"""Exit code of a command that refused to act and changed nothing."""
 UNANSWERED = 4
-"""Exit code of a command that a dependency did not answer: trying again later may help."""
+"""Exit code when a dependency did not answer; it may help to try again later."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,7 +27,7 @@ def main() -> None:
 
 
 @main.command("set-image")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.argument("image")
 @click.option("--container", metavar="NAME", required=True, help="The container, or init container, to edit.")
 @click.option("--kind", metavar="KIND", help="The workload's kind, such as Deployment.  [default: any]")
@@ -31,7 +35,7 @@ def main() -> None:
 @click.option("--name", metavar="NAME", help="The workload's name.  [default: any]")
 @click.option("--from", "expected", metavar="IMAGE", help="Edit only while the file has this image.")
 def set_image(
-    file: Path,
+    file: str,
     image: str,
     container: str,
     kind: str | None,
@@ -39,49 +43,51 @@ def set_image(
     name: str | None,
     expected: str | None,
 ) -> None:
-    """Put IMAGE into the manifest FILE, and change not one other byte.
+    """Put IMAGE into the manifest FILE, and change no other byte.
 
     This is the edit that a promotion makes: comments, quotes, indentation and line ends stay as they are. Exactly one
-    container must match; what is not clear is refused, with file, line and reason, and the file stays untouched.
+    container must match. Anything that has more than one reading is refused, with file, line and reason, and the file
+    stays untouched.
+
+    FILE may have up to 4 MiB, and the document in it that holds the image up to 256 KiB. With FILE "-" the manifest
+    is read from standard input and written to standard output, and messages go to standard error. Write -- before a
+    name that begins with a dash.
+
+    The file is replaced in one step and keeps its mode and owner. A symbolic link stays one. A file with several hard
+    links is refused, because its other names would keep the old content; so is a read-only file.
 
     \b
-    Example:
+    Examples:
       incumbent set-image manifests/applications/iris-classifier/deployment.yaml \\
           ghcr.io/team/model:v7 --container model-server --kind Deployment --name iris-classifier
+      kustomize build . | incumbent set-image - ghcr.io/team/model:v7 --container model-server
 
     \b
     Exit code:
       0  edited, or the image was there already (the output says which)
       2  wrong usage
-      3  refused; the reason is on stderr
+      3  refused; the reason is on standard error
     """
-    from orchestration.promotion.manifest import Edited, EditRefused
-    from orchestration.promotion.manifest import set_image as edit
-    from orchestration.promotion.manifest_place import Selector
-    from orchestration.promotion.yaml_text import MAX_BYTES
+    with _problems():
+        from orchestration.commands.edit_manifest import edit_file, edit_stream
+        from orchestration.promotion.manifest_place import Selector
 
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)  # one more than is accepted, so that a huge file is refused unread
-        outcome = edit(content, Selector(str(file), kind, namespace, name, container), image, expected=expected)
-        if isinstance(outcome, EditRefused):
-            _refuse(str(outcome.problem))
-        if isinstance(outcome, Edited):
-            _replace(file, content, outcome.content)
-            click.echo(f"{file}, line {outcome.line}: {outcome.old} -> {image}")
+        selector = Selector("standard input" if file == "-" else file, kind, namespace, name, container)
+        if file == "-":
+            done = edit_stream(sys.stdin.buffer, sys.stdout.buffer, selector, image, expected)
+            click.echo(done, err=True)
         else:
-            click.echo(f"{file}, line {outcome.line}: already {outcome.value}")
-    except OSError as error:
-        _refuse(f"{file}: expected a file that can be read and replaced, found {error.strerror}. Nothing was changed.")
+            click.echo(edit_file(Path(file), selector, image, expected))
 
 
 @main.command()
-@click.argument("policy")
+@click.argument("policy_name", metavar="POLICY")
 @click.argument("version", type=click.IntRange(min=1))
-def register(policy: str, version: int) -> None:
+def register(policy_name: str, version: int) -> None:
     """Make VERSION the challenger of POLICY, and add its partition to this Dagster instance.
 
-    With a running sensor that is all: the promotion begins within seconds. Without one (in CI) materialize next.
+    With a running sensor no more is needed: the promotion begins within seconds. Without one, as in CI, materialize
+    the partition next. Running it again changes nothing.
 
     \b
     Example:
@@ -91,30 +97,30 @@ def register(policy: str, version: int) -> None:
 
     \b
     Exit code:
-      0  registered, or it was so already
-      3  refused (no such version, or it has ended before); the reason is on stderr
-      4  a dependency does not answer
+      0  registered, now or before
+      2  wrong usage
+      3  refused (no such version, or its promotion has ended); the reason is on standard error
+      4  a dependency did not answer
     """
     with _problems():
         from orchestration.commands.requesting import request_promotion
-        from orchestration.resources import platform_from_environment
 
-        platform = _resolved(platform_from_environment())
-        found = platform.policy(policy)
+        platform = _platform()
+        policy = platform.policy(policy_name)
         _require_dagster_home()
-        request_promotion(platform.registry(), platform.clock(), found, version)
-        key = _add_partition(policy, version)
-        click.echo(f"version {version} of {found.model} is {found.challenger_alias}; partition {key}")
+        request_promotion(platform.registry(), platform.clock(), policy, version)
+        key = _add_partition(policy_name, version)
+        click.echo(f"version {version} of {policy.model} is {policy.challenger_alias}; partition {key}")
 
 
 @main.command()
-@click.argument("policy")
+@click.argument("policy_name", metavar="POLICY")
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--reason", required=True, help="Why it is tried again; kept on the version.")
-def retry(policy: str, version: int, reason: str) -> None:
-    """Let VERSION be tried once more under POLICY, after it was refused, rejected and rolled back, or held.
+@click.option("--reason", required=True, metavar="TEXT", help="Why to try again; kept on the version.")
+def retry(policy_name: str, version: int, reason: str) -> None:
+    """Try VERSION once more under POLICY, after it was refused, superseded, rolled back or held.
 
-    A version that failed never comes back by itself; this is the only way back, and its attempt is counted.
+    A version that failed never comes back by itself. This is the only way back, and each attempt is counted.
 
     \b
     Example:
@@ -123,25 +129,25 @@ def retry(policy: str, version: int, reason: str) -> None:
     \b
     Exit code:
       0  it will be tried again
-      3  refused (it has not ended); the reason is on stderr
-      4  a dependency does not answer
+      2  wrong usage
+      3  refused (no such version, or its promotion has not ended); the reason is on standard error
+      4  a dependency did not answer
     """
     with _problems():
         from orchestration.commands.requesting import retry_promotion
-        from orchestration.resources import platform_from_environment
 
-        platform = _resolved(platform_from_environment())
-        found = platform.policy(policy)
+        platform = _platform()
+        policy = platform.policy(policy_name)
         _require_dagster_home()
-        attempt = retry_promotion(platform.registry(), platform.git(), platform.clock(), found, version, reason)
-        key = _add_partition(policy, version)
-        click.echo(f"version {version} of {found.model} will be tried again as attempt {attempt}; partition {key}")
+        attempt = retry_promotion(platform.registry(), platform.git(), platform.clock(), policy, version, reason)
+        key = _add_partition(policy_name, version)
+        click.echo(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")
 
 
 @main.command()
 @click.argument("model")
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--url", required=True, metavar="URL", help="A running server of that version: its prediction address.")
+@click.option("--url", required=True, metavar="URL", help="The prediction address of a running server of that version.")
 @click.option(
     "--requests",
     "file",
@@ -149,32 +155,30 @@ def retry(policy: str, version: int, reason: str) -> None:
     help="A JSON list of request bodies.  [default: the rows of the model's input example]",
 )
 def record(model: str, version: int, url: str, file: Path | None) -> None:
-    """Record what a running server of VERSION answers, as the requests that it must go on answering.
+    """Record how a running server of VERSION of MODEL answers; after a rollout it must still answer so.
 
-    Each request is asked three times; fields that differ between the answers, such as times, are left out. The
+    Each request is sent three times, and fields that differ between the answers, such as times, are left out. The
     recording becomes the artifact incumbent/recorded_requests.json of the version's training run.
 
     \b
-    Example:
+    Examples:
       incumbent record iris-classifier 7 --url http://127.0.0.1:8080/predict
+      incumbent record iris-classifier 7 --url http://127.0.0.1:8080/predict --requests requests.json
 
     \b
     Exit code:
       0  recorded
-      3  refused; the reason is on stderr
-      4  the server or the registry does not answer
+      2  wrong usage
+      3  refused; the reason is on standard error
+      4  the server or the registry did not answer
     """
     with _problems():
         from orchestration.adapters.service import HttpService
-        from orchestration.commands.recording import record_answers, recorded_bodies
-        from orchestration.promotion.recorded_requests import RECORDING_PATH, dump_recording
-        from orchestration.resources import platform_from_environment
+        from orchestration.commands.recording import record_version
 
-        registry = _resolved(platform_from_environment()).registry()
-        run_id, bodies = recorded_bodies(registry, model, version, file.read_bytes() if file else None)
-        recording = record_answers(HttpService(), url, bodies)
-        registry.put_artifact(run_id, RECORDING_PATH, dump_recording(recording))
-        click.echo(f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}")
+        registry = _platform().registry()
+        content = file.read_bytes() if file else None
+        click.echo(record_version(registry, HttpService(), model, version, url, content))
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
@@ -191,16 +195,16 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     callback=_address,
     default="127.0.0.1:9464",
     show_default=True,
-    help="Where Prometheus asks for them.",
+    help="The address that Prometheus scrapes.",
 )
 def metrics(listen: tuple[str, int]) -> None:
-    """Expose metrics of the promotions themselves to Prometheus, until SIGTERM or Ctrl-C.
+    """Expose metrics of the promotions to Prometheus, until SIGTERM or Ctrl-C.
 
-    They are computed from Git, the registry and the clusters, never from Dagster, so this may be lost and started
-    again on any machine: it reads all once, then every 15 s only what is new. It writes nothing.
+    The metrics are computed from Git, the registry and the clusters, never from Dagster, so this may stop and start
+    again on any machine. It reads everything once and then, every 15 s, what is new. It writes nothing.
 
     \b
-    It answers from memory, how promotions ended and how long they took, what is held, and what serves:
+    The metrics say how promotions ended and how long they took, what is held, and what is serving:
       incumbent_promotions_total{end="champion|rolled_back|refused|superseded"}
       incumbent_promotion_stage_duration_seconds{stage="commit|rollout|gate|rollback"}
       incumbent_promotion_lead_time_seconds      incumbent_promotion_restore_seconds
@@ -211,8 +215,8 @@ def metrics(listen: tuple[str, int]) -> None:
 
     \b
     Settings:
-      MLFLOW_TRACKING_URI, INCUMBENT_GIT_URL, INCUMBENT_KUBECONFIG, as for a promotion; read is enough
-      INCUMBENT_POLICIES, INCUMBENT_GIT_BRANCH, INCUMBENT_GIT_TOKEN_FILE, INCUMBENT_STATE, where they differ
+      MLFLOW_TRACKING_URI, INCUMBENT_GIT_URL, INCUMBENT_KUBECONFIG, as for a promotion; read access is enough
+      INCUMBENT_POLICIES, INCUMBENT_GIT_BRANCH, INCUMBENT_GIT_TOKEN_FILE, INCUMBENT_STATE, if not the defaults
 
     \b
     Example:
@@ -222,23 +226,23 @@ def metrics(listen: tuple[str, int]) -> None:
     Exit code:
       0  ended by a signal
       2  wrong usage
-      3  refused (a setting is missing, or the address is taken); the reason is on stderr
+      3  refused (a setting is missing, or the address is taken); the reason is on standard error
     """
     with _problems():
         from orchestration.exporter.serve import serve
-        from orchestration.resources import platform_from_environment, required
+        from orchestration.resources import required
 
-        platform = _resolved(platform_from_environment())
+        platform = _platform()
         required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
         platform.policy_names()
         serve(platform, *listen, lambda text: click.echo(text, err=True))
 
 
-def _resolved(platform: "EnvironmentPlatform") -> "EnvironmentPlatform":
-    """The platform with its settings read from the environment, as Dagster does it for a run."""
-    from orchestration.resources import EnvironmentPlatform
+def _platform() -> "EnvironmentPlatform":
+    """Return the platform with its settings read from the environment, as Dagster reads them for a run."""
+    from orchestration.resources import EnvironmentPlatform, platform_from_environment
 
-    resolved = platform.process_config_and_initialize()
+    resolved = platform_from_environment().process_config_and_initialize()
     assert isinstance(resolved, EnvironmentPlatform), "a resource resolves to itself"
     return resolved
 
@@ -250,7 +254,10 @@ def _require_dagster_home() -> None:
 
     if not os.environ.get("DAGSTER_HOME"):
         problem = Problem(
-            "setting DAGSTER_HOME", "the folder of a Dagster instance", "none", "Set it; it may be empty."
+            "setting DAGSTER_HOME",
+            "the folder of a Dagster instance",
+            "no value",
+            "Set it; the folder may be empty.",
         )
         raise InvalidInputError(problem)
 
@@ -270,53 +277,23 @@ def _add_partition(policy: str, version: int) -> str:
 
 @contextmanager
 def _problems() -> Iterator[None]:
-    """Turn a problem into one line on stderr and an exit code; nobody sees a traceback for a mistake."""
+    """Turn a problem into one line on standard error and an exit code; a mistake never shows a traceback."""
     import logging
 
     from orchestration.promotion.problems import DependencyError, ProblemError
 
-    logging.disable(logging.WARNING)  # libraries' notes about retries and defaults; what matters is said by the problem
+    logging.disable(logging.WARNING)  # libraries' notes on retries and defaults; the problem says what matters
     try:
         yield
     except DependencyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(UNANSWERED)
+        _fail(error, UNANSWERED)
     except ProblemError as error:
-        _refuse(str(error))
+        _fail(error, REFUSED)
 
 
-def _replace(file: Path, old: bytes, new: bytes) -> None:
-    """Put new content in the place of a file in one step; a reader sees the old file or the new one.
-
-    A symbolic link stays one: the file that it leads to is replaced. Its mode is kept.
-
-    Raises:
-        OSError: the folder cannot be written, or the file changed since it was read; nothing was replaced.
-    """
-    import errno
-    import os
-    import shutil
-    import tempfile
-
-    target = file.resolve(strict=True)
-    handle, path = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as written:
-            written.write(new)
-            written.flush()
-            os.fsync(written.fileno())
-        shutil.copymode(target, path)
-        if target.read_bytes() != old:
-            raise OSError(errno.EAGAIN, "that somebody changed it just now")
-        Path(path).replace(target)
-    except BaseException:
-        Path(path).unlink(missing_ok=True)
-        raise
-
-
-def _refuse(reason: str) -> NoReturn:
-    click.echo(reason, err=True)
-    sys.exit(REFUSED)
+def _fail(error: Exception, exit_code: int) -> NoReturn:
+    click.echo(str(error), err=True)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

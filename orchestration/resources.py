@@ -116,7 +116,7 @@ def required(name: str, value: str) -> str:
     """
     if not value:
         raise InvalidInputError(
-            Problem(f"setting {name}", "a value", "no value", "Set it in the environment, as the README lists.")
+            Problem(f"setting {name}", "a value", "no value", "Set it in the environment (docs/configuration.md).")
         )
     return value
 

@@ -1,1 +1,1 @@
-"""What the commands of `incumbent` do, in terms of the ports; `cli.py` parses their arguments and shows the result."""
+"""What the commands of `incumbent` do, in terms of the ports; `cli.py` parses arguments and prints the outcome."""

@@ -1,4 +1,4 @@
-"""Making recorded requests by asking a running server: its answers of today are what must be answered tomorrow."""
+"""Making recorded requests by asking a running server: what it answers today, a rollout must still answer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,60 @@ from typing import Any
 
 from orchestration.promotion.ports import Registry, Service
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
-from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.promotion.recorded_requests import (
+    RECORDING_PATH,
+    REPLAY_HEADER,
+    RecordedRequest,
+    Recording,
+    dump_recording,
+)
 
 _ASKED = 3
-"""How often each request is asked: a field that differs between the answers (a time, an id) is not recorded."""
+"""How often each request is sent: a field that differs between the answers (a time, an id) is not recorded."""
 _TOLERANCE = 1e-6
+"""By how much a recorded number may differ later, in the number's own unit."""
 _TIMEOUT = 10.0
+"""Seconds to wait for one answer."""
+
+
+def record_version(
+    registry: Registry, service: Service, model: str, number: int, url: str, content: bytes | None
+) -> str:
+    """Record how a server answers, as an artifact of the version's training run.
+
+    Args:
+        registry: Where the version and its run are.
+        service: The client that asks the server.
+        model: The registered model's name.
+        number: The version that the server runs.
+        url: The server's prediction address.
+        content: A JSON list of request bodies; None for the rows of the model's input example.
+
+    Returns:
+        What was recorded, for a person.
+
+    Raises:
+        DependencyError: the server or the registry does not answer.
+        InvalidInputError: there is no such version, or no request or answer that can be recorded.
+    """
+    run_id, bodies = recorded_bodies(registry, model, number, content)
+    recording = record_answers(service, url, bodies)
+    registry.put_artifact(run_id, RECORDING_PATH, dump_recording(recording))
+    return f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}"
 
 
 def recorded_bodies(
     registry: Registry, model: str, number: int, content: bytes | None
 ) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """The run that the recording will belong to, and the request bodies: from a file's content, or the input example.
+    """Return the run that the recording will belong to and the request bodies, from a file or the input example.
 
     Raises:
-        InvalidInputError: no such version, no run, or no requests to ask.
+        InvalidInputError: there is no such version, it has no run, or there are no requests.
     """
     version = registry.version(model, number)
     if version is None or version.run_id is None:
-        found = "no run" if version else "none in the registry"
-        next_step = "Correct the model or the number, or log the model in a run."
+        found = "a version without a run" if version else "no such version in the registry"
+        next_step = "Correct the model or the version number, or log the model in a run."
         problem = Problem(f"version {number} of {model}", "a version with a training run", found, next_step)
         raise InvalidInputError(problem)
     if content is None:
@@ -42,23 +76,23 @@ def recorded_bodies(
         except ValueError:
             bodies = None
     if not isinstance(bodies, list) or not bodies or not all(isinstance(body, dict) and body for body in bodies):
-        raise InvalidInputError(Problem(source, "one request or more", "none", next_step))
+        raise InvalidInputError(Problem(source, "one request or more", "no requests", next_step))
     return version.run_id, bodies
 
 
 def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, Any]]) -> Recording:
-    """Ask the server each request and keep the fields that are the same every time, for all requests.
+    """Send each request to the server, and keep the fields that are the same every time, for all requests.
 
     Raises:
         DependencyError: the server does not answer.
-        InvalidInputError: it refuses a request, or answers nothing that stays the same.
+        InvalidInputError: the server refuses a request, or answers nothing that stays the same.
     """
     answers = [[_ask(service, url, request) for _ in range(_ASKED)] for request in requests]
     volatile = {
         name
         for repeated in answers
         for name in repeated[0]
-        if any(one.get(name) != repeated[0][name] for one in repeated)
+        if any(answer.get(name) != repeated[0][name] for answer in repeated)
     }
     recorded = []
     for request, repeated in zip(requests, answers, strict=True):
@@ -67,9 +101,9 @@ def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, A
             raise InvalidInputError(
                 Problem(
                     f"the answers of {url}",
-                    f"fields that stay the same when a request is asked {_ASKED} times",
-                    f"that all of them change: {', '.join(sorted(volatile)) or 'an empty answer'}",
-                    "Record a server whose answers are determined by the request.",
+                    f"fields that stay the same when a request is sent {_ASKED} times",
+                    f"only fields that change: {', '.join(sorted(volatile))}" if volatile else "an empty answer",
+                    "Record a server whose answers depend on the request alone.",
                 )
             )
         recorded.append(RecordedRequest(request=dict(request), response=stable, tolerance=_TOLERANCE))
@@ -82,7 +116,7 @@ def _ask(service: Service, url: str, request: Mapping[str, Any]) -> dict[str, An
     shown = answer.body[:200].decode("utf-8", "replace")
     if answer.status == 0 or answer.status >= 500:
         found = f"status {answer.status}: {shown}" if answer.status else "no answer"
-        raise DependencyError(Problem(url, "an answer", found, "Start the server, or correct --url."))
+        raise DependencyError(Problem(url, "an answer", found, "Check that the server is running, or correct --url."))
     try:
         parsed = json.loads(answer.body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person asks for by command: promote this version, or try it again after it had ended."""
+"""Asking for a promotion by hand: promote this version, or try it again after its promotion has ended."""
 
 from orchestration.promotion.branch_standing import committed_promotions
 from orchestration.promotion.identity import how_to_retry
@@ -11,19 +11,22 @@ from orchestration.promotion.state import State
 
 
 def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> ModelVersion:
-    """Make a version the challenger, and write when that was asked for.
+    """Make a version the challenger, and record when that was requested.
+
+    A version that has been requested before keeps the time of that request.
 
     Raises:
-        InvalidInputError: no such version, or it has ended before (then only `incumbent retry` brings it back).
+        InvalidInputError: there is no such version, or its promotion has ended and only `incumbent retry` begins
+            another.
     """
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
     if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK):
-        reason = version.tag(policy.name, "reason") or "no reason kept"
+        reason = version.tag(policy.name, "reason") or "no recorded reason"
         raise InvalidInputError(
             Problem(
                 str(version),
-                "a version that has not ended yet",
+                "a version whose promotion has not ended",
                 f"{state} ({reason})",
                 how_to_retry(policy.name, number),
             )
@@ -37,27 +40,33 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
 def retry_promotion(
     registry: Registry, git: GitOpsRepository, clock: Clock, policy: Policy, number: int, reason: str
 ) -> int:
-    """Let a version that has ended be tried once more; the reason is kept on the version.
+    """Try a version once more after its promotion has ended; the reason is kept on the version.
 
     Returns:
-        The attempt that it will be.
+        The number of the attempt, from 1.
 
     Raises:
-        InvalidInputError: no such version, or it has not ended: it goes on by itself, or is champion.
+        InvalidInputError: there is no such version, or its promotion has not ended: it continues by itself, or the
+            version is champion.
     """
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
     if state not in (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD):
         next_step = {
-            None: f"Ask for it first: incumbent register {policy.name} {number}.",
-            State.CHAMPION: "Nothing to do.",
-            State.REJECTED: "Its rollback is not finished yet: materialize its partition, then retry.",
-        }.get(state, "Nothing to do: it goes on by itself.")
+            None: f"Request its promotion first: incumbent register {policy.name} {number}.",
+            State.CHAMPION: "No action needed.",
+            State.REJECTED: "Its rollback has not finished: materialize its partition, then retry.",
+        }.get(state, "No action needed: the promotion continues by itself.")
         raise InvalidInputError(
-            Problem(str(version), "a version that has ended", str(state or "never requested"), next_step)
+            Problem(
+                str(version),
+                "a version whose promotion has ended",
+                str(state or "a version that was never requested"),
+                next_step,
+            )
         )
-    found = committed_promotions(git.history(git.fetch(), policy.name), policy.name)
-    attempts = [one for one in found if one.identity.version == number]
+    committed = committed_promotions(git.history(git.fetch(), policy.name), policy.name)
+    attempts = [promotion for promotion in committed if promotion.identity.version == number]
     under_way = bool(attempts) and attempts[0].rollback is None and state is State.HELD
     tags = request_tags(clock.now())
     tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
@@ -75,8 +84,8 @@ def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
             Problem(
                 f"version {number} of {policy.model}",
                 "a registered model version",
-                "none in the registry",
-                "Register it, or correct the number.",
+                "no such version in the registry",
+                "Register the version, or correct the number.",
             )
         )
     return version

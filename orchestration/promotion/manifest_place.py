@@ -1,16 +1,25 @@
-"""Where in a file the image stands: a container of a workload, or the scalar at a YAML path."""
+"""Where a file has the image: in a container of a workload, or at a YAML path."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
-
 from orchestration.promotion.policy import ManifestTarget
-from orchestration.promotion.yaml_text import RefusedError, Stream, get, is_text_without_quotes, items, line_of, text_of
+from orchestration.promotion.yaml_text import (
+    Document,
+    MappingNode,
+    Node,
+    RefusedError,
+    ScalarNode,
+    Stream,
+    get,
+    is_text_without_quotes,
+    items,
+    text_of,
+)
 
-# Where the pod's specification lies in each kind.
+# Where each kind has the pod's specification.
 _TEMPLATE = ("spec", "template", "spec")
 _POD_SPECS: dict[str, tuple[str, ...]] = {
     "DaemonSet": _TEMPLATE,
@@ -34,7 +43,7 @@ _NAME_FIELDS = frozenset({"name", "newName", "registry", "repository"})
 
 @dataclass(frozen=True)
 class Selector:
-    """Which image of a file is meant; what is None matches anything."""
+    """Which image of a file is meant; a part that is None matches anything."""
 
     file: str
     """The file's name, for messages alone."""
@@ -43,17 +52,18 @@ class Selector:
     name: str | None = None
     container: str | None = None
     yaml_path: str | None = None
-    """With a path the other parts describe the live workload and are not looked for in the file."""
+    """With a path, the other parts describe the live workload and are not looked for in the file."""
 
     @classmethod
     def of(cls, target: ManifestTarget) -> Self:
+        """Return the selector of a policy's manifest."""
         return cls(target.path, target.kind, target.namespace, target.name, target.container, target.yaml_path)
 
     def __str__(self) -> str:
         if self.yaml_path is not None:
             return self.yaml_path
         where = f"{self.namespace or '*'}/{self.name or '*'}"
-        return f"container {self.container} of {self.kind or 'any workload'} {where}"
+        return f"container {self.container or '*'} of {self.kind or 'any workload'} {where}"
 
 
 @dataclass(frozen=True)
@@ -63,45 +73,45 @@ class Place:
     node: ScalarNode
     part: Part = "whole"
     repository: str | None = None
-    """For a part: the repository that the file says beside it; None when it does not."""
+    """For a part: the repository that the file gives beside it; None when it gives none."""
 
 
 def find_place(stream: Stream, selector: Selector) -> Place:
-    """The scalar that a selector means.
+    """Find the scalar that a selector means.
 
     Raises:
         RefusedError: none or several match, or the scalar is shared, tagged or written over several lines.
     """
-    found = _by_path(stream, selector.yaml_path) if selector.yaml_path is not None else _by_container(stream, selector)
-    node = found[-1]
-    if not isinstance(node, ScalarNode):
-        found_kind = "a mapping (or a template)" if isinstance(node, MappingNode) else "a list"
-        raise RefusedError(f"{found_kind} in place of it", line=line_of(node), expected=f"the image, {selector}")
-    for one in found:
-        if one.anchor is not None:
-            raise RefusedError(f"the anchor &{one.anchor}: the image may be shared by an alias", line=line_of(one))
-        if not str(one.tag).startswith("tag:yaml.org,2002:"):
-            raise RefusedError(f"the tag {one.tag}", line=line_of(one))
-    source = stream.source(node)
-    if source[:1] in ("!", "&"):
-        raise RefusedError(f"an image with a YAML tag ({source.split()[0]})", line=line_of(node))
+    path = _by_path(stream, selector.yaml_path) if selector.yaml_path is not None else _by_container(stream, selector)
+    scalar = path[-1]
+    if not isinstance(scalar, ScalarNode):
+        found = "a mapping (or a template)" if isinstance(scalar, MappingNode) else "a list"
+        raise RefusedError(found, line=scalar.line, expected=f"the image of {selector}, as a scalar")
+    for node in path:
+        if node.anchor is not None:
+            raise RefusedError(f"the anchor &{node.anchor}, by which an alias may share the image", line=node.line)
+        if node.tag is not None and not node.tag.startswith("tag:yaml.org,2002:"):
+            raise RefusedError(f"the tag {node.tag}", line=node.line)
+    source = stream.source(scalar)
+    if scalar.tag is not None:
+        raise RefusedError(f"an image with a YAML tag ({source.split()[0]})", line=scalar.line)
     if "\n" in source or "\r" in source:
-        raise RefusedError("an image that is written as a block or over several lines", line=line_of(node))
-    if node.value == "":
-        raise RefusedError("an empty image", line=line_of(node), next_step="Put the image that runs there by hand.")
-    if str(node.tag) != "tag:yaml.org,2002:str" or not (node.style or is_text_without_quotes(node.value)):
+        raise RefusedError("an image that is written as a block or over several lines", line=scalar.line)
+    if scalar.value == "":
+        raise RefusedError("an empty image", line=scalar.line, next_step="Write the image that is running there.")
+    if not (scalar.style or is_text_without_quotes(scalar.value)):
         raise RefusedError(
-            f"{node.value} without quotes, which YAML does not take for a text",
-            line=line_of(node),
-            next_step="Put it in quotes by hand: 1.10 without them is the number 1.1.",
+            f"{scalar.value} without quotes, which YAML does not read as text",
+            line=scalar.line,
+            next_step="Put it in quotes by hand: without them, 1.10 is the number 1.1.",
         )
     if selector.yaml_path is None:
-        return Place(node)
-    return _place_of_field(_STEP.findall(selector.yaml_path)[-1][0], node, found[-2])
+        return Place(scalar)
+    return _place_of_field(_STEP.findall(selector.yaml_path)[-1][0], scalar, path[-2])
 
 
 def _by_container(stream: Stream, selector: Selector) -> list[Node]:
-    """The nodes from a document's root down to the image of the one container that matches."""
+    """Return the nodes from a document's root down to the image of the one container that matches."""
     candidates: list[list[Node]] = []
     seen: list[str] = []
     for above in _resources(stream.documents):
@@ -111,17 +121,17 @@ def _by_container(stream: Stream, selector: Selector) -> list[Node]:
             continue
         metadata = get(resource, "metadata")
         name, namespace = text_of(get(metadata, "name")), text_of(get(metadata, "namespace"))
-        described = f"{kind} {namespace or '-'}/{name} (line {line_of(resource)})"
+        described = f"{kind} {namespace or '-'}/{name} (line {resource.line})"
         # A document without a namespace is deployed to the Application's, so it may be the one that is meant.
         if selector.name not in (None, name) or (namespace is not None and selector.namespace not in (None, namespace)):
             seen.append(described)
             continue
         if kind not in _POD_SPECS:
             raise RefusedError(
-                f"{described}, whose containers incumbent does not know where to find",
-                line=line_of(resource),
+                f"{described}, a kind whose containers incumbent cannot find",
+                line=resource.line,
                 expected=f"one of {', '.join(sorted(_POD_SPECS))}",
-                next_step="Name the place with manifest.yaml_path in the policy.",
+                next_step="Name the field with manifest.yaml_path in the policy.",
             )
         for path in _containers(above, _POD_SPECS[kind]):
             label = text_of(get(path[-1], "name"))
@@ -129,33 +139,35 @@ def _by_container(stream: Stream, selector: Selector) -> list[Node]:
             if label is not None and selector.container in (None, label):
                 candidates.append(path)
     if len(candidates) != 1:
-        lines = ", ".join(str(line_of(path[-1])) for path in candidates)
-        shown = "; ".join(one[:200] for one in seen[:10])
+        lines = ", ".join(str(path[-1].line) for path in candidates)
+        others = "; ".join(described[:200] for described in seen[:10])
+        none = f"no match, only {others}" if seen else "no match"
         raise RefusedError(
-            f"{len(candidates)}, at lines {lines}" if candidates else f"none, only {shown}" if seen else "none",
-            line=line_of(candidates[1][-1]) if candidates else None,
+            f"{len(candidates)} matches, at lines {lines}" if candidates else none,
+            line=candidates[1][-1].line if candidates else None,
             expected=f"exactly one {selector}",
-            next_step="Name kind, namespace, name and container of the one that is meant, or correct the file.",
+            next_step="Name the kind, namespace, name and container that you mean, or correct the file.",
         )
     (path,) = candidates
     image = get(path[-1], "image")
     if image is None:
-        raise RefusedError("a container without an image", line=line_of(path[-1]), expected=f"an image of {selector}")
+        raise RefusedError("a container without an image", line=path[-1].line, expected=f"the image of {selector}")
     return [*path, image]
 
 
-def _resources(documents: Sequence[Node]) -> Iterator[list[Node]]:
-    """The path to each document's root, and to each item of a document that is a List."""
+def _resources(documents: Sequence[Document]) -> Iterator[list[Node]]:
+    """Yield the path to each document's root, and to each item of a document that is a List."""
     for document in documents:
-        yield [document]
-        if (text_of(get(document, "kind")) or "").endswith("List"):
-            group = get(document, "items")
+        root = document.root
+        yield [root]
+        if (text_of(get(root, "kind")) or "").endswith("List"):
+            group = get(root, "items")
             if group is not None:
-                yield from ([document, group, item] for item in items(group))
+                yield from ([root, group, item] for item in items(group))
 
 
 def _containers(above: list[Node], keys: Sequence[str]) -> Iterator[list[Node]]:
-    """The path to each container, init containers too: their names are unique among both."""
+    """Yield the path to each container and init container; a name is unique among both."""
     spec = list(above)
     for key in keys:
         below = get(spec[-1], key)
@@ -176,18 +188,18 @@ def _by_path(stream: Stream, path: str) -> list[Node]:
             expected="a YAML path such as images[name=iris].newTag or image.tag",
             next_step="Correct manifest.yaml_path in the policy.",
         )
-    found = [nodes for document in stream.documents if (nodes := _follow(document, steps)) is not None]
-    if len(found) != 1:
+    paths = [nodes for document in stream.documents if (nodes := _follow(document.root, steps)) is not None]
+    if len(paths) != 1:
         raise RefusedError(
-            f"{len(found)} documents that have it",
+            f"{len(paths)} documents that have this path",
             expected=f"exactly one document with {path}",
             next_step="Correct manifest.yaml_path in the policy, or the file.",
         )
-    return found[0]
+    return paths[0]
 
 
-def _follow(document: Node, steps: Sequence[re.Match[str]]) -> list[Node] | None:
-    nodes = [document]
+def _follow(root: Node, steps: Sequence[re.Match[str]]) -> list[Node] | None:
+    nodes = [root]
     for step in steps:
         below = get(nodes[-1], step["key"])
         if below is None:
@@ -199,9 +211,9 @@ def _follow(document: Node, steps: Sequence[re.Match[str]]) -> list[Node] | None
         if step["index"] is not None:
             chosen = list(elements[int(step["index"]) :][:1])
         else:
-            chosen = [one for one in elements if text_of(get(one, step["by"])) == step["value"]]
+            chosen = [element for element in elements if text_of(get(element, step["by"])) == step["value"]]
         if len(chosen) > 1:
-            raise RefusedError(f"{len(chosen)} elements with {step['by']}={step['value']}", line=line_of(chosen[1]))
+            raise RefusedError(f"{len(chosen)} elements with {step['by']}={step['value']}", line=chosen[1].line)
         if not chosen:
             return None
         nodes.append(chosen[0])
@@ -209,13 +221,13 @@ def _follow(document: Node, steps: Sequence[re.Match[str]]) -> list[Node] | None
 
 
 def _place_of_field(field: str, node: ScalarNode, parent: Node) -> Place:
-    """What a path's last field holds, and which repository stands beside it (Kustomize `images[]`, Helm values)."""
+    """Say what a path's last field holds, and which repository is beside it (Kustomize `images[]`, Helm values)."""
     if field in _NAME_FIELDS:
         raise RefusedError(
-            f"the field {field}, which holds a name and no version",
-            line=line_of(node),
+            f"the field {field}, which holds a name and not a version",
+            line=node.line,
             expected="a path to the whole image, its tag or its digest",
-            next_step="Let manifest.yaml_path end in newTag, tag, digest or the whole image.",
+            next_step="Let manifest.yaml_path end in newTag, tag, digest, or the field of the whole image.",
         )
     part = _PARTS.get(field, "whole")
     if part == "whole":
@@ -225,10 +237,10 @@ def _place_of_field(field: str, node: ScalarNode, parent: Node) -> Place:
         beside = get(parent, rival)
         if text_of(beside) is not None:
             raise RefusedError(
-                f"{rival} beside {field}: the two together make the image",
-                line=line_of(beside) if beside is not None else None,
+                f"{rival} beside {field}, which make up the image together",
+                line=beside.line if beside is not None else None,
                 expected="the version in one field",
-                next_step=f"Take {rival} out of the file; newTag and tag may hold tag@digest.",
+                next_step=f"Remove {rival} from the file; newTag and tag may hold tag@digest.",
             )
     registry, repository = text_of(get(parent, "registry")), text_of(get(parent, "repository"))
     if repository is None:

@@ -1,33 +1,46 @@
-"""YAML as a text with places in it: read strictly, never written back, so that an edit can splice one scalar.
+"""YAML as text with known positions: read strictly and never dumped, so that an edit can replace one scalar in place.
 
-The parser's marks are offsets in characters, so all of this works on the decoded text; the byte order mark is set
-aside and line ends stay as they are (design rule 3).
+Positions are offsets in characters of the decoded text. The byte order mark is set aside, and line ends stay as they
+are (design rule 3).
+
+libyaml reads every document, because it is fast and because Argo CD's parser is a port of it. ruamel.yaml, a parser
+with other roots and a newer YAML, then reads the one document that holds the image (`confirm`). An image is edited
+only where both see the same structure at the same positions.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml as libyaml  # type: ignore[import-untyped]  # no types of its own
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.error import YAMLError
 
-MAX_BYTES = 256 * 1024
-"""A manifest above this is refused: it takes the parser more than seconds, and no person reads it either."""
+MAX_BYTES = 4 * 1024 * 1024
+"""Size limit of a file in bytes: large enough for bundles of install manifests with their CRDs."""
+MAX_DOCUMENT = 256 * 1024
+"""Size limit in characters of the document that holds the image; ruamel.yaml needs seconds for more."""
+_MAX_NODES = 600_000
+"""Half again as many as the densest bundles of `MAX_BYTES` have."""
 _MAX_DEPTH = 60
+_MAX_DIRECTIVES = 20
+"""libyaml compares each tag directive with all before it; manifests have none, and hardly any YAML has two."""
 _BOM = "\ufeff"
-# Line breaks in YAML 1.1 (Argo CD's parser) and ordinary characters in YAML 1.2 (ours): the two would disagree.
+# Line breaks in YAML 1.1 (Argo CD's parser) and ordinary characters in YAML 1.2: the two would disagree.
 _DISPUTED_BREAKS = ("\x85", "\u2028", "\u2029")
-# What YAML 1.1 or 1.2 takes for a number, a date, a truth value or nothing when it stands without quotes: as an image
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
+# What YAML 1.1 or 1.2 takes for a number, a date, a truth value or null when it stands without quotes: as an image
 # tag the commit id 12e34567 is a float.
 _NOT_TEXT = re.compile(
-    r"[0-9][0-9_]*(\.[0-9_]*)?(e[-+]?[0-9]+)?|0[xob][0-9a-f_]+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*"
-    r"|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|y|n|yes|no|on|off|true|false|null",
+    r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?(e[-+]?[0-9]+)?|0[xob][0-9a-f_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|~|=|<<",
     re.IGNORECASE,
 )
-# What the parser is known to raise besides its own errors, on input that no emitter makes.
-_PARSER_FAULTS = (YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
+# What ruamel.yaml is known to raise besides its own errors, on input that no emitter writes.
+_RUAMEL_FAULTS = (YAMLError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 
 
 class RefusedError(Exception):
@@ -38,7 +51,7 @@ class RefusedError(Exception):
         found: str,
         *,
         line: int | None = None,
-        expected: str = "YAML whose image can be told without doubt",
+        expected: str = "YAML that has only one reading",
         next_step: str = "Correct the file by hand and commit it.",
     ) -> None:
         super().__init__(found)
@@ -48,49 +61,137 @@ class RefusedError(Exception):
         self.next_step = next_step
 
 
+@dataclass(eq=False, slots=True)
+class Node:
+    """A value in a document, with its explicit tag and anchor, its span in characters, and its line (from 1)."""
+
+    tag: str | None
+    anchor: str | None
+    start: int
+    end: int
+    line: int
+
+
+@dataclass(eq=False, slots=True)
+class ScalarNode(Node):
+    value: str
+    style: str
+    """The quote or block indicator; empty for a plain scalar."""
+
+
+@dataclass(eq=False, slots=True)
+class SequenceNode(Node):
+    value: list[Node]
+
+
+@dataclass(eq=False, slots=True)
+class MappingNode(Node):
+    value: list[tuple[ScalarNode, Node]]
+
+
+@dataclass(frozen=True)
+class Document:
+    """The root node of a document, and the document's span in characters, from its directives to its end."""
+
+    root: Node
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Stream:
-    """A decoded file and the root node of each of its documents."""
+    """A decoded file and its documents."""
 
     bom: str
     text: str
-    documents: tuple[Node, ...]
+    documents: tuple[Document, ...]
 
     def source(self, node: Node) -> str:
-        """A node as it is written, with its quotes."""
-        return self.text[node.start_mark.index : node.end_mark.index]
+        """Return a node as it is written, with its quotes."""
+        return self.text[node.start : node.end]
+
+    def document_of(self, node: Node) -> Document:
+        """Return the document that contains a node."""
+        return next(document for document in self.documents if document.start <= node.start <= document.end)
 
 
 def read_stream(content: bytes) -> Stream:
     """Parse a file.
 
     Raises:
-        RefusedError: it is too large, no UTF-8, no YAML, a template, or holds what parsers read differently.
+        RefusedError: the file is too large, not UTF-8, not YAML, a template, or holds what parsers read differently.
     """
     if len(content) > MAX_BYTES:
-        raise RefusedError(f"a file of {len(content)} bytes, more than {MAX_BYTES}")
+        raise too_large(len(content))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise RefusedError(f"bytes that are no UTF-8 ({error.reason})", line=line) from error
+        raise RefusedError(f"bytes that are not UTF-8 ({error.reason})", line=line) from error
     bom = _BOM if text.startswith(_BOM) else ""
     text = text[len(bom) :]
     if not text.strip():
         raise RefusedError("an empty file")
-    for character in _DISPUTED_BREAKS:
-        if character in text:
-            line = text.count("\n", 0, text.index(character)) + 1
-            raise RefusedError(
-                f"U+{ord(character):04X}, a line break to some YAML parsers and not to others", line=line
-            )
-    documents = _compose(text)
-    _check_keys(documents)
-    return Stream(bom, text, documents)
+    _check_characters(text)
+    return Stream(bom, text, parse_documents(text))
+
+
+def too_large(size: int | None) -> RefusedError:
+    """Make the refusal of a file above the size limit.
+
+    Args:
+        size: The file's size in bytes; None when it is not known, as for standard input.
+    """
+    return RefusedError(
+        f"more than {MAX_BYTES:,} bytes" if size is None else f"{size:,} bytes",
+        expected=f"at most {MAX_BYTES:,} bytes ({MAX_BYTES // 1024**2} MiB)",
+        next_step="Move the workload into a file of its own.",
+    )
+
+
+def parse_documents(text: str) -> tuple[Document, ...]:
+    """Parse decoded text with libyaml.
+
+    Raises:
+        RefusedError: the text is not YAML, is a template, or has a key twice in one mapping.
+    """
+    if len(_DIRECTIVE.findall(text)) > _MAX_DIRECTIVES:
+        raise RefusedError(f"more than {_MAX_DIRECTIVES} lines that begin with %, as YAML directives do")
+    try:
+        return tuple(_compose(libyaml.parse(text, Loader=libyaml.CSafeLoader)))
+    except libyaml.YAMLError as error:
+        raise _not_yaml(error, text) from error
+
+
+def confirm(stream: Stream, document: Document) -> None:
+    """Check that ruamel.yaml reads a document as libyaml did: the same values at the same positions.
+
+    Raises:
+        RefusedError: it does not, or the document is too large for it.
+    """
+    line = _line_at(stream.text, document.start)
+    text = stream.text[document.start : document.end]
+    if len(text) > MAX_DOCUMENT:
+        raise RefusedError(
+            f"{len(text):,} characters in the document that holds the image",
+            line=line,
+            expected=f"at most {MAX_DOCUMENT:,} characters ({MAX_DOCUMENT // 1024} KiB) in that document",
+            next_step="Move the workload into a document of its own.",
+        )
+    parser = YAML(typ="safe", pure=True)
+    parser.max_depth = _MAX_DEPTH
+    try:
+        other = tuple(_compose(parser.parse(text)))
+    except RefusedError as refused:
+        raise _disputed(refused.found, line) from refused
+    except _RUAMEL_FAULTS as error:
+        raise _disputed(_reason(error), line) from error
+    if len(other) != 1 or not _same_reading(document, other[0]):
+        raise _disputed("another structure", line)
 
 
 def get(node: Node | None, key: str) -> Node | None:
-    """The value of a key; None when the node is no mapping or has no such key.
+    """Return the value of a key; None when the node is not a mapping or has no such key.
 
     Raises:
         RefusedError: the key is missing but may come from a merge key.
@@ -100,90 +201,175 @@ def get(node: Node | None, key: str) -> Node | None:
     merges = False
     for name, value in node.value:
         if name.value == key:
-            found: Node = value
-            return found
+            return value
         merges = merges or name.value == "<<"
     if merges:
-        raise RefusedError(f"{key!r} comes from a merge key (<<), if at all", line=line_of(node))
+        raise RefusedError(f"a merge key (<<), which may supply {key!r}", line=node.line)
     return None
 
 
 def items(node: Node | None) -> Sequence[Node]:
-    """The elements of a sequence; none when the node is none."""
+    """Return the elements of a sequence; none when the node is not a sequence."""
     return node.value if isinstance(node, SequenceNode) else ()
 
 
 def text_of(node: Node | None) -> str | None:
-    """The text of a scalar that is there and not empty."""
-    return str(node.value) if isinstance(node, ScalarNode) and node.value != "" else None
+    """Return the text of a scalar; None when the node is not a scalar, or is empty."""
+    return node.value if isinstance(node, ScalarNode) and node.value != "" else None
 
 
 def is_text_without_quotes(text: str) -> bool:
-    """Whether every YAML parser takes an image, a tag or a digest for a text when it stands without quotes."""
+    """Whether every YAML parser reads an image, a tag or a digest as text when it stands without quotes."""
     return _NOT_TEXT.fullmatch(text) is None
 
 
-def line_of(node: Node) -> int:
-    return int(node.start_mark.line) + 1
+def flatten(root: Node) -> tuple[list[tuple[Any, ...]], dict[int, int]]:
+    """List all that a document says, in order, with the position of each node (by its `id`) in that list.
 
-
-def flatten(documents: Sequence[Node]) -> tuple[list[tuple[Any, ...]], dict[int, int]]:
-    """All that the documents mean, in order, and the position of each node (by its `id`) in it.
-
-    An alias is one entry that names the position of what it repeats: no alias is expanded, so a file of aliases to
+    An alias is one entry that names the position of what it repeats. No alias is expanded, so a file of aliases to
     aliases costs no more than its length.
     """
     entries: list[tuple[Any, ...]] = []
     positions: dict[int, int] = {}
-    for node in _walk(documents):
+    for node in _walk(root):
         if id(node) in positions:
             entries.append(("alias", positions[id(node)]))
             continue
         positions[id(node)] = len(entries)
-        value = node.value if isinstance(node, ScalarNode) else len(node.value)
-        entries.append((type(node).__name__, str(node.tag), value, node.anchor))
+        if isinstance(node, ScalarNode):
+            entries.append(("scalar", node.tag, node.anchor, node.value, bool(node.style)))
+        elif isinstance(node, SequenceNode | MappingNode):
+            entries.append((type(node).__name__, node.tag, node.anchor, len(node.value)))
     return entries, positions
 
 
-def _compose(text: str) -> tuple[Node, ...]:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.max_depth = _MAX_DEPTH
-    yaml.composer.warn_double_anchors = False  # legal YAML; an anchor on the way to the image is refused anyway
+def _not_yaml(error: libyaml.YAMLError, text: str) -> RefusedError:
     templated = "; it looks like a template, and only plain manifests are edited" if "{{" in text else ""
-    try:
-        return tuple(node for node in yaml.compose_all(text) if node is not None)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else None
-        reason = " ".join(str(error.problem or error.context or "a fault").split())
-        raise RefusedError(f"text that is no YAML ({reason}){templated}", line=line) from error
-    except _PARSER_FAULTS as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise RefusedError(f"text that is no YAML ({reason}){templated}") from error
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return RefusedError(
+        f"text that is not YAML ({_reason(error)}){templated}", line=mark.line + 1 if mark is not None else None
+    )
 
 
-def _check_keys(documents: Sequence[Node]) -> None:
-    seen: set[int] = set()
-    for node in _walk(documents):
-        if id(node) in seen or not isinstance(node, MappingNode):
+def _reason(error: Exception) -> str:
+    """Return what a parser says, on one line and without the excerpts that it adds."""
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or error
+    return " ".join(str(problem).split())[:200] or type(error).__name__
+
+
+def _disputed(found: str, line: int) -> RefusedError:
+    return RefusedError(f"a document in which a second YAML parser finds {found}", line=line)
+
+
+def _check_characters(text: str) -> None:
+    for character in _DISPUTED_BREAKS:
+        if character in text:
+            raise RefusedError(
+                f"U+{ord(character):04X}, which some YAML parsers read as a line break and others do not",
+                line=_line_at(text, text.index(character)),
+            )
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable is not None:
+        raise RefusedError(
+            f"U+{ord(unprintable[0]):04X}, a character that YAML does not allow",
+            line=_line_at(text, unprintable.start()),
+        )
+
+
+def _compose(events: Iterable[Any]) -> Iterator[Document]:
+    """Build the documents of a stream of events, whose classes have the same names in both parsers.
+
+    Raises:
+        RefusedError: an undefined alias, too many nodes or levels, or a mapping with an unclear key.
+    """
+    start, nodes = 0, 0
+    anchors: dict[str, Node] = {}
+    levels: list[tuple[Node, list[Node]]] = []
+    """The collections that are open, with their children so far, below a list that gets the root."""
+    for event in events:
+        kind = type(event).__name__
+        if kind == "ScalarEvent":
+            node: Node = ScalarNode(*_common(event), event.value, event.style or "")
+        elif kind in ("MappingStartEvent", "SequenceStartEvent"):
+            node = MappingNode(*_common(event), []) if kind[0] == "M" else SequenceNode(*_common(event), [])
+        elif kind == "AliasEvent":
+            line = event.start_mark.line + 1
+            if event.anchor not in anchors:
+                raise RefusedError(f"the undefined alias *{event.anchor}", line=line)
+            levels[-1][1].append(anchors[event.anchor])
             continue
-        seen.add(id(node))
+        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
+            collection, children = levels.pop()
+            collection.end = event.end_mark.index
+            _fill(collection, children)
+            continue
+        else:
+            if kind == "DocumentStartEvent":
+                anchors.clear()
+                start = event.start_mark.index - event.start_mark.column
+                levels = [(_ROOT, [])]
+            elif kind == "DocumentEndEvent":
+                yield Document(levels.pop()[1][0], start, event.end_mark.index)
+            continue
+        nodes += 1
+        if nodes > _MAX_NODES:
+            raise RefusedError(f"more than {_MAX_NODES:,} values", next_step="Split the file.")
+        levels[-1][1].append(node)
+        if node.anchor is not None:
+            anchors[node.anchor] = node  # a second anchor of the same name is legal YAML
+        if not isinstance(node, ScalarNode):
+            if len(levels) > _MAX_DEPTH:
+                raise RefusedError(f"a nesting depth of more than {_MAX_DEPTH} levels", line=node.line)
+            levels.append((node, []))
+
+
+_ROOT = SequenceNode(None, None, 0, 0, 0, [])
+
+
+def _common(event: Any) -> tuple[str | None, str | None, int, int, int]:
+    start = event.start_mark
+    tag = event.tag
+    return None if tag is None else str(tag), event.anchor, start.index, event.end_mark.index, start.line + 1
+
+
+def _fill(collection: Node, children: list[Node]) -> None:
+    """Give a collection its children, and check a mapping's keys."""
+    if isinstance(collection, SequenceNode):
+        collection.value = children
+    elif isinstance(collection, MappingNode):
         names: set[str] = set()
-        for key, _ in node.value:
+        for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, ScalarNode):
                 found = "{{ }} in place of a value: a template, and only plain manifests are edited"
                 if not isinstance(key, MappingNode):
-                    found = "a key that is not a text"
-                raise RefusedError(found, line=line_of(key))
+                    found = "a key that is not a scalar"
+                raise RefusedError(found, line=key.line)
             if key.value in names:
-                raise RefusedError(f"the key {key.value!r} twice in one mapping", line=line_of(key))
+                raise RefusedError(f"the key {key.value!r} twice in one mapping", line=key.line)
             names.add(key.value)
+            collection.value.append((key, value))
 
 
-def _walk(documents: Sequence[Node]) -> Iterator[Node]:
-    """Every node in the order of the text; a node that is met again is given again, but not entered again."""
+def _same_reading(document: Document, other: Document) -> bool:
+    """Whether two readings of a document agree in all values, and in the positions of scalars that can be edited."""
+    if flatten(document.root)[0] != flatten(other.root)[0]:
+        return False
+    pairs = zip(_walk(document.root), _walk(other.root), strict=True)
+    return all(
+        (node.start - document.start, node.end - document.start) == (twin.start, twin.end)
+        for node, twin in pairs
+        if isinstance(node, ScalarNode) and _is_editable(node)
+    )
+
+
+def _is_editable(node: ScalarNode) -> bool:
+    return bool(node.value) and node.tag is None and node.anchor is None and node.style not in ("|", ">")
+
+
+def _walk(root: Node) -> Iterator[Node]:
+    """Yield every node in the order of the text; a node that is met again is yielded again, but not entered again."""
     entered: set[int] = set()
-    waiting = list(reversed(documents))
+    waiting = [root]
     while waiting:
         node = waiting.pop()
         yield node
@@ -193,4 +379,9 @@ def _walk(documents: Sequence[Node]) -> Iterator[Node]:
         if isinstance(node, MappingNode):
             waiting += [part for pair in reversed(node.value) for part in reversed(pair)]
         elif isinstance(node, SequenceNode):
-            waiting += list(reversed(node.value))
+            waiting += reversed(node.value)
+
+
+def _line_at(text: str, index: int) -> int:
+    """Return the line (from 1) of a position, counted as the parsers and editors count it."""
+    return len(_LINE_BREAK.findall(text, 0, index)) + 1

@@ -1,4 +1,4 @@
-"""A kubectl whose cluster is a file: it makes, merges and reads objects, and fills token Secrets as clusters do."""
+"""A kubectl whose cluster is a file: it creates, merges and reads objects, and fills token Secrets as clusters do."""
 
 import json
 import shlex
@@ -19,23 +19,23 @@ options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:] if word.sta
 if words[:2] == ["config", "view"]:
     print({server!r}, end="")
 elif words[0] == "get":
-    found = objects.get("/".join((words[1].capitalize(), options["namespace"], words[2])))
-    if found is not None:
-        print(json.dumps(found))
+    content = objects.get("/".join((words[1].capitalize(), options["namespace"], words[2])))
+    if content is not None:
+        print(json.dumps(content))
 else:
-    for one in ruamel.yaml.YAML(typ="safe").load_all(sys.stdin.read()):
-        name = "/".join((one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]))
+    for document in ruamel.yaml.YAML(typ="safe").load_all(sys.stdin.read()):
+        name = "/".join((document["kind"], document["metadata"].get("namespace", ""), document["metadata"]["name"]))
         if words[0] == "create" and name in objects:
             sys.exit(f"Error from server (AlreadyExists): {{name}} already exists")
-        if one.get("type") == "kubernetes.io/service-account-token":
-            one["data"] = {{key: base64.b64encode(key.encode()).decode() for key in ("token", "ca.crt")}}
-        objects[name] = one
+        if document.get("type") == "kubernetes.io/service-account-token":
+            document["data"] = {{key: base64.b64encode(key.encode()).decode() for key in ("token", "ca.crt")}}
+        objects[name] = document
     store.write_text(json.dumps(objects))
 """
 
 
 class FakeCluster:
-    """One cluster; `kubectl` is what a program is given to talk to it."""
+    """One cluster, and the `kubectl` by which a program talks to it."""
 
     def __init__(self, folder: Path, context: str, server: str = "https://100.64.0.7:6550") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,15 +44,15 @@ class FakeCluster:
         self.program = folder / f"kubectl-{context}"
         source = folder / f"kubectl-{context}.py"
         source.write_text(_PROGRAM.format(store=str(self._store), server=server))
-        # Not as the source's own first line: a path there may have no space.
+        # Not in the source's own first line: a path there cannot have a space.
         self.program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(source)])} "$@"\n')
         self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
         self.kubectl = Kubectl(self.program, None, context)
 
     def objects(self) -> dict[str, dict[str, Any]]:
-        """All objects, by `Kind/namespace/name`."""
-        found: dict[str, dict[str, Any]] = json.loads(self._store.read_text())
-        return found
+        """Return all objects, by `Kind/namespace/name`."""
+        objects: dict[str, dict[str, Any]] = json.loads(self._store.read_text())
+        return objects
 
     def delete(self, name: str) -> None:
-        self._store.write_text(json.dumps({key: one for key, one in self.objects().items() if key != name}))
+        self._store.write_text(json.dumps({key: content for key, content in self.objects().items() if key != name}))

@@ -1,4 +1,4 @@
-"""What a person does once to two clusters: it can be repeated, tells no secret, and says what is missing."""
+"""Setting up two clusters once: each command can be run again, reveals no secret, and says what is missing."""
 
 import base64
 import json
@@ -29,25 +29,25 @@ def edge(tmp_path: Path) -> FakeCluster:
 
 
 def values(cluster: FakeCluster) -> dict[str, str]:
-    """Every value of every Secret, plain, by Secret and key."""
-    secrets = {name: one for name, one in cluster.objects().items() if one["kind"] == "Secret"}
+    """Return every value of every Secret, decoded, by Secret and key."""
+    secrets = {name: content for name, content in cluster.objects().items() if content["kind"] == "Secret"}
     return {
         f"{name} {key}": base64.b64decode(value).decode()
-        for name, one in secrets.items()
-        for key, value in one["data"].items()
+        for name, secret in secrets.items()
+        for key, value in secret["data"].items()
     }
 
 
-def outcomes(told: Iterable[str]) -> list[str]:
-    """What was done with each Secret but the webhook's."""
-    return [line.rpartition(": ")[2] for line in told][: len(WANTED)]
+def outcomes(lines: Iterable[str]) -> list[str]:
+    """Return what was done with each Secret but the webhook's."""
+    return [line.rpartition(": ")[2] for line in lines][: len(WANTED)]
 
 
 def test_secrets_are_made_once(gcp: FakeCluster) -> None:
-    """A second run changes nothing; what was deleted is made anew, with another value."""
+    """A second run changes nothing; a Secret that was deleted is made anew, with another value."""
     assert outcomes(make_secrets(gcp.kubectl)) == ["made"] * len(WANTED)
     before = values(gcp)
-    assert outcomes(make_secrets(gcp.kubectl)) == ["there already"] * len(WANTED)
+    assert outcomes(make_secrets(gcp.kubectl)) == ["exists already"] * len(WANTED)
     assert values(gcp) == before
     gcp.delete("Secret/mlflow/mlflow-account-training")
     list(make_secrets(gcp.kubectl))
@@ -55,11 +55,11 @@ def test_secrets_are_made_once(gcp: FakeCluster) -> None:
     assert changed == {"Secret/mlflow/mlflow-account-training password"}
 
 
-def test_secrets_are_strong_and_never_told(gcp: FakeCluster, tmp_path: Path) -> None:
-    """Each is random, of 192 bits and its own; neither the lines nor any file but the cluster's has it."""
+def test_secrets_are_strong_and_never_revealed(gcp: FakeCluster, tmp_path: Path) -> None:
+    """Each value is random, 192 bits, and used once; neither the output nor any file but the cluster's has it."""
     lines = list(make_secrets(gcp.kubectl))
     made = [value for name, value in values(gcp).items() if not name.endswith(" username")]
-    assert len(set(made)) == len(made) == sum(len(one.random) for one in WANTED)
+    assert len(set(made)) == len(made) == sum(len(wanted.random) for wanted in WANTED)
     assert all(len(value) >= 32 for value in made)
     assert not [value for value in made for line in lines if value in line]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]
@@ -67,9 +67,9 @@ def test_secrets_are_strong_and_never_told(gcp: FakeCluster, tmp_path: Path) -> 
 
 
 def test_alertmanagers_secret_is_made_of_an_address(gcp: FakeCluster) -> None:
-    """Told whom to tell, Alertmanager gets that address and a token; untold, the line says what is missing."""
+    """With a webhook's address, Alertmanager gets it and a token; without, a line says what is missing."""
     *_, last = make_secrets(gcp.kubectl)
-    assert last.endswith("give --webhook-url")
+    assert last.endswith("run this again with --webhook-url")
     *_, last = make_secrets(gcp.kubectl, "http://receiver:8080/alerts")
     assert last == "Secret monitoring/alertmanager-webhook: made"
     made = values(gcp)
@@ -80,25 +80,26 @@ def test_alertmanagers_secret_is_made_of_an_address(gcp: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("url", ["receiver:8080", "ftp://receiver", "https://me:hunter2hunter2@receiver/alerts", ""])
-def test_an_address_that_is_no_webhooks_is_refused_and_not_repeated(gcp: FakeCluster, url: str) -> None:
-    """A password that somebody wrote into the address is in no error; nothing has been made by then."""
+def test_an_address_that_is_not_a_webhooks_is_refused_and_not_repeated(gcp: FakeCluster, url: str) -> None:
+    """No error repeats a password that was written into the address, and nothing has been made by then."""
     with pytest.raises(InvalidInputError, match="--webhook-url") as refusal:
         list(make_secrets(gcp.kubectl, url))
     assert "hunter2" not in str(refusal.value)
     assert gcp.objects() == {}
 
 
-def test_a_secret_with_other_keys_is_told(gcp: FakeCluster) -> None:
-    """A Secret that was made by hand and lacks a key is no silent success."""
+def test_a_secret_with_other_keys_is_reported(gcp: FakeCluster) -> None:
+    """A Secret that was made by hand and lacks a key is not a silent success."""
     gcp.kubectl.create(objects.secret("mlflow-server", "mlflow", {"admin-password": "x", "secret-key": ""}))
     with pytest.raises(
-        ProblemError, match=r"mlflow/mlflow-server: expected the keys admin-password, secret-key, found"
+        ProblemError,
+        match=r"mlflow/mlflow-server: expected the keys admin-password, secret-key, found only admin-password\.",
     ):
         list(make_secrets(gcp.kubectl))
 
 
 def test_argocd_gets_to_know_repository_and_edge(gcp: FakeCluster, edge: FakeCluster) -> None:
-    """Both are Secrets of Argo CD's own form; edge is known by its name, with the token of the account made there."""
+    """Both are Secrets in Argo CD's form; edge has its name, and the token of the account that was made there."""
     register_repository(gcp.kubectl, "https://git.example/gitops.git", "push-token")
     register_edge(gcp.kubectl, edge.kubectl, "https://100.64.0.7:6550")
     found = values(gcp)
@@ -108,40 +109,40 @@ def test_argocd_gets_to_know_repository_and_edge(gcp: FakeCluster, edge: FakeClu
     assert config["bearerToken"] == "token"
     assert config["tlsClientConfig"] == {"insecure": False, "caData": base64.b64encode(b"ca.crt").decode()}
     assert found["Secret/argocd/gitops-repository url"] == "https://git.example/gitops.git"
-    labels = {one["metadata"]["labels"]["argocd.argoproj.io/secret-type"] for one in secrets_of(gcp)}
+    labels = {secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"] for secret in secrets_of(gcp)}
     assert labels == {"cluster", "repository"}
 
 
 def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]]]:
-    return [one for one in cluster.objects().values() if one["kind"] == "Secret"]
+    return [content for content in cluster.objects().values() if content["kind"] == "Secret"]
 
 
 @pytest.mark.parametrize("server", ["https://0.0.0.0:6550", "https://localhost:6550", "http://100.64.0.7:6550", ""])
 def test_an_address_that_only_this_machine_knows_is_refused(gcp: FakeCluster, edge: FakeCluster, server: str) -> None:
-    """What a kubeconfig of k3d says of its cluster is not what gcp reaches; nothing has been changed by then."""
+    """The address in a kubeconfig of k3d is not one that gcp can reach; nothing has been changed by then."""
     with pytest.raises(InvalidInputError, match="--edge-server"):
         register_edge(gcp.kubectl, edge.kubectl, server)
     assert gcp.objects() == edge.objects() == {}
 
 
 def test_the_pipelines_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge: FakeCluster, tmp_path: Path) -> None:
-    """It has both contexts with the accounts' tokens, and nobody else may read it, also where a file was before."""
+    """It has both contexts with the accounts' tokens, and nobody else may read it, even if the file existed before."""
     for cluster in (gcp, edge):
         token = objects.secret("incumbent-token", "incumbent", {}, type_="kubernetes.io/service-account-token")
         cluster.kubectl.apply([token])
     path = tmp_path / "kubeconfig"
     path.touch(mode=0o644)
     clusters = {"gcp": gcp.kubectl, "edge": edge.kubectl}
-    write_kubeconfig(path, clusters, {name: one.server() for name, one in clusters.items()})
+    write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     config = json.loads(path.read_text())
-    assert [one["name"] for one in config["contexts"]] == ["gcp", "edge"]
-    servers = [one["cluster"]["server"] for one in config["clusters"]]
+    assert [context["name"] for context in config["contexts"]] == ["gcp", "edge"]
+    servers = [cluster["cluster"]["server"] for cluster in config["clusters"]]
     assert servers == ["https://gcp-control-plane:6443", "https://100.64.0.7:6550"]
-    assert {one["user"]["token"] for one in config["users"]} == {"token"}
+    assert {user["user"]["token"] for user in config["users"]} == {"token"}
 
 
-def test_an_account_that_does_not_come_is_told(
+def test_an_account_that_does_not_come_is_reported(
     gcp: FakeCluster, edge: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the Secret, its cluster and what brings it."""
@@ -153,7 +154,7 @@ def test_an_account_that_does_not_come_is_told(
 def test_the_commands_do_it(
     gcp: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line: what is done is told, a refusal is a line and an exit code, never a traceback."""
+    """From the command line: each step prints a line, and a refusal is a line and an exit code, never a traceback."""
     monkeypatch.setattr(shutil, "which", lambda name: str(gcp.program))
     assert program.main(["secrets"]) == 0
     assert "Secret mlflow/mlflow-server: made" in capsys.readouterr().out
@@ -169,7 +170,7 @@ def test_the_commands_do_it(
 
 
 def test_a_model_without_its_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """MLflow's rights are of both, and a forgotten one is told before anything is asked."""
+    """MLflow's rights concern both, and a missing experiment is reported before MLflow is asked."""
     with pytest.raises(SystemExit):
         program.main(["mlflow-accounts", "--url", "http://mlflow:5000", "--model", "iris-classifier"])
     assert "expected MODEL=EXPERIMENT, found 'iris-classifier'" in capsys.readouterr().err

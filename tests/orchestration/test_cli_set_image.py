@@ -1,14 +1,18 @@
 """`incumbent set-image`: the promotion's edit, made to a file in place."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestration.cli import _replace, main
+from orchestration.cli import main
+from orchestration.commands.replace_file import replace_file
+from orchestration.promotion.problems import InvalidInputError
 
 OLD = "ghcr.io/team/model:v1"
 NEW = "ghcr.io/team/model:v2@sha256:" + "ab" * 32
@@ -53,7 +57,7 @@ def test_the_image_is_put_into_the_file(manifest: Path) -> None:
 
 
 def test_an_image_that_is_there_already_is_no_error(manifest: Path) -> None:
-    """Said twice, the second time succeeds, says so and writes nothing."""
+    """Running it again succeeds, says so and writes nothing."""
     before = manifest.stat()
     result = run(manifest, OLD, "--container", "model-server", "--from", "ghcr.io/team/model:v0")
     assert result.exit_code == 0
@@ -65,9 +69,9 @@ def test_an_image_that_is_there_already_is_no_error(manifest: Path) -> None:
     ("arguments", "reason"),
     [
         ((NEW, "--container", "sidecar"), "only container model-server"),
-        ((NEW, "--container", "model-server", "--kind", "StatefulSet"), "found none"),
-        ((NEW, "--container", "model-server", "--namespace", "other"), "found none"),
-        ((NEW, "--container", "model-server", "--name", "other"), "found none"),
+        ((NEW, "--container", "model-server", "--kind", "StatefulSet"), "found no match"),
+        ((NEW, "--container", "model-server", "--namespace", "other"), "found no match"),
+        ((NEW, "--container", "model-server", "--name", "other"), "found no match"),
         ((NEW, "--container", "model-server", "--from", "ghcr.io/team/model:v0"), OLD),
         (("", "--container", "model-server"), "an image reference"),
         (("not an image", "--container", "model-server"), "an image reference"),
@@ -107,10 +111,10 @@ def test_the_selection_narrows_to_one_of_several(manifest: Path) -> None:
         ("deployment.yaml", NEW, "--container", "x", "--unknown"),
     ],
 )
-def test_wrong_usage_is_told_from_a_refusal(
+def test_wrong_usage_differs_from_a_refusal(
     manifest: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing file or option is usage, exit code 2."""
+    """A missing file or option is wrong usage, exit code 2."""
     monkeypatch.chdir(manifest.parent)
     assert run(*arguments).exit_code == 2
     assert_untouched(manifest)
@@ -136,26 +140,122 @@ def test_a_hard_read_error_is_a_refusal(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_read_is_not_overwritten(manifest: Path) -> None:
     """An editor that saved in between keeps its change, and no temporary file is left."""
-    with pytest.raises(OSError, match="somebody changed it"):
-        _replace(manifest, b"what was read", b"what would be written")
+    with pytest.raises(InvalidInputError, match=r"found a file that changed meanwhile\. Nothing was changed"):
+        replace_file(manifest, b"what was read", b"what would be written")
     assert_untouched(manifest)
 
 
+def test_a_hard_link_is_refused_and_not_silently_broken(manifest: Path) -> None:
+    """Replacing the file would leave its other name with the old content."""
+    other = manifest.parent.parent / "other.yaml"
+    os.link(manifest, other)
+    result = run(manifest, NEW, "--container", "model-server")
+    assert result.exit_code == 3
+    assert (
+        "expected a file with one name, found a file with 2 names (hard links). Nothing was changed." in result.stderr
+    )
+    assert_untouched(manifest)
+    assert other.samefile(manifest)
+    assert run(manifest, OLD, "--container", "model-server").exit_code == 0  # nothing to write
+
+
+def test_a_read_only_file_is_refused(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename could replace a file that nobody may write, as long as its folder is writable."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everything
+    result = run(manifest, NEW, "--container", "model-server")
+    assert result.exit_code == 3
+    assert "found a read-only file. Nothing was changed." in result.stderr
+    assert_untouched(manifest)
+
+
+def test_the_owner_is_kept_or_the_edit_is_refused(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is given to the old one's owner; whoever may not do that changes nothing."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda handle, user, group: given.append((user, group)))
+    status = manifest.stat()
+    monkeypatch.setattr(Path, "stat", with_owner(Path.stat, status.st_uid + 1))
+    assert run(manifest, NEW, "--container", "model-server").exit_code == 0
+    assert given == [(status.st_uid + 1, status.st_gid)]
+    manifest.write_bytes(MANIFEST.encode())
+
+    def forbidden(handle: int, user: int, group: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", forbidden)
+    result = run(manifest, NEW, "--container", "model-server")
+    assert result.exit_code == 3
+    assert "found Operation not permitted. Nothing was changed." in result.stderr
+    assert_untouched(manifest)
+
+
+def with_owner(read: Callable[..., os.stat_result], owner: int) -> Callable[..., os.stat_result]:
+    """Return a `Path.stat` that reports another owner."""
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        fields = list(read(path, follow_symlinks=follow_symlinks))
+        fields[4] = owner
+        return os.stat_result(fields)
+
+    return stat
+
+
+@pytest.mark.parametrize("arguments", [("--", "-manifest.yaml"), ("./-manifest.yaml",), ("./-",)])
+def test_a_name_that_begins_with_a_dash_is_a_file(
+    manifest: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After -- or with ./ before it, as with any tool; only a lone - is standard input."""
+    file = manifest.parent / Path(arguments[-1]).name
+    manifest.rename(file)
+    monkeypatch.chdir(file.parent)
+    result = run("--container", "model-server", *arguments, NEW)
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes() == MANIFEST.replace(OLD, NEW).encode()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"), [(NEW, f"line 9: {OLD} -> {NEW}"), (OLD, f"line 9: already {OLD}")], ids=["new", "there"]
+)
+def test_standard_input_is_copied_to_standard_output(image: str, message: str) -> None:
+    """The edited or unchanged manifest alone is on stdout, byte for byte; messages are on stderr."""
+    result = CliRunner().invoke(main, ["set-image", "-", image, "--container", "model-server"], input=MANIFEST.encode())
+    assert result.exit_code == 0, result.output
+    assert result.stdout_bytes == MANIFEST.replace(OLD, image).encode()
+    assert result.stderr == f"standard input, {message}\n"
+
+
+@pytest.mark.parametrize("content", [b"", MANIFEST.encode() * 2, b"# x\n" * 1_100_000])
+def test_a_refusal_of_standard_input_writes_nothing_to_standard_output(content: bytes) -> None:
+    """A pipe gets no half of a manifest: stdout stays empty and the exit code is 3."""
+    result = CliRunner().invoke(main, ["set-image", "-", NEW, "--container", "model-server"], input=content)
+    assert (result.exit_code, result.stdout_bytes) == (3, b"")
+    assert result.stderr.startswith("standard input")
+
+
 def test_a_huge_file_is_refused(manifest: Path) -> None:
-    """Only as much as is accepted is read; the file stays."""
-    huge = MANIFEST.encode() + b"# x\n" * 100_000
+    """The refusal names the file's real size and the limit, and the file stays."""
+    huge = MANIFEST.encode() + b"# x\n" * 2_000_000
     manifest.write_bytes(huge)
     result = run(manifest, NEW, "--container", "model-server")
     assert result.exit_code == 3
-    assert "more than" in result.stderr
+    assert f"expected at most 4,194,304 bytes (4 MiB), found {len(huge):,} bytes." in result.stderr
     assert_untouched(manifest, huge)
+
+
+def test_a_large_bundle_is_edited(manifest: Path) -> None:
+    """A bundle of install manifests near the limit is edited like any other file."""
+    config = "---\nkind: ConfigMap\ndata:\n  text: |\n" + "    a: b\n" * 10_000
+    bundle = MANIFEST + config * 40
+    assert len(bundle) > 3_500_000
+    manifest.write_bytes(bundle.encode())
+    assert run(manifest, NEW, "--container", "model-server").exit_code == 0
+    assert manifest.read_bytes() == bundle.replace(OLD, NEW).encode()
 
 
 def test_the_help_teaches_with_an_example() -> None:
     """`--help` shows an example, the options and what each exit code means."""
     result = run("--help")
     assert result.exit_code == 0
-    for part in ("Example:", "incumbent set-image manifests/", "--from IMAGE", "Exit code:", "3  refused"):
+    for part in ("Examples:", "incumbent set-image manifests/", "4 MiB", "--from IMAGE", "Exit code:", "3  refused"):
         assert part in result.stdout
 
 
@@ -180,17 +280,19 @@ def test_a_real_process_edits_and_refuses(manifest: Path) -> None:
         [*command, "--from", OLD], capture_output=True, text=True, env=environment, timeout=60, check=False
     )
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "a person's change is not overwritten" in refused.stderr
+    assert "that change is not overwritten" in refused.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["set-image", "--help"]])
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    """Help answers at once: mlflow, dagster, kubernetes, pydantic and Git are not imported for it."""
+def test_help_imports_nothing_heavy() -> None:
+    """Help answers at once: for no command does it import a client library, a parser or any other module of ours."""
     program = (
         "import sys\n"
         "from orchestration.cli import main\n"
-        f"main({arguments!r}, standalone_mode=False)\n"
-        "print('HEAVY', sorted({'mlflow', 'dagster', 'kubernetes', 'git', 'pydantic', 'ruamel'} & set(sys.modules)))\n"
+        "for command in [None, *main.commands]:\n"
+        "    main([command, '--help'] if command else ['--help'], standalone_mode=False)\n"
+        "heavy = {'mlflow', 'dagster', 'kubernetes', 'git', 'pydantic', 'ruamel', 'yaml', 'httpx2'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+        "print('OURS', sorted(name for name in sys.modules if name.startswith('orchestration')))\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", program],
@@ -201,3 +303,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         check=True,
     )
     assert "HEAVY []" in result.stdout
+    assert "OURS ['orchestration', 'orchestration.cli']" in result.stdout
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_commands_help_teaches(command: str) -> None:
+    """Each has an example of itself and says what its exit codes mean."""
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"  incumbent {command} " in result.stdout.partition("Example")[2]
+    assert "3  refused" in result.stdout.partition("Exit code:")[2]

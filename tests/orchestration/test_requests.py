@@ -1,4 +1,4 @@
-"""What a person asks for by command, on a platform of fakes."""
+"""Asking for a promotion, and recording requests, by command, on a platform of fakes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def retry(world: World, number: int) -> int:
 
 
 def test_register_makes_the_challenger(world: World) -> None:
-    """The alias names it, and the request has its time; said twice, the time stays."""
+    """The alias names the version, and the request has a time; running it again keeps that time."""
     world.register()
     del world.registry.aliases["iris", "challenger"]
     ask(world, 1)
@@ -48,7 +48,7 @@ def test_register_makes_the_challenger(world: World) -> None:
 
 
 def test_register_refuses_what_has_ended(world: World, instance: dg.DagsterInstance) -> None:
-    """A refused version is not brought back by asking again; the reason names the command that does."""
+    """Asking again does not bring a refused version back; the error names the command that does."""
     world.register(accuracy=0.1)
     run_stages(world, 1, instance)
     with pytest.raises(InvalidInputError, match="incumbent retry iris-edge 1"):
@@ -62,7 +62,7 @@ def test_register_refuses_an_unknown_version(world: World) -> None:
 
 
 def test_retry_after_a_rejection_is_the_next_attempt(world: World, instance: dg.DagsterInstance) -> None:
-    """The fault was elsewhere: the second attempt is a second commit, with evidence of its own."""
+    """When the fault was elsewhere, the second attempt is a second commit, with its own evidence."""
     world.register()
     world.bad_images.add(world.image(1))
     run_stages(world, 1, instance)
@@ -73,7 +73,7 @@ def test_retry_after_a_rejection_is_the_next_attempt(world: World, instance: dg.
     assert world.champion == 1
     assert list(world.git.tags) == ["incumbent/iris-edge/1-2"]
     ids = [commit.trailers.get("Promotion-Id", "") for commit in world.git.log]
-    assert sum(one.endswith("/2") for one in ids) == 1
+    assert sum(promotion_id.endswith("/2") for promotion_id in ids) == 1
 
 
 def test_retry_after_a_refusal_is_still_the_first_attempt(world: World, instance: dg.DagsterInstance) -> None:
@@ -88,7 +88,7 @@ def test_retry_after_a_refusal_is_still_the_first_attempt(world: World, instance
 
 @pytest.mark.parametrize("state", ["champion", "rejected", "requested", "committed"])
 def test_retry_refuses_what_has_not_ended(world: World, state: str) -> None:
-    """What goes on by itself, or is champion, needs no retry; the reason says what to do instead."""
+    """A promotion that continues by itself, or a champion, needs no retry; the error says what to do instead."""
     version = world.register()
     world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.state": state})
     with pytest.raises(InvalidInputError, match=state):
@@ -107,11 +107,11 @@ def answering(status: int = 200, **fields: object) -> FakeService:
 def test_record_keeps_what_stays_the_same() -> None:
     """Fields that differ between answers are left out of all recorded requests."""
     recording = record_answers(answering(prediction=1), "http://server/predict", [{"features": [1]}, {"features": [2]}])
-    assert [one.response for one in recording.requests] == [{"prediction": 1}] * 2
+    assert [request.response for request in recording.requests] == [{"prediction": 1}] * 2
 
 
 def test_record_refuses_a_server_that_refuses() -> None:
-    """A 400 is the request's fault, a 500 the server's: neither is recorded."""
+    """A 400 is the request's fault and a 500 the server's; neither is recorded."""
     with pytest.raises(InvalidInputError, match="status 400"):
         record_answers(answering(400), "http://server/predict", [{"features": [1]}])
     with pytest.raises(DependencyError, match="status 500"):
@@ -119,13 +119,13 @@ def test_record_refuses_a_server_that_refuses() -> None:
 
 
 def test_record_refuses_answers_that_never_stay_the_same() -> None:
-    """A server without any stable field cannot be recorded."""
+    """A server whose answers have no stable field cannot be recorded."""
     with pytest.raises(InvalidInputError, match="stay the same"):
         record_answers(answering(), "http://server/predict", [{"features": [1]}])
 
 
 def test_bodies_come_from_the_input_example_or_a_file(world: World) -> None:
-    """The rows of the input example become requests; a file's list is taken as it is."""
+    """The rows of the input example become requests; a file's list is used as it is."""
     world.register()
     world.registry.examples["iris", 1] = ((1.0, 2.0), (3.0, 4.0))
     assert recorded_bodies(world.registry, "iris", 1, None)[1] == [{"features": [1.0, 2.0]}, {"features": [3.0, 4.0]}]

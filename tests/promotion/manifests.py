@@ -1,4 +1,4 @@
-"""Generated manifests with all the layout that people and tools give them."""
+"""Generated manifests, in all the layouts that people and tools give them."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Manifest:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    """A stream that holds the Deployment of `SELECTOR` exactly once, among other documents and containers."""
+    """Draw a stream that has the Deployment of `SELECTOR` exactly once, among other documents and containers."""
     step = " " * draw(st.integers(1, 7))
     dash = "-" + " " * draw(st.integers(1, 4))
 

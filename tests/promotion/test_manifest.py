@@ -1,13 +1,16 @@
-"""The edit of a manifest: exactly one scalar, or a refusal that says where and why."""
+"""The edit of a manifest: exactly one scalar changes, or a refusal says where and why."""
 
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
+import yaml as libyaml  # type: ignore[import-untyped]  # no types of its own
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from orchestration.promotion import yaml_text
 from orchestration.promotion.manifest import (
     CurrentImage,
     Edited,
@@ -37,7 +40,7 @@ def deployment(image_line: str = "image: ghcr.io/team/model:v1", **fields: str) 
 
 
 def refused(text: str | bytes, selector: Selector = SELECTOR, image: str = NEW) -> str:
-    """The refusal of an edit, as one text; reading must be refused for the same reason."""
+    """Return the refusal of an edit as text; reading must be refused for the same reason."""
     content = text if isinstance(text, bytes) else text.encode()
     outcome = set_image(content, selector, image)
     assert isinstance(outcome, EditRefused), outcome
@@ -70,8 +73,8 @@ def test_not_one_other_byte_changes(manifest: Manifest, image: str) -> None:
 
 
 @given(manifests(), IMAGES)
-def test_what_is_read_back_is_what_was_set_and_saying_it_twice_changes_nothing(manifest: Manifest, image: str) -> None:
-    """An edit is seen by reading, is idempotent, and the way back restores every byte."""
+def test_what_is_read_back_is_what_was_set_and_a_second_edit_changes_nothing(manifest: Manifest, image: str) -> None:
+    """Reading sees the edit, the edit is idempotent, and the way back restores every byte."""
     once = set_image(manifest.content, SELECTOR, image)
     content = once.content if isinstance(once, Edited) else manifest.content
     read = read_image(content, SELECTOR)
@@ -100,7 +103,7 @@ def test_a_damaged_manifest_is_edited_in_one_place_or_refused(
 
 @given(st.binary(max_size=300) | st.text(alphabet="{}[]&*!|>'\"%@`#:-? \n\tabk<~", max_size=60).map(str.encode))
 def test_hostile_bytes_are_refused_and_never_crash(content: bytes) -> None:
-    """Whatever the bytes are, the answer is a refusal with a next step."""
+    """Whatever the bytes are, the outcome is a refusal with a next step."""
     for selector in (SELECTOR, Selector("values.yaml", yaml_path="a.b[k=a]")):
         outcome = set_image(content, selector, NEW)
         assert isinstance(outcome, EditRefused)
@@ -151,14 +154,14 @@ def test_other_shapes_of_workloads_are_known(text: str, kind: str) -> None:
 
 
 def test_an_init_container_is_found_by_its_name() -> None:
-    """Containers and init containers are looked through alike."""
+    """Containers and init containers are searched alike."""
     text = deployment() + "      initContainers: [{name: migrate, image: a/b:1}]\n"
     selector = Selector("f", "Deployment", "ml-apps", "iris", "migrate")
     assert edited(text, selector) == text.replace("a/b:1", NEW)
 
 
 def test_an_item_of_a_list_is_found() -> None:
-    """`kind: List` holds workloads as its items."""
+    """A `kind: List` has workloads as its items."""
     text = "kind: List\nitems:\n" + re.sub("^", "    ", deployment(), flags=re.MULTILINE).replace(
         "    kind", "  - kind", 1
     ).rstrip(" ")
@@ -166,7 +169,7 @@ def test_an_item_of_a_list_is_found() -> None:
 
 
 def test_a_policys_target_selects_like_a_selector() -> None:
-    """A ManifestTarget of a policy can be given as it is."""
+    """A policy's ManifestTarget can be given in place of a selector."""
     target = ManifestTarget(path="a/deployment.yaml", namespace="ml-apps", name="iris", container="model-server")
     assert read_image(deployment().encode(), target) == CurrentImage("ghcr.io/team/model:v1", 10)
     outcome = read_image(b"", target)
@@ -175,10 +178,10 @@ def test_a_policys_target_selects_like_a_selector() -> None:
 
 
 def test_selectors_without_parts_match_anything_that_is_single() -> None:
-    """What a selector does not name may be anything, as long as one image alone matches."""
+    """What a selector does not name may be anything, as long as only one image matches."""
     text = "kind: Service\nmetadata: {name: iris}\n---\n" + deployment()
     assert NEW in edited(text, Selector("f", container="model-server"))
-    assert "2, at lines 9, 20" in refused(deployment() + "---\n" + deployment(name="other"), Selector("f"))
+    assert "2 matches, at lines 9, 20" in refused(deployment() + "---\n" + deployment(name="other"), Selector("f"))
 
 
 def test_a_document_without_namespace_matches_when_it_is_alone() -> None:
@@ -186,7 +189,7 @@ def test_a_document_without_namespace_matches_when_it_is_alone() -> None:
     bare = deployment(namespace="labels: {}")
     assert NEW in edited(bare)
     assert NEW in edited(bare + "---\n" + deployment(namespace="namespace: elsewhere"))
-    assert "2, at lines 9, 20" in refused(bare + "---\n" + deployment())
+    assert "2 matches, at lines 9, 20" in refused(bare + "---\n" + deployment())
 
 
 @pytest.mark.parametrize(
@@ -194,9 +197,9 @@ def test_a_document_without_namespace_matches_when_it_is_alone() -> None:
     [
         ("", "an empty file"),
         ("\ufeff", "an empty file"),
-        ("# nothing\n", "found none"),
-        ("---\n---\n", "found none"),
-        ("- a\n- b\n", "found none"),
+        ("# nothing\n", "found no match"),
+        ("---\n---\n", "found no match"),
+        ("- a\n- b\n", "found no match"),
         (deployment("image: "), "an empty image"),
         (deployment("image: ''"), "an empty image"),
         (deployment("image: ~"), "without quotes"),
@@ -226,25 +229,25 @@ def test_a_document_without_namespace_matches_when_it_is_alone() -> None:
         ("x: &base {image: a/b:1}\n" + deployment("<<: *base"), "merge key"),
         (deployment("image: a/b:1\n          image: a/b:2"), "the key 'image' twice"),
         (deployment() + "spec: {}\n", "the key 'spec' twice"),
-        (deployment() + "---\n" + deployment(), "2, at lines 9, 20"),
-        (deployment() + "        - {name: model-server, image: a/b:1}\n", "2, at lines 9, 11"),
-        (deployment() + "      initContainers: [{name: model-server, image: a/b:1}]\n", "2, at lines 9, 11"),
+        (deployment() + "---\n" + deployment(), "2 matches, at lines 9, 20"),
+        (deployment() + "        - {name: model-server, image: a/b:1}\n", "2 matches, at lines 9, 11"),
+        (deployment() + "      initContainers: [{name: model-server, image: a/b:1}]\n", "2 matches, at lines 9, 11"),
         (deployment(name="other"), "only Deployment ml-apps/other (line 1)"),
-        (deployment(kind="StatefulSet"), "found none"),
+        (deployment(kind="StatefulSet"), "found no match"),
         (deployment(namespace="namespace: other"), "only Deployment other/iris"),
         (deployment(container="sidecar"), "only container sidecar of Deployment ml-apps/iris"),
-        (deployment().replace("\n", "\n\0", 1), "special characters"),
+        (deployment().replace("\n", "\n\0", 1), "U+0000, a character that YAML does not allow"),
         (deployment() + "# \u2028", "U+2028"),
         (deployment() + "# \x85", "U+0085"),
         ("[" * 10_000, "depth"),
-        ("a: " * 10_000, "no YAML"),
+        ("a: " * 10_000, "not YAML"),
         ("a: *b\n", "undefined alias"),
         ("\t- a: [\n", "line 1"),
-        (deployment().replace("    spec", "\tspec"), "no YAML"),
+        (deployment().replace("    spec", "\tspec"), "not YAML"),
     ],
 )
 def test_what_is_not_clear_is_refused_with_its_reason(text: str, reason: str) -> None:
-    """Each unclear file is refused by name, with the reason, and reading it is refused alike."""
+    """Each unclear file is refused by name with the reason, and reading it is refused for the same reason."""
     problem = refused(text)
     assert problem.startswith("deployment.yaml")
     assert reason in problem
@@ -256,26 +259,122 @@ def test_a_refusal_names_the_line() -> None:
     assert refused(text).startswith("deployment.yaml, line 12: ")
 
 
-def test_bytes_that_are_no_utf8_are_refused() -> None:
+def test_bytes_that_are_not_utf8_are_refused() -> None:
     """UTF-16 and Latin-1 are refused rather than guessed."""
-    assert "no UTF-8" in refused(deployment().encode("utf-16"))
+    assert "not UTF-8" in refused(deployment().encode("utf-16"))
     assert "line 11" in refused(deployment().encode() + "# Größe".encode("latin-1"))
 
 
 def test_a_huge_file_is_refused_unread() -> None:
-    """Above the cap nothing is parsed."""
-    assert f"more than {MAX_BYTES}" in refused(b"a" * (MAX_BYTES + 1))
+    """Above the limit nothing is parsed, and the refusal names the file's size and the limit."""
+    assert refused(b"a" * (MAX_BYTES + 1)) == (
+        "deployment.yaml: expected at most 4,194,304 bytes (4 MiB), found 4,194,305 bytes. "
+        "Move the workload into a file of its own."
+    )
+
+
+def test_a_bundle_is_parsed_once_and_only_the_images_document_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost of an edit is one fast parse of the file; all else is done to one document, however large the rest."""
+    parsed: list[tuple[str, int]] = []
+    parse, slow_parse = libyaml.parse, YAML.parse
+
+    def fast(text: str, **options: object) -> object:
+        parsed.append(("libyaml", len(text)))
+        return parse(text, **options)
+
+    def slow(parser: YAML, text: str) -> object:
+        parsed.append(("ruamel", len(text)))
+        return slow_parse(parser, text)
+
+    monkeypatch.setattr(libyaml, "parse", fast)
+    monkeypatch.setattr(YAML, "parse", slow)
+    other = "kind: ConfigMap\nmetadata: {name: large}\ndata:\n  text: |\n" + "    a: b\n" * 100_000 + "---\n"
+    text = other + deployment() + "---\n" + other
+    assert edited(text) == text.replace("ghcr.io/team/model:v1", NEW)
+    size = len("---\n" + deployment())
+    assert parsed == [
+        ("libyaml", len(text)),
+        ("ruamel", size),
+        ("libyaml", size + len(NEW) - len("ghcr.io/team/model:v1")),
+    ]
+    parsed.clear()
+    read_image(text.encode(), SELECTOR)
+    assert parsed == [("libyaml", len(text)), ("ruamel", size)]
+
+
+def test_the_document_with_the_image_has_a_limit_of_its_own() -> None:
+    """The slow parser is given no more than it reads in a few seconds."""
+    assert refused(deployment() + "# x\n" * 70_000) == (
+        "deployment.yaml, line 1: expected at most 262,144 characters (256 KiB) in that document, "
+        "found 280,175 characters in the document that holds the image. "
+        "Move the workload into a document of its own."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 4_000_000, "a nesting depth of more than 60 levels"),
+        ("- " * 2_000_000, "a nesting depth of more than 60 levels"),
+        ("[" + "a," * 2_000_000, "more than 1,000 values"),
+        ("---\n" * 1_000_000, "more than 1,000 values"),
+        ("".join(f"%TAG !a{n}! x\n" for n in range(100_000)), "more than 20 lines that begin with %"),
+        ("a: '" + "x" * 4_000_000, "not YAML"),
+        ("?" * 4_000_000, "no match"),
+    ],
+    ids=["brackets", "dashes", "values", "documents", "directives", "an open quote", "one scalar"],
+)
+def test_a_megabyte_that_no_emitter_writes_is_refused_at_a_bound(
+    text: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth, values and directives are counted, so no file is parsed beyond what a large bundle costs."""
+    monkeypatch.setattr(yaml_text, "_MAX_NODES", 1000)
+    assert reason in refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        deployment().replace("name: iris", "name:\tiris"),
+        deployment("image:\tghcr.io/team/model:v1"),
+    ],
+)
+def test_a_document_that_two_parsers_read_differently_is_refused(text: str) -> None:
+    """libyaml takes a tab for a space where ruamel.yaml does not; the image's own document must be beyond doubt."""
+    assert "a second YAML parser finds" in refused(text)
+
+
+def test_a_second_parser_with_another_reading_stops_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other values, or the same values at other positions, are not confirmed."""
+    parse = YAML.parse
+    for other in (deployment(name="irix"), "# x\n" + deployment(), deployment() + "---\na: b\n"):
+        monkeypatch.setattr(YAML, "parse", lambda parser, _text, other=other: parse(parser, other))
+        assert "a second YAML parser finds another structure" in refused(deployment())
+
+
+@given(manifests(), IMAGES, st.integers(0, 3), st.integers(0, 3))
+def test_the_documents_around_it_stay_as_they_are(manifest: Manifest, image: str, before: int, after: int) -> None:
+    """Positions are right behind any number of documents, directives, line ends and wide characters."""
+    other = "%YAML 1.1\r\n---\r\nkind: ConfigMap\ndata: {a: 'Größe 😀', b: \"x\\\n  y\"}\rc: |\n  😀\n...\n"
+    head, tail = other * before + "---\n", "\n...\n" + other * after
+    whole = replace(manifest, before=head + manifest.before.removeprefix("\ufeff"), after=manifest.after + tail)
+    outcome = set_image(whole.content, SELECTOR, image)
+    if image == manifest.image:
+        assert isinstance(outcome, Unchanged)
+    else:
+        assert isinstance(outcome, Edited)
+        assert outcome.content == whole.with_image(image)
 
 
 def test_aliases_to_aliases_cost_no_more_than_their_length() -> None:
-    """A file that would expand to 2^200 values is read and edited like any other."""
+    """A file that would expand to 2^200 values is read and edited like any other file."""
     bomb = "b0: &b0 [x]\n" + "".join(f"b{n}: &b{n} [*b{n - 1}, *b{n - 1}]\n" for n in range(1, 200))
     text = bomb + "---\n" + deployment()
     assert edited(text) == text.replace("ghcr.io/team/model:v1", NEW)
 
 
 def test_other_documents_may_use_all_of_yaml() -> None:
-    """Anchors, merges, tags and quoted templates do not matter where they are not on the way to the image."""
+    """Anchors, merges, tags and quoted templates do not matter unless they are on the path to the image."""
     other = "x: &x {a: 1}\ny: {<<: *x}\nz: !secret q\nalert: '{{ $labels.pod }}'\nw: &x 2\nv: |\n  image: no\n---\n"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -284,14 +383,14 @@ def test_other_documents_may_use_all_of_yaml() -> None:
 
 @pytest.mark.parametrize("image", ["", " ", "nginx ", "a/b:1\n", "{{ x }}", "a/b:1 # c", "A/B", "x\ud800", "a/b:1\0"])
 def test_nothing_but_an_image_is_ever_put_there(image: str) -> None:
-    """An empty image once broke the branch for 42 minutes: what is no reference is refused before any edit."""
+    """An empty image once broke a branch for 42 minutes: what is not a reference is refused before any edit."""
     outcome = set_image(deployment().encode(), SELECTOR, image)
     assert isinstance(outcome, EditRefused)
     assert "an image reference" in outcome.problem.expected
 
 
 def test_an_edit_can_expect_what_it_replaces() -> None:
-    """A value that somebody changed in between is left alone; the wanted image is never an error."""
+    """A value that someone else changed in between is left alone; the wanted image is never an error."""
     content = deployment().encode()
     assert isinstance(set_image(content, SELECTOR, NEW, expected="ghcr.io/team/model:v1"), Edited)
     other = set_image(content, SELECTOR, NEW, expected="ghcr.io/team/model:v0")
@@ -326,7 +425,7 @@ TAG = Selector("values.yaml", yaml_path="image.tag")
     ],
 )
 def test_a_path_leads_to_a_whole_image_or_to_a_part(text: str, path: str, old: str, new_text: tuple[str, str]) -> None:
-    """The path's last field says what is written; reading gives the whole reference when the repository is said."""
+    """The path's last field says what is written; reading gives the whole reference if the file has the repository."""
     selector = Selector("f", yaml_path=path)
     read = read_image(text.encode(), selector)
     assert isinstance(read, CurrentImage)
@@ -340,7 +439,7 @@ def test_a_path_leads_to_a_whole_image_or_to_a_part(text: str, path: str, old: s
 def test_a_tag_that_yaml_takes_for_a_number_is_put_in_quotes(
     old: str, new: str, digest: str | None, quote: str
 ) -> None:
-    """A commit id such as 12e34567 is a float without quotes; what is set stays a text in YAML 1.1 and 1.2."""
+    """A commit id such as 12e34567 is a float without quotes; what is set stays text in YAML 1.1 and 1.2."""
     text = f"{{image: {{tag: {quote}{old}{quote}}}}}"
     wanted = f"{new}@{digest}" if digest else new
     outcome = set_image(text.encode(), TAG, wanted)
@@ -355,7 +454,7 @@ def test_a_tag_that_yaml_takes_for_a_number_is_put_in_quotes(
 
 @pytest.mark.parametrize("tag", ["12e34567", "1.10", "0x1f", "1_000", "2026-01-02", "yes", "null", "1", "0o17", "y"])
 def test_known_traps_of_plain_tags_are_quoted(tag: str) -> None:
-    """Each of these is no text without quotes in some YAML."""
+    """Without quotes, some YAML parser reads each of these as something other than text."""
     assert edited("image: {tag: v1}", TAG, tag) == f'image: {{tag: "{tag}"}}'
 
 
@@ -385,7 +484,7 @@ def test_known_traps_of_plain_tags_are_quoted(tag: str) -> None:
     ],
 )
 def test_paths_that_lead_to_no_single_version_are_refused(text: str, path: str, reason: str) -> None:
-    """A path must lead to one scalar that alone decides the version."""
+    """A path must lead to a single scalar that alone decides the version."""
     assert reason in refused(text, Selector("f", yaml_path=path))
 
 
@@ -406,14 +505,14 @@ def test_paths_that_lead_to_no_single_version_are_refused(text: str, path: str, 
 def test_a_part_is_written_only_when_the_rest_of_the_image_is_right(
     text: str, path: str, image: str, reason: str
 ) -> None:
-    """A tag of another repository, or a missing part, would run another image than the one that was meant."""
+    """A tag of another repository, or a missing part, would run an image that nobody meant."""
     outcome = set_image(text.encode(), Selector("f", yaml_path=path), image)
     assert isinstance(outcome, EditRefused)
     assert reason in str(outcome.problem)
 
 
 def test_a_values_file_keeps_its_blank_lines_comments_and_anchors() -> None:
-    """What argocd-image-updater#884, #1039, #1283, #1489 and #1734 lost or doubled stays, and one image changes."""
+    """All that argocd-image-updater#884, #1039, #1283, #1489 and #1734 lost or doubled stays; one image changes."""
     text = (
         "# Header\n\n\nglobal:\n  env: &env   production  # aligned\n\n\nimages:\n\n"
         "  app:   {repository: ghcr.io/team/model,   tag: v1}   # current\n"
@@ -424,16 +523,18 @@ def test_a_values_file_keeps_its_blank_lines_comments_and_anchors() -> None:
 
 
 def test_an_edit_that_would_change_more_than_its_scalar_is_not_handed_out() -> None:
-    """The new content is read again: text that becomes another structure is refused, not returned."""
+    """The new content is parsed again: text that becomes another structure is refused, not returned."""
     stream = read_stream(deployment().encode())
     node = find_place(stream, SELECTOR).node
     for text in ("a: b", "a # b", "a\n          args: []", "[a]", "&x a"):
-        with pytest.raises(RefusedError, match=r"would change more|no YAML"):
+        with pytest.raises(RefusedError, match=r"would change more|not YAML"):
             _splice(stream, node, text)
     with pytest.raises(RefusedError, match="would change more"):
-        _prove(stream, node, NEW, deployment(f"image: {NEW}", name="other").encode())
+        _prove(stream, node, NEW, deployment(f"image: {NEW}", name="other"))
+    with pytest.raises(RefusedError, match="would change more"):
+        _prove(stream, node, NEW, deployment(f"image: {NEW}") + "---\na: b\n")
 
 
 def test_a_credential_in_a_manifest_is_not_repeated() -> None:
-    """A refusal about a value that holds a password does not hold it."""
+    """A refusal of a value with a password in it does not repeat the password."""
     assert "hunter2" not in refused(deployment("image: https://bot:hunter2@ghcr.io/x:1"))
