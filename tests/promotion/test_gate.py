@@ -305,7 +305,18 @@ CHANGES: Any = st.sampled_from([{}, *GAPS.values(), {"readings": readings(restar
 
 
 def row(changes: Sequence[dict[str, Any]]) -> list[Evaluation]:
-    return [evaluation(10.0 * number, **change) for number, change in enumerate(changes, start=1)]
+    """Evaluations every 10 s; the scrapes of a change, which are told for 60 s, are as old at each of them."""
+    return [evaluation(10.0 * number, **moved(change, 10.0 * number - 60)) for number, change in enumerate(changes, 1)]
+
+
+def moved(change: dict[str, Any], seconds: float) -> dict[str, Any]:
+    if "freshness" not in change:
+        return change
+    scraped = [
+        replace(pod, newest_at=None if pod.newest_at is None else pod.newest_at + seconds)
+        for pod in change["freshness"]
+    ]
+    return {**change, "freshness": tuple(scraped)}
 
 
 @given(st.lists(CHANGES, min_size=1, max_size=10), st.floats(0, 400))
