@@ -24,7 +24,8 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> None:
+        """Return when that many seconds have passed."""
 
 
 class Registry(Protocol):
@@ -54,12 +55,14 @@ class Registry(Protocol):
     def artifact(self, run_id: str, path: str) -> bytes | None:
         """Return a run's artifact, 10 MB at most; None when there is none at that path."""
 
-    def put_artifact(self, run_id: str, path: str, content: bytes) -> None: ...
+    def put_artifact(self, run_id: str, path: str, content: bytes) -> None:
+        """Write an artifact of a run, over one that is there already."""
 
     def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Write version tags one by one, in the order of `tags`."""
 
-    def set_alias(self, version: ModelVersion, alias: str) -> None: ...
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Let an alias name a version, and no longer the one that it named before."""
 
     def version_url(self, version: ModelVersion) -> str:
         """Return the address of the version's page."""
@@ -78,6 +81,8 @@ class LeaseRecord:
 
 @dataclass(frozen=True)
 class LeaseBusy:
+    """Another run holds the lease."""
+
     record: LeaseRecord
 
 
@@ -112,6 +117,8 @@ class FileEdit:
 
 @dataclass(frozen=True)
 class Pushed:
+    """The commit that a push brought to the branch, and the lease as it was renewed with it."""
+
     commit: str
     lease: LeaseRecord
     attempts: int
@@ -194,7 +201,8 @@ class ArgoCD(Protocol):
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server that holds the Applications is ready."""
 
-    def application(self, namespace: str, name: str) -> ApplicationStatus | None: ...
+    def application(self, namespace: str, name: str) -> ApplicationStatus | None:
+        """Return an Application; None when there is no such Application."""
 
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
         """Ask the controller to compare again. It may drop the request, so ask until something moves."""
@@ -216,7 +224,8 @@ class Cluster(Protocol):
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server's /readyz says ok."""
 
-    def nodes(self) -> tuple[Node, ...]: ...
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes, ready or not."""
 
     def workload(self, kind: str, namespace: str, name: str) -> WorkloadStatus | None:
         """Return a workload with its pods; None when the cluster has no such workload."""
@@ -239,6 +248,8 @@ class Service(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
+    """One series of an answer, with its value."""
+
     labels: Mapping[str, str]
     value: float
     at: float
@@ -247,6 +258,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class QueryResult:
+    """What Prometheus answers to a query that it accepts."""
+
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...] = ()
     """What makes the answer doubtful: a source that was not asked, a partial response. Such an answer never passes."""
@@ -291,11 +304,13 @@ class ResolvedImage:
 
     @property
     def digest(self) -> str:
+        """The digest that the manifest pins."""
         assert self.reference.digest is not None
         return self.reference.digest
 
     @property
     def known_digests(self) -> frozenset[str]:
+        """All digests by which a kubelet may name the image."""
         manifests = (platform.manifest_digest for platform in self.platforms)
         configs = (platform.config_digest for platform in self.platforms)
         return frozenset((self.digest, *manifests, *configs))

@@ -74,6 +74,8 @@ class Node:
 
 @dataclass(eq=False, slots=True)
 class ScalarNode(Node):
+    """A scalar, with its text as YAML reads it."""
+
     value: str
     style: str
     """The quote or block indicator; empty for a plain scalar."""
@@ -81,11 +83,15 @@ class ScalarNode(Node):
 
 @dataclass(eq=False, slots=True)
 class SequenceNode(Node):
+    """A sequence, with its elements in order."""
+
     value: list[Node]
 
 
 @dataclass(eq=False, slots=True)
 class MappingNode(Node):
+    """A mapping, with its pairs in the order of the text."""
+
     value: list[tuple[ScalarNode, Node]]
 
 

@@ -21,6 +21,7 @@ UNFINISHED = ".unfinished"
 
 
 def main() -> None:
+    """Run the command `save` or `restore`, and print what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     saving = commands.add_parser("save", help="make a backup, and remove the oldest ones")
