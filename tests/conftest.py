@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, target_of
+from tests.targets import BUILD_SECONDS, FAST, PLATFORM, RUN_BY, TEST, target_of, target_of_file
 
 if TYPE_CHECKING:
     from testbeds.homelab.environment import HomelabEnvironment
@@ -41,7 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if collection_path == _ONLY_HOMELAB and config.getoption("testbed") != "homelab":
         return True
-    return None
+    # No marker makes a test a fast one, and importing the other files takes seconds.
+    is_test = collection_path.match("test_*.py")
+    return True if is_test and config.getoption("target") == FAST and target_of_file(collection_path) != FAST else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

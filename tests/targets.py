@@ -55,8 +55,16 @@ def target_of(item: pytest.Item) -> str:
     marked = {marker.name for marker in item.iter_markers() if marker.name in TARGETS}
     if len(marked) > 1:
         raise pytest.UsageError(f"{item.nodeid}: expected one target, found markers of {' and '.join(sorted(marked))}")
-    place = item.path.relative_to(_TESTS).as_posix()
-    return marked.pop() if marked else OF_FILES[pattern_of(place)]
+    return marked.pop() if marked else target_of_file(item.path)
+
+
+def target_of_file(path: Path) -> str:
+    """Return the target of a file's tests without markers.
+
+    Raises:
+        pytest.UsageError: no target has it.
+    """
+    return OF_FILES[pattern_of(path.relative_to(_TESTS).as_posix())]
 
 
 def pattern_of(place: str) -> str:

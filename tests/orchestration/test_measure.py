@@ -291,6 +291,7 @@ class _Metrics(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).scrapes += 1
         self.send_response(500 if self.broken else 200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
         self.wfile.write(f'requests_total{{source="real"}} {40 * self.scrapes}\n'.encode())
 
