@@ -117,7 +117,7 @@ GAPS: dict[str, dict[str, Any]] = {
     "too few scrapes": {"freshness": (PodFreshness("p1", 4, START + 55), PodFreshness("p2", 2, START + 55))},
     "never scraped": {"freshness": (PodFreshness("p1", 4, START + 55), PodFreshness("p2", 4, None))},
     "stale": {"freshness": (PodFreshness("p1", 4, START + 55), PodFreshness("p2", 4, START + 39))},
-    "a clock ahead": {"freshness": (PodFreshness("p1", 4, START + 55), PodFreshness("p2", 4, START + 200))},
+    "a clock ahead": {"freshness": (PodFreshness("p1", 4, START + 55), PodFreshness("p2", 4, START + 90))},
     "a pod left out": {"freshness": (PodFreshness("p1", 4, START + 55),)},
     "no pods": {"freshness": (), "wanted": 0},
     "a dependency down": {"problems": (DOWN,)},
