@@ -98,7 +98,7 @@ def _fetch(name: str) -> Path:
     """Download the program's package and unpack it; the folder gets its name only once it is complete."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise _unavailable(name, "no such program on PATH, and no apt-get and dpkg-deb to fetch it with")
-    print(f"{name}: downloading the distribution's package to unpack it (nothing is installed) ...", file=sys.stderr)
+    print(f"{name}: downloading the distribution's package, which is unpacked and not installed ...", file=sys.stderr)
     folder = tools_folder()
     for left_behind in folder.glob(".unpacking-*"):
         shutil.rmtree(left_behind)
