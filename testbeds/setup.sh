@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the project runs on into its own folders: uv into .tools, the locked environment into .venv.
-# Needs Python 3.11 to 3.14. Pip comes from the system, or else out of Debian's package, which is not installed.
+# Installs what the project needs into its own folders: uv into .tools, the locked environment into .venv.
+# Needs Python 3.11 to 3.14. Uses the system's pip, or else the one in Debian's package, without installing that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ find_python() {
     fail "expected Python 3.11 to 3.14 on PATH, found $(python3 --version 2>/dev/null || echo none). Install one of them, or set PYTHON to its path."
 }
 
-# On a machine without pip, pip runs from its own wheel, which Debian's package python3-pip-whl contains.
+# On a machine without pip, pip is run from its own wheel, which is in Debian's package python3-pip-whl.
 pip_wheel() {
     local folder=.tools/pip
     rm -rf "$folder"
@@ -36,7 +36,7 @@ pip_wheel() {
         local options=(-o "Dir::State::Lists=$PWD/lists" -o "Dir::Cache=$PWD/cache" -o "Debug::NoLocking=1")
         apt-get "${options[@]}" -qq update && apt-get "${options[@]}" -qq download python3-pip-whl &&
             dpkg -x python3-pip-whl_*.deb .
-    ) >&2 || fail "expected pip, found none, and could not download Debian's package python3-pip-whl. Install pip or uv $uv_version."
+    ) >&2 || fail "expected pip, found none, and Debian's package python3-pip-whl could not be downloaded. Install pip or uv $uv_version."
     find "$folder/usr/share/python-wheels" -name 'pip-*.whl' | head -n 1
 }
 
@@ -51,7 +51,7 @@ install_uv() {
         "${pip[@]}" --version >/dev/null 2>&1 || pip=("$python" "$(pip_wheel)/pip")
         rm -rf .tools/uv
         "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action ignore \
-            --target .tools/uv "uv==$uv_version" >&2 || fail "could not install uv. Check that a package index can be reached."
+            --target .tools/uv "uv==$uv_version" >&2 || fail "could not install uv. Check that pip can reach a package index."
     fi
     printf '%s\n' "$PWD/.tools/uv/bin/uv"
 }
@@ -64,13 +64,13 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$fingerprint" ]; then
     exit 0
 fi
 say "installing the locked environment into .venv ($(grep -c '==' requirements.lock) packages)"
-# An environment of another Python, or one whose creation was interrupted, is made again from nothing.
+# An environment of another Python, or one whose creation was interrupted, is made again from scratch.
 if [ "$(.venv/bin/python --version 2>/dev/null)" != "$("$python" --version)" ]; then
     rm -rf .venv
     "$uv" venv --quiet --python "$python" .venv
 fi
 export VIRTUAL_ENV="$PWD/.venv"
-# With bytecode compiled here, each later process imports MLflow and scikit-learn in 2 s instead of 6.
+# Compiling the bytecode now lets each later process import MLflow and scikit-learn in 2 s instead of 6.
 "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
 printf '%s\n' "$fingerprint" >"$stamp"

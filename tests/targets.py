@@ -1,6 +1,6 @@
-"""Which of the Makefile's targets runs a test. Every test belongs to exactly one of these.
+"""Which of the Makefile's targets runs a test; every test belongs to exactly one target.
 
-A test belongs to the target of its file, which `OF_FILES` names, unless a marker names another one.
+That is the target that `OF_FILES` names for its file, unless a marker names another.
 """
 
 from fnmatch import fnmatchcase
@@ -10,10 +10,13 @@ import pytest
 
 FAST, TEST, SCENARIOS, PLATFORM, HOMELAB = TARGETS = ("fast", "test", "scenarios", "platform", "homelab")
 RUN_BY = {FAST: {FAST}, TEST: {FAST, TEST}, SCENARIOS: {SCENARIOS}, PLATFORM: {PLATFORM}}
-"""The targets whose tests `--target` runs: `make test` includes what `make test-fast` runs. The homelab has paths."""
+"""The targets whose tests `--target` runs: `make test` includes those of `make test-fast`.
+
+The homelab's tests are selected by paths instead.
+"""
 
 BUILD_SECONDS = 3600
-"""The longest that a test may take that finds nothing built, on a busy machine."""
+"""The time limit of a test that may have to build programs first, on a busy machine."""
 
 _TESTS = Path(__file__).parent
 OF_FILES = {
@@ -43,14 +46,14 @@ OF_FILES = {
     "story/*": TEST,
     "test_targets.py": FAST,
 }
-"""Patterns of files below `tests/`, in which `*` crosses folders, with their target; the first match counts."""
+"""The target of each file below `tests/`, by pattern; `*` also matches across folders, and the first match counts."""
 
 
 def target_of(item: pytest.Item) -> str:
     """Return the target that a test belongs to.
 
     Raises:
-        pytest.UsageError: no target has its file, or markers name two.
+        pytest.UsageError: no pattern matches its file, or markers name more than one target.
     """
     marked = {marker.name for marker in item.iter_markers() if marker.name in TARGETS}
     if len(marked) > 1:
@@ -67,13 +70,13 @@ def target_of_file(path: Path) -> str:
     return OF_FILES[pattern_of(path.relative_to(_TESTS).as_posix())]
 
 
-def pattern_of(place: str) -> str:
-    """Return the pattern that decides about a file, given by its path below `tests/`.
+def pattern_of(path: str) -> str:
+    """Return the pattern that applies to a file, given by its path below `tests/`.
 
     Raises:
         pytest.UsageError: no pattern matches it.
     """
     for pattern in OF_FILES:
-        if fnmatchcase(place, pattern):
+        if fnmatchcase(path, pattern):
             return pattern
-    raise pytest.UsageError(f"{place}: expected a line in tests/targets.py that gives it a target, found none")
+    raise pytest.UsageError(f"{path}: expected a line in tests/targets.py that gives it a target, found none")

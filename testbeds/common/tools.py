@@ -28,30 +28,30 @@ class Tool:
     packages: tuple[str, ...]
     """The packages that contain it, by distribution; the first one that a distribution has is the right one."""
     says: str
-    """What its `--version` must mention, because other programs are called `registry` too."""
+    """What its `--version` must mention, because other programs are also called `registry`."""
     other_names: tuple[str, ...] = ()
     """Other names under which it may be on PATH."""
 
 
 TOOLS = {
     "prometheus": Tool(("prometheus",), says="prometheus"),
-    # A package of its own since Debian 13 and Ubuntu 26.04, and part of the server's package before.
+    # It has a package of its own since Debian 13 and Ubuntu 26.04, and was in the server's package before.
     "promtool": Tool(("promtool", "prometheus"), says="promtool"),
     "docker-registry": Tool(("docker-registry",), says="distribution", other_names=("registry",)),
 }
 
 
 def tools_folder() -> Path:
-    """The folder of the unpacked packages: `INCUMBENT_TOOLS`, or else `.tools` in the checkout."""
-    given = os.environ.get("INCUMBENT_TOOLS")
-    return Path(given).resolve() if given else CHECKOUT / ".tools"
+    """Return the folder of the unpacked packages: `INCUMBENT_TOOLS`, or else `.tools` in the checkout."""
+    configured = os.environ.get("INCUMBENT_TOOLS")
+    return Path(configured).resolve() if configured else CHECKOUT / ".tools"
 
 
 def find_tool(name: str) -> Path:
-    """Find the program `prometheus`, `promtool` or `docker-registry`, and fetch it if the machine has none.
+    """Find the program `prometheus`, `promtool` or `docker-registry`, and fetch it if the machine does not have it.
 
     Raises:
-        ProblemError: it is neither installed nor can it be fetched; the problem says how to get it.
+        ProblemError: it is not installed and cannot be fetched; the problem says how to get it.
     """
     program = _on_path(name) or _unpacked(name)
     if program is None:
@@ -87,7 +87,7 @@ def _works(program: Path, tool: Tool) -> bool:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let parallel callers fetch once; the lock ends with its process, so a killed one blocks nobody."""
+    """Have parallel callers fetch only once; the lock ends with its process, so a killed one does not block others."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,10 +95,10 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _fetch(name: str) -> Path:
-    """Download the program's package and unpack it; the folder appears under its name only when it is complete."""
+    """Download the program's package and unpack it; the folder gets its name only once it is complete."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise _unavailable(name, "no such program on PATH, and no apt-get and dpkg-deb to fetch it with")
-    print(f"{name}: fetching the distribution's package, to be unpacked and not installed ...", file=sys.stderr)
+    print(f"{name}: downloading the distribution's package, which is unpacked and not installed ...", file=sys.stderr)
     folder = tools_folder()
     for left_behind in folder.glob(".unpacking-*"):
         shutil.rmtree(left_behind)
@@ -109,7 +109,7 @@ def _fetch(name: str) -> Path:
         program = _program_of(name, package)
         if not _works(scratch / "root" / program.relative_to(folder / package), TOOLS[name]):
             raise _unavailable(name, f"package {package} without a working {name}")
-        # A folder of that name is broken or incomplete, as an interrupted deletion leaves it.
+        # An existing folder of that name is incomplete, such as after an interrupted deletion.
         if (folder / package).exists():
             (folder / package).rename(scratch / "broken")
         (scratch / "root").rename(folder / package)
@@ -120,10 +120,14 @@ def _fetch(name: str) -> Path:
 
 
 def _download(name: str, scratch: Path) -> tuple[str, Path]:
-    """Download the package that contains a program here; returns the package's name and its archive."""
+    """Download the package that contains a program on this distribution.
+
+    Returns:
+        The package's name and its archive.
+    """
     lists = tools_folder() / "apt"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    # apt writes to folders of ours, so that an ordinary user may run it. It reads a quoted path with spaces correctly.
+    # With folders of the project, an ordinary user may run apt. It reads a quoted path with spaces correctly.
     settings = scratch / "apt.conf"
     settings.write_text(f'Dir::State::Lists "{lists}/";\nDir::Cache "{scratch}/";\n', encoding="utf-8")
     apt = ["apt-get", "-q", "-o", "Acquire::Retries=3"]
@@ -148,7 +152,7 @@ def _download(name: str, scratch: Path) -> tuple[str, Path]:
 
     try:
         return download()
-    except ProblemError:  # there are no lists yet, or they name a version that the mirror no longer has
+    except ProblemError:  # apt has no lists yet, or they name a version that the mirror no longer has
         _run(name, [*apt, "update"], scratch, environment)
         return download()
 

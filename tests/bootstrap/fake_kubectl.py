@@ -1,4 +1,4 @@
-"""A kubectl whose cluster is a file: it creates, merges and reads objects, and fills token Secrets as clusters do."""
+"""A kubectl whose cluster is a file: it creates, applies and reads objects, and fills token Secrets as clusters do."""
 
 import json
 import shlex
@@ -35,7 +35,7 @@ else:
 
 
 class FakeCluster:
-    """One cluster, and the `kubectl` by which a program talks to it."""
+    """A cluster and the `kubectl` that programs use to reach it."""
 
     def __init__(self, folder: Path, context: str, server: str = "https://100.64.0.7:6550") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class FakeCluster:
         self.program = folder / f"kubectl-{context}"
         source = folder / f"kubectl-{context}.py"
         source.write_text(_PROGRAM.format(store=str(self._store), server=server))
-        # Not in the source's own first line: a path there cannot have a space.
+        # A wrapper instead of a shebang in the source, because the path in a shebang cannot contain a space.
         self.program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(source)])} "$@"\n')
         self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
         self.kubectl = Kubectl(self.program, None, context)

@@ -1,4 +1,4 @@
-"""Setting up two clusters once: each command can be run again, reveals no secret, and says what is missing."""
+"""Setting up two clusters: each command can be run again, reveals no secret, and says what is missing."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def edge(tmp_path: Path) -> FakeCluster:
 
 
 def values(cluster: FakeCluster) -> dict[str, str]:
-    """Return every value of every Secret, decoded, by Secret and key."""
+    """Return the decoded values of all Secrets, by Secret and key."""
     secrets = {name: content for name, content in cluster.objects().items() if content["kind"] == "Secret"}
     return {
         f"{name} {key}": base64.b64decode(value).decode()
@@ -39,12 +39,12 @@ def values(cluster: FakeCluster) -> dict[str, str]:
 
 
 def outcomes(lines: Iterable[str]) -> list[str]:
-    """Return what was done with each Secret but the webhook's."""
+    """Return what was done with each Secret except the webhook's."""
     return [line.rpartition(": ")[2] for line in lines][: len(WANTED)]
 
 
 def test_secrets_are_made_once(gcp: FakeCluster) -> None:
-    """A second run changes nothing; a Secret that was deleted is made anew, with another value."""
+    """A second run changes nothing; a Secret that was deleted is made again, with another value."""
     assert outcomes(make_secrets(gcp.kubectl)) == ["made"] * len(WANTED)
     before = values(gcp)
     assert outcomes(make_secrets(gcp.kubectl)) == ["exists already"] * len(WANTED)
@@ -56,32 +56,32 @@ def test_secrets_are_made_once(gcp: FakeCluster) -> None:
 
 
 def test_secrets_are_strong_and_never_revealed(gcp: FakeCluster, tmp_path: Path) -> None:
-    """Each value is random, 192 bits, and used once; neither the output nor any file but the cluster's has it."""
+    """Each value has 192 random bits and is used once; neither the output nor any file but the cluster's has it."""
     lines = list(make_secrets(gcp.kubectl))
-    made = [value for name, value in values(gcp).items() if not name.endswith(" username")]
-    assert len(set(made)) == len(made) == sum(len(wanted.random) for wanted in WANTED)
-    assert all(len(value) >= 32 for value in made)
-    assert not [value for value in made for line in lines if value in line]
+    passwords = [value for name, value in values(gcp).items() if not name.endswith(" username")]
+    assert len(set(passwords)) == len(passwords) == sum(len(wanted.random) for wanted in WANTED)
+    assert all(len(password) >= 32 for password in passwords)
+    assert not [password for password in passwords for line in lines if password in line]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]
-    assert not [value for value in made for path in files if value in path.read_text()]
+    assert not [password for password in passwords for path in files if password in path.read_text()]
 
 
-def test_alertmanagers_secret_is_made_of_an_address(gcp: FakeCluster) -> None:
-    """With a webhook's address, Alertmanager gets it and a token; without, a line says what is missing."""
+def test_alertmanagers_secret_needs_an_address(gcp: FakeCluster) -> None:
+    """Given a webhook's address, Alertmanager's Secret has it and a token; without one, a line says what is missing."""
     *_, last = make_secrets(gcp.kubectl)
     assert last.endswith("run this again with --webhook-url")
     *_, last = make_secrets(gcp.kubectl, "http://receiver:8080/alerts")
     assert last == "Secret monitoring/alertmanager-webhook: made"
-    made = values(gcp)
-    assert made["Secret/monitoring/alertmanager-webhook url"] == "http://receiver:8080/alerts"
-    assert len(made["Secret/monitoring/alertmanager-webhook token"]) >= 32
+    before = values(gcp)
+    assert before["Secret/monitoring/alertmanager-webhook url"] == "http://receiver:8080/alerts"
+    assert len(before["Secret/monitoring/alertmanager-webhook token"]) >= 32
     assert "missing" not in "".join(make_secrets(gcp.kubectl))
-    assert values(gcp) == made
+    assert values(gcp) == before
 
 
 @pytest.mark.parametrize("url", ["receiver:8080", "ftp://receiver", "https://me:hunter2hunter2@receiver/alerts", ""])
-def test_an_address_that_is_not_a_webhooks_is_refused_and_not_repeated(gcp: FakeCluster, url: str) -> None:
-    """No error repeats a password that was written into the address, and nothing has been made by then."""
+def test_an_invalid_webhook_address_is_refused_and_not_repeated(gcp: FakeCluster, url: str) -> None:
+    """The error does not repeat a password in the address, and comes before any Secret is made."""
     with pytest.raises(InvalidInputError, match="--webhook-url") as refusal:
         list(make_secrets(gcp.kubectl, url))
     assert "hunter2" not in str(refusal.value)
@@ -89,7 +89,7 @@ def test_an_address_that_is_not_a_webhooks_is_refused_and_not_repeated(gcp: Fake
 
 
 def test_a_secret_with_other_keys_is_reported(gcp: FakeCluster) -> None:
-    """A Secret that was made by hand and lacks a key is not a silent success."""
+    """A Secret that was made by hand and lacks a key is an error that names its keys."""
     gcp.kubectl.create(objects.secret("mlflow-server", "mlflow", {"admin-password": "x", "secret-key": ""}))
     with pytest.raises(
         ProblemError,
@@ -98,17 +98,17 @@ def test_a_secret_with_other_keys_is_reported(gcp: FakeCluster) -> None:
         list(make_secrets(gcp.kubectl))
 
 
-def test_argocd_gets_to_know_repository_and_edge(gcp: FakeCluster, edge: FakeCluster) -> None:
-    """Both are Secrets in Argo CD's form; edge has its name, and the token of the account that was made there."""
+def test_repository_and_edge_are_registered_in_argocd(gcp: FakeCluster, edge: FakeCluster) -> None:
+    """Both become Secrets of Argo CD's form; edge's has its name, and the token of the account created there."""
     register_repository(gcp.kubectl, "https://git.example/gitops.git", "push-token")
     register_edge(gcp.kubectl, edge.kubectl, "https://100.64.0.7:6550")
-    found = values(gcp)
-    assert found["Secret/argocd/cluster-edge name"] == "edge"
-    assert found["Secret/argocd/cluster-edge server"] == "https://100.64.0.7:6550"
-    config = json.loads(found["Secret/argocd/cluster-edge config"])
+    secrets = values(gcp)
+    assert secrets["Secret/argocd/cluster-edge name"] == "edge"
+    assert secrets["Secret/argocd/cluster-edge server"] == "https://100.64.0.7:6550"
+    config = json.loads(secrets["Secret/argocd/cluster-edge config"])
     assert config["bearerToken"] == "token"
     assert config["tlsClientConfig"] == {"insecure": False, "caData": base64.b64encode(b"ca.crt").decode()}
-    assert found["Secret/argocd/gitops-repository url"] == "https://git.example/gitops.git"
+    assert secrets["Secret/argocd/gitops-repository url"] == "https://git.example/gitops.git"
     labels = {secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"] for secret in secrets_of(gcp)}
     assert labels == {"cluster", "repository"}
 
@@ -119,14 +119,14 @@ def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]
 
 @pytest.mark.parametrize("server", ["https://0.0.0.0:6550", "https://localhost:6550", "http://100.64.0.7:6550", ""])
 def test_an_address_that_only_this_machine_knows_is_refused(gcp: FakeCluster, edge: FakeCluster, server: str) -> None:
-    """The address in a kubeconfig of k3d is not one that gcp can reach; nothing has been changed by then."""
+    """An address like those in k3d's kubeconfigs, which gcp cannot reach, is refused before anything is changed."""
     with pytest.raises(InvalidInputError, match="--edge-server"):
         register_edge(gcp.kubectl, edge.kubectl, server)
     assert gcp.objects() == edge.objects() == {}
 
 
 def test_the_pipelines_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge: FakeCluster, tmp_path: Path) -> None:
-    """It has both contexts with the accounts' tokens, and nobody else may read it, even if the file existed before."""
+    """It has both contexts with the accounts' tokens, and only its owner may read it, even if the file existed."""
     for cluster in (gcp, edge):
         token = objects.secret("incumbent-token", "incumbent", {}, type_="kubernetes.io/service-account-token")
         cluster.kubectl.apply([token])
@@ -142,19 +142,17 @@ def test_the_pipelines_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge:
     assert {user["user"]["token"] for user in config["users"]} == {"token"}
 
 
-def test_an_account_that_does_not_come_is_reported(
-    gcp: FakeCluster, edge: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the Secret, its cluster and what brings it."""
+def test_a_missing_account_is_reported(gcp: FakeCluster, edge: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an account's Secret does not appear in time, the error names it, its cluster and what should create it."""
     monkeypatch.setattr(registration, "_SECONDS", 0.0)
     with pytest.raises(ProblemError, match=r"Secret incumbent/prometheus-token on edge: .* application access-\*"):
         registration.give_prometheus_its_account(gcp.kubectl, edge.kubectl)
 
 
-def test_the_commands_do_it(
+def test_the_command_line(
     gcp: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line: each step prints a line, and a refusal is a line and an exit code, never a traceback."""
+    """Each step prints a line, and a refusal is a line and an exit code of 1, never a traceback."""
     monkeypatch.setattr(shutil, "which", lambda name: str(gcp.program))
     assert program.main(["secrets"]) == 0
     assert "Secret mlflow/mlflow-server: made" in capsys.readouterr().out
@@ -170,12 +168,12 @@ def test_the_commands_do_it(
 
 
 def test_a_model_without_its_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """MLflow's rights concern both, and a missing experiment is reported before MLflow is asked."""
+    """The accounts need rights on both, so a missing experiment is reported before MLflow is called."""
     with pytest.raises(SystemExit):
         program.main(["mlflow-accounts", "--url", "http://mlflow:5000", "--model", "iris-classifier"])
     assert "expected MODEL=EXPERIMENT, found 'iris-classifier'" in capsys.readouterr().err
 
 
-def test_a_grant_says_what_it_gives() -> None:
-    """The line that a person reads after making accounts names permission and object."""
+def test_a_grant_names_permission_and_object() -> None:
+    """The line that a person reads after creating accounts names the permission and the object."""
     assert str(Grant("experiment", "1", "READ")) == "READ on experiment 1"

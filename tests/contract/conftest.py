@@ -1,4 +1,4 @@
-"""One place for all of the contract's tests: its two Applications are there, and `steady` serves."""
+"""One place that all contract tests share, with its two Applications deployed and `steady` serving."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.contract.place import PODS, Place
 
 @pytest.fixture(scope="session")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The place of `--testbed`, with everything in it that the tests look at on its way."""
+    """Open the place on the testbed that `--testbed` names, with everything that the tests look at deployed."""
     folder = tmp_path_factory.mktemp("contract")
     if request.config.getoption("testbed") == "homelab":
         from tests.contract.on_homelab import contract_place
@@ -22,5 +22,5 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         opened = sandbox_place(folder)
     with opened as place:
         place.wait("steady serves", lambda: place.rolled_out("steady"))
-        place.wait("every pod is there", lambda: len(place.edge.items(PODS)) == content.PODS)
+        place.wait("every pod exists", lambda: len(place.edge.items(PODS)) == content.PODS)
         yield place

@@ -1,4 +1,4 @@
-"""What the repository holds while the contract is looked at."""
+"""The contents of the GitOps repository during the contract tests."""
 
 from tests.contract.manifests import Json, config_map, deployment
 from tests.contract.place import STEADY, TROUBLED, Place
@@ -10,16 +10,16 @@ SECRET = {"name": "COLOUR", "valueFrom": {"secretKeyRef": {"name": "nobody-made-
 
 TROUBLES = ("missing", "untagged", "crash", "greedy", "sick", "unplaceable", "secretive")
 PODS = 2 + len(TROUBLES)
-"""How many there are when nothing rolls out."""
+"""The number of pods while no rollout is under way."""
 
 
 def steady(image: str) -> list[Json]:
-    """Two replicas of an image."""
+    """Return the manifest of `steady`, with two replicas of an image."""
     return [deployment("steady", image, replicas=2)]
 
 
 def write_all(place: Place) -> None:
-    """Write, without a push yet: `steady`, an object beside it, and a Deployment for each trouble."""
+    """Write `steady`, an object beside it, and a Deployment for each trouble, without pushing them yet."""
     write = place.repository.write
     write(f"{STEADY}/steady.yaml", *steady(place.image("steady")))
     write(f"{STEADY}/notes.yaml", config_map("notes", colour="blue"))

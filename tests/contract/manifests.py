@@ -1,4 +1,4 @@
-"""The manifests that the contract is looked at with: small Deployments, and the Applications that bring them."""
+"""The manifests of the contract tests: small Deployments, and the Applications that deploy them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ Json = dict[str, Any]
 
 
 def application(name: str, repository: str, project: str) -> Json:
-    """An Application that follows the folder of its name, and that tries a sync that fails once more."""
+    """Return an Application that follows the folder of its name and retries a failed sync once."""
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Application",
@@ -26,7 +26,12 @@ def application(name: str, repository: str, project: str) -> Json:
 
 
 def deployment(name: str, image: str, *, replicas: int = 1, deadline: int = 600, **pod: Any) -> Json:
-    """A Deployment of one container whose program is `program.py`; `pod` is more of the pod's spec."""
+    """Return a Deployment of one container.
+
+    Args:
+        deadline: seconds without progress after which the rollout counts as failed.
+        pod: more fields of the pod's spec; `env` is added to the container's.
+    """
     field = {"fieldRef": {"fieldPath": "metadata.name"}}
     container = {
         "name": CONTAINER,

@@ -1,4 +1,7 @@
-"""The contract on real clusters: an own namespace, project, branch and image repository, all gone afterwards."""
+"""The contract on real clusters, in a namespace, project, branch and image repository of its own.
+
+All but the images are deleted afterwards.
+"""
 
 import contextlib
 import json
@@ -25,15 +28,15 @@ _PROJECT = "contract"
 
 @contextlib.contextmanager
 def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
-    """What the contract needs on the homelab that runs, until the block ends."""
+    """Set up what the contract tests need on the running homelab, until the block ends."""
     registry = Registry(homelab.registry_url)
     repository, _, tag = settings.PYTHON_IMAGE.partition("/")[2].rpartition(":")
-    ground = registry.read(repository, tag)
-    assert ground is not None, "models' images stand on it, and the homelab has some"
+    base = registry.read(repository, tag)
+    assert base is not None, "the models' images are built on it, so the homelab has it"
     program = layer_in_memory(lambda layer: layer.file(_PROGRAM, Path(pod_server.__file__)))
 
     def publish(tag: str, environment: Mapping[str, str]) -> str:
-        image = ground.extended(program, environment=environment, Entrypoint=[], Cmd=["python", _PROGRAM], User="10001")
+        image = base.extended(program, environment=environment, Entrypoint=[], Cmd=["python", _PROGRAM], User="10001")
         return registry.push(_PATH, tag, image)
 
     place = Place(
@@ -50,7 +53,7 @@ def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
         for cluster in (homelab.gcp, homelab.edge):
             cluster.apply([_object("v1", "Namespace", NAMESPACE)])
             cluster.apply([_object("v1", "ServiceAccount", _STRANGER, NAMESPACE)])
-        tokens = {one.context: _token(one) for one in (homelab.gcp, homelab.edge)}
+        tokens = {cluster.context: _token(cluster) for cluster in (homelab.gcp, homelab.edge)}
         _write_kubeconfig(place.kubeconfig, place.stranger, tokens)
         _write_kubeconfig(place.kubeconfig, place.wrong, dict.fromkeys(tokens, "nobody's"))
         write_all(place)
@@ -60,18 +63,19 @@ def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
         homelab.gcp.apply(applications)
         yield place
     finally:
-        if homelab.admin_kubeconfig.exists():  # the homelab's last test ends it, with all that is in it
+        if homelab.admin_kubeconfig.exists():  # the last test of the homelab takes it down with all that is in it
             _remove(homelab)
             place.repository.delete_branch()
 
 
 def _remove(homelab: Homelab) -> None:
-    """Take away what the contract made; Applications first, so that they bring nothing back."""
-    gone = ("--ignore-not-found", "--timeout=60s")
-    homelab.gcp.run("delete", "applications.argoproj.io", STEADY, TROUBLED, f"--namespace={ARGOCD}", *gone, seconds=70)
-    homelab.gcp.run("delete", "appprojects.argoproj.io", _PROJECT, f"--namespace={ARGOCD}", *gone, seconds=70)
+    """Delete the objects of the contract tests; Applications first, so that they do not restore the others."""
+    options = ("--ignore-not-found", "--timeout=60s")
+    argocd = f"--namespace={ARGOCD}"
+    homelab.gcp.run("delete", "applications.argoproj.io", STEADY, TROUBLED, argocd, *options, seconds=70)
+    homelab.gcp.run("delete", "appprojects.argoproj.io", _PROJECT, argocd, *options, seconds=70)
     for cluster in (homelab.gcp, homelab.edge):
-        cluster.run("delete", "namespace", NAMESPACE, *gone, seconds=70)
+        cluster.run("delete", "namespace", NAMESPACE, *options, seconds=70)
 
 
 def _token(cluster: Kubectl) -> str:
@@ -79,7 +83,7 @@ def _token(cluster: Kubectl) -> str:
 
 
 def _write_kubeconfig(admin: Path, path: Path, tokens: Mapping[str, str]) -> None:
-    """The administrator's kubeconfig with other users: those of these tokens, by context."""
+    """Write a copy of the administrator's kubeconfig in which each context uses the token given for it."""
     yaml = YAML(typ="safe", pure=True)
     config = yaml.load(admin.read_text(encoding="utf-8"))
     for context in config["contexts"]:
@@ -106,9 +110,12 @@ def _project(repository: str) -> Json:
 
 
 def _targets(prometheus_url: str) -> list[dict[str, str]]:
-    """Of the pods that the homelab's own Prometheus scrapes: the model's, which are annotated as `steady`'s are."""
-    with urllib.request.urlopen(f"{prometheus_url}/api/v1/targets?state=active", timeout=10) as answer:
-        active = json.load(answer)["data"]["activeTargets"]
+    """Return the labels of the models' pods, which the homelab's Prometheus scrapes.
+
+    It does not scrape the namespace of the contract tests, but the models' pods have the annotations of `steady`'s.
+    """
+    with urllib.request.urlopen(f"{prometheus_url}/api/v1/targets?state=active", timeout=10) as response:
+        active = json.load(response)["data"]["activeTargets"]
     common = ("job", "instance")
-    labels = [one["labels"] for one in active if one["scrapePool"] == "edge-pods"]
-    return [{name: one for name, one in found.items() if name not in common} for found in labels]
+    pods = [target["labels"] for target in active if target["scrapePool"] == "edge-pods"]
+    return [{name: value for name, value in labels.items() if name not in common} for labels in pods]

@@ -1,4 +1,4 @@
-"""The contract on the stand-in: one of its own, with a real registry, and a repository in a folder."""
+"""The contract on a stand-in cluster of its own, with a real image registry and a Git repository in a folder."""
 
 import contextlib
 import subprocess
@@ -21,7 +21,7 @@ _PATH = "contract/model"
 
 @contextlib.contextmanager
 def contract_place(folder: Path) -> Iterator[Place]:
-    """A stand-in that follows the branch, until the block ends."""
+    """Run a stand-in that follows the branch, until the block ends."""
     processes = Processes(folder / "state")
     try:
         (port,) = free_ports(1)
@@ -62,4 +62,4 @@ def contract_place(folder: Path) -> Iterator[Place]:
 
 def _targets(place: Place) -> list[dict[str, str]]:
     groups = place.edge.get("/sandbox/prometheus/targets").document
-    return [{name: one for name, one in group["labels"].items() if not name.startswith("__")} for group in groups]
+    return [{name: value for name, value in group["labels"].items() if not name.startswith("__")} for group in groups]

@@ -1,4 +1,4 @@
-"""Where the contract is looked at: two clusters, an Argo CD, a Git repository and an image registry, real or not."""
+"""Where the contract tests run: two clusters, an Argo CD, a Git repository and an image registry, real or not."""
 
 import json
 import os
@@ -17,15 +17,15 @@ from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadSt
 from testbeds.common.processes import wait_until
 
 Json = dict[str, Any]
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 ARGOCD, NAMESPACE = "argocd", "contract"
 STEADY, TROUBLED = "contract-steady", "contract-troubled"
-"""The two Applications: one on which rollouts go well, and one on which each Deployment has its own trouble."""
+"""The two Applications: one whose rollouts succeed, and one in which each Deployment has its own trouble."""
 BRANCH = "contract"
-"""Of the GitOps repository, so that nothing else that follows it is disturbed."""
+"""The GitOps repository's branch for these tests, so that nothing else that follows the repository is disturbed."""
 REGISTRY = "homelab-registry:5000"
-"""No mirror of another: what it lacks is nowhere. (Of a mirror, the failure of the one behind it is what is said.)"""
+"""It mirrors no other registry. If it did, an image that it lacks would be reported as a failure of that one."""
 CONTAINER = "model-server"
 PORT = 8080
 _WAIT_SECONDS = 60.0
@@ -34,20 +34,20 @@ _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo contract ;;\n  *) exec ca
 
 @dataclass(frozen=True)
 class Place:
-    """Everything that the contract's tests may use."""
+    """Everything that the contract tests may use."""
 
     kubeconfig: Path
-    """Of somebody who may do everything, with the contexts gcp and edge."""
+    """The kubeconfig of an administrator, with the contexts gcp and edge."""
     stranger: Path
-    """Of somebody who is known and may do nothing; the same contexts."""
+    """The kubeconfig of a known account without any rights, with the same contexts."""
     wrong: Path
-    """With a token that nobody was given; the same contexts."""
+    """A kubeconfig with a token that belongs to no account, with the same contexts."""
     repository: "Repository"
     image_repository: str
     publish: Callable[[str, Mapping[str, str]], str]
-    """Pushes an image of that tag, whose environment says how its program behaves; its digest."""
+    """Pushes an image under a tag and returns its digest; its environment says how its program behaves."""
     targets: Callable[[], list[dict[str, str]]]
-    """The labels of each pod that Prometheus scrapes, without its job and the address that all have in common."""
+    """Returns the labels of each pod that Prometheus scrapes, without the job and the address that all share."""
 
     @cached_property
     def gcp(self) -> KubeApi:
@@ -66,71 +66,74 @@ class Place:
         return KubernetesCluster(self.kubeconfig, "edge")
 
     def image(self, tag: str, **environment: str) -> str:
-        """Publish an image; the reference that a manifest names it by."""
+        """Publish an image and return the reference by which a manifest names it."""
         digest = self.publish(tag, {"VERSION": tag, **environment})
         return f"{self.image_repository}:{tag}@{digest}"
 
     def application(self, name: str = STEADY) -> ApplicationStatus:
-        found = self.argocd.application(ARGOCD, name)
-        assert found is not None, name
-        return found
+        status = self.argocd.application(ARGOCD, name)
+        assert status is not None, name
+        return status
 
     def application_json(self, name: str = STEADY) -> Json:
-        found = self.gcp.read(application_path(name))
-        assert found is not None, name
-        return found
+        document = self.gcp.read(application_path(name))
+        assert document is not None, name
+        return document
 
     def deployment_json(self, name: str) -> Json:
-        found = self.edge.read(deployment_path(name))
-        assert found is not None, name
-        return found
+        document = self.edge.read(deployment_path(name))
+        assert document is not None, name
+        return document
 
     def workload(self, name: str) -> WorkloadStatus | None:
         return self.cluster.workload("Deployment", NAMESPACE, name)
 
     def rolled_out(self, name: str, image: str = "") -> WorkloadStatus | None:
-        """The Deployment, when all its pods are of its image (of this one) and ready, and no other is left."""
-        found = self.workload(name)
-        if found is None or found.observed_generation < found.generation:
+        """Return the Deployment if its rollout is complete: all its pods are new and ready, and no old one is left.
+
+        Args:
+            image: the image that the Deployment must state; any image if empty.
+        """
+        workload = self.workload(name)
+        if workload is None or workload.observed_generation < workload.generation:
             return None
-        if image and found.images.get(CONTAINER) != image:
+        if image and workload.images.get(CONTAINER) != image:
             return None
-        done = found.updated == found.available == found.total == found.wanted and not found.old_pods
-        return found if done and all(pod.ready for pod in found.new_pods) else None
+        counts = {workload.updated, workload.available, workload.total}
+        complete = counts == {workload.wanted} and not workload.old_pods
+        return workload if complete and all(pod.ready for pod in workload.new_pods) else None
 
     def bring(self, commit: str, name: str = STEADY, status: str = "Synced") -> ApplicationStatus:
-        """Have Argo CD look, and wait until it says that status of that commit."""
+        """Refresh the Application, and wait until it has that sync status at that commit."""
         self.argocd.refresh(ARGOCD, name)
 
         def compared() -> ApplicationStatus | None:
-            found = self.application(name)
-            return found if (found.sync_status, found.sync_revision) == (status, commit) else None
+            application = self.application(name)
+            return application if (application.sync_status, application.sync_revision) == (status, commit) else None
 
         return self.wait(f"{name} is {status} at {commit[:12]}", compared)
 
-    def wait(self, what: str, condition: Callable[[], Found | None]) -> Found:
+    def wait(self, what: str, condition: Callable[[], Value | None]) -> Value:
         return wait_until(condition, _WAIT_SECONDS, what)
 
 
 class Repository:
-    """A working copy of the GitOps repository's branch for the contract; whoever is asked for its token is `git`."""
+    """A working copy of the contract tests' branch of the GitOps repository."""
 
     def __init__(self, folder: Path, url: str, token_file: Path | None) -> None:
         self._folder, self._url = folder / "work", url
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         askpass = folder / "askpass"
-        askpass.write_text(
-            '#!/bin/sh\ncase "$1" in\n  Username*) echo contract ;;\n  *) exec cat "$TOKEN_FILE" ;;\nesac\n'
-        )
+        askpass.write_text(_ASKPASS)
         askpass.chmod(0o700)
         own = {"GIT_ASKPASS": str(askpass), "GIT_TERMINAL_PROMPT": "0", "TOKEN_FILE": str(token_file or os.devnull)}
         self._environment = {**os.environ, **own, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         self._git("init", "--quiet", f"--initial-branch={BRANCH}")
 
     def write(self, path: str, *objects: Json) -> None:
-        """Put these objects into a file of the working copy."""
-        self.write_text(path, "\n---\n".join(json.dumps(one, indent=2) for one in objects) + "\n")
+        """Write objects into a file of the working copy."""
+        self.write_text(path, "\n---\n".join(json.dumps(document, indent=2) for document in objects) + "\n")
 
     def write_text(self, path: str, text: str) -> None:
         file = self._folder / path
@@ -141,7 +144,11 @@ class Repository:
         (self._folder / path).unlink()
 
     def push(self, *, first: bool = False) -> str:
-        """Commit what was written, push it, and return the commit; the first one replaces what was there."""
+        """Commit what was written, push it, and return the commit.
+
+        Args:
+            first: replace whatever the branch held before.
+        """
         self._git("add", "--all")
         identity = ("-c", "user.name=Contract", "-c", "user.email=contract@localhost")
         self._git(*identity, "commit", "--quiet", "--allow-empty", "--message=Look at the contract")
@@ -149,7 +156,8 @@ class Repository:
         return self._git("rev-parse", "HEAD").strip()
 
     def delete_branch(self) -> None:
-        self._git("push", "--quiet", self._url, f":refs/heads/{BRANCH}")  # in full, so that none there is no error
+        # The full name of the ref, because deleting a branch that does not exist is then no error.
+        self._git("push", "--quiet", self._url, f":refs/heads/{BRANCH}")
 
     def _git(self, *arguments: str) -> str:
         command = ["git", *arguments]

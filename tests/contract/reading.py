@@ -1,4 +1,4 @@
-"""Which fields of an answer a parser reads, and of what type each is."""
+"""Recording which fields of an answer a parser reads, and the type of each."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 class Reading(Mapping[str, Any]):
-    """A JSON object that notes each field that is asked for and there, as a path, with its type."""
+    """A JSON object that notes the path and the type of each field that is read from it and exists."""
 
     def __init__(self, document: Mapping[str, Any], noted: dict[str, str], path: str = "") -> None:
         self._document, self._noted, self._path = document, noted, path
@@ -29,13 +29,11 @@ class Reading(Mapping[str, Any]):
         if isinstance(value, dict):
             return Reading(value, self._noted, path)
         if isinstance(value, list):
-            return [self._wrapped(one, f"{path}[]") for one in value]
+            return [self._wrapped(item, f"{path}[]") for item in value]
         return value
 
 
 def _type(value: Any) -> str:
     if isinstance(value, str):
-        return (
-            "time" if len(value) == len("2026-11-23T14:00:00Z") and value.endswith("Z") and value[4] == "-" else "str"
-        )
+        return "time" if _TIME.fullmatch(value) else "str"
     return type(value).__name__

@@ -1,4 +1,4 @@
-"""How the API server says no: the status, the `kind: Status` body and its words, for each call of the adapters."""
+"""How the API server refuses: the status, the `kind: Status` body and its wording, for each call of the adapters."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ REPLICA_SETS = f"/apis/apps/v1/namespaces/{NAMESPACE}/replicasets"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the adapters, and the right that it needs."""
+    """One call of the adapters and the right that it needs."""
 
     context: str
     method: str
@@ -29,8 +29,8 @@ class Call:
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}"
 
-    def ask(self, place: Place, who: str) -> ApiReply:
-        api = KubeApi(getattr(place, who), self.context)
+    def send(self, place: Place, account: str) -> ApiReply:
+        api = KubeApi(getattr(place, account), self.context)
         return api.get(self.path) if self.method == "GET" else api.send(self.method, self.path, {}, MERGE)
 
 
@@ -48,8 +48,8 @@ CALLS = [
 ]
 
 
-def said(reply: ApiReply) -> tuple[int, str | None, str]:
-    """Code, reason and message of an answer that is the API server's own."""
+def failure(reply: ApiReply) -> tuple[int, str | None, str]:
+    """Return the code, reason and message of the Status by which the API server itself reports a failure."""
     status = reply.document
     assert reply.is_status, reply
     assert (status["status"], status["code"], status["metadata"]) == ("Failure", reply.status, {})
@@ -58,46 +58,46 @@ def said(reply: ApiReply) -> tuple[int, str | None, str]:
 
 @pytest.mark.parametrize("context", ["gcp", "edge"])
 def test_a_cluster_that_is_ready_says_ok(place: Place, context: str) -> None:
-    """`/readyz` is plain text and needs no right but to be somebody."""
-    for who in (place.kubeconfig, place.stranger):
-        reply = KubeApi(who, context).get("/readyz")
+    """`/readyz` answers in plain text and needs an account, but no rights."""
+    for kubeconfig in (place.kubeconfig, place.stranger):
+        reply = KubeApi(kubeconfig, context).get("/readyz")
         assert (reply.status, reply.body) == (200, b"ok")
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_a_token_that_nobody_was_given_is_unauthorized(place: Place, call: Call) -> None:
-    """401 is a Status, and says nothing of what was asked for."""
-    assert said(call.ask(place, "wrong")) == (401, "Unauthorized", "Unauthorized")
+def test_an_unknown_token_is_unauthorized(place: Place, call: Call) -> None:
+    """A 401 is a Status that reveals nothing about the requested object."""
+    assert failure(call.send(place, "wrong")) == (401, "Unauthorized", "Unauthorized")
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
-def test_who_lacks_a_right_is_told_which(place: Place, call: Call) -> None:
-    """403 names the user, the verb, the resource with its part, the group and the namespace."""
-    code, reason, message = said(call.ask(place, "stranger"))
+def test_a_forbidden_call_names_the_missing_right(place: Place, call: Call) -> None:
+    """A 403 names the user, the verb, the resource with its subresource, the group and the namespace."""
+    code, reason, message = failure(call.send(place, "stranger"))
     where = f'in the namespace "{call.namespace}"' if call.namespace else "at the cluster scope"
     right = f'cannot {call.verb} resource "{call.resource}" in API group "{call.group}" {where}'
     assert (code, reason) == (403, "Forbidden")
     assert re.fullmatch(rf'.* is forbidden: User "system:serviceaccount:[\w-]+:stranger" {re.escape(right)}', message)
 
 
-@pytest.mark.parametrize("call", [one for one in CALLS if one.verb != "list"], ids=str)
-def test_what_is_not_there_is_not_found(place: Place, call: Call) -> None:
-    """404 is a Status that names the object, also below a pod, and so is told from an address that leads nowhere."""
-    reply = call.ask(place, "kubeconfig")
+@pytest.mark.parametrize("call", [call for call in CALLS if call.verb != "list"], ids=str)
+def test_a_missing_object_is_not_found(place: Place, call: Call) -> None:
+    """A 404 for an object, or for a pod's subresource, is a Status that names it, unlike one for a wrong address."""
+    reply = call.send(place, "kubeconfig")
     kind = call.resource.partition("/")[0]
     full = f"{kind}.{call.group}" if call.group else kind
-    assert said(reply) == (404, "NotFound", f'{full} "a" not found')
+    assert failure(reply) == (404, "NotFound", f'{full} "a" not found')
     group = {"group": call.group} if call.group else {}
     assert reply.document["details"] == {"name": "a", "kind": kind, **group}
 
 
 def test_an_api_that_is_not_served_has_no_status(place: Place) -> None:
-    """Without its API group (a CRD that is not installed) 404 is plain text, and so no sign that an object is gone."""
+    """A 404 for an unknown API group (its CRD is not installed) is plain text, so it does not say an object is gone."""
     for path in ("/apis/nowhere.io/v1/namespaces/a/things/b", "/nowhere"):
         reply = place.edge.get(path)
         assert (reply.status, reply.is_status, reply.body.strip()) == (404, False, b"404 page not found")
     resource = place.edge.get(f"/api/v1/namespaces/{NAMESPACE}/things")
-    assert said(resource) == (404, "NotFound", "the server could not find the requested resource")
+    assert failure(resource) == (404, "NotFound", "the server could not find the requested resource")
 
 
 @pytest.mark.parametrize(
@@ -110,45 +110,48 @@ def test_an_api_that_is_not_served_has_no_status(place: Place) -> None:
         (PODS, {"continue": "abc"}, "invalid continue token: continue key is not valid: "),
     ],
 )
-def test_a_request_that_makes_no_sense_is_bad(place: Place, path: str, query: dict[str, str], message: str) -> None:
-    """400 is a Status that says why."""
-    code, reason, found = said(place.edge.get(path, query))
+def test_an_invalid_query_is_a_bad_request(place: Place, path: str, query: dict[str, str], message: str) -> None:
+    """A 400 is a Status that says what is wrong."""
+    code, reason, answered = failure(place.edge.get(path, query))
     assert (code, reason) == (400, "BadRequest")
-    assert found.startswith(message)
+    assert answered.startswith(message)
 
 
 def test_a_merge_patch_merges(place: Place) -> None:
-    """What it names is set, null takes away, the same again changes nothing, and the whole object is the answer."""
+    """A merge patch sets the fields it names, removes those that are null, and returns the whole object.
+
+    Sending it again changes nothing.
+    """
     path, name = application_path(), "example.org/contract"
 
     def patch(value: str | None) -> dict[str, Any]:
         reply = place.gcp.send("PATCH", path, {"metadata": {"annotations": {name: value}}}, MERGE)
         assert reply.status == 200
-        found: dict[str, Any] = reply.document
-        return found
+        document: dict[str, Any] = reply.document
+        return document
 
     before = place.application_json()
     once = patch("1")
     assert once["metadata"]["annotations"][name] == "1"
     assert (once["kind"], once["spec"]) == ("Application", before["spec"])
     again = patch("1")
-    versions = [one["metadata"]["resourceVersion"] for one in (before, once, again)]
+    versions = [document["metadata"]["resourceVersion"] for document in (before, once, again)]
     assert versions[0] != versions[1]
-    # Argo CD may write in between; then the version is another one, and the annotation still the same.
+    # Argo CD may write in between, which changes the version but not the annotation.
     assert versions[1] == versions[2] or again["status"] != once["status"]
     assert name not in patch(None)["metadata"].get("annotations", {})
 
 
-def test_a_patch_that_cannot_be_is_refused(place: Place) -> None:
-    """409 for a stale version, 415 for another media type, 400 for what is no JSON object."""
+def test_an_invalid_patch_is_refused(place: Place) -> None:
+    """A stale version is refused with 409, another media type with 415, and anything but a JSON object with 400."""
     path = application_path()
     stale = place.gcp.send("PATCH", path, {"metadata": {"resourceVersion": "1"}}, MERGE)
-    code, reason, message = said(stale)
+    code, reason, message = failure(stale)
     assert (code, reason) == (409, "Conflict")
     assert message.startswith('Operation cannot be fulfilled on applications.argoproj.io "contract-steady": ')
     assert message.endswith("please apply your changes to the latest version and try again")
     unknown = place.gcp.send("PATCH", path, {}, {"Content-Type": "application/json"})
-    assert said(unknown)[:2] == (415, "UnsupportedMediaType")
+    assert failure(unknown)[:2] == (415, "UnsupportedMediaType")
     no_object = place.gcp.send("PATCH", path, [1], MERGE)
-    assert said(no_object)[:2] == (400, "BadRequest")
-    assert said(no_object)[2].startswith("error decoding patch: ")
+    assert failure(no_object)[:2] == (400, "BadRequest")
+    assert failure(no_object)[2].startswith("error decoding patch: ")

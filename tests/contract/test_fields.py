@@ -1,4 +1,4 @@
-"""The fields that the pipeline reads of each answer, and their types: on every testbed the same ones."""
+"""The fields that the pipeline reads of each answer, and their types, which are the same on every testbed."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from tests.contract.reading import Reading
 from tests.contract.test_answers import EVENTS, REPLICA_SETS
 
 
-def test_of_an_application_that_is_synced(place: Place) -> None:
-    """Everything that a rollout is judged by is there, times in whole seconds."""
+def test_fields_of_a_synced_application(place: Place) -> None:
+    """A synced Application has all fields by which a rollout is judged, with times in whole seconds."""
     noted: dict[str, str] = {}
     parse_application(Reading(place.application_json(), noted))
     assert noted == {
@@ -34,16 +34,19 @@ def test_of_an_application_that_is_synced(place: Place) -> None:
     }
 
 
-def test_of_a_workload_that_is_rolled_out(place: Place) -> None:
-    """Of a Deployment, its ReplicaSets and its pods; the whole template is compared, and so not listed."""
+def test_fields_of_a_rolled_out_workload(place: Place) -> None:
+    """A Deployment, its ReplicaSets and its pods have these fields.
+
+    The pod template is left out, because the parser compares it as a whole.
+    """
     place.wait("steady", lambda: place.rolled_out("steady"))
     parts: dict[str, dict[str, str]] = {"deployment": {}, "replica set": {}, "pod": {}}
     query = {"labelSelector": "app=steady"}
     parse_workload(
         "Deployment",
         Reading(place.deployment_json("steady"), parts["deployment"]),
-        [Reading(one, parts["replica set"]) for one in place.edge.items(REPLICA_SETS, query)],
-        [Reading(one, parts["pod"]) for one in place.edge.items(PODS, query)],
+        [Reading(document, parts["replica set"]) for document in place.edge.items(REPLICA_SETS, query)],
+        [Reading(document, parts["pod"]) for document in place.edge.items(PODS, query)],
         (),
     )
     assert _but_the_template(parts["deployment"]) == {
@@ -104,21 +107,21 @@ def _but_the_template(noted: dict[str, str]) -> dict[str, str]:
     return {path: kind for path, kind in noted.items() if not path.startswith("spec.template")}
 
 
-def test_of_a_container_that_crashed(place: Place) -> None:
-    """Its wait has a reason and a message, its last end a reason and a code."""
+def test_fields_of_a_crashed_container(place: Place) -> None:
+    """The waiting state of a crashed container has a reason and a message, its last state a reason and an exit code."""
     noted: dict[str, str] = {}
 
     def crashed() -> dict[str, str]:
         noted.clear()
-        pods = [Reading(one, noted) for one in place.edge.items(PODS, {"labelSelector": "app=crash"})]
+        pods = [Reading(document, noted) for document in place.edge.items(PODS, {"labelSelector": "app=crash"})]
         workload = parse_workload("Deployment", {}, (), pods, ())
-        waits = [one.waiting_reason for pod in workload.pods for one in pod.containers]
-        return noted if waits == ["CrashLoopBackOff"] else {}
+        reasons = [container.waiting_reason for pod in workload.pods for container in pod.containers]
+        return noted if reasons == ["CrashLoopBackOff"] else {}
 
     place.wait("CrashLoopBackOff", crashed)
     start = "status.containerStatuses[]."
-    ends = {path.removeprefix(start): kind for path, kind in noted.items() if "tate." in path}
-    assert ends == {
+    states = {path.removeprefix(start): kind for path, kind in noted.items() if "tate." in path}
+    assert states == {
         "lastState.terminated": "dict",
         "lastState.terminated.exitCode": "int",
         "lastState.terminated.reason": "str",
@@ -128,53 +131,54 @@ def test_of_a_container_that_crashed(place: Place) -> None:
     }
 
 
-def test_of_a_pod_that_is_nowhere(place: Place) -> None:
-    """The scheduler's condition has a status, a reason and a message; there is no node."""
+def test_fields_of_an_unscheduled_pod(place: Place) -> None:
+    """An unscheduled pod has no node; the scheduler's condition has a status, a reason and a message."""
     noted: dict[str, str] = {}
 
     def unplaced() -> bool:
         noted.clear()
-        pods = [Reading(one, noted) for one in place.edge.items(PODS, {"labelSelector": "app=unplaceable"})]
+        pods = [Reading(document, noted) for document in place.edge.items(PODS, {"labelSelector": "app=unplaceable"})]
         return any(pod.unschedulable for pod in parse_workload("Deployment", {}, (), pods, ()).pods)
 
-    place.wait("the scheduler's word", unplaced)
+    place.wait("the scheduler's condition", unplaced)
     assert noted["status.conditions[].message"] == "str"
     assert "spec.nodeName" not in noted
     assert "status.containerStatuses" not in noted
 
 
-def test_of_a_warning(place: Place) -> None:
+def test_fields_of_a_warning(place: Place) -> None:
     """An event has its pod, its type, reason and message, and the time at which it was last seen.
 
-    Those of the scheduler are of the newer kind: theirs is `eventTime`, in microseconds.
+    The scheduler writes events of the newer kind, whose time is `eventTime`, in microseconds.
     """
 
     def read(name: str) -> dict[str, Any]:
         noted: dict[str, str] = {}
         query = {"fieldSelector": "involvedObject.kind=Pod,type=Warning"}
-        events = [one for one in place.edge.items(EVENTS, query) if one["involvedObject"]["name"].startswith(name)]
-        parse_workload("Deployment", {}, (), (), [Reading(one, noted) for one in events])
+        events = place.edge.items(EVENTS, query)
+        of_pod = [Reading(event, noted) for event in events if event["involvedObject"]["name"].startswith(name)]
+        parse_workload("Deployment", {}, (), (), of_pod)
         return noted
 
-    plain = place.wait("a probe's event", lambda: read("sick-"))
-    about = {"involvedObject": "dict", "involvedObject.kind": "str", "involvedObject.name": "str"}
-    assert {path: kind for path, kind in plain.items() if kind != "NoneType"} == {
-        **about,
+    kubelet = place.wait("a probe's event", lambda: read("sick-"))
+    involved = {"involvedObject": "dict", "involvedObject.kind": "str", "involvedObject.name": "str"}
+    assert {path: kind for path, kind in kubelet.items() if kind != "NoneType"} == {
+        **involved,
         "lastTimestamp": "time",
         "message": "str",
         "reason": "str",
         "type": "str",
     }
     scheduler = place.wait("the scheduler's event", lambda: read("unplaceable-"))
-    assert {**about, "message": "str", "reason": "str", "type": "str"}.items() <= scheduler.items()
+    assert {**involved, "message": "str", "reason": "str", "type": "str"}.items() <= scheduler.items()
     assert {"lastTimestamp", "eventTime"} & scheduler.keys()
 
 
-def test_of_a_node(place: Place) -> None:
-    """Its processor by label, and its conditions."""
+def test_fields_of_a_node(place: Place) -> None:
+    """A node has a label with its processor architecture, and conditions."""
     noted: dict[str, str] = {}
-    for one in place.edge.items("/api/v1/nodes"):
-        parse_node(Reading(one, noted))
+    for document in place.edge.items("/api/v1/nodes"):
+        parse_node(Reading(document, noted))
     assert noted == {
         "metadata": "dict",
         "metadata.labels": "dict",

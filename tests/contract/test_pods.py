@@ -1,4 +1,4 @@
-"""A pod's log, and requests to a pod through the API server: whose answer is whose."""
+"""A pod's log, and requests to a pod through the API server: which answers are the pod's and which the server's."""
 
 import json
 
@@ -6,42 +6,42 @@ import pytest
 
 from orchestration.promotion.problems import DependencyError
 from tests.contract.place import CONTAINER, NAMESPACE, PODS, PORT, Place
-from tests.contract.test_answers import said
+from tests.contract.test_answers import failure
 
 
 @pytest.fixture
 def pod(place: Place) -> str:
-    """The name of a pod that serves."""
+    """Return the name of a pod that serves."""
     workload = place.workload("steady")
     assert workload is not None
     return workload.new_pods[0].name
 
 
-def test_a_log_has_its_last_lines(place: Place, pod: str) -> None:
-    """As many as were asked for, as plain text."""
+def test_the_last_lines_of_a_log_are_returned(place: Place, pod: str) -> None:
+    """The API server returns as many lines as were asked for, as plain text."""
     assert place.cluster.log_tail(NAMESPACE, pod, CONTAINER, previous=False).endswith("steady starts\n")
     reply = place.edge.get(f"{PODS}/{pod}/log", {"container": CONTAINER, "tailLines": "0"})
     assert (reply.status, reply.body) == (200, b"")
 
 
 def test_a_container_that_ran_once_has_no_previous_log(place: Place, pod: str) -> None:
-    """400, which the adapter reads as no log."""
+    """The API server answers 400, which the adapter takes for an empty log."""
     reply = place.edge.get(f"{PODS}/{pod}/log", {"container": CONTAINER, "previous": "true"})
     missing = f'previous terminated container "{CONTAINER}" in pod "{pod}" not found'
-    assert said(reply) == (400, "BadRequest", missing)
+    assert failure(reply) == (400, "BadRequest", missing)
     assert place.cluster.log_tail(NAMESPACE, pod, CONTAINER, previous=True) == ""
 
 
-def test_a_container_that_is_not_there_is_a_bad_request(place: Place, pod: str) -> None:
-    """400 with its name; a number that is none is one too."""
+def test_the_log_of_an_unknown_container_is_a_bad_request(place: Place, pod: str) -> None:
+    """The API server answers 400 with the container's name, and also 400 for a number of lines that is not a number."""
     reply = place.edge.get(f"{PODS}/{pod}/log", {"container": "other"})
-    assert said(reply) == (400, "BadRequest", f"container other is not valid for pod {pod}")
+    assert failure(reply) == (400, "BadRequest", f"container other is not valid for pod {pod}")
     reply = place.edge.get(f"{PODS}/{pod}/log", {"tailLines": "some"})
-    assert said(reply) == (400, "BadRequest", 'strconv.ParseInt: parsing "some": invalid syntax')
+    assert failure(reply) == (400, "BadRequest", 'strconv.ParseInt: parsing "some": invalid syntax')
 
 
 def test_a_pod_answers_through_the_api_server(place: Place, pod: str) -> None:
-    """Body and headers reach it, and its answer is its own, whatever its status is."""
+    """Body and headers reach the pod, and its answer comes back as its own, whatever its status."""
     headers = {"X-Incumbent-Replay": "p/1"}
     for path, code in (("/predict", 200), ("/status/422", 422), ("/status/500", 500), ("/status/503", 503)):
         answer = place.cluster.ask_pod(NAMESPACE, pod, PORT, path, b'{"a": 1}', headers, 5)
@@ -50,35 +50,35 @@ def test_a_pod_answers_through_the_api_server(place: Place, pod: str) -> None:
         assert (version, json.loads(body.split(" ", 1)[1]), replay) == ("steady", {"a": 1}, "p/1")
 
 
-def test_a_port_on_which_nobody_listens_is_the_api_servers_503(place: Place, pod: str) -> None:
-    """A Status that says connection refused: the pod's fault, but not its answer."""
+def test_a_port_on_which_nothing_listens_is_the_api_servers_503(place: Place, pod: str) -> None:
+    """The API server answers with a Status that says connection refused: the pod's fault, but not its answer."""
     reply = place.edge.send("POST", f"{PODS}/{pod}:9999/proxy/predict", {}, {"Content-Type": "application/json"})
-    code, reason, message = said(reply)
+    code, reason, message = failure(reply)
     assert (code, reason) == (503, "ServiceUnavailable")
     assert message.startswith("error trying to reach service: dial tcp ")
     assert message.endswith(":9999: connect: connection refused")
     assert place.cluster.ask_pod(NAMESPACE, pod, 9999, "/predict", b"{}", {}, 5).from_api
 
 
-def test_a_connection_that_breaks_off_is_the_api_servers_word_too(place: Place, pod: str) -> None:
-    """503 as well: a pod that ends in mid-answer has not answered."""
+def test_a_connection_that_breaks_off_is_the_api_servers_503_too(place: Place, pod: str) -> None:
+    """A pod that closes the connection without an answer has not answered; the API server reports it."""
     answer = place.cluster.ask_pod(NAMESPACE, pod, PORT, "/hang-up", b"{}", {}, 5)
     assert (answer.status, answer.from_api) == (503, True)
     assert json.loads(answer.body)["message"] == "error trying to reach service: EOF"
 
 
-def test_a_pod_that_does_not_answer_in_time_is_silence(place: Place, pod: str) -> None:
-    """The API server waits with the caller, who gives up first."""
+def test_a_pod_that_does_not_answer_in_time_is_an_error(place: Place, pod: str) -> None:
+    """The API server keeps waiting, and the caller gives up first."""
     with pytest.raises(DependencyError):
         place.cluster.ask_pod(NAMESPACE, pod, PORT, "/slow", b"{}", {}, 0.5)
 
 
-def test_a_pod_that_is_nowhere_yet_has_no_log_and_no_address(place: Place) -> None:
-    """204 for its log, without a body, and 400 for a request to it."""
+def test_an_unscheduled_pod_has_no_log_and_no_address(place: Place) -> None:
+    """The API server answers 204 without a body for its log, and 400 for a request to it."""
     workload = place.wait("a pod that cannot be placed", lambda: place.workload("unplaceable"))
     waiting = place.wait("its pod", lambda: workload.pods or (place.workload("unplaceable") or workload).pods)[0].name
     log = place.edge.get(f"{PODS}/{waiting}/log", {"container": CONTAINER})
     assert (log.status, log.body) == (204, b"")
     assert place.cluster.log_tail(NAMESPACE, waiting, CONTAINER, previous=False) == ""
-    asked = place.edge.send("POST", f"{PODS}/{waiting}:8080/proxy/predict", {}, {"Content-Type": "application/json"})
-    assert said(asked) == (400, "BadRequest", "address not allowed")
+    reply = place.edge.send("POST", f"{PODS}/{waiting}:8080/proxy/predict", {}, {"Content-Type": "application/json"})
+    assert failure(reply) == (400, "BadRequest", "address not allowed")

@@ -1,4 +1,4 @@
-"""What Argo CD does besides rolling out: nothing, pruning, healing, refusing, and looking without touching."""
+"""What Argo CD does besides rolling out: nothing at all, pruning, self-healing, failing, and comparing only."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ _REFUSED = re.compile(
 
 @pytest.fixture
 def image(place: Place) -> Iterator[str]:
-    """An image that `steady` runs before and after the test."""
+    """Publish an image that `steady` runs before and after the test."""
     image = place.image("synced")
 
     def roll_out() -> None:
@@ -47,18 +47,18 @@ def image(place: Place) -> Iterator[str]:
     roll_out()
 
 
-def when(place: Place, what: str, so: Callable[[ApplicationStatus], bool]) -> ApplicationStatus:
-    """What Argo CD says in the moment in which it is so."""
+def when(place: Place, what: str, condition: Callable[[ApplicationStatus], bool]) -> ApplicationStatus:
+    """Wait until the Application's status meets a condition, and return that status."""
 
     def look() -> ApplicationStatus | None:
-        found = place.application()
-        return found if so(found) else None
+        status = place.application()
+        return status if condition(status) else None
 
     return place.wait(what, look)
 
 
 def errors(status: ApplicationStatus, kind: str) -> list[str]:
-    return [message for found, message in status.conditions if found == kind]
+    return [message for type_, message in status.conditions if type_ == kind]
 
 
 def sync_policy(place: Place, automated: Json | None) -> None:
@@ -67,7 +67,7 @@ def sync_policy(place: Place, automated: Json | None) -> None:
 
 
 def test_a_commit_that_changes_nothing_moves_only_what_was_compared(place: Place, image: str) -> None:
-    """The new commit is Synced without an operation: the last one's revision stays the one before."""
+    """The new commit is Synced without an operation, so the operation's revision remains the previous commit."""
     before = place.application()
     commit = place.repository.push()
     after = place.bring(commit)
@@ -82,7 +82,7 @@ def test_a_commit_that_changes_nothing_moves_only_what_was_compared(place: Place
 
 
 def test_what_git_no_longer_has_is_pruned(place: Place, image: str) -> None:
-    """The Deployment and its pods are deleted, and the operation has succeeded."""
+    """A Deployment whose file is removed is deleted with its pods, and the operation succeeds."""
     extra = f"{STEADY}/extra.yaml"
     place.repository.write(extra, deployment("extra", image))
     place.bring(place.repository.push())
@@ -92,13 +92,13 @@ def test_what_git_no_longer_has_is_pruned(place: Place, image: str) -> None:
     place.bring(commit)
     place.wait("no Deployment", lambda: place.edge.get(deployment_path("extra")).status == 404)
     place.wait("no pods", lambda: not place.edge.items(PODS, {"labelSelector": "app=extra"}))
-    done = when(place, "the operation's end", lambda one: one.operation_phase != "Running")
-    assert (done.operation_phase, done.operation_revision) == ("Succeeded", commit)
+    ended = when(place, "the operation's end", lambda status: status.operation_phase != "Running")
+    assert (ended.operation_phase, ended.operation_revision) == ("Succeeded", commit)
     assert place.rolled_out("steady", image) is not None
 
 
-def test_an_edit_by_hand_is_put_back(place: Place, image: str) -> None:
-    """OutOfSync at the same commit, then an operation of the same revision, and Git's image again."""
+def test_an_edit_by_hand_is_reverted(place: Place, image: str) -> None:
+    """The Application is OutOfSync at the same commit until an operation of that revision restores Git's image."""
     before, live = place.application(), place.deployment_json("steady")
     other = place.image("by-hand")
     version = version_of(place.gcp, APPLICATIONS)
@@ -107,40 +107,43 @@ def test_an_edit_by_hand_is_put_back(place: Place, image: str) -> None:
     assert place.edge.send("PATCH", deployment_path("steady"), patch, MERGE).status == 200
     place.wait("Git's image", lambda: _image_of(place) == image)
     place.wait("all pods", lambda: place.rolled_out("steady", image))
-    after = when(place, "Synced", lambda one: (one.sync_status, one.operation_phase) == ("Synced", "Succeeded"))
+    after = when(
+        place, "Synced", lambda status: (status.sync_status, status.operation_phase) == ("Synced", "Succeeded")
+    )
     assert after.sync_revision == after.operation_revision == before.sync_revision
     assert place.deployment_json("steady")["metadata"]["generation"] == live["metadata"]["generation"] + 2
     events = history(place.kubeconfig, "gcp", APPLICATIONS, version)
-    said = [one["status"]["sync"]["status"] for _, one in events if one["metadata"]["name"] == STEADY]
-    assert "OutOfSync" in said
+    statuses = [item["status"]["sync"]["status"] for _, item in events if item["metadata"]["name"] == STEADY]
+    assert "OutOfSync" in statuses
 
 
 def _image_of(place: Place) -> str:
-    """The image that the live Deployment states."""
+    """Return the image that the live Deployment states."""
     containers = place.deployment_json("steady")["spec"]["template"]["spec"]["containers"]
-    return str(next(one["image"] for one in containers if one["name"] == CONTAINER))
+    return str(next(container["image"] for container in containers if container["name"] == CONTAINER))
 
 
-def test_without_auto_sync_a_push_is_seen_and_left_alone(place: Place, image: str) -> None:
-    """OutOfSync at the new commit, no operation, the Deployment as it was; switched on again it is brought."""
+def test_without_auto_sync_a_push_is_compared_and_not_applied(place: Place, image: str) -> None:
+    """The Application is OutOfSync at the new commit and nothing changes, until auto-sync is on again."""
     before = place.application()
     sync_policy(place, None)
     try:
         assert not place.application().auto_sync
         place.repository.write(FILE, *steady(place.image("left-alone")))
         commit = place.repository.push()
-        seen = place.bring(commit, status="OutOfSync")
-        assert seen.operation_revision == before.operation_revision
-        assert seen.health_status == "Healthy"
+        compared = place.bring(commit, status="OutOfSync")
+        assert compared.operation_revision == before.operation_revision
+        assert compared.health_status == "Healthy"
         assert _image_of(place) == image
     finally:
         sync_policy(place, {"prune": True, "selfHeal": True})
     assert place.application().auto_sync
-    when(place, "the operation", lambda one: (one.operation_revision, one.operation_phase) == (commit, "Succeeded"))
+    succeeded = (commit, "Succeeded")
+    when(place, "the operation", lambda status: (status.operation_revision, status.operation_phase) == succeeded)
 
 
 def test_auto_sync_that_is_switched_off_keeps_its_settings(place: Place, image: str) -> None:
-    """`enabled: false` is off too, since Argo CD 3.0."""
+    """Since Argo CD 3.0, `enabled: false` switches auto-sync off while its other settings remain."""
     sync_policy(place, {"prune": True, "selfHeal": True, "enabled": False})
     try:
         assert not place.application().auto_sync
@@ -154,80 +157,80 @@ def test_auto_sync_that_is_switched_off_keeps_its_settings(place: Place, image: 
 
 
 def test_a_manifest_that_the_api_server_refuses(place: Place, image: str) -> None:
-    """The operation stays Running with an end and the reason while it is tried again, then is Failed for good.
+    """While it is retried, the operation remains Running with an end time and the reason; at last it is Failed.
 
-    It keeps its revision: what is pushed meanwhile is seen, and brought only after that.
+    It keeps its revision: commits pushed meanwhile are compared, but applied only after it has failed.
     """
     (broken,) = steady("")
     place.repository.write(FILE, broken)
     refused = place.repository.push()
     place.argocd.refresh(ARGOCD, STEADY)
-    waiting = when(place, "a retry", lambda one: ". Retrying attempt #1 at " in one.operation_message)
-    said = _REFUSED.match(waiting.operation_message)
-    assert said is not None
-    assert waiting.operation_message[said.end() :].startswith(". Retrying attempt #1 at ")
+    waiting = when(place, "a retry", lambda status: ". Retrying attempt #1 at " in status.operation_message)
+    reason = _REFUSED.match(waiting.operation_message)
+    assert reason is not None
+    assert waiting.operation_message[reason.end() :].startswith(". Retrying attempt #1 at ")
     assert (waiting.operation_phase, waiting.operation_revision) == ("Running", refused)
     assert waiting.operation_finished_at is not None
     place.repository.write(FILE, *steady(image))
-    cured = place.repository.push()
+    fixed = place.repository.push()
     place.argocd.refresh(ARGOCD, STEADY)
-    failed = when(place, "Failed", lambda one: one.operation_phase == "Failed")
+    failed = when(place, "Failed", lambda status: status.operation_phase == "Failed")
     assert failed.operation_revision == refused
-    said = _REFUSED.match(failed.operation_message)
-    assert said is not None
-    assert failed.operation_message[said.end() :] == " (retried 1 times)."
-    when(place, "the cure", lambda one: (one.sync_status, one.sync_revision) == ("Synced", cured))
+    reason = _REFUSED.match(failed.operation_message)
+    assert reason is not None
+    assert failed.operation_message[reason.end() :] == " (retried 1 times)."
+    when(place, "the fixed commit", lambda status: (status.sync_status, status.sync_revision) == ("Synced", fixed))
     assert _image_of(place) == image
 
 
-def test_a_failed_sync_is_not_tried_for_the_same_commit_again(place: Place, image: str) -> None:
-    """After its last attempt the commit is OutOfSync with a SyncError, and the pods serve on."""
+def test_a_failed_sync_of_a_commit_is_not_repeated(place: Place, image: str) -> None:
+    """After the last attempt the commit is OutOfSync with a SyncError, and the pods go on serving."""
     (broken,) = steady("")
     place.repository.write(FILE, broken)
     refused = place.repository.push()
     place.argocd.refresh(ARGOCD, STEADY)
-    said = f"Failed last sync attempt to [{refused}]: one or more objects failed to apply, reason: "
-    status = when(place, "a SyncError", lambda one: bool(errors(one, "SyncError")))
-    assert errors(status, "SyncError")[0].startswith(said)
+    message = f"Failed last sync attempt to [{refused}]: one or more objects failed to apply, reason: "
+    status = when(place, "a SyncError", lambda status: bool(errors(status, "SyncError")))
+    assert errors(status, "SyncError")[0].startswith(message)
     assert (status.sync_status, status.sync_revision, status.health_status) == ("OutOfSync", refused, "Healthy")
     assert status.operation_phase == "Failed"
     assert place.rolled_out("steady", image) is not None
 
 
 def test_a_manifest_that_cannot_be_read_is_a_comparison_error(place: Place, image: str) -> None:
-    """Sync is Unknown, at the branch and not at a commit; the condition names the file; nothing is touched."""
+    """The sync status is Unknown at the branch instead of a commit; the condition names the file; nothing changes."""
     place.repository.write_text(NOTES, "apiVersion: v1\nkind: ConfigMap\nmetadata: [\n")
     place.repository.push()
     place.argocd.refresh(ARGOCD, STEADY)
-    status = when(place, "a ComparisonError", lambda one: bool(errors(one, "ComparisonError")))
-    said = (
+    status = when(place, "a ComparisonError", lambda status: bool(errors(status, "ComparisonError")))
+    message = (
         r"Failed to load target state: failed to generate manifest for source 1 of 1: rpc error: "
         r'code = FailedPrecondition desc = Failed to unmarshal "[\w/-]*notes\.yaml": .*'
     )
-    assert re.fullmatch(said, errors(status, "ComparisonError")[0])
+    assert re.fullmatch(message, errors(status, "ComparisonError")[0])
     assert place.application_json()["status"]["sync"]["revision"] == BRANCH
     assert (status.sync_status, status.sync_revision, status.health_status) == ("Unknown", None, "Healthy")
     assert place.rolled_out("steady", image) is not None
     place.repository.write(NOTES, config_map("notes", colour="blue"))
-    cured = place.bring(place.repository.push())
-    assert cured.conditions == ()
-    assert cured.health_status == "Healthy"
+    fixed = place.bring(place.repository.push())
+    assert fixed.conditions == ()
+    assert fixed.health_status == "Healthy"
 
 
-def test_a_file_that_does_not_look_like_a_manifest_is_left_out(place: Place, image: str) -> None:
-    """Broken YAML without apiVersion, kind and metadata is no error: what the file held before is pruned."""
+def test_a_file_that_does_not_look_like_a_manifest_is_ignored(place: Place, image: str) -> None:
+    """Broken YAML without apiVersion, kind and metadata is not an error: what the file held before is pruned."""
 
-    def brought() -> set[str]:
-        return {one["name"] for one in place.application_json()["status"]["resources"]}
+    def managed() -> set[str]:
+        return {resource["name"] for resource in place.application_json()["status"]["resources"]}
 
-    assert brought() == {"steady", "notes"}
+    assert managed() == {"steady", "notes"}
     place.repository.write_text(NOTES, "a: [\n")
     status = place.bring(place.repository.push())
     assert status.conditions == ()
-    place.wait("no notes", lambda: brought() == {"steady"})
+    place.wait("no notes", lambda: managed() == {"steady"})
 
 
-def test_an_application_that_is_not_there_is_none(place: Place) -> None:
-    """The adapter says so, and a Deployment that is not there is None as well."""
+def test_a_missing_application_or_deployment_is_none(place: Place) -> None:
+    """The adapters return None for an Application or a Deployment that does not exist."""
     assert place.argocd.application(ARGOCD, "other") is None
     assert place.cluster.workload("Deployment", NAMESPACE, "other") is None

@@ -1,4 +1,4 @@
-"""Pods in trouble: what their status, their events and their Deployment say, and what the pipeline makes of it."""
+"""Pods in trouble: what their status, events and Deployment report, and what the pipeline concludes from that."""
 
 import re
 from collections.abc import Callable
@@ -14,57 +14,64 @@ from tests.contract.test_answers import EVENTS
 
 
 def pod_of(place: Place, name: str) -> tuple[WorkloadStatus, PodStatus, ContainerStatus | None]:
-    """A Deployment with its one pod, and that one's container, when the kubelet has said anything of it."""
+    """Return a Deployment, its only pod, and the pod's container once the kubelet has reported it."""
     workload = place.workload(name)
     assert workload is not None
     (pod,) = workload.new_pods
     return workload, pod, pod.container(CONTAINER)
 
 
-def container_when(place: Place, name: str, what: str, so: Callable[[ContainerStatus], bool]) -> ContainerStatus:
-    """The container's status in the moment in which it is so."""
+def container_when(place: Place, name: str, what: str, condition: Callable[[ContainerStatus], bool]) -> ContainerStatus:
+    """Wait until the container's status meets a condition, and return that status."""
 
     def look() -> ContainerStatus | None:
-        _, _, found = pod_of(place, name)
-        return found if found is not None and so(found) else None
+        _, _, container = pod_of(place, name)
+        return container if container is not None and condition(container) else None
 
     return place.wait(f"{name}: {what}", look)
 
 
 def trouble_when(place: Place, name: str, *, final: bool) -> PodTrouble:
-    """What the pipeline says of the pod, as soon as it says it for good (or at all)."""
+    """Wait until the pipeline finds trouble with the pod, and return it.
+
+    Args:
+        final: wait for trouble that the pipeline considers final.
+    """
 
     def look() -> PodTrouble | None:
-        found = explain(pod_of(place, name)[1], CONTAINER)
-        return found if found is not None and found.kind != "starting" and (found.final or not final) else None
+        trouble = explain(pod_of(place, name)[1], CONTAINER)
+        if trouble is None or trouble.kind == "starting":
+            return None
+        return trouble if trouble.final or not final else None
 
     return place.wait(f"{name}: trouble", look)
 
 
 @pytest.mark.parametrize(("name", "reference"), [("missing", f"@{UNKNOWN}"), ("untagged", ":nobody-pushed-it")])
-def test_an_image_that_nobody_pushed(place: Place, name: str, reference: str) -> None:
-    """It waits in ErrImagePull and ImagePullBackOff, both with the registry's words: the model's fault."""
+def test_an_image_that_does_not_exist(place: Place, name: str, reference: str) -> None:
+    """It waits in ErrImagePull and ImagePullBackOff with the registry's answer, and the model is at fault."""
     image = place.image_repository + reference
     start = re.escape(f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": ')
-    # ErrImagePull holds for a moment after each try, ImagePullBackOff until the next.
-    failed = container_when(
-        place, name, "no image", lambda one: one.waiting_reason in ("ErrImagePull", "ImagePullBackOff")
-    )
+    # ErrImagePull lasts for a moment after each attempt, ImagePullBackOff until the next.
+    reasons = ("ErrImagePull", "ImagePullBackOff")
+    failed = container_when(place, name, "no image", lambda container: container.waiting_reason in reasons)
     assert (failed.image_id, failed.ready, failed.restarts) == ("", False, 0)
     assert re.search(f"{start}.*not found", failed.waiting_message or "")
-    backing = container_when(place, name, "ImagePullBackOff", lambda one: one.waiting_reason == "ImagePullBackOff")
-    assert (backing.waiting_message or "").startswith(f'Back-off pulling image "{image}": ErrImagePull: ')
-    assert re.search(f"{start}.*not found", backing.waiting_message or "")
+    reason = "ImagePullBackOff"
+    backed_off = container_when(place, name, reason, lambda container: container.waiting_reason == reason)
+    assert (backed_off.waiting_message or "").startswith(f'Back-off pulling image "{image}": ErrImagePull: ')
+    assert re.search(f"{start}.*not found", backed_off.waiting_message or "")
     trouble = trouble_when(place, name, final=True)
     assert (trouble.kind, trouble.fault) == ("image_pull", "model")
     warnings = pod_of(place, name)[1].warnings
-    assert any(one.startswith(f'Failed: Failed to pull image "{image}": ') for one in warnings)
+    assert any(warning.startswith(f'Failed: Failed to pull image "{image}": ') for warning in warnings)
     assert "Failed: Error: ErrImagePull" in warnings
 
 
-def test_a_process_that_ends_by_itself(place: Place) -> None:
-    """CrashLoopBackOff with growing restarts; the last end has its code; the log of the time before is there."""
-    crashed = container_when(place, "crash", "CrashLoopBackOff", lambda one: one.waiting_reason == "CrashLoopBackOff")
+def test_a_process_that_exits(place: Place) -> None:
+    """The container is in CrashLoopBackOff; its last state has the exit code, and the log of the last run is kept."""
+    reason = "CrashLoopBackOff"
+    crashed = container_when(place, "crash", reason, lambda container: container.waiting_reason == reason)
     assert crashed.restarts >= 1 or crashed.last_exit_code == 7
     assert (crashed.last_exit_code, crashed.last_terminated_reason) == (7, "Error")
     _, pod, _ = pod_of(place, "crash")
@@ -80,23 +87,23 @@ def test_a_process_that_ends_by_itself(place: Place) -> None:
 
 
 def test_a_process_that_takes_too_much_memory(place: Place) -> None:
-    """OOMKilled with 137, in the state or in the one before."""
+    """The container's state or last state is OOMKilled with exit code 137."""
 
-    def killed(one: ContainerStatus) -> bool:
-        return "OOMKilled" in (one.terminated_reason, one.last_terminated_reason)
+    def killed(container: ContainerStatus) -> bool:
+        return "OOMKilled" in (container.terminated_reason, container.last_terminated_reason)
 
-    found = container_when(place, "greedy", "OOMKilled", killed)
-    assert 137 in (found.terminated_exit_code, found.last_exit_code)
+    container = container_when(place, "greedy", "OOMKilled", killed)
+    assert 137 in (container.terminated_exit_code, container.last_exit_code)
     trouble = trouble_when(place, "greedy", final=True)
     assert (trouble.kind, trouble.fault) == ("oom", "model")
 
 
 def test_a_process_that_never_becomes_ready(place: Place) -> None:
-    """It runs, is not ready, is not restarted, and its pod has the probe's words in an event."""
-    running = container_when(place, "sick", "a start", lambda one: one.waiting_reason is None)
+    """The container runs unready and is not restarted, and an event of its pod has the probe's message."""
+    running = container_when(place, "sick", "a start", lambda container: container.waiting_reason is None)
     assert (running.ready, running.restarts, running.terminated_reason) == (False, 0, None)
-    said = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
-    place.wait("the event", lambda: said in pod_of(place, "sick")[1].warnings)
+    warning = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
+    place.wait("the event", lambda: warning in pod_of(place, "sick")[1].warnings)
     _, pod, _ = pod_of(place, "sick")
     assert (pod.phase, pod.ready) == ("Running", False)
     trouble = trouble_when(place, "sick", final=False)
@@ -104,8 +111,8 @@ def test_a_process_that_never_becomes_ready(place: Place) -> None:
 
 
 def test_a_pod_that_fits_nowhere(place: Place) -> None:
-    """No node, no container status, and the scheduler's sentence in its condition and in an event."""
-    place.wait("the scheduler's word", lambda: pod_of(place, "unplaceable")[1].unschedulable)
+    """The pod has no node and no container status; a condition and an event have the scheduler's message."""
+    place.wait("the scheduler's condition", lambda: pod_of(place, "unplaceable")[1].unschedulable)
     _, pod, container = pod_of(place, "unplaceable")
     assert (pod.node, pod.phase, container) == (None, "Pending", None)
     assert re.match(r"0/\d nodes are available: .*didn't match Pod's node affinity/selector", pod.unschedulable or "")
@@ -117,9 +124,9 @@ def test_a_pod_that_fits_nowhere(place: Place) -> None:
 
 
 def test_a_pod_whose_secret_is_missing(place: Place) -> None:
-    """CreateContainerConfigError with the Secret's name: not the model's fault."""
+    """The container waits in CreateContainerConfigError with the Secret's name, and the platform is at fault."""
     reason = "CreateContainerConfigError"
-    waiting = container_when(place, "secretive", reason, lambda one: one.waiting_reason == reason)
+    waiting = container_when(place, "secretive", reason, lambda container: container.waiting_reason == reason)
     assert waiting.waiting_message == 'secret "nobody-made-it" not found'
     place.wait(
         "the event",
@@ -129,15 +136,19 @@ def test_a_pod_whose_secret_is_missing(place: Place) -> None:
     assert (trouble.kind, trouble.fault, trouble.final) == ("config", "platform", False)
 
 
-def test_a_rollout_that_does_not_move_is_given_up(place: Place) -> None:
-    """Progressing turns False with ProgressDeadlineExceeded; the Application, Synced all along, is then Degraded."""
-    place.wait(
-        "the deadline", lambda: (found := place.workload("missing")) is not None and found.progress_deadline_exceeded
-    )
+def test_a_rollout_without_progress_exceeds_its_deadline(place: Place) -> None:
+    """Progressing turns False with ProgressDeadlineExceeded, and the Application, still Synced, turns Degraded."""
+
+    def exceeded() -> bool:
+        workload = place.workload("missing")
+        return workload is not None and workload.progress_deadline_exceeded
+
+    place.wait("the deadline", exceeded)
     place.wait("Degraded", lambda: place.application(TROUBLED).health_status == "Degraded")
     status = place.application(TROUBLED)
     assert (status.sync_status, status.operation_phase) == ("Synced", "Succeeded")
-    conditions = {one["type"]: one for one in place.deployment_json("missing")["status"]["conditions"]}
+    deployment = place.deployment_json("missing")
+    conditions = {condition["type"]: condition for condition in deployment["status"]["conditions"]}
     assert conditions["Progressing"]["status"] == "False"
     assert conditions["Progressing"]["message"].endswith("has timed out progressing.")
     assert (conditions["Available"]["status"], conditions["Available"]["reason"]) == (
@@ -146,17 +157,17 @@ def test_a_rollout_that_does_not_move_is_given_up(place: Place) -> None:
     )
 
 
-def test_warnings_are_counted_and_tell_their_pod(place: Place) -> None:
-    """An event names its pod by kind, name and uid, and says when it was last seen."""
+def test_warnings_are_counted_and_name_their_pod(place: Place) -> None:
+    """An event names its pod by kind, name and uid, and has the time at which it was last seen."""
     _, pod, _ = pod_of(place, "sick")
     query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod.name},type=Warning"}
 
     def unhealthy() -> list[dict[str, Any]]:
-        return [one for one in place.edge.items(EVENTS, query) if "statuscode: 503" in one["message"]]
+        return [event for event in place.edge.items(EVENTS, query) if "statuscode: 503" in event["message"]]
 
     (event,) = place.wait("the event", unhealthy)
-    about = event["involvedObject"]
-    assert (about["kind"], about["name"], about["uid"], about["namespace"]) == ("Pod", pod.name, pod.uid, NAMESPACE)
+    identity = [event["involvedObject"][field] for field in ("kind", "name", "uid", "namespace")]
+    assert identity == ["Pod", pod.name, pod.uid, NAMESPACE]
     assert (event["type"], event["reason"]) == ("Warning", "Unhealthy")
     assert event["count"] >= 1
     assert event["lastTimestamp"] >= event["firstTimestamp"]

@@ -1,4 +1,7 @@
-"""What a cluster said while something happened. A watch from a version of before tells it all again, in order."""
+"""What a cluster reported while something happened.
+
+A watch from a resource version of before repeats every event since then, in order.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,13 +14,13 @@ Json = dict[str, Any]
 
 
 def version_of(api: KubeApi, path: str) -> str:
-    """The resource version of a list as it is now."""
+    """Return the current resource version of a list."""
     version: str = api.get(path, {"limit": "1"}).document["metadata"]["resourceVersion"]
     return version
 
 
 def watch(kubeconfig: Path, context: str, path: str, query: Mapping[str, str]) -> Iterator[tuple[str, Json]]:
-    """Type and object of each event of a watch, until it ends as `timeoutSeconds` says."""
+    """Yield the type and object of each event of a watch, until the query's `timeoutSeconds` end it."""
     from kubernetes.config import new_client_from_config
 
     connect: Any = new_client_from_config  # untyped
@@ -32,8 +35,11 @@ def watch(kubeconfig: Path, context: str, path: str, query: Mapping[str, str]) -
 
 
 def history(kubeconfig: Path, context: str, path: str, version: str, labels: str = "") -> list[tuple[str, Json]]:
-    """The events of a list's objects since that version; an API server keeps those of the latest minute at least."""
+    """Return the events of a list's objects since `version`.
+
+    API servers keep the events of at least the last minute.
+    """
     query = {"resourceVersion": version, "timeoutSeconds": "1", **({"labelSelector": labels} if labels else {})}
-    found = list(watch(kubeconfig, context, path, query))
-    assert "ERROR" not in [event for event, _ in found], found
-    return found
+    events = list(watch(kubeconfig, context, path, query))
+    assert "ERROR" not in [event for event, _ in events], events
+    return events

@@ -1,4 +1,4 @@
-"""The second model of the platform, wine-quality, as a lab of its own beside iris-classifier's."""
+"""The platform's second model, wine-quality, as a lab of its own beside iris-classifier's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tests.homelab.lab import Lab
 
 @contextmanager
 def another_model(lab: Lab) -> Iterator[Lab]:
-    """wine-quality on the same homelab, with a client of its own while the block runs."""
+    """Yield a lab for wine-quality on the same homelab, with a client of its own until the block ends."""
     policy = read_policy(lab.homelab.state / "policies", SECOND_POLICY)
     environment = HomelabEnvironment(
         replace(lab.homelab, policy=policy), lab.environment.processes, lab.environment.dagster

@@ -1,4 +1,4 @@
-"""The homelab with a champion that serves, for tests that disturb it one after the other."""
+"""The homelab with a serving champion, for tests that disturb it one after the other."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.homelab.report import sections
 
 @pytest.fixture(scope="session")
 def champion_serves(environment: HomelabEnvironment) -> Lab:
-    """The homelab with the daemon on, whatever the stories before left."""
+    """Provide the homelab with Dagster running and a serving champion, whatever state the stories left it in."""
     environment.stop_dagster()
     environment.start_dagster()
     return open_lab(environment)
@@ -19,14 +19,14 @@ def champion_serves(environment: HomelabEnvironment) -> Lab:
 
 @pytest.fixture
 def lab(champion_serves: Lab) -> Iterator[Lab]:
-    """The homelab, whole before the test and after it."""
+    """Provide the homelab, and wait before and after the test until it is whole."""
     champion_serves.wait_until_whole()
     yield champion_serves
     champion_serves.wait_until_whole()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What the tests measured."""
+    """Print what the tests measured."""
     for title, lines in sections(config):
         terminalreporter.section(title)
         for line in lines:

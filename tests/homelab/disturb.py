@@ -1,4 +1,4 @@
-"""What goes wrong on a homelab, each as a context that puts things right again: outages, and what people do."""
+"""Disturbances of a homelab, each as a context that ends by undoing it: outages, and what people do."""
 
 import re
 import tempfile
@@ -15,7 +15,7 @@ from tests.scenarios.people import commit_and_push
 
 ARGOCD = "argocd"
 NODE = "k3d-edge-agent-0"
-"""The node of edge that goes away."""
+"""The node of edge that fails."""
 _OTHER_NODE = "k3d-edge-server-0"
 _COMMIT_EVERY_SECONDS = 1.0
 _UNANSWERED_SECONDS = 5
@@ -23,7 +23,7 @@ _UNANSWERED_SECONDS = 5
 
 @contextmanager
 def frozen_api(lab: Lab, cluster: str) -> Iterator[None]:
-    """The API server of a cluster takes connections and answers none: SIGSTOP."""
+    """Stop the API server of a cluster with SIGSTOP, so that it accepts connections and answers none."""
     docker = lab.homelab.docker
     clusters.freeze_api(docker, cluster)
     try:
@@ -34,9 +34,9 @@ def frozen_api(lab: Lab, cluster: str) -> Iterator[None]:
 
 @contextmanager
 def without_node(lab: Lab) -> Iterator[None]:
-    """One of edge's two nodes loses its power, as the cluster has noticed; it is ready again afterwards."""
+    """Kill one of edge's two nodes and wait until the cluster has noticed; afterwards wait until it is ready again."""
     docker = lab.homelab.docker
-    _forget_the_unanswered(lab)
+    _forget_unanswered_connections(lab)
     docker.run("kill", NODE)
     try:
         wait_until(lambda: not _is_ready(lab, NODE), SETTLE_SECONDS, f"{NODE} is not ready")
@@ -46,18 +46,18 @@ def without_node(lab: Lab) -> Iterator[None]:
     wait_until(lambda: _is_ready(lab, NODE), SETTLE_SECONDS, f"{NODE} is ready again")
 
 
-def _forget_the_unanswered(lab: Lab) -> None:
-    """Let the node that stays forget at once a connection that nobody answered, and not after 120 s.
+def _forget_unanswered_connections(lab: Lab) -> None:
+    """Let the other node forget an unanswered connection after 5 s instead of 120 s.
 
-    Until then a client that comes by the same port again, as one that asks all the time does, is led to the dead pod.
+    Until then, a client that reuses the port, as one that sends requests all the time does, is led to the dead pod.
     """
     setting = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
     lab.homelab.docker.run("exec", _OTHER_NODE, "sh", "-c", f"echo {_UNANSWERED_SECONDS} >{setting}")
 
 
 @contextmanager
-def on_that_node_alone(lab: Lab) -> Iterator[None]:
-    """New pods are placed on the node that will go away."""
+def new_pods_on_that_node(lab: Lab) -> Iterator[None]:
+    """Have new pods placed on the node that will fail, and on no other."""
     lab.homelab.edge.run("cordon", _OTHER_NODE)
     try:
         yield
@@ -66,23 +66,23 @@ def on_that_node_alone(lab: Lab) -> Iterator[None]:
 
 
 def _is_ready(lab: Lab, node: str) -> bool:
-    found = lab.homelab.edge.read("node", node, "default")
-    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]} if found else {}
-    return conditions.get("Ready") == "True"
+    document = lab.homelab.edge.read("node", node, "default")
+    conditions = document["status"]["conditions"] if document else ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 @contextmanager
-def without_argocds(lab: Lab, workload: str) -> Iterator[None]:
-    """One of Argo CD's parts (`deployment/argocd-repo-server`, ...) is stopped, and started again."""
+def without_argocd_part(lab: Lab, workload: str) -> Iterator[None]:
+    """Stop one of Argo CD's parts (`deployment/argocd-repo-server`, ...), and start it again afterwards."""
     gcp = lab.homelab.gcp
     name = workload.partition("/")[2]
 
-    def gone() -> bool:
+    def stopped() -> bool:
         return not gcp.items("pods", ARGOCD, f"app.kubernetes.io/name={name}")
 
     gcp.run("scale", workload, f"--namespace={ARGOCD}", "--replicas=0")
     try:
-        wait_until(gone, SETTLE_SECONDS, f"{workload} is stopped")
+        wait_until(stopped, SETTLE_SECONDS, f"{workload} is stopped")
         yield
     finally:
         gcp.run("scale", workload, f"--namespace={ARGOCD}", "--replicas=1")
@@ -91,14 +91,17 @@ def without_argocds(lab: Lab, workload: str) -> Iterator[None]:
 
 @contextmanager
 def auto_sync_off(lab: Lab) -> Iterator[None]:
-    """Somebody takes `automated` out of the Application in Git, where it must be: root would put it back elsewhere."""
+    """Remove `automated` from the Application in Git; root would undo a change anywhere else."""
     name = lab.homelab.policy.argocd.application
     file = f"argocd-apps/{name}-app.yaml"
     with tempfile.TemporaryDirectory() as folder:
         git = Git(lab.environment, Path(folder))
         before = (git.folder / file).read_text(encoding="utf-8")
-        after, times = re.subn(r"    automated:\n(?:      .*\n)+", "", before)
-        assert times == 1, f"{file} has {times} times `automated`"
+        after, count = re.subn(r"    automated:\n(?:      .*\n)+", "", before)
+        assert count == 1, f"{file} has `automated` {count} times"
+
+    def is_automated() -> bool:
+        return "automated" in lab.application(name)["spec"].get("syncPolicy", {})
 
     def put(content: str, message: str, automated: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -106,32 +109,24 @@ def auto_sync_off(lab: Lab) -> Iterator[None]:
             (git.folder / file).write_text(content, encoding="utf-8")
             commit_and_push(git, message)
         what = f"auto-sync of {name} is {'on' if automated else 'off'}"
-        wait_until(lambda: _asked_for(lab, name, automated), SETTLE_SECONDS, what)
+        lab.refresh_until("root", lambda: is_automated() == automated, what)
 
     put(after, f"Sync {name} by hand for a while", automated=False)
     try:
         yield
     finally:
-        put(before, f"Sync {name} by itself again", automated=True)
-
-
-def _asked_for(lab: Lab, application: str, automated: bool) -> bool:
-    """Whether the live Application syncs as it should; root is asked to look until it does."""
-    found = "automated" in lab.application(application)["spec"].get("syncPolicy", {})
-    if found != automated:
-        lab.refresh("root")
-    return found == automated
+        put(before, f"Sync {name} automatically again", automated=True)
 
 
 @contextmanager
-def shorter(lab: Lab, **deadlines: str) -> Iterator[None]:
-    """The policy with other times, such as `rollout="30s"`; the pipeline reads policies anew in each run."""
+def shorter_deadlines(lab: Lab, **deadlines: str) -> Iterator[None]:
+    """Change the policy's deadlines, such as `rollout="30s"`; the pipeline reads policies again in each run."""
     file = Path(lab.environment.settings()["INCUMBENT_POLICIES"]) / f"{lab.environment.policy}.yaml"
     before = after = file.read_text(encoding="utf-8")
     for name, value in deadlines.items():
         pattern = {"rollout": r"(?<=^rollout: \{deadline: )\w+", "judge_within": r"(?<=^  judge_within: )\w+"}[name]
-        after, times = re.subn(pattern, value, after, flags=re.MULTILINE)
-        assert times == 1, f"{file} has {times} times {name}"
+        after, count = re.subn(pattern, value, after, flags=re.MULTILINE)
+        assert count == 1, f"{file} has {name} {count} times"
     file.write_text(after, encoding="utf-8")
     try:
         yield
@@ -140,12 +135,16 @@ def shorter(lab: Lab, **deadlines: str) -> Iterator[None]:
 
 
 @contextmanager
-def somebody_commits_all_the_time(lab: Lab) -> Iterator[list[int]]:
-    """A second committer pushes other files each second; yields how many pushes there were so far, as one item."""
-    pushes, stop = [0], threading.Event()
-    failed: list[Exception] = []
+def constant_commits(lab: Lab) -> Iterator[list[int]]:
+    """Have a second committer push other files every second or two.
 
-    def go_on() -> None:
+    Yields:
+        A list whose only item is the number of pushes so far.
+    """
+    pushes, stop = [0], threading.Event()
+    failures: list[Exception] = []
+
+    def keep_committing() -> None:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 git = Git(lab.environment, Path(folder))
@@ -157,13 +156,13 @@ def somebody_commits_all_the_time(lab: Lab) -> Iterator[list[int]]:
                     pushes[0] += 1
                     stop.wait(1.0)
         except (OSError, RuntimeError) as error:
-            failed.append(error)
+            failures.append(error)
 
-    committer = threading.Thread(target=go_on, name="a second committer")
+    committer = threading.Thread(target=keep_committing, name="a second committer")
     committer.start()
     try:
         yield pushes
     finally:
         stop.set()
         committer.join()
-    assert failed == [], "the second committer must not be stopped by the pipeline"
+    assert failures == [], "the pipeline must not keep the second committer from pushing"

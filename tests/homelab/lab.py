@@ -1,7 +1,7 @@
-"""One promotion on the homelab: asked for as a person does, disturbed by the test, and judged by the verifier."""
+"""One promotion on the homelab: requested as a person would, disturbed by a test, and judged by the verifier."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from testbeds.story.verifier import false_claims, verify
 from tests.scenarios.people import register_again
 
 SETTLE_SECONDS = 120.0
-"""How long the homelab may take to be whole again after a disturbance."""
+"""How long the homelab may take to become whole again after a disturbance."""
 _STEADY_SECONDS = 15.0
 _STEADY_BYTES = 512 * 1024
 """More than the client logs in that time."""
@@ -39,64 +39,79 @@ class Lab:
 
     environment: HomelabEnvironment
     client: Any = field(repr=False)
-    """MLflow's."""
+    """MLflow's client."""
 
     @property
     def homelab(self) -> Homelab:
         return self.environment.homelab
 
     def champion(self) -> int | None:
-        named = self.client.get_registered_model(self.environment.model).aliases.get(self.environment.champion_alias)
-        return None if named is None else int(named)
+        version = self.client.get_registered_model(self.environment.model).aliases.get(self.environment.champion_alias)
+        return None if version is None else int(version)
 
-    def ask(self, faults: Mapping[str, str] | None = None) -> "Asked":
-        """Register a good model again, with an image of its own and what is wrong in it, and make it the challenger."""
-        return self.ask_for(register_again(self.environment, of=2, faults=faults))
+    def promote(self, faults: Mapping[str, str] | None = None) -> "Promotion":
+        """Register a good model again, with an image of its own that has these faults, and make it the challenger."""
+        return self.promote_version(register_again(self.environment, of=2, faults=faults))
 
-    def ask_for(self, version: int) -> "Asked":
-        return Asked(self, version, self.champion(), ask_for(self.environment, self.client, version))
+    def promote_version(self, version: int) -> "Promotion":
+        return Promotion(self, version, self.champion(), ask_for(self.environment, self.client, version))
 
     def commits_of(self, version: int) -> int:
-        """How many commits promote that version; asked of Git alone, because clusters may be silent."""
+        """Return how many commits promote a version, from Git alone, because the clusters may not answer."""
         return len(promoting(branch(self.environment), self.environment.policy, version))
 
     def application(self, name: str) -> dict[str, Any]:
-        found = self.homelab.gcp.read("application", name, "argocd")
-        assert found is not None, f"there is no Application {name}"
-        return found
+        application = self.homelab.gcp.read("application", name, "argocd")
+        assert application is not None, f"there is no Application {name}"
+        return application
 
     def refresh(self, application: str) -> None:
-        """Ask Argo CD to look at Git now and not at its next round."""
-        asked = "argocd.argoproj.io/refresh=normal"
-        self.homelab.gcp.run("annotate", "application", application, "--namespace=argocd", asked, "--overwrite")
+        """Have Argo CD look at Git now instead of at its next interval."""
+        annotation = "argocd.argoproj.io/refresh=normal"
+        self.homelab.gcp.run("annotate", "application", application, "--namespace=argocd", annotation, "--overwrite")
+
+    def refresh_until(self, application: str, condition: Callable[[], bool], what: str) -> None:
+        """Wait for the effect of a commit, refreshing an Application until it shows.
+
+        Raises:
+            ProblemError: it does not show in time; the problem names `what`.
+        """
+
+        def met() -> bool:
+            is_met = condition()
+            if not is_met:
+                self.refresh(application)
+            return is_met
+
+        wait_until(met, SETTLE_SECONDS, what)
 
     def deployment(self) -> dict[str, Any]:
-        """The live Deployment of the model."""
+        """Return the live Deployment of the model."""
         target = self.homelab.policy.manifest
-        found = self.homelab.edge.read("deployment", target.name, target.namespace)
-        assert found is not None, f"there is no {target.name}"
-        return found
+        deployment = self.homelab.edge.read("deployment", target.name, target.namespace)
+        assert deployment is not None, f"there is no Deployment {target.name}"
+        return deployment
 
     def live_image(self) -> str:
-        """The image that the live Deployment has."""
+        """Return the image that the live Deployment states."""
         (container,) = self.deployment()["spec"]["template"]["spec"]["containers"]
         return str(container["image"])
 
     def set_live_image(self, image: str) -> None:
-        """Put another image on the live Deployment by hand."""
+        """Set another image on the live Deployment by hand."""
         target = self.homelab.policy.manifest
-        put = ("set", "image", f"deployment/{target.name}", f"{target.container}={image}")
-        self.homelab.edge.run(*put, f"--namespace={target.namespace}")
+        command = ("set", "image", f"deployment/{target.name}", f"{target.container}={image}")
+        self.homelab.edge.run(*command, f"--namespace={target.namespace}")
 
     def spoil(self, pod: str, **faults: str) -> None:
-        """Give one pod faults, of an image that was published with `FAULT_REMOTE=1`."""
+        """Give faults to one pod whose image was published with `FAULT_REMOTE=1`."""
         path = f"/api/v1/namespaces/{self.homelab.policy.manifest.namespace}/pods/{pod}:8080/proxy/faults"
         api = KubeApi(self.homelab.admin_kubeconfig, EDGE)
         reply = api.send("POST", path, faults, {"Content-Type": "application/json"})
         assert reply.status == 200, reply.body
 
     def wait_until_rolled_out(self, version: int) -> None:
-        """Wait until all pods of the model are that version's, as the Deployment has it."""
+        """Wait until the Deployment reports that all pods of the model are of that version and available."""
         image = self._committed_image(version)
         wait_until(lambda: self._serves_only(image), SETTLE_SECONDS, f"version {version} is rolled out")
 
@@ -110,17 +125,20 @@ class Lab:
         deployment = self.deployment()
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         status, wanted = deployment["status"], deployment["spec"]["replicas"]
-        seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+        is_current = status.get("observedGeneration") == deployment["metadata"]["generation"]
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-        return bool(seen and container["image"] == image and counts == [wanted] * 3)
+        return bool(is_current and container["image"] == image and counts == [wanted] * 3)
 
     def wait_until_steady(self) -> float:
-        """Wait until the client has been answered from now on for a while without a failure; when that while began.
+        """Wait until none of the client's requests has failed for 15 s, counted from now at the earliest.
 
-        What was before does not count: a cluster that is back may need a moment to find its nodes lost.
+        Earlier requests do not count, because a cluster that is back may take a moment to notice that nodes are lost.
+
+        Returns:
+            When those 15 s began, in seconds since the epoch.
 
         Raises:
-            ProblemError: it was not so in time.
+            ProblemError: requests still fail after `SETTLE_SECONDS`.
         """
         earliest = time.time() + _STEADY_SECONDS
         what = f"no request has failed for {_STEADY_SECONDS:g} s"
@@ -129,14 +147,14 @@ class Lab:
 
     def _is_steady(self) -> bool:
         log = read_log(self.environment.client_log, _STEADY_BYTES)
-        sent = [one for one in log if one.at > time.time() - _STEADY_SECONDS]
-        return bool(sent) and all(one.ok for one in sent)
+        sent = [request for request in log if request.at > time.time() - _STEADY_SECONDS]
+        return bool(sent) and all(request.ok for request in sent)
 
     def wait_until_whole(self) -> None:
-        """Wait until Argo CD is content, pods serve the champion and requests are answered: as a test must find it.
+        """Wait until the Application is Synced and Healthy, pods serve the champion, and no requests fail.
 
         Raises:
-            ProblemError: it was not so in time.
+            ProblemError: this takes longer than `SETTLE_SECONDS`.
         """
         wait_until(self._is_whole, SETTLE_SECONDS, "the champion serves, and all is healthy")
 
@@ -145,61 +163,70 @@ class Lab:
         try:
             status = self.application(name).get("status", {})
             serving = self.environment.serving()
-        except ProblemError:  # whatever was stopped is not back yet
+        except ProblemError:  # what the test stopped is not back yet
             return False
         healthy = [status.get(name, {}).get("status") for name in ("sync", "health")] == ["Synced", "Healthy"]
-        champion_serves = {one.version for one in serving} == {str(self.champion())}
+        champion_serves = {pod.version for pod in serving} == {str(self.champion())}
         if not (healthy and champion_serves):
-            self.refresh(name)  # it is so also of a commit that Argo CD has not seen yet
+            self.refresh(name)  # Argo CD may not have seen the latest commit yet
         return healthy and champion_serves and self._is_steady()
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A version that was made the challenger while `incumbent` served."""
+class Promotion:
+    """The promotion of a version that was made the challenger while `incumbent` served."""
 
     lab: Lab
     version: int
     incumbent: int | None
-    asked_at: float
+    requested_at: float
 
     def reach(self, *states: str) -> str:
-        """Wait until the pipeline has written one of these states; the reason beside it."""
+        """Wait until the pipeline has written one of these states, and return the reason written with it."""
         lab = self.lab
-        return wait_for_state(lab.environment, lab.client, self.version, states, self.asked_at, print)[1]
+        return wait_for_state(lab.environment, lab.client, self.version, states, self.requested_at, print)[1]
 
     def state(self) -> str:
-        """The state that the version has now."""
+        """Return the version's current state."""
         tags = self.lab.client.get_model_version(self.lab.environment.model, str(self.version)).tags
         return str(tags.get(f"incumbent.{self.lab.environment.policy}.state", ""))
 
     def failed_runs(self) -> int:
-        """How many runs of this promotion have ended without its end."""
+        """Return how many runs of this promotion have failed."""
         environment = self.lab.environment
         partition = f"{environment.policy}@{self.version}"
         return len(environment.ask_dagster(_FAILED_RUNS, {"partition": partition})["runsOrError"]["results"])
 
     def end(self) -> Told:
         lab = self.lab
-        return wait_for_end(lab.environment, lab.client, self.version, self.asked_at, print)
+        return wait_for_end(lab.environment, lab.client, self.version, self.requested_at, print)
 
     def becomes_champion(self, *, forgiven: tuple[float, float] | None = None) -> Seen:
-        """Wait for the end, and hold the verifier's claims of a good promotion."""
+        """Wait for the end, and check the verifier's claims for a good promotion.
+
+        Args:
+            forgiven: from when until when requests may fail, in seconds since the epoch.
+        """
         return self._comes_true(End(self.version, "champion"), self.version, forgiven)
 
-    def is_taken_back(self, reason: str, *, served: bool) -> Seen:
-        """Wait for the end, and hold the verifier's claims of a rollback to the version that served before."""
+    def is_rolled_back(self, reason: str, *, served: bool) -> Seen:
+        """Wait for the end, and check the verifier's claims for a rollback to the version that served before.
+
+        Args:
+            reason: a pattern that the version's reason must match.
+            served: whether the version served requests before the rollback.
+        """
         assert self.incumbent is not None, "there is a version to go back to"
         end = End(self.version, "rolled_back", reason=reason, back_to=self.incumbent, served=served)
         return self._comes_true(end, self.incumbent, None)
 
     def _comes_true(self, end: End, champion: int, forgiven: tuple[float, float] | None) -> Seen:
-        told = self.end()
+        reason = self.end().reason
         environment = self.lab.environment
-        seen = look(environment, self.asked_at)
-        kept = tuple(one for one in seen.requests if one.ok or not _within(one.at, forgiven))
-        false = false_claims(verify(replace(seen, requests=kept), expected(environment, (end,), champion)))
-        assert not false, f"{false}, {told.reason}"
+        seen = look(environment, self.requested_at)
+        requests = tuple(request for request in seen.requests if request.ok or not _within(request.at, forgiven))
+        false = false_claims(verify(replace(seen, requests=requests), expected(environment, (end,), champion)))
+        assert not false, f"{false}, {reason}"
         return seen
 
 
@@ -208,11 +235,11 @@ def _within(at: float, window: tuple[float, float] | None) -> bool:
 
 
 def open_lab(environment: HomelabEnvironment) -> Lab:
-    """The homelab as the tests use it; without a champion one is promoted first."""
+    """Return the homelab as the tests use it, after promoting version 1 if there is no champion yet."""
     client = registry(environment)
     lab = Lab(environment, client)
     aliases = client.get_registered_model(environment.model).aliases
     if environment.champion_alias not in aliases:
-        first = ask_for(environment, client, 1)
-        assert wait_for_end(environment, client, 1, first, print).state == "champion"
+        requested_at = ask_for(environment, client, 1)
+        assert wait_for_end(environment, client, 1, requested_at, print).state == "champion"
     return lab

@@ -1,12 +1,12 @@
-"""Lines that the homelab's tests have for whoever reads the end of the output."""
+"""What the homelab's tests report at the end of the output."""
 
 import pytest
 
 _SECTIONS = pytest.StashKey[list[tuple[str, list[str]]]]()
 
 
-def say_at_the_end(config: pytest.Config, title: str, lines: list[str]) -> None:
-    """Print a section after all tests."""
+def report_at_end(config: pytest.Config, title: str, lines: list[str]) -> None:
+    """Have a section printed after all tests."""
     config.stash.setdefault(_SECTIONS, []).append((title, lines))
 
 

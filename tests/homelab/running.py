@@ -16,7 +16,7 @@ def running_homelab(*, keep: bool) -> Iterator[HomelabEnvironment]:
         keep: use the running homelab as it is, and leave it running.
 
     Raises:
-        ProblemError: it does not come up, or no homelab is running that could be kept.
+        ProblemError: the homelab does not come up, or `keep` is set and none is running.
     """
     if not keep:
         Homelab.down(print)

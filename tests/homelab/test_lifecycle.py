@@ -1,4 +1,4 @@
-"""The homelab's own life: it comes up again whatever killed it, and goes without a trace. The last of all tests."""
+"""The homelab itself: it comes up again after being killed, and goes down without a trace. These tests come last."""
 
 import os
 import shutil
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(1800)
 _KINDS = {"container", "firewall rule", "interface", "mount", "network", "process"}
 
 
-def test_killed_as_a_whole_it_comes_up_again_and_then_goes_without_a_trace(
+def test_a_killed_homelab_comes_up_again_and_goes_down_without_a_trace(
     environment: HomelabEnvironment, pytestconfig: pytest.Config
 ) -> None:
-    """After SIGKILL of every process of it `up` makes a new one that serves; `down` leaves nothing of any kind."""
+    """After SIGKILL of all its processes, `up` makes a new homelab that serves, and `down` leaves nothing behind."""
     homelab = environment.homelab
     environment.stop_client()
     environment.stop_dagster()
@@ -32,7 +32,7 @@ def test_killed_as_a_whole_it_comes_up_again_and_then_goes_without_a_trace(
     kill_everything(homelab)
     again = Homelab.up(print, homelab.state)
     assert answers(f"{again.service_url}/health")
-    assert all(one.well for one in applications(again.gcp))
+    assert all(application.well for application in applications(again.gcp))
     Homelab.down(print, homelab.state)
     assert traces(homelab) == []
     if pytestconfig.getoption("keep_homelab"):
@@ -40,33 +40,33 @@ def test_killed_as_a_whole_it_comes_up_again_and_then_goes_without_a_trace(
 
 
 def kill_everything(homelab: Homelab) -> None:
-    """SIGKILL of the daemon and all that runs below it; of a user's own daemon only what is the homelab's."""
-    ours = leftovers.processes()
-    for process in ours:
+    """Send SIGKILL to the homelab's Docker daemon and all below it, or kill its containers on the user's own daemon."""
+    processes = leftovers.processes()
+    for process in processes:
         with suppress(ProcessLookupError):  # it died with its container's first process
             os.kill(process, signal.SIGKILL)
-    if not ours:
+    if not processes:
         homelab.docker.run("kill", *_listed(homelab, "ps", "{{.Names}}"))
 
 
 def traces(homelab: Homelab) -> list[tuple[str, str]]:
-    """What of a homelab is to be seen on this machine: its kind, and its name."""
-    found: list[tuple[str, str]] = []
+    """Return the kind and the name of everything on this machine that belongs to a homelab."""
+    traces: list[tuple[str, str]] = []
     if daemon_answers(homelab.docker.program, homelab.docker.settings):
-        found += [("container", name) for name in _listed(homelab, "ps", "{{.Names}}", "--all")]
-        found += [("network", name) for name in _listed(homelab, "network", "{{.Name}}")]
-    found += [("process", str(process)) for process in leftovers.processes()]
-    found += [("interface", name) for name in os.listdir("/sys/class/net") if name == settings.BRIDGE]  # noqa: PTH208
+        traces += [("container", name) for name in _listed(homelab, "ps", "{{.Names}}", "--all")]
+        traces += [("network", name) for name in _listed(homelab, "network", "{{.Name}}")]
+    traces += [("process", str(process)) for process in leftovers.processes()]
+    traces += [("interface", name) for name in os.listdir("/sys/class/net") if name == settings.BRIDGE]  # noqa: PTH208
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    found += [("mount", line.split()[1]) for line in mounts if "homelab" in line]
+    traces += [("mount", line.split()[1]) for line in mounts if "homelab" in line]
     if iptables := shutil.which("iptables-save"):
         rules = subprocess.run([iptables], check=True, capture_output=True, text=True).stdout.splitlines()
-        found += [("firewall rule", line) for line in rules if settings.BRIDGE in line or str(settings.SUBNET) in line]
-    return found
+        traces += [("firewall rule", line) for line in rules if settings.BRIDGE in line or str(settings.SUBNET) in line]
+    return traces
 
 
-def _listed(homelab: Homelab, what: str, name: str, *options: str) -> list[str]:
-    """The homelab's containers or networks, as Docker knows them."""
+def _listed(homelab: Homelab, what: str, template: str, *options: str) -> list[str]:
+    """Return the names of the homelab's containers (`ps`) or networks (`network`) in Docker's lists."""
     command = (what,) if what == "ps" else (what, "ls")
-    names = homelab.docker.run(*command, *options, "--format", name).split()
-    return [one for one in names if one.startswith(("k3d-", "homelab"))]
+    names = homelab.docker.run(*command, *options, "--format", template).split()
+    return [name for name in names if name.startswith(("k3d-", "homelab"))]

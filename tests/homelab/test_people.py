@@ -1,4 +1,4 @@
-"""People who do something else meanwhile: their changes are neither overwritten nor believed."""
+"""People who change things during a promotion: their changes are neither overwritten nor mistaken for its result."""
 
 import pytest
 
@@ -7,55 +7,56 @@ from testbeds.story.expectation import evidence_document, promotion_commits
 from testbeds.story.seen import Seen, seconds_of
 from testbeds.story.stories import expected
 from tests.homelab.another_model import another_model
-from tests.homelab.disturb import auto_sync_off, somebody_commits_all_the_time
-from tests.homelab.lab import SETTLE_SECONDS, Asked, Lab
+from tests.homelab.disturb import auto_sync_off, constant_commits
+from tests.homelab.lab import SETTLE_SECONDS, Lab, Promotion
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_an_edit_of_the_live_deployment_is_undone_and_fools_nobody(lab: Lab) -> None:
-    """An image put on the Deployment by hand in mid-promotion is put back by Argo CD; Git's image is the champion."""
+def test_an_edit_of_the_live_deployment_does_not_change_the_champion(lab: Lab) -> None:
+    """Argo CD reverts an image that is set by hand in mid-promotion, and the version in Git becomes champion."""
     before = lab.live_image()
-    asked = lab.ask()
-    asked.reach("committed")
-    lab.wait_until_rolled_out(asked.version)
+    promotion = lab.promote()
+    promotion.reach("committed")
+    lab.wait_until_rolled_out(promotion.version)
     lab.set_live_image(before)
-    wait_until(lambda: lab.live_image() != before, SETTLE_SECONDS, "Argo CD has put the image back")
-    asked.becomes_champion()
+    wait_until(lambda: lab.live_image() != before, SETTLE_SECONDS, "Argo CD has restored the image in Git")
+    promotion.becomes_champion()
 
 
-def test_auto_sync_that_is_off_before_the_commit_keeps_the_branch_as_it_is(lab: Lab) -> None:
-    """The promotion waits and says why; switched on again, it goes on by itself."""
+def test_nothing_is_committed_while_auto_sync_is_off(lab: Lab) -> None:
+    """The promotion waits and says why; once auto-sync is on again, it goes on by itself."""
     with auto_sync_off(lab):
-        asked = lab.ask()
-        assert "automated sync" in asked.reach("waiting")
-        assert lab.commits_of(asked.version) == 0
-    asked.becomes_champion()
+        promotion = lab.promote()
+        assert "automated sync" in promotion.reach("waiting")
+        assert lab.commits_of(promotion.version) == 0
+    promotion.becomes_champion()
 
 
 def test_a_second_committer_neither_stops_nor_doubles_a_promotion(lab: Lab) -> None:
-    """Somebody pushes other files each second: one commit of ours, judged by revisions that are not ours."""
-    with somebody_commits_all_the_time(lab) as pushes:
-        asked = lab.ask()
-        seen = asked.becomes_champion()
+    """While someone keeps pushing other files, the promotion makes one commit and is judged at later revisions."""
+    with constant_commits(lab) as pushes:
+        promotion = lab.promote()
+        seen = promotion.becomes_champion()
     assert pushes[0] > 10
-    notes = [one for one in seen.commits if one.subject.startswith("Note ") and one.at >= asked.asked_at]
+    since = promotion.requested_at
+    notes = [commit for commit in seen.commits if commit.subject.startswith("Note ") and commit.at >= since]
     assert len(notes) > 5
 
 
 def test_two_models_are_promoted_at_once(lab: Lab) -> None:
-    """Each has its own lease, commit, rollout and gate: both are committed before either is champion."""
+    """Each model has its own lease, commit, rollout and gate: both are committed before either is judged."""
     with another_model(lab) as other:
-        first = lab.ask()
-        second = other.ask()
-        at_work = [_at_work(one, one.becomes_champion()) for one in (first, second)]
-    assert max(committed for committed, _ in at_work) < min(judged for _, judged in at_work)
+        first = lab.promote()
+        second = other.promote()
+        spans = [_span(promotion, promotion.becomes_champion()) for promotion in (first, second)]
+    assert max(committed for committed, _ in spans) < min(judged for _, judged in spans)
 
 
-def _at_work(asked: Asked, seen: Seen) -> tuple[float, float]:
-    """When a promotion was committed, and when its verdict was reached."""
-    story = expected(asked.lab.environment, (), asked.version)
-    document = evidence_document(seen, story, asked.version) or {}
+def _span(promotion: Promotion, seen: Seen) -> tuple[float, float]:
+    """Return when a promotion was committed and when it was judged."""
+    story = expected(promotion.lab.environment, (), promotion.version)
+    document = evidence_document(seen, story, promotion.version) or {}
     judged = seconds_of(document.get("soak_ended"))
     assert judged is not None
-    return promotion_commits(seen, story, asked.version)[0].at, judged
+    return promotion_commits(seen, story, promotion.version)[0].at, judged

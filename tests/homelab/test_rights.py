@@ -1,4 +1,4 @@
-"""The accounts of the pipeline and of Prometheus on the real clusters: each right is needed, and there is no other."""
+"""The rights of the pipeline's and Prometheus's accounts on real clusters: each is needed, and there are no others."""
 
 import base64
 import json
@@ -41,15 +41,15 @@ class Right:
     def __str__(self) -> str:
         return f"{self.cluster}: {self.verb} {self.resource}"
 
-    def refused_in(self, words: str) -> bool:
-        """Whether an API server's refusal names this right."""
-        return f'cannot {self.verb} resource "{self.resource}" in API group "{self.group}"' in words
+    def refused_in(self, message: str) -> bool:
+        """Return whether an API server's refusal names this right."""
+        return f'cannot {self.verb} resource "{self.resource}" in API group "{self.group}"' in message
 
 
 def granted(cluster: str, account: str) -> list[Right]:
-    """What the manifests give to an account of the same name as its roles."""
+    """Return the rights that the manifests grant to an account, whose roles are in the file of its name."""
     file = CHECKOUT / "manifests/platform/access" / _FOLDERS[cluster] / f"{account}.yaml"
-    roles = [one for one in YAML(typ="safe").load_all(file) if one["kind"] in ("Role", "ClusterRole")]
+    roles = [document for document in YAML(typ="safe").load_all(file) if document["kind"] in ("Role", "ClusterRole")]
     return [
         Right(cluster, role["metadata"].get("namespace"), group, resource, verb)
         for role in roles
@@ -106,37 +106,40 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("applications", "get"): _application,
     ("applications", "patch"): _refresh,
 }
-"""For each right, a call of the pipeline that needs it."""
+"""For each right, one of the pipeline's calls that needs it."""
 
 
 def _a_pod(homelab: Homelab) -> str:
     target = homelab.policy.manifest
     pods = homelab.edge.items("pods", target.namespace, f"app={target.name}")
-    return str(next(one["metadata"]["name"] for one in pods if "deletionTimestamp" not in one["metadata"]))
+    return str(next(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]))
 
 
 class Probe:
-    """An account like the pipeline's on one cluster, whose rights a test may change without harm to the pipeline."""
+    """An account like the pipeline's on one cluster, whose rights a test may change without harming the pipeline."""
 
     def __init__(self, admin: Kubectl, folder: Path) -> None:
         self.admin, self.kubeconfig = admin, folder / "probe.kubeconfig"
         admin.apply([self._document("v1", "ServiceAccount", _PROBE_NAMESPACE)])
         token = admin.run("create", "token", _PROBE, f"--namespace={_PROBE_NAMESPACE}").strip()
         config = json.loads(admin.run("config", "view", "--raw", "--output=json"))
-        config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+        config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
         self.kubeconfig.write_text(json.dumps(config), encoding="utf-8")
 
     @staticmethod
-    def _document(version: str, kind: str, namespace: str | None, **more: object) -> dict[str, Any]:
-        place = {"namespace": namespace} if namespace else {}
-        return {"apiVersion": version, "kind": kind, "metadata": {"name": _PROBE, **place}, **more}
+    def _document(version: str, kind: str, namespace: str | None, **fields: object) -> dict[str, Any]:
+        scope = {"namespace": namespace} if namespace else {}
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": _PROBE, **scope}, **fields}
 
-    def give(self, rights: list[Right]) -> None:
-        """Let the account have these rights and no other."""
+    def grant(self, rights: list[Right]) -> None:
+        """Grant the account these rights and no others."""
         for namespace in {right.namespace for right in OF_PIPELINE if right.cluster == self.admin.context}:
             kind = "Role" if namespace else "ClusterRole"
-            mine = [right for right in rights if right.namespace == namespace]
-            rules = [{"apiGroups": [one.group], "resources": [one.resource], "verbs": [one.verb]} for one in mine]
+            rules = [
+                {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+                for right in rights
+                if right.namespace == namespace
+            ]
             account = {"kind": "ServiceAccount", "name": _PROBE, "namespace": _PROBE_NAMESPACE}
             role = {"apiGroup": _RBAC, "kind": kind, "name": _PROBE}
             self.admin.apply(
@@ -148,8 +151,8 @@ class Probe:
 
     def remove(self) -> None:
         for namespace in {right.namespace for right in OF_PIPELINE if right.cluster == self.admin.context}:
-            kind, place = ("role", [f"--namespace={namespace}"]) if namespace else ("clusterrole", [])
-            self.admin.run("delete", f"{kind},{kind}binding", _PROBE, *place, "--ignore-not-found")
+            kind, scope = ("role", [f"--namespace={namespace}"]) if namespace else ("clusterrole", [])
+            self.admin.run("delete", f"{kind},{kind}binding", _PROBE, *scope, "--ignore-not-found")
         self.admin.run("delete", "serviceaccount", _PROBE, f"--namespace={_PROBE_NAMESPACE}")
 
 
@@ -160,36 +163,37 @@ def running(homelab: HomelabEnvironment) -> Homelab:
 
 @pytest.fixture(scope="module")
 def probes(running: Homelab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Probe]]:
-    """A probe on each cluster."""
-    made = {one.context: Probe(one, tmp_path_factory.mktemp(one.context)) for one in (running.edge, running.gcp)}
-    yield made
-    for probe in made.values():
+    """Create a probe on each cluster."""
+    clusters = (running.edge, running.gcp)
+    created = {cluster.context: Probe(cluster, tmp_path_factory.mktemp(cluster.context)) for cluster in clusters}
+    yield created
+    for probe in created.values():
         probe.remove()
 
 
 def test_each_right_has_a_call_that_needs_it() -> None:
-    """The pipeline is given nothing that none of its calls asks for, and no call goes without."""
+    """The pipeline's rights are exactly those that its calls need."""
     assert {(right.resource, right.verb) for right in OF_PIPELINE} == set(CALLS)
     assert len(OF_PIPELINE) == len(CALLS)
 
 
 @pytest.mark.parametrize("right", OF_PIPELINE, ids=str)
 def test_each_right_is_needed(running: Homelab, probes: dict[str, Probe], right: Right) -> None:
-    """Without it the adapter's call is refused in words that name it, and with it put back the call succeeds."""
+    """Without the right, the adapter's call is refused with an error that names it; with it, the call succeeds."""
     probe, call = probes[right.cluster], CALLS[right.resource, right.verb]
-    everything = [one for one in OF_PIPELINE if one.cluster == right.cluster]
-    probe.give([one for one in everything if one != right])
+    all_rights = [each for each in OF_PIPELINE if each.cluster == right.cluster]
+    probe.grant([each for each in all_rights if each != right])
 
     def refused() -> bool:
         try:
             call(running, probe.kubeconfig)
         except DependencyError as error:
-            # Until the API server knows of the new role, it names the right that the call asks for first.
+            # Until the API server knows the new role, it names the right that the call needs first.
             return right.refused_in(str(error))
         return False
 
     wait_until(refused, _SECONDS, f"{right} is refused")
-    probe.give(everything)
+    probe.grant(all_rights)
 
     def succeeds() -> bool:
         try:
@@ -210,16 +214,16 @@ ACCOUNTS = [
 
 
 @pytest.mark.parametrize(("cluster", "account", "namespace"), ACCOUNTS)
-def test_no_account_has_another_right(
+def test_no_account_has_further_rights(
     running: Homelab, tmp_path: Path, cluster: str, account: str, namespace: str
 ) -> None:
-    """Asked itself, the API server lists for the account what the manifests give it, and what everybody has."""
-    mine = _as_account(running, cluster, account, tmp_path)
-    here = (None, namespace)
-    wanted = {(one.group, one.resource, one.verb) for one in granted(cluster, account) if one.namespace in here}
-    assert _rights_in(mine, namespace) == wanted | _everybodys()
-    of_cluster = {(one.group, one.resource, one.verb) for one in granted(cluster, account) if not one.namespace}
-    assert _rights_in(mine, "default") == of_cluster | _everybodys()
+    """The API server lists exactly the rights that the manifests grant the account, and those of every account."""
+    kubectl = _as_account(running, cluster, account, tmp_path)
+    rights = granted(cluster, account)
+    of_cluster = {(right.group, right.resource, right.verb) for right in rights if right.namespace is None}
+    of_namespace = {(right.group, right.resource, right.verb) for right in rights if right.namespace == namespace}
+    assert _rights_in(kubectl, namespace) == of_cluster | of_namespace | _rights_of_everyone()
+    assert _rights_in(kubectl, "default") == of_cluster | _rights_of_everyone()
 
 
 REFUSED = [
@@ -239,19 +243,21 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("cluster", "command", "words"), REFUSED, ids=lambda value: str(value)[:60])
-def test_others_are_refused(running: Homelab, cluster: str, command: list[str], words: str) -> None:
-    """What the pipeline has no business with is forbidden to its own kubeconfig, and not only left undone."""
+@pytest.mark.parametrize(("cluster", "command", "reason"), REFUSED, ids=lambda value: str(value)[:60])
+def test_commands_beyond_its_rights_are_refused(
+    running: Homelab, cluster: str, command: list[str], reason: str
+) -> None:
+    """With the pipeline's own kubeconfig, whatever is not the pipeline's job is forbidden."""
     pipeline = Kubectl(running.supply.kubectl, running.kubeconfig, cluster)
-    place = [] if any(word.startswith("--namespace") for word in command) else [f"--namespace={_MODELS}"]
+    scope = [] if any(word.startswith("--namespace") for word in command) else [f"--namespace={_MODELS}"]
     with pytest.raises(ProblemError) as refusal:
-        pipeline.run(*command, *place)
+        pipeline.run(*command, *scope)
     assert "is forbidden" in str(refusal.value)
-    assert words in str(refusal.value)
+    assert reason in str(refusal.value)
 
 
-def test_no_command_runs_in_a_pod(running: Homelab) -> None:
-    """A model's pod cannot be entered with the pipeline's token."""
+def test_no_command_can_be_run_in_a_pod(running: Homelab) -> None:
+    """With the pipeline's token, no command can be executed in a model's pod."""
     pipeline = Kubectl(running.supply.kubectl, running.kubeconfig, EDGE)
     path = f"/api/v1/namespaces/{_MODELS}/pods/{_a_pod(running)}/exec?command=id&stdout=true"
     with pytest.raises(ProblemError, match='cannot create resource "pods/exec"'):
@@ -259,37 +265,38 @@ def test_no_command_runs_in_a_pod(running: Homelab) -> None:
 
 
 def _as_account(homelab: Homelab, cluster: str, account: str, folder: Path) -> Kubectl:
-    """kubectl with an account's own token."""
+    """Return a kubectl that uses an account's own token."""
     admin = homelab.edge if cluster == EDGE else homelab.gcp
     secret = admin.read("secret", f"{account}-token", ACCESS)
     assert secret is not None, f"{cluster} has no account {account}"
     config = json.loads(homelab.kubeconfig.read_text(encoding="utf-8"))
     token = base64.b64decode(secret["data"]["token"]).decode()
-    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(json.dumps(config), encoding="utf-8")
     return Kubectl(homelab.supply.kubectl, kubeconfig, cluster)
 
 
-def _rights_in(mine: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
-    review = {
+def _rights_in(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
+    """Return the rights, as group, resource and verb, that the API server says kubectl's account has in a namespace."""
+    request = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
         "spec": {"namespace": namespace},
     }
-    ask = ("create", "--validate=false", "--filename=-", "--output=json")  # to validate takes a right of its own
-    said = json.loads(mine.run(*ask, said=json.dumps(review)))
+    create = ("create", "--validate=false", "--filename=-", "--output=json")  # validating takes a right of its own
+    review = json.loads(kubectl.run(*create, said=json.dumps(request)))
     return {
         (group, resource, verb)
-        for rule in said["status"]["resourceRules"]
+        for rule in review["status"]["resourceRules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
 
 
-def _everybodys() -> set[tuple[str, str, str]]:
-    """What Kubernetes gives to each account that it knows: to ask what it may do."""
+def _rights_of_everyone() -> set[tuple[str, str, str]]:
+    """Return the rights that Kubernetes grants to every account: to ask who it is and what it may do."""
     reviews = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
-    found = {("authorization.k8s.io", review, "create") for review in reviews}
-    return found | {("authentication.k8s.io", "selfsubjectreviews", "create")}
+    authorization = {("authorization.k8s.io", review, "create") for review in reviews}
+    return authorization | {("authentication.k8s.io", "selfsubjectreviews", "create")}

@@ -1,4 +1,4 @@
-"""What the clusters themselves must do for everything above them: names, storage, the size of a node, coming back."""
+"""What everything else needs of the clusters themselves: name resolution, storage, node sizes, recovery."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ GIB = 1024**3
 
 @pytest.fixture(scope="module")
 def namespace(champion_serves: Lab) -> Iterator[Kubectl]:
-    """A namespace of this module's own on edge, with a volume claim; gone afterwards."""
+    """Create a namespace for this module on edge, with a volume claim, and delete it afterwards."""
     edge = champion_serves.homelab.edge
     edge.apply(
         [
@@ -37,7 +37,7 @@ def namespace(champion_serves: Lab) -> Iterator[Kubectl]:
 
 
 def start_pod(edge: Kubectl, name: str, node: str) -> None:
-    """Start a pod on that node that only waits, with the claim at /kept."""
+    """Start a pod on a node that does nothing but wait, with the claim mounted at /kept."""
     waiting = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.pause()"
     container = {
         "name": "python",
@@ -64,21 +64,21 @@ def start_pod(edge: Kubectl, name: str, node: str) -> None:
 
 
 def python(edge: Kubectl, pod: str, code: str) -> str:
-    """What that code prints in the pod."""
+    """Run Python code in a pod, and return what it prints."""
     return edge.run("exec", pod, f"--namespace={NAMESPACE}", "--", "python3", "-c", code).strip()
 
 
 def addresses(edge: Kubectl) -> dict[str, str]:
-    return {one["metadata"]["name"]: one["status"]["addresses"][0]["address"] for one in edge.items("nodes")}
+    return {node["metadata"]["name"]: node["status"]["addresses"][0]["address"] for node in edge.items("nodes")}
 
 
-def test_a_pod_on_the_agent_knows_all_names_and_keeps_what_it_writes(namespace: Kubectl) -> None:
-    """Cluster names and the control plane's resolve, the API and gcp's ports answer, a volume outlives its pod."""
+def test_a_pod_on_the_agent_resolves_all_names_and_keeps_what_it_writes(namespace: Kubectl) -> None:
+    """Names of services and of the control plane resolve, gcp's ports answer, and a volume outlives its pod."""
     start_pod(namespace, "first", NODE)
     lookup = "import socket, sys; print(*(socket.gethostbyname(name) for name in sys.argv[1:]))"
     names = (settings.CONTROL_PLANE_HOST, "kubernetes.default.svc.cluster.local", "kube-dns.kube-system")
-    found = namespace.run("exec", "first", f"--namespace={NAMESPACE}", "--", "python3", "-c", lookup, *names).split()
-    assert found == [settings.ADDRESS, "10.53.0.1", "10.53.0.10"]
+    output = namespace.run("exec", "first", f"--namespace={NAMESPACE}", "--", "python3", "-c", lookup, *names)
+    assert output.split() == [settings.ADDRESS, "10.53.0.1", "10.53.0.10"]
     url = f"http://{settings.CONTROL_PLANE_HOST}:{settings.PROMETHEUS_PORT}/-/ready"
     code = f"import urllib.request as r; print(r.urlopen('{url}', timeout=10).status)"
     assert python(namespace, "first", code) == "200"
@@ -88,8 +88,8 @@ def test_a_pod_on_the_agent_knows_all_names_and_keeps_what_it_writes(namespace: 
     assert python(namespace, "second", "print(open('/kept/note').read())") == "still here"
 
 
-def test_gcps_node_is_as_small_as_the_e2_small(champion_serves: Lab) -> None:
-    """The scheduler has 2 GiB to give there, and the kernel holds the node to it."""
+def test_gcps_node_is_as_small_as_an_e2_small(champion_serves: Lab) -> None:
+    """The scheduler sees a node of 2 GiB, and the kernel limits the node to that."""
     node = champion_serves.homelab.gcp.items("nodes")[0]
     amount = node["status"]["capacity"]["memory"]
     assert amount.endswith("Ki")
@@ -98,27 +98,30 @@ def test_gcps_node_is_as_small_as_the_e2_small(champion_serves: Lab) -> None:
     assert host["Memory"] == 2 * GIB
 
 
-def test_a_node_that_is_killed_and_started_has_its_address_and_its_routes_again(lab: Lab, namespace: Kubectl) -> None:
-    """After SIGKILL of a node and a start its address is what it was, and pods on both nodes reach each other."""
+def test_a_killed_node_gets_its_address_and_routes_back(lab: Lab, namespace: Kubectl) -> None:
+    """A node that is killed and started again has the same address, and its pods reach those on the other node."""
     docker, before = lab.homelab.docker, addresses(namespace)
     docker.run("kill", NODE)
     docker.run("start", NODE)
     started = docker.run("inspect", "--format={{.State.StartedAt}}", NODE)
-    wait_until(lambda: says_it_is_alive(namespace, started), SETTLE_SECONDS, f"{NODE} is alive again")
+    wait_until(lambda: has_renewed_its_lease(namespace, started), SETTLE_SECONDS, f"{NODE} is alive again")
     assert addresses(namespace) == before
     start_pod(namespace, "third", NODE)
     code = "import socket; print(socket.gethostbyname('kube-dns.kube-system'))"
     assert python(namespace, "third", code) == "10.53.0.10"
 
 
-def says_it_is_alive(edge: Kubectl, since: str) -> bool:
-    """Whether the node's kubelet has renewed its lease since then: its Ready condition outlives it for a while."""
+def has_renewed_its_lease(edge: Kubectl, since: str) -> bool:
+    """Return whether the node's kubelet has renewed its lease since then.
+
+    The Ready condition does not answer this, because it outlives the node for a while.
+    """
     lease = edge.read("lease", NODE, "kube-node-lease") or {}
     return str(lease["spec"]["renewTime"]) > since
 
 
-def test_a_frozen_api_takes_connections_and_answers_none_until_it_is_thawed(lab: Lab) -> None:
-    """What `freeze_api` does is an outage that only a time-out ends, and `thaw_api` ends it."""
+def test_a_frozen_api_answers_no_request_until_it_is_thawed(lab: Lab) -> None:
+    """After `freeze_api` requests end only by a timeout, and after `thaw_api` they are answered again."""
     docker, edge = lab.homelab.docker, lab.homelab.edge
     clusters.freeze_api(docker, settings.EDGE)
     try:

@@ -1,7 +1,7 @@
-"""What a dashboard's JSON may have, by Grafana's dashboard kind of 11.3.0 (npm's `@grafana/schema` of that version).
+"""A schema of dashboards, taken from Grafana 11.3.0's dashboard kind (npm's `@grafana/schema` of that version).
 
-The kind allows far more. This is the part that the dashboards here use, strict: an unknown field is an error, where
-Grafana would ignore it in silence.
+The kind allows far more. This is the part that the dashboards here use, and it is strict: an unknown field, which
+Grafana would silently ignore, is an error.
 """
 
 # ruff: noqa: N815  # the fields have Grafana's names

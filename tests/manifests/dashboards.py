@@ -1,4 +1,4 @@
-"""Grafana's dashboards as they lie in Git, and what they ask of Prometheus."""
+"""Grafana's dashboards in Git, and their queries to Prometheus."""
 
 import json
 import re
@@ -14,9 +14,10 @@ def dashboard(name: str) -> Dashboard:
     return Dashboard.model_validate(json.loads(FILES[name].read_text(encoding="utf-8")))
 
 
-def expressions(one: Dashboard) -> list[str]:
-    """All queries, with Grafana's variables replaced as it replaces them."""
-    values = {"__rate_interval": "1m", "__range": "6h"} | {each.name: each.allValue for each in one.templating.list}
-    found = [query.expr for panel in one.panels for query in panel.targets]
-    found += [re.sub(r"^label_values\((.*), \w+\)$", r"\1", each.query.query) for each in one.templating.list]
-    return [re.sub(r"\$(\w+)", lambda match: values[match[1]], each) for each in found]
+def expressions(dashboard: Dashboard) -> list[str]:
+    """Return all queries of a dashboard, with Grafana's variables replaced as Grafana does it."""
+    variables = dashboard.templating.list
+    values = {"__rate_interval": "1m", "__range": "6h"} | {variable.name: variable.allValue for variable in variables}
+    queries = [query.expr for panel in dashboard.panels for query in panel.targets]
+    queries += [re.sub(r"^label_values\((.*), \w+\)$", r"\1", variable.query.query) for variable in variables]
+    return [re.sub(r"\$(\w+)", lambda match: values[match[1]], query) for query in queries]

@@ -1,4 +1,4 @@
-"""The registry's manifests, as tests look at them."""
+"""The objects of the registry's manifests that tests look at."""
 
 from typing import Any
 

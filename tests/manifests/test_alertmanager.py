@@ -1,4 +1,4 @@
-"""Alertmanager's configuration: accepted, routed by severity, and sent with its credential to the one webhook."""
+"""Alertmanager's configuration is valid, routes alerts by severity, and sends them to the webhook with a token."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.alerts import log_file, told
 from testbeds.homelab.receiver import PATH, Receiver
-from tests.platform.programs import alertmanager, amtool, says
+from tests.platform.programs import alertmanager, amtool, output_of
 
 CONFIG = CHECKOUT / "manifests/platform/monitoring/config/alertmanager.yml"
 POD = {"cluster": "edge", "namespace": "ml-apps", "pod": "iris-1", "container": "model-server"}
@@ -29,8 +29,8 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 @pytest.mark.platform
 def test_the_configuration_is_accepted() -> None:
-    """Alertmanager takes it."""
-    assert "SUCCESS" in says(amtool(), "check-config", CONFIG)
+    """amtool finds no fault with Alertmanager's configuration."""
+    assert "SUCCESS" in output_of(amtool(), "check-config", CONFIG)
 
 
 @pytest.mark.platform
@@ -38,15 +38,15 @@ def test_the_configuration_is_accepted() -> None:
     ("severity", "receiver"), [("critical", "critical"), ("warning", "warning"), (None, "warning")]
 )
 def test_alerts_are_routed_by_severity(severity: str | None, receiver: str) -> None:
-    """A critical alert and a warning go their ways, and one that says nothing is not lost."""
+    """Critical alerts and warnings go to their receivers, and an alert without a severity is sent as a warning."""
     labels = ["alertname=any", *([f"severity={severity}"] if severity else [])]
-    said = says(amtool(), "config", "routes", "test", f"--config.file={CONFIG}", *labels)
-    assert said.strip() == receiver
+    output = output_of(amtool(), "config", "routes", "test", f"--config.file={CONFIG}", *labels)
+    assert output.strip() == receiver
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    """The homelab's, which keeps what comes with its token."""
+    """Start the homelab's receiver, which records the notifications that carry its token."""
     log_file(tmp_path).parent.mkdir()
     server = Receiver(HOST, 0, "the-token", log_file(tmp_path))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -57,7 +57,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 @pytest.mark.platform
 def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, tmp_path: Path) -> None:
-    """Alerts of one name and cluster come together, with the token; what a worse one explains does not come."""
+    """Alerts of one name and cluster are sent together with the token, and those a worse one explains are not sent."""
     (tmp_path / "url").write_text(f"http://{HOST}:{receiver.server_port}{PATH}", encoding="utf-8")
     (tmp_path / "token").write_text("the-token", encoding="utf-8")
     text = CONFIG.read_text(encoding="utf-8").replace("/etc/alertmanager/webhook", str(tmp_path))
@@ -76,22 +76,27 @@ def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, 
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD})
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD, "pod": "iris-3"})
 
-    wait_until(lambda: len(told(tmp_path)) == 3, _SECONDS, "both groups were told of", service)
+    wait_until(lambda: len(told(tmp_path)) == 3, _SECONDS, "both groups are sent", service)
     lines = log_file(tmp_path).read_text(encoding="utf-8").splitlines()
+    notifications = [json.loads(line)["notification"] for line in lines]
     pods = {
-        (one["receiver"], one["groupLabels"]["alertname"]): sorted(each["labels"]["pod"] for each in one["alerts"])
-        for one in (json.loads(line)["notification"] for line in lines)
+        (group["receiver"], group["groupLabels"]["alertname"]): sorted(
+            alert["labels"]["pod"] for alert in group["alerts"]
+        )
+        for group in notifications
     }
     assert pods == {
         ("critical", "ModelPodOOMKilled"): ["iris-1", "iris-2"],
         ("warning", "ModelPodFrequentRestarts"): ["iris-3"],
     }
-    assert {one.status for one in told(tmp_path)} == {"firing"}
+    assert {alert.status for alert in told(tmp_path)} == {"firing"}
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])
-def test_who_lacks_the_token_is_not_believed(receiver: Receiver, tmp_path: Path, authorization: str | None) -> None:
-    """The homelab's receiver keeps nothing that came without it."""
+def test_a_notification_without_the_token_is_refused(
+    receiver: Receiver, tmp_path: Path, authorization: str | None
+) -> None:
+    """The homelab's receiver answers 401 to a request without its token, and records nothing of it."""
     headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     url = f"http://{HOST}:{receiver.server_port}{PATH}"
     assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
@@ -100,4 +105,4 @@ def test_who_lacks_the_token_is_not_believed(receiver: Receiver, tmp_path: Path,
 
 def _alert(url: str, labels: Mapping[str, str]) -> None:
     pairs = [f"{name}={value}" for name, value in labels.items()]
-    says(amtool(), f"--alertmanager.url={url}", "alert", "add", *pairs)
+    output_of(amtool(), f"--alertmanager.url={url}", "alert", "add", *pairs)

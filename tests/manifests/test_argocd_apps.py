@@ -1,4 +1,4 @@
-"""What Argo CD is told to keep: valid for its version, allowed and no more, and safe to delete."""
+"""Argo CD's applications and projects: valid for its version, with no more rights than needed, and safe to delete."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,10 +11,11 @@ from tests.platform.programs import content
 
 FOLDER = CHECKOUT / "argocd-apps"
 OFF = {"kserve-app.yaml"}
-"""Files that the kustomization names in a comment: taking its sign away switches them on."""
-ALL = [one for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomization.yaml" for one in documents(path)]
-APPLICATIONS = {one["metadata"]["name"]: one for one in ALL if one["kind"] == "Application"}
-PROJECTS = {one["metadata"]["name"]: one for one in ALL if one["kind"] == "AppProject"}
+"""Files that the kustomization names in comments: uncommenting the line switches them on."""
+FILES = [path for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomization.yaml"]
+ALL = [document for path in FILES for document in documents(path)]
+APPLICATIONS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "Application"}
+PROJECTS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "AppProject"}
 _CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 Needed = tuple[str, str]
 
@@ -28,75 +29,74 @@ def deployed(application: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def needs(application: Mapping[str, Any]) -> Iterator[tuple[str, Needed]]:
-    """Each object's whitelist with its kind, as a project must allow it."""
-    for one in deployed(application):
-        whitelist = "clusterResourceWhitelist" if one["kind"] in _CLUSTER_WIDE else "namespaceResourceWhitelist"
-        yield whitelist, group_and_kind(one)
+    """Yield the whitelist of a project and the kind that it must contain, for each of an application's objects."""
+    for document in deployed(application):
+        whitelist = "clusterResourceWhitelist" if document["kind"] in _CLUSTER_WIDE else "namespaceResourceWhitelist"
+        yield whitelist, group_and_kind(document)
     if "CreateNamespace=true" in application["spec"]["syncPolicy"].get("syncOptions", ()):
         yield "clusterResourceWhitelist", ("", "Namespace")
 
 
 def places(application: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """The clusters and namespaces that an application's objects go to, and its own."""
+    """Return the clusters and namespaces of an application's objects and of the application itself."""
     destination = application["spec"]["destination"]
-    own = [one["metadata"] for one in deployed(application) if one["kind"] not in _CLUSTER_WIDE]
-    found = {one.get("namespace", destination["namespace"]) for one in own}
-    return {(destination["name"], namespace) for namespace in {*found, destination["namespace"]}}
+    metadata = [document["metadata"] for document in deployed(application) if document["kind"] not in _CLUSTER_WIDE]
+    namespaces = {each.get("namespace", destination["namespace"]) for each in metadata}
+    return {(destination["name"], namespace) for namespace in {*namespaces, destination["namespace"]}}
 
 
 def of_project(name: str) -> list[dict[str, Any]]:
-    return [one for one in APPLICATIONS.values() if one["spec"]["project"] == name]
+    return [application for application in APPLICATIONS.values() if application["spec"]["project"] == name]
 
 
 @pytest.mark.platform
-@pytest.mark.parametrize("document", ALL, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+@pytest.mark.parametrize("document", ALL, ids=lambda document: f"{document['kind']} {document['metadata']['name']}")
 def test_argocd_knows_every_field(document: dict[str, Any]) -> None:
-    """Each Application and AppProject is valid by the CRD of the Argo CD that is installed, and no field is unknown."""
+    """The installed Argo CD's CRDs accept each Application and AppProject, and know all their fields."""
     assert complaints(document) == []
 
 
 @pytest.mark.platform
 def test_a_field_that_argocd_does_not_know_is_found() -> None:
-    """The check is no empty one: a field of a later version and a wrong type are both told."""
-    (root,) = [one for one in ALL if one["metadata"]["name"] == "root" and one["kind"] == "Application"]
+    """The validation reports both a field of a later version and a value of the wrong type."""
+    root = APPLICATIONS["root"]
     spec = root["spec"] | {"later": True, "syncPolicy": {"retry": {"limit": "five", "refresh": True}}}
     assert len(complaints(root | {"spec": spec})) == 2
 
 
-def test_root_brings_every_file_that_is_not_off() -> None:
-    """The app of apps lists what lies beside it; what is off is one commented line."""
+def test_root_deploys_every_file_that_is_not_off() -> None:
+    """The app of apps lists all files beside it, and one that is off in a comment."""
     (kustomization,) = documents(FOLDER / "kustomization.yaml")
-    beside = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(kustomization["resources"]) == beside - OFF
+    assert set(kustomization["resources"]) == {path.name for path in FILES} - OFF
     text = (FOLDER / "kustomization.yaml").read_text(encoding="utf-8")
     assert all(f"  # - {name}" in text for name in OFF)
 
 
-def test_the_repositorys_address_is_the_roots() -> None:
-    """All applications and projects say what the root says, so that the copy at build time changes nothing here."""
+def test_all_use_roots_repository() -> None:
+    """All applications and projects name root's repository, so copying its address at build time changes nothing."""
     address = APPLICATIONS["root"]["spec"]["source"]["repoURL"]
-    assert {one["spec"]["source"]["repoURL"] for one in APPLICATIONS.values()} == {address}
-    assert [one["spec"]["sourceRepos"] for one in PROJECTS.values()] == [[address]] * len(PROJECTS)
+    assert {application["spec"]["source"]["repoURL"] for application in APPLICATIONS.values()} == {address}
+    assert [project["spec"]["sourceRepos"] for project in PROJECTS.values()] == [[address]] * len(PROJECTS)
 
 
 @pytest.mark.platform
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> None:
-    """Kinds, clusters and namespaces are those of its applications' objects, exactly."""
-    spec = PROJECTS[name]["spec"]
-    needed = [each for one in of_project(name) for each in needs(one)]
+    """A project allows exactly the kinds, clusters and namespaces of its applications' objects."""
+    spec, applications = PROJECTS[name]["spec"], of_project(name)
+    needed = [need for application in applications for need in needs(application)]
     for whitelist in ("clusterResourceWhitelist", "namespaceResourceWhitelist"):
-        allowed = [(one["group"], one["kind"]) for one in spec[whitelist]]
-        assert sorted(allowed) == sorted({kind for where, kind in needed if where == whitelist})
-    destinations = [(one["name"], one["namespace"]) for one in spec["destinations"]]
-    assert sorted(destinations) == sorted({place for one in of_project(name) for place in places(one)})
+        allowed = [(entry["group"], entry["kind"]) for entry in spec[whitelist]]
+        assert sorted(allowed) == sorted({kind for needed_in, kind in needed if needed_in == whitelist})
+    destinations = [(destination["name"], destination["namespace"]) for destination in spec["destinations"]]
+    assert sorted(destinations) == sorted({place for application in applications for place in places(application)})
     assert not {"orphanedResources", "sourceNamespaces", "roles"} & set(spec)
 
 
 @pytest.mark.platform
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_an_application_names_its_cluster_and_tries_again_what_is_newest(name: str) -> None:
-    """No address of a cluster stands in Git, and a sync that failed is tried again with what was pushed since."""
+def test_an_application_names_its_cluster_and_retries_the_newest_commit(name: str) -> None:
+    """Git contains no address of a cluster, and a failed sync is retried with what was pushed since."""
     spec = APPLICATIONS[name]["spec"]
     assert set(spec["destination"]) == {"name", "namespace"}
     assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
@@ -105,23 +105,24 @@ def test_an_application_names_its_cluster_and_tries_again_what_is_newest(name: s
 
 
 def test_projects_come_first_and_accounts_before_the_rest() -> None:
-    """A project before its applications, the accounts and the models' namespace before who needs them."""
+    """Projects are created before applications, and accounts and the models' namespace before what needs them."""
 
     def wave(document: Mapping[str, Any]) -> int:
         return int(document["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", "0"))
 
-    assert {wave(one) for one in PROJECTS.values()} == {-2}
-    waves = {name: wave(one) for name, one in APPLICATIONS.items()}
-    assert {name for name, found in waves.items() if found == -1} == {"access-control-plane", "access-edge"}
-    assert {found for name, found in waves.items() if not name.startswith("access")} == {0}
+    assert {wave(project) for project in PROJECTS.values()} == {-2}
+    waves = {name: wave(application) for name, application in APPLICATIONS.items()}
+    assert {name for name, number in waves.items() if number == -1} == {"access-control-plane", "access-edge"}
+    assert {number for name, number in waves.items() if not name.startswith("access")} == {0}
 
 
 @pytest.mark.platform
 def test_deleting_root_or_the_platforms_applications_deletes_nothing_else() -> None:
-    """None of them cascades, and no volume is pruned, whatever is edited in Git."""
-    kept = [one for one in APPLICATIONS.values() if one["spec"]["project"] != "models"]
-    assert kept
-    assert not [one["metadata"]["name"] for one in kept if one["metadata"].get("finalizers")]
-    claims = [one for one in deployed(APPLICATIONS["mlflow"]) if one["kind"] == "PersistentVolumeClaim"]
-    options = [one["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] for one in claims]
+    """No application of the platform cascades its deletion, and no edit in Git prunes a volume."""
+    platform = [each["metadata"] for each in APPLICATIONS.values() if each["spec"]["project"] != "models"]
+    assert platform
+    assert not [metadata["name"] for metadata in platform if metadata.get("finalizers")]
+    objects = deployed(APPLICATIONS["mlflow"])
+    claims = [document["metadata"] for document in objects if document["kind"] == "PersistentVolumeClaim"]
+    options = [metadata["annotations"]["argocd.argoproj.io/sync-options"] for metadata in claims]
     assert options == ["Prune=false,Delete=false"] * 2

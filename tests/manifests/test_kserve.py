@@ -1,4 +1,4 @@
-"""The KServe variant: valid for KServe 0.15, off, and as careful as the Deployment that it stands for."""
+"""The KServe variant, which is off: valid for KServe 0.15, and configured like the Deployment that it replaces."""
 
 import pytest
 
@@ -14,22 +14,22 @@ INFERENCE_SERVICE, SERVICE = documents(FILE)
 
 @pytest.mark.platform
 def test_kserve_knows_every_field() -> None:
-    """The InferenceService is valid by KServe's own CRD, and no field is unknown to it."""
+    """KServe's own CRD accepts the InferenceService and knows all its fields."""
     assert complaints(INFERENCE_SERVICE) == []
 
 
 def test_it_runs_what_the_deployment_runs() -> None:
-    """Repository, probes, resources and confinement are the Deployment's own; the image has the model in it."""
+    """Image repository, probes, resources and security context are the Deployment's."""
     predictor, pod = INFERENCE_SERVICE["spec"]["predictor"], DEPLOYMENT["spec"]["template"]["spec"]
-    (container,), (its) = predictor["containers"], pod["containers"][0]
-    assert container["image"].partition(":")[0] == its["image"].partition(":")[0]
+    (container,), deployed = predictor["containers"], pod["containers"][0]
+    assert container["image"].partition(":")[0] == deployed["image"].partition(":")[0]
     for part in ("resources", "readinessProbe", "livenessProbe", "lifecycle", "securityContext"):
-        assert container[part] == its[part]
+        assert container[part] == deployed[part]
     assert predictor["securityContext"] == pod["securityContext"]
 
 
 def test_its_port_is_the_reserved_one() -> None:
-    """NodePort 30850 leads to the pods as KServe labels them in RawDeployment mode."""
+    """NodePort 30850 leads to the pods by the labels that KServe gives them in RawDeployment mode."""
     (port,) = SERVICE["spec"]["ports"]
     assert port["nodePort"] == 30850
     assert SERVICE["spec"]["selector"] == {"app": f"isvc.{INFERENCE_SERVICE['metadata']['name']}-predictor"}
@@ -44,7 +44,7 @@ def test_its_port_is_the_reserved_one() -> None:
     ],
 )
 def test_a_promotion_can_edit_it(selector: Selector) -> None:
-    """The path that its comment gives to a policy leads to the one image of the file, and so do kind and name."""
+    """Both the path in the file's comment and kind and name lead a promotion to the file's only image."""
     edit = set_image(FILE.read_bytes(), selector, "ghcr.io/dycouzt/mlops-ai-platform-model-source:next")
     assert isinstance(edit, Edited)
     assert edit.content.count(b":next\n") == 1

@@ -1,4 +1,4 @@
-"""What kustomize is told to read: every file beside a kustomization."""
+"""Kustomizations use every file in their folders."""
 
 from ruamel.yaml import YAML
 
@@ -6,7 +6,7 @@ from testbeds.common.tools import CHECKOUT
 
 
 def test_each_file_of_a_kustomization_is_used() -> None:
-    """No file in such a folder is one that kustomize does not read: it would look as if it had an effect."""
+    """kustomize reads each file in such a folder; one that it did not read would seem to have an effect."""
     for path in (CHECKOUT / "manifests").rglob("kustomization.yaml"):
         kustomization = YAML(typ="safe").load(path)
         generated = [file for generator in kustomization["configMapGenerator"] for file in generator["files"]]

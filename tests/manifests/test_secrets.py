@@ -1,4 +1,4 @@
-"""No secret lies in Git: not in a manifest, not in a script, not in a test's leftovers."""
+"""Git contains no secret: neither in manifests nor in scripts nor in what tests leave behind."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ _IN_SETTINGS = {
         r"(?i)\b[\w.-]*(?:password|passwd|secret|token|api[_-]?key)\"?\s*[:=]\s*[\"']?[A-Za-z0-9+/_-]{6,}[\"']?\s*$"
     ),
 }
-"""Only where nobody tests with made-up ones."""
+"""Patterns for settings only, because tests contain made-up passwords."""
 _SETTINGS = (".yaml", ".yml", ".ini", ".json", ".toml", ".env", ".sh")
 
 
@@ -34,13 +34,14 @@ def tracked() -> list[Path]:
     return [CHECKOUT / name for name in names.split("\0") if name]
 
 
-def found_in(text: str, patterns: dict[str, str]) -> list[str]:
-    return [f"{what}: {match[0][:12]}..." for what, one in patterns.items() for match in re.finditer(one, text, re.M)]
+def secrets_in(text: str, patterns: dict[str, str]) -> list[str]:
+    matches = [(kind, match) for kind, pattern in patterns.items() for match in re.finditer(pattern, text, re.M)]
+    return [f"{kind}: {match[0][:12]}..." for kind, match in matches]
 
 
 def test_nothing_that_looks_like_a_secret_is_tracked() -> None:
-    """Every file of the repository is searched; settings and manifests for passwords of any form, too."""
-    found = []
+    """No file in the repository contains a known kind of token, and no setting or manifest a password of any form."""
+    secrets = []
     for path in tracked():
         try:
             text = path.read_text(encoding="utf-8")
@@ -49,8 +50,8 @@ def test_nothing_that_looks_like_a_secret_is_tracked() -> None:
         patterns = dict(_ANYWHERE)
         if path.suffix in _SETTINGS and "tests" not in path.relative_to(CHECKOUT).parts:
             patterns |= _IN_SETTINGS
-        found += [f"{path.relative_to(CHECKOUT)}: {one}" for one in found_in(text, patterns)]
-    assert found == []
+        secrets += [f"{path.relative_to(CHECKOUT)}: {secret}" for secret in secrets_in(text, patterns)]
+    assert secrets == []
 
 
 @pytest.mark.parametrize(
@@ -64,19 +65,19 @@ def test_nothing_that_looks_like_a_secret_is_tracked() -> None:
         "token: " + "ghp_" + 36 * "a",
     ],
 )
-def test_the_search_finds_what_people_leave(text: str) -> None:
-    """The patterns are no empty ones."""
-    assert found_in(text, _ANYWHERE | _IN_SETTINGS)
+def test_the_search_finds_typical_secrets(text: str) -> None:
+    """The patterns match secrets as people leave them in files."""
+    assert secrets_in(text, _ANYWHERE | _IN_SETTINGS)
 
 
 def manifests() -> list[dict[str, object]]:
     folders = {path.parent for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")}
-    return [one for folder in sorted(folders) for one in content(folder)]
+    return [document for folder in sorted(folders) for document in content(folder)]
 
 
 @pytest.mark.platform
 def test_secrets_in_git_are_empty() -> None:
-    """A Secret in Git is one that the cluster fills: the token of an account."""
-    secrets = [one for one in manifests() if one["kind"] == "Secret"]
-    assert {one["type"] for one in secrets} == {"kubernetes.io/service-account-token"}
-    assert not [one for one in secrets if {"data", "stringData"} & set(one)]
+    """The only Secrets in Git are those that the cluster fills with an account's token."""
+    secrets = [document for document in manifests() if document["kind"] == "Secret"]
+    assert {secret["type"] for secret in secrets} == {"kubernetes.io/service-account-token"}
+    assert not [secret for secret in secrets if {"data", "stringData"} & set(secret)]

@@ -1,4 +1,4 @@
-"""Custom resources held to what their API server would hold them to: upstream's own CRDs, of pinned Go modules."""
+"""Validation of custom resources by upstream's own CRDs, from pinned Go modules, as an API server would do it."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -25,7 +25,7 @@ _FILES: Mapping[str, tuple[Callable[[], Path], str]] = {
 
 
 def complaints(document: Mapping[str, Any]) -> list[str]:
-    """What an API server would refuse in a custom resource, and which fields it would drop."""
+    """Return what an API server would refuse in a custom resource, and which fields it would drop."""
     return [f"{error.json_path}: {error.message}" for error in _validator(document["kind"]).iter_errors(document)]
 
 
@@ -34,7 +34,7 @@ def _validator(kind: str) -> Draft7Validator:
     sources, file = _FILES[kind]
     text = (sources() / file).read_text(encoding="utf-8")
     definition = YAML(typ="safe").load(text)
-    (version,) = [one for one in definition["spec"]["versions"] if one["storage"]]
+    (version,) = [version for version in definition["spec"]["versions"] if version["storage"]]
     schema = _closed(version["schema"]["openAPIV3Schema"])
     names = {
         "apiVersion": f"{definition['spec']['group']}/{version['name']}",
@@ -45,9 +45,9 @@ def _validator(kind: str) -> Draft7Validator:
 
 
 def _closed(schema: Any) -> Any:
-    """The schema as JSON Schema, in which a field that nobody knows is an error."""
+    """Return an OpenAPI schema as a JSON Schema in which an unknown field is an error."""
     if isinstance(schema, list):
-        return [_closed(one) for one in schema]
+        return [_closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     closed = {key: _closed(value) for key, value in schema.items()}
@@ -59,4 +59,4 @@ def _closed(schema: Any) -> Any:
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    return [dict(one) for one in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))]
+    return [dict(document) for document in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))]

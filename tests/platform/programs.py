@@ -1,8 +1,8 @@
 """The programs that check `manifests/`, in the versions that run there, and the promtool of the distribution.
 
 The homelab's recipes build them with Go and keep them in the homelab's cache: all of them before `make test-platform`,
-or each one when the first test needs it. A machine that cannot build one fails the test with an error that says how.
-Tests that need a built program belong to the target `platform` (see `tests/targets.py`).
+or else each one when a test first needs it. If one cannot be built, the test fails with an error that says what is
+missing. Tests that need a built program belong to the target `platform` (see `tests/targets.py`).
 """
 
 import subprocess
@@ -20,12 +20,12 @@ from testbeds.homelab.offline.go_build import argocd_sources, build
 
 
 def sandbox_promtool() -> Path:
-    """The promtool on PATH or of the distribution: 2.31 in Ubuntu 22.04, 2.42 in Debian 12, 3.5 in Debian sid."""
+    """Find promtool on PATH or in the distribution: 2.31 in Ubuntu 22.04, 2.42 in Debian 12, 3.5 in Debian sid."""
     return find_tool("promtool")
 
 
 def homelab_promtool() -> Path:
-    """The promtool of the Prometheus that the manifests run."""
+    """Build the promtool of the Prometheus that the manifests run."""
     return _built("prometheus", "promtool")
 
 
@@ -56,7 +56,7 @@ def kube_score() -> Path:
     return _built("kube-score", "kube-score")
 
 
-def says(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
+def output_of(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
     """Run a program that must succeed, and return its output."""
     done = subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,15 +64,15 @@ def says(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
 
 
 def content(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the objects that Argo CD makes of a folder: kustomize's output, or else those in the folder's files."""
+    """Return the objects that Argo CD creates from a folder: kustomize's output, or else those in its files."""
     return [document for text in _texts(CHECKOUT / folder) for document in YAML(typ="safe").load_all(text)]
 
 
 @cache
-def _texts(place: Path) -> tuple[str, ...]:
-    if (place / "kustomization.yaml").exists():
-        return (says(kustomize(), "build", place),)
-    return tuple(path.read_text(encoding="utf-8") for path in sorted(place.glob("*.yaml")))
+def _texts(folder: Path) -> tuple[str, ...]:
+    if (folder / "kustomization.yaml").exists():
+        return (output_of(kustomize(), "build", folder),)
+    return tuple(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml")))
 
 
 def _built(module: str, name: str) -> Path:
@@ -80,7 +80,7 @@ def _built(module: str, name: str) -> Path:
 
 
 def main() -> int:
-    """Build every program and fetch the sources that tests read, so that no test needs a network."""
+    """Build every program and fetch the sources that tests read, so that no test needs the network."""
     from tests.platform.crds import kserve_sources
 
     try:

@@ -1,4 +1,4 @@
-"""What runs on the control plane by default fits an e2-small: its requests, and its limits in the worst moment."""
+"""What runs on the control plane by default fits an e2-small, by its requests and also by its limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,9 +16,9 @@ ARGOCD_MIB = {
     "argocd-redis": 8,
     "argocd-applicationset-controller": 32,
 }
-"""What is allowed for Argo CD's own: its manifests, which are applied unchanged, state neither requests nor limits.
+"""Memory set aside for Argo CD, whose manifests are applied unchanged and state neither requests nor limits.
 
-`tests/homelab/test_platform.py` holds what they take after a full story to it.
+`tests/homelab/test_platform.py` checks that this is enough after all stories.
 """
 _UNITS = {"Ki": 1 / 1024, "Mi": 1.0, "Gi": 1024.0}
 _WORKLOADS = ("Deployment", "StatefulSet", "CronJob")
@@ -29,45 +29,53 @@ def mib(quantity: str) -> float:
 
 
 def pods() -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """Every workload of the applications that root brings to the control plane: name, number of pods, their spec."""
-    applications = [one for one in content("argocd-apps") if one["kind"] == "Application"]
-    here = [one["spec"]["source"]["path"] for one in applications if one["spec"]["destination"]["name"] == "in-cluster"]
-    for path in here:
-        for one in content(path):
-            if one["kind"] in _WORKLOADS:
-                spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
-                yield one["metadata"]["name"], one["spec"].get("replicas", 1), spec["template"]["spec"]
+    """Yield the name, number of pods and pod spec of each workload that root deploys to the control plane."""
+    applications = [document["spec"] for document in content("argocd-apps") if document["kind"] == "Application"]
+    paths = [spec["source"]["path"] for spec in applications if spec["destination"]["name"] == "in-cluster"]
+    for path in paths:
+        for document in content(path):
+            if document["kind"] in _WORKLOADS:
+                name, spec = document["metadata"]["name"], document["spec"]
+                owner = spec["jobTemplate"]["spec"] if document["kind"] == "CronJob" else spec
+                yield name, spec.get("replicas", 1), owner["template"]["spec"]
 
 
 def memory(pod: Mapping[str, Any], bound: str) -> float:
-    """As the scheduler counts: all containers together, or the greatest init container when that is more."""
+    """Return a pod's memory in MiB as the scheduler counts it.
+
+    That is the sum of its containers, or its greatest init container if that takes more.
+
+    Args:
+        bound: `requests` or `limits`.
+    """
 
     def of(containers: list[dict[str, Any]]) -> list[float]:
-        return [mib(one["resources"][bound]["memory"]) for one in containers]
+        return [mib(container["resources"][bound]["memory"]) for container in containers]
 
     return max(sum(of(pod["containers"])), *of(pod.get("initContainers", [])), 0.0)
 
 
-def together(bound: str) -> float:
-    own = {name: number * memory(pod, bound) for name, number, pod in pods()}
-    assert {"mlflow", "mlflow-backup", "prometheus"} <= set(own)
-    return sum(own.values()) + sum(ARGOCD_MIB.values())
+def total(bound: str) -> float:
+    by_workload = {name: number * memory(pod, bound) for name, number, pod in pods()}
+    assert {"mlflow", "mlflow-backup", "prometheus"} <= set(by_workload)
+    return sum(by_workload.values()) + sum(ARGOCD_MIB.values())
 
 
-def test_argocds_workloads_are_those_that_are_allowed_for() -> None:
-    """An Argo CD with one more workload does not come unnoticed."""
+def test_memory_is_set_aside_for_each_of_argocds_workloads() -> None:
+    """Argo CD's workloads are those that `ARGOCD_MIB` lists, and none of them states resources."""
     manifest = argocd_sources() / "manifests/core-install.yaml"
-    workloads = [one for one in documents(manifest) if one["kind"] in _WORKLOADS]
-    assert {one["metadata"]["name"] for one in workloads} == set(ARGOCD_MIB)
-    containers = [each for one in workloads for each in one["spec"]["template"]["spec"]["containers"]]
-    assert not [one["name"] for one in containers if one.get("resources")]
+    workloads = [document for document in documents(manifest) if document["kind"] in _WORKLOADS]
+    assert {workload["metadata"]["name"] for workload in workloads} == set(ARGOCD_MIB)
+    pods = [workload["spec"]["template"]["spec"] for workload in workloads]
+    containers = [container for pod in pods for container in pod["containers"]]
+    assert not [container["name"] for container in containers if container.get("resources")]
 
 
 def test_requests_fit() -> None:
-    """All pods can be scheduled at once, the nightly backup included."""
-    assert together("requests") <= NODE_MIB - SYSTEM_MIB
+    """All pods can be scheduled at once, including the nightly backup."""
+    assert total("requests") <= NODE_MIB - SYSTEM_MIB
 
 
 def test_limits_fit() -> None:
-    """No pod is killed for another one's sake, even when each takes what it may."""
-    assert together("limits") <= NODE_MIB - SYSTEM_MIB
+    """The node has enough memory even when every container takes as much as its limit allows."""
+    assert total("limits") <= NODE_MIB - SYSTEM_MIB

@@ -1,4 +1,4 @@
-"""kube-state-metrics as the manifests run it: it shows just the series that rules use, with the labels they join by."""
+"""kube-state-metrics as the manifests run it exposes only the series that rules use, with the labels they join on."""
 
 import json
 import urllib.request
@@ -68,19 +68,19 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started.stop_all()
 
 
-def test_it_shows_what_is_allowed(processes: Processes, httpserver: HTTPServer) -> None:
-    """With the manifests' arguments it asks for no list that its role does not grant, and shows each allowed series."""
+def test_it_exposes_the_allowed_series(processes: Processes, httpserver: HTTPServer) -> None:
+    """With the manifests' arguments it requests only lists that its role allows, and exposes each allowed series."""
     for path, (version, kind, item) in _LISTS.items():
         httpserver.expect_request(path).respond_with_handler(_list_or_watch(version, kind, item))
     httpserver.expect_request("/version").respond_with_json({"major": "1", "minor": "34", "gitVersion": "v1.34.4"})
     arguments = _arguments()
     port, telemetry = free_ports(2)
-    own = [one for one in arguments if not one.startswith(("--port", "--telemetry-port"))]
+    unchanged = [argument for argument in arguments if not argument.startswith(("--port", "--telemetry-port"))]
     service = processes.start(
         "kube-state-metrics",
         [
             kube_state_metrics(),
-            *own,
+            *unchanged,
             f"--apiserver={httpserver.url_for('')}",
             f"--host={HOST}",
             f"--port={port}",
@@ -88,16 +88,17 @@ def test_it_shows_what_is_allowed(processes: Processes, httpserver: HTTPServer) 
             f"--telemetry-port={telemetry}",
         ],
     )
-    wait_until(lambda: answers(f"http://{HOST}:{telemetry}/readyz"), _SECONDS, "it is ready", service)
+    wait_until(lambda: answers(f"http://{HOST}:{telemetry}/readyz"), _SECONDS, "kube-state-metrics is ready", service)
     assert answers(f"http://{HOST}:{port}/healthz")
+    (allowlist,) = [argument for argument in arguments if argument.startswith("--metric-allowlist")]
+    allowed = allowlist.partition("=")[2].split(",")
 
-    def shown() -> list[str] | None:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    def exposed() -> list[str] | None:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as response:
+            lines = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
         return lines if len({line.partition("{")[0] for line in lines}) == len(allowed) else None
 
-    allowed = next(one.partition("=")[2] for one in arguments if one.startswith("--metric-allowlist")).split(",")
-    lines = wait_until(shown, _SECONDS, "each allowed series is shown", service)
+    lines = wait_until(exposed, _SECONDS, "each allowed series is exposed", service)
     assert {line.partition("{")[0] for line in lines} == set(allowed)
     container = 'namespace="ml-apps",pod="iris-1",uid="u",container="model-server"'
     for line in (
@@ -109,20 +110,21 @@ def test_it_shows_what_is_allowed(processes: Processes, httpserver: HTTPServer) 
         'kube_deployment_status_replicas_available{namespace="ml-apps",deployment="iris"} 1',
     ):
         assert line in lines
-    asked = {request.path for request, _ in httpserver.log}
-    assert asked == {*_LISTS, "/version"}
+    requested = {request.path for request, _ in httpserver.log}
+    assert requested == {*_LISTS, "/version"}
     limits = [line for line in lines if line.startswith("kube_pod_container_resource_limits")]
     assert {line.rpartition(" ")[2] for line in limits} == {"0.5", "5.36870912e+08"}
 
 
 def _arguments() -> list[str]:
-    (workload,) = [one for one in content("manifests/platform/kube-state-metrics") if one["kind"] == "Deployment"]
-    arguments: list[str] = workload["spec"]["template"]["spec"]["containers"][0]["args"]
+    objects = content("manifests/platform/kube-state-metrics")
+    (deployment,) = [document for document in objects if document["kind"] == "Deployment"]
+    arguments: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     return arguments
 
 
 def _list_or_watch(version: str, kind: str, item: dict[str, Any]) -> Callable[[Request], Response]:
-    """A list of that one object, or a watch that ends at once."""
+    """Return a handler that answers with a list of one object, or with a watch that ends at once."""
 
     def answer(request: Request) -> Response:
         listed = {"apiVersion": version, "kind": kind, "metadata": {"resourceVersion": "1"}, "items": [item]}

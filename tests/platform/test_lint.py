@@ -1,4 +1,4 @@
-"""kube-score on everything that Argo CD is told to keep; each exception is needed, and has its reason beside it."""
+"""kube-score on everything that Argo CD deploys; each exception is needed, and its reason stands beside it."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from testbeds.homelab.settings import KUBERNETES_VERSION
 from tests.manifests.test_argocd_apps import APPLICATIONS
 from tests.platform.programs import content, kube_score
 
-FOLDERS = sorted({one["spec"]["source"]["path"] for one in APPLICATIONS.values()})
+FOLDERS = sorted({application["spec"]["source"]["path"] for application in APPLICATIONS.values()})
 IGNORE = "kube-score/ignore"
 OPTIONAL = ("container-ports-check", "container-seccomp-profile")
-"""Not the others, which want requests that equal limits: an e2-small has no room for that."""
+"""Not the other optional tests, which require requests equal to limits, for which an e2-small has no room."""
 UNKNOWN = {
     "AppProject",
     "Application",
@@ -32,9 +32,9 @@ UNKNOWN = {
     "Secret",
     "ServiceAccount",
 }
-"""Kinds that kube-score passes over in silence."""
+"""Kinds that kube-score silently ignores."""
 _WARNING = 5
-"""kube-score's grades: 1 is critical, 5 a warning, 7 and 10 are fine."""
+"""The grade of a warning; kube-score's grades are 1 (critical), 5 (warning), 7 and 10 (fine)."""
 Findings = dict[tuple[str, str, str], set[str]]
 
 
@@ -43,18 +43,18 @@ def key(kind: str, metadata: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def lint(documents: Sequence[Mapping[str, Any]], *options: str) -> Findings:
-    """The checks that each object fails, if any; objects of kinds that kube-score does not know are absent."""
+    """Return the checks that each object fails, if any; objects of kinds that kube-score does not know are absent."""
     version, _, _ = KUBERNETES_VERSION.rpartition(".")
     command = [str(kube_score()), "score", f"--kubernetes-version={version}", "--output-format=json", *options]
-    command += [*(f"--enable-optional-test={one}" for one in OPTIONAL), "-"]
-    stream = "\n---\n".join(json.dumps(one) for one in documents)  # JSON is YAML
+    command += [*(f"--enable-optional-test={name}" for name in OPTIONAL), "-"]
+    stream = "\n---\n".join(json.dumps(document) for document in documents)  # JSON is YAML
     done = subprocess.run(command, input=stream, capture_output=True, text=True)
     assert done.stdout, done.stderr
     return {
-        key(one["type_meta"]["kind"], one["object_meta"]): {
-            each["check"]["id"] for each in one["checks"] if not each["skipped"] and each["grade"] <= _WARNING
+        key(score["type_meta"]["kind"], score["object_meta"]): {
+            result["check"]["id"] for result in score["checks"] if not result["skipped"] and result["grade"] <= _WARNING
         }
-        for one in json.loads(done.stdout) or ()
+        for score in json.loads(done.stdout) or ()
     }
 
 
@@ -64,28 +64,28 @@ def without_exceptions(folder: str) -> Findings:
 
 
 def exceptions(document: Mapping[str, Any]) -> list[str]:
-    """What an object's annotation asks kube-score to ignore."""
-    found = document["metadata"].get("annotations", {}).get(IGNORE)
-    return found.split(",") if found else []
+    """Return the checks that an object's annotation asks kube-score to ignore."""
+    checks = document["metadata"].get("annotations", {}).get(IGNORE)
+    return checks.split(",") if checks else []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_kube_score_finds_nothing(folder: str) -> None:
     """No object has a critical finding or a warning that is not an exception."""
-    assert {one: found for one, found in lint(content(folder)).items() if found} == {}
+    assert {name: checks for name, checks in lint(content(folder)).items() if checks} == {}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_exception_is_needed(folder: str) -> None:
-    """Without its annotation an object has just the findings that this names, and none that was mended since."""
-    found = without_exceptions(folder)
-    for one in content(folder):
-        mine = key(one["kind"], one["metadata"])
-        assert sorted(exceptions(one)) == sorted(found.get(mine, ())), mine
+    """Without its annotation, an object fails exactly the checks that the annotation names."""
+    findings = without_exceptions(folder)
+    for document in content(folder):
+        name = key(document["kind"], document["metadata"])
+        assert sorted(exceptions(document)) == sorted(findings.get(name, ())), name
 
 
 def test_each_exception_has_its_reason() -> None:
-    """Above each annotation a comment names every check that it lists, and says why."""
+    """Above each annotation, comments name every check that it lists, and say why."""
     seen = 0
     for path in (CHECKOUT / "manifests").rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
@@ -93,20 +93,22 @@ def test_each_exception_has_its_reason() -> None:
             reasons = re.findall(r"# ([a-z, -]+): \w.+\.\n", comments)
             assert ", ".join(reasons).split(", ") == listed.split(","), path
             seen += 1
-    assert seen == sum(bool(exceptions(one)) for folder in FOLDERS for one in content(folder))
+    assert seen == sum(bool(exceptions(document)) for folder in FOLDERS for document in content(folder))
 
 
-def test_what_is_not_linted_is_known() -> None:
-    """Every object of a kind that kube-score has checks for was looked at, and the others' kinds are those above."""
+def test_only_unknown_kinds_are_not_linted() -> None:
+    """kube-score checks every object except those of the kinds that it does not know."""
     kinds = set()
     for folder in FOLDERS:
         linted = set(without_exceptions(folder))
-        kinds |= {one["kind"] for one in content(folder) if key(one["kind"], one["metadata"]) not in linted}
+        for document in content(folder):
+            if key(document["kind"], document["metadata"]) not in linted:
+                kinds.add(document["kind"])
     assert kinds == UNKNOWN
 
 
 def test_a_bad_deployment_is_found() -> None:
-    """The linter is alive: a privileged pod of the newest image, without bounds or probes, fails what it should."""
+    """A privileged container with the tag latest, without limits or probes, fails the checks that it should."""
     container = {"name": "bad", "image": "bad:latest", "securityContext": {"privileged": True}}
     labels = {"app": "bad"}
     metadata = {"name": "bad", "namespace": "bad", "labels": labels}
@@ -118,9 +120,9 @@ def test_a_bad_deployment_is_found() -> None:
         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
     }
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": labels}}
-    found = lint([deployment, service])
-    assert found["Service", "bad", "bad"] == set()
-    assert found["Deployment", "bad", "bad"] >= {
+    findings = lint([deployment, service])
+    assert findings["Service", "bad", "bad"] == set()
+    assert findings["Deployment", "bad", "bad"] >= {
         "container-image-tag",
         "container-resources",
         "container-seccomp-profile",

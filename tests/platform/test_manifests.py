@@ -1,4 +1,4 @@
-"""Every reference in the manifests leads somewhere: between objects, from programs to files, and to secrets by name."""
+"""Every reference in the manifests resolves: between objects, from programs to files, and to Secrets by name."""
 
 import re
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet")
 KEPT_BY_KUBERNETES = {"kube-root-ca.crt"}
 BOUNDED = {"cpu", "memory", "ephemeral-storage"}
 LOGS = "50Mi"
-"""What a kubelet keeps of a container's logs, which count as its storage: five files of 10 MiB."""
+"""The logs that a kubelet keeps of a container, which count as its ephemeral storage: five files of 10 MiB."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A pod's template with where it runs."""
+    """A pod template and where it runs."""
 
     cluster: str
     kind: str
@@ -43,60 +43,66 @@ class Workload:
 
 @cache
 def clusters() -> dict[str, list[dict[str, Any]]]:
-    """All objects that root brings to each cluster; what is off is not among them."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for one in content("argocd-apps"):
-        if one["kind"] == "Application" and one["metadata"]["name"] != "root":
-            spec = one["spec"]
-            found.setdefault(spec["destination"]["name"], []).extend(content(spec["source"]["path"]))
-    return found
+    """Return all objects that root deploys to each cluster; applications that are off are not among them."""
+    by_cluster: dict[str, list[dict[str, Any]]] = {}
+    for document in content("argocd-apps"):
+        if document["kind"] == "Application" and document["metadata"]["name"] != "root":
+            spec = document["spec"]
+            by_cluster.setdefault(spec["destination"]["name"], []).extend(content(spec["source"]["path"]))
+    return by_cluster
 
 
 def of_kind(cluster: str, kind: str) -> list[dict[str, Any]]:
-    return [one for one in clusters()[cluster] if one["kind"] == kind]
+    return [document for document in clusters()[cluster] if document["kind"] == kind]
 
 
 def names(cluster: str, kind: str, namespace: str) -> set[str]:
-    return {one["metadata"]["name"] for one in of_kind(cluster, kind) if one["metadata"].get("namespace") == namespace}
+    metadata = [document["metadata"] for document in of_kind(cluster, kind)]
+    return {each["name"] for each in metadata if each.get("namespace") == namespace}
 
 
 def workloads() -> Iterator[Workload]:
     for cluster, objects in clusters().items():
-        for one in objects:
-            if one["kind"] in WORKLOADS:
-                spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
-                template, metadata = spec["template"], one["metadata"]
+        for document in objects:
+            kind, metadata, spec = document["kind"], document["metadata"], document.get("spec", {})
+            if kind in WORKLOADS:
+                template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]
                 labels = template.get("metadata", {}).get("labels", {})
-                yield Workload(cluster, one["kind"], metadata["namespace"], metadata["name"], labels, template["spec"])
+                yield Workload(cluster, kind, metadata["namespace"], metadata["name"], labels, template["spec"])
 
 
 def referred(workload: Workload, kind: str) -> Iterator[tuple[str, list[str]]]:
-    """The ConfigMaps or Secrets that a pod's template names, each with the keys that it wants of it."""
+    """Yield the ConfigMaps or Secrets that a pod template refers to, each with the keys that it needs.
+
+    Args:
+        kind: the name of their field in a volume, `configMap` or `secret`.
+    """
     for volume in workload.volumes.values():
         sources = [volume, *volume.get("projected", {}).get("sources", [])]
         for source in sources:
-            found = source.get(kind)
-            if found:
-                yield found.get("secretName") or found["name"], [item["key"] for item in found.get("items", [])]
+            reference = source.get(kind)
+            if reference:
+                keys = [item["key"] for item in reference.get("items", [])]
+                yield reference.get("secretName") or reference["name"], keys
     if kind == "configMap":
         yield from _by_subpath(workload)
     for container in workload.containers:
         for variable in container.get("env", []):
-            found = variable.get("valueFrom", {}).get(f"{kind}KeyRef")
-            if found:
-                yield found["name"], [found["key"]]
+            reference = variable.get("valueFrom", {}).get(f"{kind}KeyRef")
+            if reference:
+                yield reference["name"], [reference["key"]]
         for source in container.get("envFrom", []):
             if f"{kind}Ref" in source:
                 yield source[f"{kind}Ref"]["name"], []
 
 
-def test_config_maps_and_volumes_are_there() -> None:
-    """What a pod mounts or reads exists in its namespace, with the keys that it wants, and it mounts each volume."""
+def test_config_maps_and_volumes_exist() -> None:
+    """ConfigMaps and claims that a pod uses exist in its namespace, with the keys it needs; it mounts each volume."""
     for workload in workloads():
         maps = {
-            one["metadata"]["name"]: one["data"]
-            for one in of_kind(workload.cluster, "ConfigMap")
-            if one["metadata"].get("namespace") == workload.namespace
+            config_map["metadata"]["name"]: config_map["data"]
+            for config_map in of_kind(workload.cluster, "ConfigMap")
+            if config_map["metadata"].get("namespace") == workload.namespace
         }
         for name, keys in referred(workload, "configMap"):
             assert name in KEPT_BY_KUBERNETES or set(keys) <= set(maps[name]), str(workload)
@@ -104,12 +110,12 @@ def test_config_maps_and_volumes_are_there() -> None:
             if "persistentVolumeClaim" in volume:
                 claim = volume["persistentVolumeClaim"]["claimName"]
                 assert claim in names(workload.cluster, "PersistentVolumeClaim", workload.namespace), str(workload)
-        mounted = {mount["name"] for one in workload.containers for mount in one.get("volumeMounts", [])}
+        mounted = {mount["name"] for container in workload.containers for mount in container.get("volumeMounts", [])}
         assert mounted == set(workload.volumes), str(workload)
 
 
-def test_each_secret_is_listed() -> None:
-    """A Secret that a pod needs, or that the script makes, is in the one list that explains it, with its keys."""
+def test_each_secret_is_documented() -> None:
+    """docs/secrets.md lists every Secret that a pod needs or `bootstrap secrets` makes, with its keys."""
     rows = [line.split("|") for line in (CHECKOUT / "docs/secrets.md").read_text(encoding="utf-8").splitlines()]
     listed = {
         (cells[1].strip(), cells[2].strip(" `")): set(re.findall(r"`([^`]+)`", cells[3]))
@@ -120,12 +126,12 @@ def test_each_secret_is_listed() -> None:
         for name, keys in referred(workload, "secret"):
             if name not in names(workload.cluster, "Secret", workload.namespace):
                 assert set(keys) <= listed[workload.namespace, name], str(workload)
-    for one in (*WANTED, webhook("http://receiver:8080")):
-        assert listed[one.namespace, one.name] == {*one.random, *(key for key, _ in one.fixed)}
+    for secret in (*WANTED, webhook("http://receiver:8080")):
+        assert listed[secret.namespace, secret.name] == {*secret.random, *(key for key, _ in secret.fixed)}
 
 
-def test_accounts_and_roles_are_there() -> None:
-    """A pod's account exists in its namespace; a binding's role and accounts do, too."""
+def test_accounts_and_roles_exist() -> None:
+    """A pod's service account exists in its namespace, and so do the role and the accounts of each binding."""
     for workload in workloads():
         account = workload.pod.get("serviceAccountName")
         assert account is None or account in names(workload.cluster, "ServiceAccount", workload.namespace), str(
@@ -137,28 +143,28 @@ def test_accounts_and_roles_are_there() -> None:
             for binding in of_kind(cluster, kind):
                 role = binding["roleRef"]
                 namespace = binding["metadata"].get("namespace") if role["kind"] == "Role" else None
-                roles = [each for each in of_kind(cluster, role["kind"]) if each["metadata"]["name"] == role["name"]]
-                assert namespace in {each["metadata"].get("namespace") for each in roles}
+                roles = [document["metadata"] for document in of_kind(cluster, role["kind"])]
+                assert (role["name"], namespace) in {(each["name"], each.get("namespace")) for each in roles}
                 for subject in binding["subjects"]:
                     assert subject["name"] in names(cluster, subject["kind"], subject["namespace"])
 
 
-def test_ports_are_there() -> None:
-    """Services lead to ports that pods name, probes ask such ports, and no NodePort is given twice in a cluster."""
+def test_ports_exist() -> None:
+    """Services and probes refer to ports that pods name, and no cluster uses a NodePort twice."""
     for cluster in clusters():
         node_ports = []
         for service in of_kind(cluster, "Service"):
             spec, metadata = service["spec"], service["metadata"]
-            behind = [
-                one
-                for one in workloads()
-                if one.cluster == cluster
-                and one.namespace == metadata["namespace"]
-                and spec["selector"].items() <= one.labels.items()
+            selected = [
+                workload
+                for workload in workloads()
+                if workload.cluster == cluster
+                and workload.namespace == metadata["namespace"]
+                and spec["selector"].items() <= workload.labels.items()
             ]
-            assert behind, metadata["name"]
+            assert selected, metadata["name"]
             for port in spec["ports"]:
-                assert all(port["targetPort"] in _ports(one) for one in behind), metadata["name"]
+                assert all(port["targetPort"] in _ports(workload) for workload in selected), metadata["name"]
                 node_ports += [port["nodePort"]] if "nodePort" in port else []
         assert len(set(node_ports)) == len(node_ports)
     for workload in workloads():
@@ -168,31 +174,31 @@ def test_ports_are_there() -> None:
                     assert container[probe]["httpGet"]["port"] in _ports(workload), str(workload)
 
 
-def test_selectors_meet_their_pods() -> None:
-    """A workload and a disruption budget select pods that there are."""
+def test_selectors_match_pods() -> None:
+    """The selectors of workloads and disruption budgets match at least one pod template."""
     for cluster, objects in clusters().items():
-        for one in objects:
-            wanted = one.get("spec", {}).get("selector", {}).get("matchLabels") if one["kind"] != "Service" else None
-            if wanted:
-                there = [
-                    each.labels
-                    for each in workloads()
-                    if (each.cluster, each.namespace) == (cluster, one["metadata"]["namespace"])
+        for document in objects:
+            selector = document.get("spec", {}).get("selector", {}) if document["kind"] != "Service" else {}
+            if wanted := selector.get("matchLabels"):
+                candidates = [
+                    workload.labels
+                    for workload in workloads()
+                    if (workload.cluster, workload.namespace) == (cluster, document["metadata"]["namespace"])
                 ]
-                assert any(wanted.items() <= labels.items() for labels in there), one["metadata"]["name"]
+                assert any(wanted.items() <= labels.items() for labels in candidates), document["metadata"]["name"]
 
 
-def test_each_container_is_bounded_and_has_no_rights() -> None:
-    """Each container runs as nobody in particular, on a file system that it cannot write, with requests and limits."""
+def test_each_container_is_bounded_and_unprivileged() -> None:
+    """Each container runs as an ordinary user on a read-only root file system, with requests and limits."""
     for workload in workloads():
         security = workload.pod["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"] > 0) == (True, True), str(workload)
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, str(workload)
         for container in workload.containers:
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False, str(workload)
-            assert own["readOnlyRootFilesystem"] is True, str(workload)
-            assert own["capabilities"] == {"drop": ["ALL"]}, str(workload)
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, str(workload)
+            assert context["readOnlyRootFilesystem"] is True, str(workload)
+            assert context["capabilities"] == {"drop": ["ALL"]}, str(workload)
             resources = container["resources"]
             assert set(resources["requests"]) == set(resources["limits"]) == BOUNDED, str(workload)
             assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+(/[\w.-]+)+:[\w.-]+(@sha256:[0-9a-f]{64})?", container["image"])
@@ -201,29 +207,29 @@ def test_each_container_is_bounded_and_has_no_rights() -> None:
                 assert {"readinessProbe", "livenessProbe"} <= set(container), str(workload)
 
 
-def test_a_full_volume_evicts_no_pod() -> None:
-    """A pod's limits of ephemeral storage have room for all that its volumes may take, and for its logs."""
+def test_a_full_volume_does_not_evict_its_pod() -> None:
+    """A pod's limits on ephemeral storage leave room for all that its volumes may take, and for its logs."""
     for workload in workloads():
-        volumes = [one["emptyDir"] for one in workload.volumes.values() if "emptyDir" in one]
-        needed = sum(quantity(one["sizeLimit"]) for one in volumes if "sizeLimit" in one)
+        volumes = [volume["emptyDir"] for volume in workload.volumes.values() if "emptyDir" in volume]
+        needed = sum(quantity(volume["sizeLimit"]) for volume in volumes if "sizeLimit" in volume)
         for container in workload.pod["containers"]:
             needed += quantity(LOGS) - quantity(container["resources"]["limits"]["ephemeral-storage"])
         assert needed <= 0, str(workload)
 
 
-def test_prometheus_finds_what_it_is_told_of() -> None:
-    """The services that its configuration names are in its namespace, and edge's proxy path leads to one of edge's."""
+def test_prometheuss_targets_exist() -> None:
+    """The services, the proxy path and the NodePorts that its configuration names exist in their clusters."""
     (config,) = [
-        one["data"]
-        for one in of_kind("in-cluster", "ConfigMap")
-        if one["metadata"]["name"].startswith("prometheus-") and "prometheus.yml" in one["data"]
+        config_map["data"]
+        for config_map in of_kind("in-cluster", "ConfigMap")
+        if config_map["metadata"]["name"].startswith("prometheus-") and "prometheus.yml" in config_map["data"]
     ]
     served = {
-        (cluster, f"{one['metadata']['name']}:{port[key]}")
+        (cluster, f"{service['metadata']['name']}:{port[key]}")
         for cluster in clusters()
-        for one in of_kind(cluster, "Service")
-        if one["metadata"]["namespace"] == "monitoring"
-        for port in one["spec"]["ports"]
+        for service in of_kind(cluster, "Service")
+        if service["metadata"]["namespace"] == "monitoring"
+        for port in service["spec"]["ports"]
         for key in ("name", "port")
     }
     text = "\n".join(config.values())
@@ -233,21 +239,20 @@ def test_prometheus_finds_what_it_is_told_of() -> None:
     }
     (proxied,) = re.findall(r"/namespaces/monitoring/services/([^/]+)/proxy", text)
     assert ("edge", proxied) in served
-    node_ports = {
-        port["nodePort"] for one in of_kind("edge", "Service") for port in one["spec"]["ports"] if "nodePort" in port
-    }
+    ports = [port for service in of_kind("edge", "Service") for port in service["spec"]["ports"]]
+    node_ports = {port["nodePort"] for port in ports if "nodePort" in port}
     assert node_ports <= {int(target.removeprefix("edge:")) for target in targets if target.startswith("edge:")}
 
 
 def test_programs_read_the_files_that_are_mounted() -> None:
-    """Each path below /etc in a configuration or an argument lies in what its pod mounts."""
+    """Each path below /etc in a configuration or an argument lies within one of its pod's mounts."""
     for name in ("prometheus", "alertmanager", "grafana"):
-        (workload,) = [one for one in workloads() if one.name == name]
+        (workload,) = [workload for workload in workloads() if workload.name == name]
         (container,) = workload.pod["containers"]
         texts = [*container.get("args", [])]
-        for one in of_kind("in-cluster", "ConfigMap"):
-            if one["metadata"]["name"] in {each for each, _ in referred(workload, "configMap")}:
-                texts += one["data"].values()
+        for config_map in of_kind("in-cluster", "ConfigMap"):
+            if config_map["metadata"]["name"] in {referenced for referenced, _ in referred(workload, "configMap")}:
+                texts += config_map["data"].values()
         mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
         paths = {path for text in texts for path in re.findall(r"/etc/[\w./*-]+", text)}
         assert paths
@@ -263,4 +268,4 @@ def _by_subpath(workload: Workload) -> Iterator[tuple[str, list[str]]]:
 
 
 def _ports(workload: Workload) -> set[str]:
-    return {port["name"] for one in workload.containers for port in one.get("ports", [])}
+    return {port["name"] for container in workload.containers for port in container.get("ports", [])}

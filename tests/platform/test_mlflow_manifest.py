@@ -1,4 +1,4 @@
-"""The registry as its manifests run it: a real server with their arguments, its accounts, and its backup put back."""
+"""The registry as its manifests run it: a real server with their arguments, its accounts, its backup and restore."""
 
 import os
 import sqlite3
@@ -29,39 +29,39 @@ RECORDED = "incumbent/recorded_requests.json"
 
 
 def files() -> dict[str, str]:
-    """What is mounted of the generated ConfigMap."""
-    (found,) = [one["data"] for one in content(FOLDER) if one["kind"] == "ConfigMap"]
-    return dict(found)
+    """Return the files of the generated ConfigMap."""
+    (data,) = [document["data"] for document in content(FOLDER) if document["kind"] == "ConfigMap"]
+    return dict(data)
 
 
 @dataclass(frozen=True)
-class Place:
-    """The pod's volumes as folders of this machine."""
+class Volumes:
+    """The pod's volumes as folders on this machine."""
 
     data: Path
     backup: Path
     config: Path
 
     @classmethod
-    def make(cls, folder: Path) -> "Place":
-        found = cls(folder / "data", folder / "backup", folder / "config")
-        for path in (found.data, found.backup, found.config):
+    def make(cls, folder: Path) -> "Volumes":
+        volumes = cls(folder / "data", folder / "backup", folder / "config")
+        for path in (volumes.data, volumes.backup, volumes.config):
             path.mkdir(parents=True)
-        return found.configured()
+        return volumes.configured()
 
-    def with_empty_data(self, folder: Path) -> "Place":
+    def with_empty_data(self, folder: Path) -> "Volumes":
         folder.mkdir()
         (folder / "data").mkdir()
         (folder / "config").mkdir()
-        return Place(folder / "data", self.backup, folder / "config").configured()
+        return Volumes(folder / "data", self.backup, folder / "config").configured()
 
-    def configured(self) -> "Place":
+    def configured(self) -> "Volumes":
         for name, text in files().items():
             (self.config / name).write_text(text if name.endswith(".py") else self.here(text))
         return self
 
     def here(self, text: str) -> str:
-        """A text of the manifests with this machine's folders in place of the pod's."""
+        """Replace the pod's folders in a text of the manifests by those on this machine."""
         for inside, path in (("/etc/mlflow", self.config), ("/backup", self.backup), ("/mlflow", self.data)):
             before = "sqlite:///" if f"sqlite:///{inside}" in text else ""
             text = text.replace(f"{before}{inside}/", f"{before}{path}/")
@@ -69,39 +69,39 @@ class Place:
         return text
 
     def run(self, container: dict[str, Any]) -> str:
-        """Run a container's own command to its end; what it says."""
+        """Run a container's own command to its end, and return its output."""
         words = [self.here(word) for word in (*container["command"], *container["args"])]
         assert words[0] == "python3"
         return subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=True).stdout
 
 
-def environment(place: Place, cluster: FakeCluster) -> dict[str, str]:
-    """The server's settings, with the cluster's Secrets where the manifest refers to them."""
-    found = {}
-    for one in CONTAINER["env"]:
-        if "value" in one:
-            found[one["name"]] = place.here(one["value"])
+def environment(volumes: Volumes, cluster: FakeCluster) -> dict[str, str]:
+    """Return the server's environment, with the cluster's Secrets where the manifest refers to them."""
+    settings = {}
+    for variable in CONTAINER["env"]:
+        if "value" in variable:
+            settings[variable["name"]] = volumes.here(variable["value"])
         else:
-            reference = one["valueFrom"]["secretKeyRef"]
-            found[one["name"]] = read_secret(cluster.kubectl, "mlflow", reference["name"])[reference["key"]]
-    return found | {"HOME": os.environ.get("HOME", "/tmp")}
+            reference = variable["valueFrom"]["secretKeyRef"]
+            settings[variable["name"]] = read_secret(cluster.kubectl, "mlflow", reference["name"])[reference["key"]]
+    return settings | {"HOME": os.environ.get("HOME", "/tmp")}
 
 
 @contextmanager
-def running(place: Place, cluster: FakeCluster) -> Iterator[str]:
-    """The server, started as the manifest starts it but for port and folders; its address."""
+def running(volumes: Volumes, cluster: FakeCluster) -> Iterator[str]:
+    """Start the server as the manifest does, except for port and folders, and yield its address."""
     port = free_port()
-    moved = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
-    arguments = [moved.get(word, place.here(word)) for word in CONTAINER["args"]]
+    changed = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
+    arguments = [changed.get(word, volumes.here(word)) for word in CONTAINER["args"]]
     command = [sys.executable, "-m", *CONTAINER["command"], *arguments]
-    log = place.data.parent / f"log-{port}"
-    with serving(command, f"http://127.0.0.1:{port}/health", log, environment(place, cluster)):
-        yield f"http://localhost:{port}"  # the host that --allowed-hosts has
+    log = volumes.data.parent / f"log-{port}"
+    with serving(command, f"http://127.0.0.1:{port}/health", log, environment(volumes, cluster)):
+        yield f"http://localhost:{port}"  # the host in --allowed-hosts
 
 
 @contextmanager
 def logged_in(login: Login) -> Iterator[None]:
-    """MLflow's clients of this process act for that account inside."""
+    """Let MLflow's clients in this process use an account until the block ends."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", login.username)
         patch.setenv("MLFLOW_TRACKING_PASSWORD", login.password)
@@ -110,10 +110,10 @@ def logged_in(login: Login) -> Iterator[None]:
 
 @dataclass
 class Platform:
-    """A registry that runs, with one registered version of one run."""
+    """A running registry with one registered version of one run."""
 
     url: str
-    place: Place
+    volumes: Volumes
     cluster: FakeCluster
     run_id: str = ""
     experiment: str = ""
@@ -121,20 +121,21 @@ class Platform:
     def login(self, wanted: Any) -> Login:
         return read_login(self.cluster.kubectl, wanted)
 
-    def as_admin(self, path: str, what: dict[str, str]) -> int:
+    def post_as_admin(self, path: str, body: dict[str, str]) -> int:
+        """Send a POST request as the administrator, and return the status code of the response."""
         admin = self.login(SERVER)
-        answer = httpx2.post(f"{self.url}/api/{path}", json=what, auth=(admin.username, admin.password), timeout=30)
-        return answer.status_code
+        response = httpx2.post(f"{self.url}/api/{path}", json=body, auth=(admin.username, admin.password), timeout=30)
+        return response.status_code
 
     def train(self) -> None:
-        """What the training does, by its own account: run, metric, artifact, model, version."""
+        """Write what training writes, with its own account: a run with metric and artifact, a model, a version."""
         from mlflow import MlflowClient
 
         with logged_in(self.login(TRAINING)):
             client = MlflowClient(self.url, self.url)
-            found = client.get_experiment_by_name(EXPERIMENT)
-            assert found is not None
-            self.experiment = found.experiment_id
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            assert experiment is not None
+            self.experiment = experiment.experiment_id
             run = client.create_run(self.experiment)
             self.run_id = run.info.run_id
             client.log_metric(self.run_id, "accuracy", 0.93)
@@ -146,61 +147,61 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """The registry with its Secrets, accounts and one version; made as the documentation says."""
+    """Start a registry with its Secrets, accounts and one version, set up as the documentation says."""
     folder = tmp_path_factory.mktemp("registry")
     cluster = FakeCluster(folder / "cluster", "gcp")
     list(make_secrets(cluster.kubectl))
-    place = Place.make(folder / "pod")
-    assert "begins empty" in place.run(RESTORE)
-    with running(place, cluster) as url:
+    volumes = Volumes.make(folder / "pod")
+    assert "begins empty" in volumes.run(RESTORE)
+    with running(volumes, cluster) as url:
         for _ in range(2):  # it may be repeated
-            told = list(make_accounts(url, cluster.kubectl, {MODEL: EXPERIMENT}))
-        assert not [value for line in told for value in secret_values(cluster) if value in line]
-        found = Platform(url, place, cluster)
-        found.train()
-        yield found
+            output = list(make_accounts(url, cluster.kubectl, {MODEL: EXPERIMENT}))
+        assert not [value for line in output for value in secret_values(cluster) if value in line]
+        started = Platform(url, volumes, cluster)
+        started.train()
+        yield started
 
 
 def secret_values(cluster: FakeCluster) -> list[str]:
     names = (SERVER.name, PIPELINE.name, TRAINING.name)
     contents = [read_secret(cluster.kubectl, "mlflow", name) for name in names]
-    return [value for one in contents for key, value in one.items() if key != "username"]
+    return [value for secret in contents for key, value in secret.items() if key != "username"]
 
 
 def calls(platform: Platform) -> dict[str, Callable[[MlflowRegistry], object]]:
-    """Every kind of call that the pipeline makes."""
+    """Return one call of each kind that the pipeline makes."""
     version, run_id = ModelVersion(MODEL, 1, platform.run_id, None), platform.run_id
     return {
-        "ping": lambda one: one.ping(),
-        "alias": lambda one: one.version_by_alias(MODEL, "challenger"),
-        "version": lambda one: one.version(MODEL, 1),
-        "tagged": lambda one: one.tagged("incumbent.edge.state", "champion"),
-        "run": lambda one: one.run(run_id),
-        "signature": lambda one: one.signature(version),
-        "artifact": lambda one: one.artifact(run_id, RECORDED),
-        "put artifact": lambda one: one.put_artifact(run_id, "incumbent/edge/1-1.json", b"{}"),
-        "tags": lambda one: one.write_tags(version, {"incumbent.edge.state": "champion"}),
-        "set alias": lambda one: one.set_alias(version, "champion"),
+        "ping": lambda registry: registry.ping(),
+        "alias": lambda registry: registry.version_by_alias(MODEL, "challenger"),
+        "version": lambda registry: registry.version(MODEL, 1),
+        "tagged": lambda registry: registry.tagged("incumbent.edge.state", "champion"),
+        "run": lambda registry: registry.run(run_id),
+        "signature": lambda registry: registry.signature(version),
+        "artifact": lambda registry: registry.artifact(run_id, RECORDED),
+        "put artifact": lambda registry: registry.put_artifact(run_id, "incumbent/edge/1-1.json", b"{}"),
+        "tags": lambda registry: registry.write_tags(version, {"incumbent.edge.state": "champion"}),
+        "set alias": lambda registry: registry.set_alias(version, "champion"),
     }
 
 
 def refused(platform: Platform) -> set[str]:
-    """Those of the pipeline's calls that its account may not make."""
-    found, told = set(), list[str]()
+    """Return those of the pipeline's calls that its account may not make."""
+    refused, next_steps = set(), list[str]()
     with logged_in(platform.login(PIPELINE)):
         registry = MlflowRegistry(platform.url)
         for name, call in calls(platform).items():
             try:
                 call(registry)
             except DependencyError as error:
-                found.add(name)
-                told.append(error.problem.next_step)
-    assert all(one.startswith("The account incumbent may not") for one in told)
-    return found
+                refused.add(name)
+                next_steps.append(error.problem.next_step)
+    assert all(next_step.startswith("The account incumbent may not") for next_step in next_steps)
+    return refused
 
 
 def test_the_pipelines_account_suffices(platform: Platform) -> None:
-    """With the rights that its account gets, the pipeline can make each of its calls."""
+    """With the rights that its account is given, the pipeline can make each of its calls."""
     assert refused(platform) == set()
 
 
@@ -212,20 +213,20 @@ def test_the_pipelines_account_suffices(platform: Platform) -> None:
         ("registered_model", {"alias", "version", "signature", "tags", "set alias"}),
     ],
 )
-def test_the_pipelines_account_has_no_right_too_many(platform: Platform, kind: str, without: set[str]) -> None:
-    """Each right is needed: without it these calls are refused, and the error says what the account lacks."""
-    (grant,) = [one for one in pipeline_grants([platform.experiment], [MODEL]) if one.kind == kind]
-    what = {"username": "incumbent", "resource_type": grant.kind, "resource_id": grant.name}
-    assert platform.as_admin("3.0/mlflow/users/permissions/revoke", what) == 200
+def test_the_pipelines_account_needs_each_right(platform: Platform, kind: str, without: set[str]) -> None:
+    """Without any one of its rights, these calls are refused, and the error says what the account may not do."""
+    (grant,) = [grant for grant in pipeline_grants([platform.experiment], [MODEL]) if grant.kind == kind]
+    revoked = {"username": "incumbent", "resource_type": grant.kind, "resource_id": grant.name}
+    assert platform.post_as_admin("3.0/mlflow/users/permissions/revoke", revoked) == 200
     try:
         assert refused(platform) == without
     finally:
-        again = {**what, "permission": grant.permission}
-        assert platform.as_admin("3.0/mlflow/users/permissions/grant", again) == 200
+        granted = {**revoked, "permission": grant.permission}
+        assert platform.post_as_admin("3.0/mlflow/users/permissions/grant", granted) == 200
 
 
 def test_the_pipelines_account_may_not_do_more(platform: Platform) -> None:
-    """It starts no run, deletes no model, changes no other model, and makes no account."""
+    """The account cannot start runs, delete models, change other models, or create accounts."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -244,28 +245,32 @@ def test_the_pipelines_account_may_not_do_more(platform: Platform) -> None:
                 call()
     account = {"username": "me-too", "password": "me-too-me-too"}
     grant = {"username": login.username, "resource_type": "registered_model", "resource_id": "another"}
-    asked = {"2.0/mlflow/users/create": account, "3.0/mlflow/users/permissions/grant": {**grant, "permission": "EDIT"}}
-    for path, what in asked.items():
-        answer = httpx2.post(f"{platform.url}/api/{path}", json=what, auth=(login.username, login.password), timeout=30)
-        assert answer.status_code == 403
+    requests = {
+        "2.0/mlflow/users/create": account,
+        "3.0/mlflow/users/permissions/grant": {**grant, "permission": "EDIT"},
+    }
+    auth = (login.username, login.password)
+    for path, body in requests.items():
+        response = httpx2.post(f"{platform.url}/api/{path}", json=body, auth=auth, timeout=30)
+        assert response.status_code == 403
 
 
 def test_nobody_gets_in_without_an_account(platform: Platform) -> None:
-    """Only /health answers, also to a kubelet, which asks by another name; page, API and artifacts want a login."""
-    asked = platform.url.replace("localhost", "127.0.0.1")
-    assert httpx2.get(f"{asked}/health", timeout=30).status_code == 200
-    assert httpx2.get(f"{asked}/", timeout=30).status_code == 403
+    """Only /health answers without a login, even under another host name, as for a kubelet; nothing else does."""
+    by_address = platform.url.replace("localhost", "127.0.0.1")
+    assert httpx2.get(f"{by_address}/health", timeout=30).status_code == 200
+    assert httpx2.get(f"{by_address}/", timeout=30).status_code == 403
     paths = ("/", "/version", "/api/2.0/mlflow/registered-models/search", "/api/2.0/mlflow-artifacts/artifacts?path=1")
     assert [httpx2.get(f"{platform.url}{path}", timeout=30).status_code for path in paths] == [401] * len(paths)
     for password in ("", "password", "password1234", "admin"):
-        answer = httpx2.get(f"{platform.url}{paths[2]}", auth=(ADMIN, password), timeout=30)
-        assert answer.status_code == 401
+        response = httpx2.get(f"{platform.url}{paths[2]}", auth=(ADMIN, password), timeout=30)
+        assert response.status_code == 401
 
 
-def test_a_backup_gives_everything_back(platform: Platform, tmp_path: Path) -> None:
-    """The job's own script, while the server runs; into an empty volume by the pod's own init container; all is there.
+def test_a_backup_restores_everything(platform: Platform, tmp_path: Path) -> None:
+    """The job backs up a running server, and the pod's init container restores all of it into an empty volume.
 
-    Version, alias, tag and artifact are read back through a server on what was restored, with the same passwords.
+    Version, alias, tag and artifact are read through a server on the restored volume, with the same passwords.
     """
     with logged_in(platform.login(PIPELINE)):
         registry = MlflowRegistry(platform.url)
@@ -273,59 +278,59 @@ def test_a_backup_gives_everything_back(platform: Platform, tmp_path: Path) -> N
         assert version is not None
         registry.set_alias(version, "champion")
         registry.write_tags(version, {"incumbent.edge.state": "champion"})
-    assert platform.place.run(BACKUP).startswith("backup 2")
-    restored = platform.place.with_empty_data(tmp_path / "restored")
+    assert platform.volumes.run(BACKUP).startswith("backup 2")
+    restored = platform.volumes.with_empty_data(tmp_path / "restored")
     assert "put back" in restored.run(RESTORE)
     assert "nothing to put back" in restored.run(RESTORE)
     with running(restored, platform.cluster) as url, logged_in(platform.login(PIPELINE)):
         registry = MlflowRegistry(url)
-        found = registry.version_by_alias(MODEL, "champion")
-        assert found is not None
-        assert (found.version, found.run_id) == (1, platform.run_id)
-        assert found.tags["incumbent.edge.state"] == "champion"
+        champion = registry.version_by_alias(MODEL, "champion")
+        assert champion is not None
+        assert (champion.version, champion.run_id) == (1, platform.run_id)
+        assert champion.tags["incumbent.edge.state"] == "champion"
         run = registry.run(platform.run_id)
         assert run is not None
         assert run.metrics == {"accuracy": 0.93}
         assert registry.artifact(platform.run_id, RECORDED) == b'{"rows": []}'
 
 
-# From here on without a server: the script alone, and the manifests.
+# The tests below run without a server: they test the script and the manifests.
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Place:
-    """A registry of three rows and two artifacts, which nobody runs."""
-    place = Place.make(tmp_path / "small")
+def small(tmp_path: Path) -> Volumes:
+    """Create a registry of three rows and two artifacts, without a server."""
+    volumes = Volumes.make(tmp_path / "small")
     for name in ("mlflow.db", "basic_auth.db"):
-        with sqlite3.connect(place.data / name) as database:
+        with sqlite3.connect(volumes.data / name) as database:
             database.execute("CREATE TABLE rows (number INTEGER)")
             database.executemany("INSERT INTO rows VALUES (?)", [(1,), (2,), (3,)])
     for name in ("a", "b"):
-        path = place.data / "artifacts/1" / name
+        path = volumes.data / "artifacts/1" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    return place
+    return volumes
 
 
-def backups(place: Place) -> list[Path]:
-    return sorted(place.backup.iterdir())
+def backups(volumes: Volumes) -> list[Path]:
+    return sorted(volumes.backup.iterdir())
 
 
-def test_the_newest_backups_stay(small: Place) -> None:
-    """The job keeps as many as its argument says, and artifacts that did not change lie on the disk once."""
+def test_the_newest_backups_are_kept(small: Volumes) -> None:
+    """The job keeps as many backups as its argument says, and stores unchanged artifacts only once."""
     keep = int(BACKUP["args"][-1].removeprefix("--keep="))
     for _ in range(keep + 2):
         small.run(BACKUP)
     assert len(backups(small)) == keep
-    assert {(one / "artifacts/1/a").stat().st_nlink for one in backups(small)} == {keep}
+    assert {(backup / "artifacts/1/a").stat().st_nlink for backup in backups(small)} == {keep}
     (small.data / "artifacts/1/a").write_text("changed")
     small.run(BACKUP)
     *_, before, last = backups(small)
     assert ((before / "artifacts/1/a").read_text(), (last / "artifacts/1/a").read_text()) == ("a", "changed")
 
 
-def test_half_a_backup_is_none(small: Place, tmp_path: Path) -> None:
-    """What a killed job leaves is never put back, and the next job removes it."""
+def test_an_unfinished_backup_is_never_restored(small: Volumes, tmp_path: Path) -> None:
+    """What a killed job leaves behind is ignored by a restore, and the next job removes it."""
     small.run(BACKUP)
     (whole,) = backups(small)
     half = small.backup / "29990101T000000.000000Z.unfinished"
@@ -338,23 +343,23 @@ def test_half_a_backup_is_none(small: Place, tmp_path: Path) -> None:
     assert half not in backups(small)
 
 
-def test_a_backup_that_fails_leaves_the_earlier_ones(small: Place) -> None:
-    """A job that finds no sound database ends with an error, and what was kept before is untouched."""
+def test_a_failed_backup_leaves_the_earlier_ones(small: Volumes) -> None:
+    """A job that finds a broken database or none fails, and does not touch the earlier backups."""
     small.run(BACKUP)
     before = backups(small)
     (small.data / "mlflow.db").write_bytes(b"SQLite format 3\0" + b"broken" * 300)
     with pytest.raises(subprocess.CalledProcessError):
         small.run(BACKUP)
-    assert [one for one in backups(small) if not one.name.endswith(".unfinished")] == before
+    assert [backup for backup in backups(small) if not backup.name.endswith(".unfinished")] == before
     (small.data / "mlflow.db").unlink()
     with pytest.raises(subprocess.CalledProcessError):
         small.run(BACKUP)
 
 
-def test_a_registry_in_use_is_saved_as_of_one_moment(small: Place, tmp_path: Path) -> None:
-    """A transaction that is open while the job runs is in the backup whole or not at all."""
+def test_a_registry_in_use_is_backed_up_consistently(small: Volumes, tmp_path: Path) -> None:
+    """A transaction that is open while the job runs is not in the backup."""
     with sqlite3.connect(small.data / "mlflow.db") as database:
-        database.execute("INSERT INTO rows VALUES (4)")  # and not committed
+        database.execute("INSERT INTO rows VALUES (4)")  # not committed
         small.run(BACKUP)
         database.rollback()
     restored = small.with_empty_data(tmp_path / "restored")
@@ -363,16 +368,16 @@ def test_a_registry_in_use_is_saved_as_of_one_moment(small: Place, tmp_path: Pat
         assert database.execute("SELECT count(*), max(number) FROM rows").fetchone() == (3, 3)
 
 
-def test_a_registry_that_is_there_is_never_overwritten(small: Place) -> None:
-    """The init container of every restart leaves a registry alone, even an empty one."""
+def test_an_existing_registry_is_never_overwritten(small: Volumes) -> None:
+    """The init container, which runs at every restart, leaves an existing registry alone, even an empty one."""
     small.run(BACKUP)
     (small.data / "mlflow.db").write_bytes(b"")
     assert "nothing to put back" in small.run(RESTORE)
     assert (small.data / "mlflow.db").read_bytes() == b""
 
 
-def test_a_restore_that_was_cut_off_is_finished(small: Place, tmp_path: Path) -> None:
-    """The registry's database comes last, so that the next start begins again where artifacts alone are there."""
+def test_an_interrupted_restore_is_finished(small: Volumes, tmp_path: Path) -> None:
+    """The database is restored last, so the next start repeats a restore of which only artifacts exist."""
     small.run(BACKUP)
     restored = small.with_empty_data(tmp_path / "restored")
     (restored.data / "artifacts/1").mkdir(parents=True)
@@ -384,11 +389,11 @@ def test_a_restore_that_was_cut_off_is_finished(small: Place, tmp_path: Path) ->
 
 
 def test_the_server_needs_its_secrets() -> None:
-    """Passwords come from Secrets that must be there, and nothing in Git has a value for one."""
-    references = [one["valueFrom"]["secretKeyRef"] for one in CONTAINER["env"] if "valueFrom" in one]
-    assert {one["name"] for one in references} == {SERVER.name}
-    assert {one["key"] for one in references} == set(SERVER.random)
-    assert not [one for one in references if one.get("optional")]
+    """The server's passwords come from a Secret that must exist, and Git contains none of them."""
+    references = [variable["valueFrom"]["secretKeyRef"] for variable in CONTAINER["env"] if "valueFrom" in variable]
+    assert {reference["name"] for reference in references} == {SERVER.name}
+    assert {reference["key"] for reference in references} == set(SERVER.random)
+    assert not [reference for reference in references if reference.get("optional")]
     ini = files()["basic_auth.ini"]
     assert "admin_password" not in ini
     assert f"admin_username = {ADMIN}\n" in ini

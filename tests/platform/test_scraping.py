@@ -1,4 +1,4 @@
-"""The real Prometheus with the configuration that it has in the cluster, on HTTP servers that play both clusters."""
+"""The real Prometheus with its configuration from the cluster, scraping HTTP servers that simulate both clusters."""
 
 import json
 import re
@@ -22,7 +22,7 @@ MONITORING = CHECKOUT / "manifests/platform/monitoring"
 _SECONDS = 120.0
 _LIMIT = 512 * 1024 * 1024
 _POD = 'container="model-server",namespace="ml-apps",pod="iris-1"'
-_PLAYED = 'up{job!~"prometheus|alertmanager"} == 1'
+_TARGETS_UP = 'up{job!~"prometheus|alertmanager"} == 1'
 _OBJECTS = f"""\
 kube_pod_container_status_restarts_total{{{_POD}}} 0
 kube_pod_container_resource_limits{{{_POD},resource="memory",unit="byte"}} {_LIMIT}
@@ -40,14 +40,14 @@ _OF_CLUSTER = {"cluster": "edge", "environment": "production", "location": "edge
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prometheus, as soon as it has scraped all that is played here, and recorded a SLI."""
+    """Start Prometheus, and yield its address once it has scraped all simulated targets and recorded an SLI."""
     folder = tmp_path_factory.mktemp("prometheus")
     processes = Processes(folder / "processes")
     with HTTPServer(threaded=True) as edge, HTTPServer() as objects, HTTPServer() as exporter:
-        _play_edge(edge)
-        _say(objects, "/metrics", _OBJECTS)
-        _say(exporter, "/metrics", 'incumbent_last_look_timestamp_seconds{policy="iris-classifier-edge"} 1\n')
-        _write_configuration(folder, *(f"{one.host}:{one.port}" for one in (edge, objects, exporter)))
+        _simulate_edge(edge)
+        _serve(objects, "/metrics", _OBJECTS)
+        _serve(exporter, "/metrics", 'incumbent_last_look_timestamp_seconds{policy="iris-classifier-edge"} 1\n')
+        _write_configuration(folder, *(f"{server.host}:{server.port}" for server in (edge, objects, exporter)))
         (port,) = free_ports(1)
         address = f"http://{HOST}:{port}"
         command: list[str | Path] = [prometheus(), f"--config.file={folder / 'config/prometheus.yml'}"]
@@ -57,85 +57,89 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         try:
             wait_until(lambda: answers(f"{address}/-/ready"), _SECONDS, "Prometheus is ready", service)
-            wait_until(lambda: len(query(address, _PLAYED)) == 7, _SECONDS, "all targets are scraped", service)
-            wait_until(lambda: query(address, "model_version:memory_of_limit"), _SECONDS, "a SLI is recorded", service)
+            wait_until(lambda: len(query(address, _TARGETS_UP)) == 7, _SECONDS, "all targets are scraped", service)
+            wait_until(lambda: query(address, "model_version:memory_of_limit"), _SECONDS, "an SLI is recorded", service)
             yield address
         finally:
             processes.stop_all()
 
 
 def query(url: str, expression: str) -> list[dict[str, str]]:
-    """The labels of what an instant query finds."""
-    asked = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-    with urllib.request.urlopen(asked, timeout=10) as answer:
-        return [{**sample["metric"], "value": sample["value"][1]} for sample in json.load(answer)["data"]["result"]]
+    """Return the labels of each sample of an instant query, and its value as another label `value`."""
+    address = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+    with urllib.request.urlopen(address, timeout=10) as response:
+        return [{**sample["metric"], "value": sample["value"][1]} for sample in json.load(response)["data"]["result"]]
 
 
-def test_each_pod_is_scraped_by_itself(url: str) -> None:
-    """A pod that asks for it and runs is a target with its own name; one that is pending or does not ask is none."""
+def test_each_pod_is_a_target_of_its_own(url: str) -> None:
+    """A running pod with the annotation is a target under its own name; pending pods and others are not targets."""
     (up,) = query(url, 'up{job="edge-pods"}')
     assert up.items() >= {**_OF_CLUSTER, "namespace": "ml-apps", "pod": "iris-1", "app": "iris-classifier"}.items()
     assert up["value"] == "1"
 
 
-def test_traffic_has_the_version_that_the_pod_says(url: str) -> None:
-    """What a pod counts carries the model and version that it says it serves, beside the labels of its target."""
-    (found,) = query(url, 'model_predictions_total{source="real",outcome="ok"}')
-    assert found.items() >= {**_OF_CLUSTER, "pod": "iris-1", "model": "iris-classifier", "version": "7"}.items()
+def test_traffic_has_the_version_that_the_pod_reports(url: str) -> None:
+    """A pod's counters have the model and version that the pod reports, in addition to its target's labels."""
+    (predictions,) = query(url, 'model_predictions_total{source="real",outcome="ok"}')
+    assert predictions.items() >= {**_OF_CLUSTER, "pod": "iris-1", "model": "iris-classifier", "version": "7"}.items()
     (memory,) = query(url, "model_version:memory_of_limit")
     assert memory.items() >= {**_OF_CLUSTER, "model": "iris-classifier", "version": "7"}.items()
     assert 0 < float(memory["value"]) < 1
 
 
-def test_the_service_is_only_seen_to_answer(url: str) -> None:
-    """Through a NodePort nothing is counted that a random pod counts; whether it answers is kept, for each service."""
-    assert {(one["app"], one["value"]) for one in query(url, 'up{job="edge-services"}')} == {
+def test_services_are_only_checked_for_an_answer(url: str) -> None:
+    """For each NodePort only `up` is kept, because the other metrics are those of a random pod."""
+    assert {(sample["app"], sample["value"]) for sample in query(url, 'up{job="edge-services"}')} == {
         ("iris-classifier", "1"),
         ("wine-quality", "0"),
     }
-    assert {one["job"] for one in query(url, 'model_info{job!=""}')} == {"edge-pods"}
+    assert {sample["job"] for sample in query(url, 'model_info{job!=""}')} == {"edge-pods"}
 
 
 @pytest.mark.parametrize("cluster", ["gcp", "edge"])
 def test_objects_keep_their_names(cluster: str, url: str) -> None:
-    """What kube-state-metrics says of a pod has that pod's name, and not that of the one which says it."""
-    (found,) = query(url, f'kube_pod_container_status_restarts_total{{cluster="{cluster}"}}')
-    assert (found["namespace"], found["pod"], found["location"]) == ("ml-apps", "iris-1", cluster)
-    assert not [label for label in found if label.startswith("exported_")]
+    """A metric of kube-state-metrics has the name of the pod it describes, not of kube-state-metrics' own pod."""
+    (restarts,) = query(url, f'kube_pod_container_status_restarts_total{{cluster="{cluster}"}}')
+    assert (restarts["namespace"], restarts["pod"], restarts["location"]) == ("ml-apps", "iris-1", cluster)
+    assert not [label for label in restarts if label.startswith("exported_")]
 
 
 @pytest.mark.parametrize("cluster", ["gcp", "edge"])
 def test_containers_and_nodes_are_kept(cluster: str, url: str) -> None:
-    """Of what a kubelet measures, containers and the node itself are kept; cgroups between and the unused are not."""
-    found = query(url, f'{{job="{cluster}-cadvisor",__name__=~"container_.+|machine_.+"}}')
-    assert {(one["__name__"], one.get("container", ""), one.get("id", "")) for one in found} == {
+    """Of a kubelet's metrics, those of containers and the node are kept; other cgroups and unused metrics are not."""
+    samples = query(url, f'{{job="{cluster}-cadvisor",__name__=~"container_.+|machine_.+"}}')
+    assert {(sample["__name__"], sample.get("container", ""), sample.get("id", "")) for sample in samples} == {
         ("container_memory_working_set_bytes", "", "/"),
         ("container_memory_working_set_bytes", "model-server", "/kubepods/pod1/a"),
         ("machine_memory_bytes", "", ""),
     }
-    assert {(one["cluster"], one["node"]) for one in found} == {(cluster, "node-1")}
+    assert {(sample["cluster"], sample["node"]) for sample in samples} == {(cluster, "node-1")}
 
 
-def test_the_promotions_metrics_are_scraped(url: str) -> None:
-    """The exporter's metrics come in under the job's name."""
-    (found,) = query(url, "incumbent_last_look_timestamp_seconds")
-    assert (found["job"], found["cluster"], found["policy"]) == ("incumbent", "gcp", "iris-classifier-edge")
+def test_the_metrics_of_promotions_are_scraped(url: str) -> None:
+    """The exporter's metrics are stored under the job `incumbent`."""
+    (last_look,) = query(url, "incumbent_last_look_timestamp_seconds")
+    assert (last_look["job"], last_look["cluster"], last_look["policy"]) == (
+        "incumbent",
+        "gcp",
+        "iris-classifier-edge",
+    )
 
 
-def test_what_does_not_answer_is_an_alert(url: str) -> None:
-    """The rules are loaded and evaluated: the one service that nobody plays is on its way to an alert."""
+def test_a_target_that_does_not_answer_raises_an_alert(url: str) -> None:
+    """The rules are loaded and evaluated: the only service that is not simulated has a pending alert."""
     alert = 'ALERTS{alertname="ScrapeFailing",job="edge-services",app="wine-quality",alertstate="pending"}'
     wait_until(lambda: query(url, alert), _SECONDS, "the alert is pending")
 
 
-def _play_edge(server: HTTPServer) -> None:
-    """Answer as edge's API server and its NodePort do, and as a kubelet of gcp."""
+def _simulate_edge(server: HTTPServer) -> None:
+    """Answer as edge's API server and NodePort do, and as a kubelet of gcp."""
     model = Metrics(model="iris-classifier", version="7", image="registry/iris:7", run_id="r").text().decode()
-    _say(server, "/metrics", model)
-    _say(server, "/metrics/cadvisor", _MEASURED)
-    _say(server, "/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy/metrics", model)
-    _say(server, "/api/v1/namespaces/monitoring/services/kube-state-metrics:http/proxy/metrics", _OBJECTS)
-    _say(server, "/api/v1/nodes/node-1/proxy/metrics/cadvisor", _MEASURED)
+    _serve(server, "/metrics", model)
+    _serve(server, "/metrics/cadvisor", _MEASURED)
+    _serve(server, "/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy/metrics", model)
+    _serve(server, "/api/v1/namespaces/monitoring/services/kube-state-metrics:http/proxy/metrics", _OBJECTS)
+    _serve(server, "/api/v1/nodes/node-1/proxy/metrics/cadvisor", _MEASURED)
     pods = [_pod("iris-1", "Running", "true"), _pod("iris-2", "Pending", "true"), _pod("iris-3", "Running", "false")]
     node = {
         "metadata": {"name": "node-1"},
@@ -149,12 +153,12 @@ def _play_edge(server: HTTPServer) -> None:
         server.expect_request(path).respond_with_handler(_list_or_watch(json.dumps(listed)))
 
 
-def _say(server: HTTPServer, path: str, text: str) -> None:
+def _serve(server: HTTPServer, path: str, text: str) -> None:
     server.expect_request(path).respond_with_data(text, content_type="text/plain; version=0.0.4")
 
 
 def _list_or_watch(listed: str) -> Callable[[Request], Response]:
-    """The list, or a watch that ends at once."""
+    """Return a handler that answers with a list, or with a watch that ends at once."""
 
     def answer(request: Request) -> Response:
         return Response("" if "watch" in request.args else listed, content_type="application/json")
@@ -178,12 +182,12 @@ def _pod(name: str, phase: str, scraped: str) -> dict[str, Any]:
 
 
 def _write_configuration(folder: Path, address: str, objects: str, exporter: str) -> None:
-    """The manifests' files with other addresses, without TLS, and with intervals that a test can wait for."""
+    """Write the manifests' files with other addresses, without TLS, and with intervals short enough for a test."""
     for name in ("config", "rules"):
         (folder / name).mkdir()
         for path in (MONITORING / name).glob("*.yml"):
             text = path.read_text(encoding="utf-8")
-            for ours, here in (
+            for original, replacement in (
                 ("/etc/prometheus", str(folder)),
                 ("/var/run/secrets/kubernetes.io/serviceaccount", str(folder / "edge")),
                 ("_interval: 15s", "_interval: 1s"),
@@ -199,7 +203,7 @@ def _write_configuration(folder: Path, address: str, objects: str, exporter: str
                     f"      - role: node\n        api_server: http://{address}\n    relabel",
                 ),
             ):
-                text = text.replace(ours, here)
+                text = text.replace(original, replacement)
             text = re.sub(
                 r"^ +tls_config: .*\n( +(ca_file|server_name|insecure_skip_verify).*\n)*", "", text, flags=re.M
             )
