@@ -275,6 +275,7 @@ def _problems() -> Iterator[None]:
 
     from orchestration.promotion.problems import DependencyError, ProblemError
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # libraries' notes about retries and defaults; what matters is said by the problem
     try:
         yield
@@ -283,6 +284,8 @@ def _problems() -> Iterator[None]:
         sys.exit(UNANSWERED)
     except ProblemError as error:
         _refuse(str(error))
+    finally:
+        logging.disable(disabled)
 
 
 def _replace(file: Path, old: bytes, new: bytes) -> None:
