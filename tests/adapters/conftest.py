@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,17 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from testbeds.common.services import free_ports
 from testbeds.common.tools import find_tool
 
 _DEADLINE = 180.0
-
-
-def free_port() -> int:
-    """Return a port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -67,7 +59,7 @@ def _answers(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server: one worker, SQLite, proxied artifacts."""
     folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
+    (port,) = free_ports(1)
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
@@ -82,7 +74,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def oci_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real OCI registry, empty, without authentication."""
     folder = tmp_path_factory.mktemp("registry")
-    port = free_port()
+    (port,) = free_ports(1)
     settings = folder / "config.yml"
     settings.write_text(
         "version: 0.1\nlog: {level: warn}\n"
@@ -99,7 +91,7 @@ def oci_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prometheus that scrapes itself."""
     folder = tmp_path_factory.mktemp("prometheus")
-    port = free_port()
+    (port,) = free_ports(1)
     settings = folder / "prometheus.yml"
     settings.write_text(
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
@@ -116,4 +108,5 @@ def prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def free_address() -> str:
     """An address (`host:port`) that nothing listens on."""
-    return f"127.0.0.1:{free_port()}"
+    (port,) = free_ports(1)
+    return f"127.0.0.1:{port}"

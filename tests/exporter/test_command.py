@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.cli import main
-from tests.adapters.conftest import free_port
+from testbeds.common.services import free_ports
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {file.stem for file in (ROOT / "policies").glob("*.yaml")}
@@ -46,7 +46,7 @@ def run_metrics(listen: str, environment: Mapping[str, str]) -> Result:
 @pytest.fixture
 def running(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command as a process without any server to read from, and its address."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "orchestration.cli", "metrics", "--listen", f"127.0.0.1:{port}"]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:

@@ -22,7 +22,7 @@ from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedReq
 from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
 from testbeds.common.tools import find_tool
-from tests.adapters.conftest import free_port, serving, wait_until
+from tests.adapters.conftest import serving, wait_until
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import DOWN, FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod
 from tests.fakes.metrics import FakeMetrics
@@ -305,7 +305,8 @@ def scraped(tmp_path: Path) -> Iterator[str]:
     exporter = ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
     threading.Thread(target=exporter.serve_forever, daemon=True).start()
     target = f"127.0.0.1:{exporter.server_address[1]}"
-    settings, port = tmp_path / "prometheus.yml", free_port()
+    settings = tmp_path / "prometheus.yml"
+    (port,) = free_ports(1)
     settings.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs: [{job_name: edge, static_configs: ["
         f"{{targets: ['{target}'], labels: {{namespace: ml-apps, pod: p1}}}}]}}]\n"

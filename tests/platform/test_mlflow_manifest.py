@@ -19,7 +19,7 @@ from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
-from tests.adapters.conftest import free_port, serving
+from tests.adapters.conftest import serving
 from tests.bootstrap.fake_kubectl import FakeCluster
 from tests.manifests.mlflow_objects import BACKUP, CONTAINER, FOLDER, RESTORE
 from tests.platform.programs import content
@@ -90,7 +90,7 @@ def environment(place: Place, cluster: FakeCluster) -> dict[str, str]:
 @contextmanager
 def running(place: Place, cluster: FakeCluster) -> Iterator[str]:
     """The server, started as the manifest starts it but for port and folders; its address."""
-    port = free_port()
+    (port,) = free_ports(1)
     moved = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
     arguments = [moved.get(word, place.here(word)) for word in CONTAINER["args"]]
     command = [sys.executable, "-m", *CONTAINER["command"], *arguments]
