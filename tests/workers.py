@@ -27,7 +27,7 @@ GROUPS = {
 
 
 def assign_groups(items: list[pytest.Item]) -> None:
-    """Give the tests of each group the mark by which `--dist loadgroup` keeps them on one worker, and put them first."""
+    """Put the groups first, and give their tests the mark by which `--dist loadgroup` keeps them on one worker."""
     places = {}
     for item in items:
         pattern = pattern_of(item.path.relative_to(_TESTS).as_posix())

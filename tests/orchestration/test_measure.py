@@ -21,6 +21,7 @@ from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
 from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
+from testbeds.common.services import free_ports
 from testbeds.common.tools import find_tool
 from tests.adapters.conftest import serving, wait_until
 from tests.fakes.clock import FakeClock

@@ -19,6 +19,7 @@ from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
+from testbeds.common.services import free_ports
 from tests.adapters.conftest import serving
 from tests.bootstrap.fake_kubectl import FakeCluster
 from tests.manifests.mlflow_objects import BACKUP, CONTAINER, FOLDER, RESTORE
