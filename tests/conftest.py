@@ -8,13 +8,13 @@ and collects `tests/homelab`, which is about the homelab alone. A homelab that c
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, target_of
-from tests.workers import assign_groups
+from tests.workers import GroupScheduling, put_groups_first
 
 if TYPE_CHECKING:
     from testbeds.homelab.environment import HomelabEnvironment
@@ -53,7 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("there is one homelab, and its tests have an order: run them without -n")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks of groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the chosen target's tests, put those on the homelab in order, and group those that workers share.
 
@@ -70,7 +69,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elif any(_ONLY_HOMELAB in item.path.parents for item in items):
         raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")
     if hasattr(config, "workerinput"):
-        assign_groups(items)
+        put_groups_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 def _keep_target(config: pytest.Config, items: list[pytest.Item]) -> None:

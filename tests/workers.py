@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _TESTS = Path(__file__).parent
 GROUPS = {
@@ -26,15 +27,26 @@ GROUPS = {
 """Patterns of files below `tests/`, in which `*` crosses folders, with their group; the longest groups come first."""
 
 
-def assign_groups(items: list[pytest.Item]) -> None:
-    """Put the groups first, and give their tests the mark by which `--dist loadgroup` keeps them on one worker."""
-    places = {}
-    for item in items:
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ships no types
+    """Hands out whole groups, and single tests of the files without group.
+
+    pytest-xdist's own `--dist loadgroup` does not see its marks under pytest 9.2, which no longer lets it rename tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        pattern = pattern_of(nodeid.partition("::")[0].removeprefix(f"{_TESTS.name}/"))
+        return nodeid if pattern is None else GROUPS[pattern]
+
+
+def put_groups_first(items: list[pytest.Item]) -> None:
+    """Sort the tests of the groups to the front, in the order of `GROUPS`; all others stay in their order."""
+    patterns = list(GROUPS)
+
+    def rank(item: pytest.Item) -> int:
         pattern = pattern_of(item.path.relative_to(_TESTS).as_posix())
-        if pattern is not None:
-            item.add_marker(pytest.mark.xdist_group(GROUPS[pattern]))
-        places[item] = list(GROUPS).index(pattern) if pattern is not None else len(GROUPS)
-    items.sort(key=places.__getitem__)
+        return len(patterns) if pattern is None else patterns.index(pattern)
+
+    items.sort(key=rank)
 
 
 def pattern_of(place: str) -> str | None:
