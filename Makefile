@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest -q
+# As many test processes as cores, four at most, which keeps them within 4 GiB; `make test WORKERS=0` runs serially.
+WORKERS ?= $(shell echo $$(($(shell nproc) < 4 ? $(shell nproc) : 4)))
 
 .PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
   homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short fresh
@@ -25,10 +27,10 @@ check: setup ## lint, check types, import rules and Dagster's definitions
 	@.venv/bin/dagster definitions validate -m orchestration.definitions
 
 test-fast: setup ## run the tests of pure code, as after each edit
-	@$(PYTEST) --target fast
+	@$(PYTEST) -n $(WORKERS) --target fast
 
-test: tools ## run the tests that need neither Go, root nor Docker, including the fast ones and the story of five versions
-	@$(PYTEST) --target test
+test: tools ## run the tests that need neither Go, root nor Docker, including the fast ones and the story; WORKERS=0 runs them serially
+	@$(PYTEST) -n $(WORKERS) --target test
 
 test-scenarios: tools ## run the rare, long scenarios: killed runs and demos, CI, and pipelines with a guard taken out
 	@$(PYTEST) --target scenarios

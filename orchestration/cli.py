@@ -282,6 +282,7 @@ def _problems() -> Iterator[None]:
 
     from orchestration.promotion.problems import DependencyError, ProblemError
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # libraries' notes on retries and defaults; the problem says what matters
     try:
         yield
@@ -289,6 +290,8 @@ def _problems() -> Iterator[None]:
         _fail(error, UNANSWERED)
     except ProblemError as error:
         _fail(error, REFUSED)
+    finally:
+        logging.disable(disabled)
 
 
 def _fail(error: Exception, exit_code: int) -> NoReturn:

@@ -1,6 +1,5 @@
 """The platform as the environment describes it: settings, and the clients made from them."""
 
-import functools
 import os
 from pathlib import Path
 
@@ -152,7 +151,6 @@ def _setting(name: str) -> str:
     return dg.EnvVar(name) if os.environ.get(name) else _DEFAULTS.get(name, "")
 
 
-@functools.cache
 def platform_from_environment() -> EnvironmentPlatform:
     """Return the platform that the environment describes; nothing is contacted yet."""
     return EnvironmentPlatform(

@@ -8,16 +8,18 @@ and collects `tests/homelab`, which is about the homelab alone. A homelab that c
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from tests.targets import BUILD_SECONDS, FAST, PLATFORM, RUN_BY, TEST, target_of, target_of_file
+from tests.workers import GroupScheduling, put_groups_first
 
 if TYPE_CHECKING:
     from testbeds.homelab.environment import HomelabEnvironment
     from testbeds.sandbox.environment import SandboxEnvironment
+    from testbeds.sandbox.sandbox import Sandbox
     from testbeds.story.environment import Environment
 
 _ONLY_HOMELAB = Path(__file__).parent / "homelab"
@@ -49,10 +51,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_configure(config: pytest.Config) -> None:
     # Background jobs inherit that SIGINT is ignored, and would pass it on to all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("testbed") == "homelab" and config.getoption("numprocesses", None):
+        raise pytest.UsageError("there is one homelab, and its tests have an order: run them without -n")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the chosen target's tests, and put those on the homelab in order.
+    """Keep the chosen target's tests, put those on the homelab in order, and group those that workers share.
 
     On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last. The
     platform's memory is looked at when most has happened to it.
@@ -66,6 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: places.get(item.path.name, 1))
     elif any(_ONLY_HOMELAB in item.path.parents for item in items):
         raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")
+    if hasattr(config, "workerinput"):
+        put_groups_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 def _keep_target(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -93,14 +104,29 @@ def environment(request: pytest.FixtureRequest) -> Iterator["Environment"]:
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SandboxEnvironment]":
-    """A sandbox in which nothing is promoted yet."""
+def sandbox_services(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Sandbox]":
+    """The sandbox, in a folder with a space, with the rest of an earlier one in it; nothing runs on afterwards.
+
+    All tests of a session share it. Those of its services run before the story, which changes what is served.
+    """
     # Imported here: most tests need neither testbed.
-    from testbeds.sandbox.environment import SandboxEnvironment
+    from testbeds.common.guardian import marked
     from testbeds.sandbox.sandbox import Sandbox
 
-    with Sandbox(tmp_path_factory.mktemp("the stories") / "sandbox") as running:
-        yield SandboxEnvironment(running)
+    state = tmp_path_factory.mktemp("the stories") / "sandbox"
+    (state / "git").mkdir(parents=True)
+    (state / "models.jsonl").write_text("what a killed one left", encoding="utf-8")
+    with Sandbox(state) as running:
+        yield running
+    assert marked(running.processes.identity) == {}
+
+
+@pytest.fixture(scope="session")
+def sandbox(sandbox_services: "Sandbox") -> "SandboxEnvironment":
+    """The sandbox as an environment for stories; nothing is promoted in it yet."""
+    from testbeds.sandbox.environment import SandboxEnvironment
+
+    return SandboxEnvironment(sandbox_services)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.targets import FAST, HOMELAB, OF_FILES, PLATFORM, RUN_BY, SCENARIOS, TARGETS, TEST, pattern_of, target_of
+from tests.workers import GROUPS
+from tests.workers import pattern_of as group_pattern_of
 
 ROOT = Path(__file__).parents[1]
 PLACES = sorted(path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
@@ -58,3 +60,8 @@ def test_the_makefile_runs_every_target() -> None:
         assert f"--target {target}\n" in recipe(name)
     assert f"--testbed homelab tests/{HOMELAB} " in recipe("test-homelab")
     assert {HOMELAB}.union(*RUN_BY.values()) == set(TARGETS)
+
+
+def test_no_group_of_workers_is_stale() -> None:
+    """Each pattern decides about at least one file."""
+    assert {pattern for place in PLACES if (pattern := group_pattern_of(place))} == set(GROUPS)

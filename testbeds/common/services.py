@@ -18,30 +18,55 @@ BRANCH = "main"
 REPOSITORY = "gitops.git"
 # Below the ports that the kernel gives to outgoing connections: what was free stays free until it is taken.
 _PORTS = range(20000, 32000)
+_claimed: dict[int, socket.socket] = {}
+"""The ports that this process has been given, each with the socket that keeps other processes from it."""
 
 
 def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
-    """Find different ports of the loopback on which nothing listens; preferred ports come first while they are free.
+    """Find different ports of the loopback on which nothing listens, and keep them for this process while it runs.
+
+    No two processes get the same port here, however late their servers begin to listen. Preferred ports come first
+    while they are free; this process gets a port that it was given before only if it prefers it.
 
     Raises:
         OSError: fewer than `count` ports are free.
     """
     free: list[int] = []
-    for port in (*preferred, *random.sample(_PORTS, len(_PORTS))):
-        with socket.socket() as client:
-            if client.connect_ex((HOST, port)) == 0:
-                continue
-        with socket.socket() as server:
-            # As servers bind: lingering connections of an earlier server do not keep the port from the next one.
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                server.bind((HOST, port))
-            except OSError:
-                continue
-        free.append(port)
+    for port in dict.fromkeys((*preferred, *random.sample(_PORTS, len(_PORTS)))):
+        is_known = port in _claimed
+        if is_known and port not in preferred:
+            continue
+        if _is_free(port) and (is_known or _claim(port)):
+            free.append(port)
         if len(free) == count:
             return free
     raise OSError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as client:
+        if client.connect_ex((HOST, port)) == 0:
+            return False
+    with socket.socket() as server:
+        # As servers bind: lingering connections of an earlier server do not keep the port from the next one.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Take a port's name among Linux's abstract sockets, which the kernel frees when this process ends."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0incumbent port {port}")
+    except OSError:
+        claim.close()
+        return False
+    _claimed[port] = claim
+    return True
 
 
 def answers(url: str) -> bool:

@@ -313,7 +313,7 @@ def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     mlflow.set_tracking_uri(mlflow_url)
 
     def log(model: str, signature: ModelSignature | None, example: object = None) -> ModelVersion:
-        with mlflow.start_run():
+        with mlflow.start_run(experiment_id="0"):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=Echo(),

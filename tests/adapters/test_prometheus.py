@@ -10,7 +10,8 @@ from pytest_httpserver import HTTPServer
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.ports import QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, InvalidInputError
-from tests.adapters.conftest import wait_until
+from testbeds.common.processes import wait_until
+from tests.adapters.conftest import START_SECONDS
 
 ANY_PATH = re.compile("/")
 
@@ -40,7 +41,7 @@ def test_a_real_server_is_ready(prometheus_url: str) -> None:
 def test_vectors_and_scalars_are_samples(prometheus_url: str) -> None:
     """A vector keeps its labels, a scalar has none, and both have the time of their evaluation."""
     metrics = Prometheus(prometheus_url)
-    wait_until(lambda: bool(result(metrics.query("up")).samples), "the first scrape")
+    wait_until(lambda: bool(result(metrics.query("up")).samples), START_SECONDS, "the first scrape")
     (up,) = result(metrics.query("up")).samples
     assert up.value == 1.0
     assert up.labels["job"] == "itself"

@@ -1,22 +1,24 @@
-"""`incumbent metrics` as a process: its answers over HTTP, its help, its errors and how it ends."""
+"""`incumbent metrics`: its answers over HTTP, its help, its errors and how its process ends."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx2
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.cli import main
-from tests.adapters.conftest import free_port
+from testbeds.common.services import free_ports
 
 ROOT = Path(__file__).parents[2]
+POLICIES = {file.stem for file in (ROOT / "policies").glob("*.yaml")}
 DEAD = "http://127.0.0.1:1"
 SETTINGS = ("MLFLOW_TRACKING_URI", "INCUMBENT_GIT_URL", "INCUMBENT_KUBECONFIG")
 
@@ -35,17 +37,18 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def command(listen: str) -> list[str]:
-    return [sys.executable, "-m", "orchestration.cli", "metrics", "--listen", listen]
+def run_metrics(listen: str, environment: Mapping[str, str]) -> Result:
+    """Run the command in this process, with this environment instead of the process's own."""
+    removed = dict.fromkeys(os.environ.keys() - environment.keys())
+    return CliRunner().invoke(main, ["metrics", "--listen", listen], env={**removed, **environment})
 
 
 @pytest.fixture
 def running(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command without any server to read from, and its address."""
-    port = free_port()
-    process = subprocess.Popen(
-        command(f"127.0.0.1:{port}"), env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    """The command as a process without any server to read from, and its address."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "orchestration.cli", "metrics", "--listen", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         yield process, f"http://127.0.0.1:{port}/metrics"
     finally:
@@ -53,8 +56,8 @@ def running(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str]
         process.wait()
 
 
-def scraped(process: subprocess.Popen[str], url: str, name: str) -> dict[str, float]:
-    """Scrape until samples of that name appear; return them by policy."""
+def scraped(process: subprocess.Popen[str], url: str, name: str, policies: set[str]) -> dict[str, float]:
+    """Scrape until each of these policies has a sample of that name above zero; return the samples by policy."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -65,7 +68,7 @@ def scraped(process: subprocess.Popen[str], url: str, name: str) -> dict[str, fl
         assert answer.headers["Content-Type"].startswith("text/plain")
         samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
         values = {sample.labels["policy"]: sample.value for sample in samples if sample.name == name}
-        if values:
+        if policies <= {policy for policy, value in values.items() if value > 0}:
             return values
         time.sleep(0.2)
     pytest.fail(f"no {name}")
@@ -76,13 +79,14 @@ def test_it_answers_without_its_servers_and_ends_when_told(
 ) -> None:
     """A failed look is counted and reported in one line without a traceback; SIGTERM ends the process soon, with 0."""
     process, url = running
-    failures = scraped(process, url, "incumbent_look_failures_total")
-    assert failures.keys() == {"iris-classifier-edge"}
+    failures = scraped(process, url, "incumbent_look_failures_total", POLICIES)
+    assert failures.keys() == POLICIES
     process.send_signal(signal.SIGTERM)
     _, output = process.communicate(timeout=60)
     assert process.returncode == 0
     assert f"metrics at {url}" in output
-    assert "policy iris-classifier-edge: MLflow at http://127.0.0.1:1" in output
+    for policy in POLICIES:
+        assert f"policy {policy}: MLflow at http://127.0.0.1:1" in output
     assert "Traceback" not in output
 
 
@@ -90,20 +94,18 @@ def test_it_answers_without_its_servers_and_ends_when_told(
 def test_a_missing_setting_is_named(environment: dict[str, str], missing: str) -> None:
     """A missing setting is reported in one line, before anything is contacted."""
     del environment[missing]
-    ran = subprocess.run(command("127.0.0.1:0"), env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 3
+    ran = run_metrics("127.0.0.1:0", environment)
+    assert ran.exit_code == 3
     assert f"setting {missing}: expected a value" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
 def test_an_address_that_is_taken_is_named(environment: dict[str, str]) -> None:
     """The error names the option that gives another address."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        ran = subprocess.run(command(where), env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 3
+        ran = run_metrics(where, environment)
+    assert ran.exit_code == 3
     assert f"address {where}" in ran.stderr
     assert "--listen" in ran.stderr
     assert "Traceback" not in ran.stderr

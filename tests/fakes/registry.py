@@ -56,7 +56,9 @@ class FakeRegistry:
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
         self._called("tagged")
-        return tuple(version for version in self.versions.values() if version.tags.get(key, "\0").startswith(start))
+        return tuple(
+            version for version in self.versions.values() if key in version.tags and version.tags[key].startswith(start)
+        )
 
     def run(self, run_id: str) -> TrainingRun | None:
         self._called("run")

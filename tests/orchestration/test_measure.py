@@ -21,8 +21,10 @@ from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
 from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.measure import measure
+from testbeds.common.processes import wait_until
+from testbeds.common.services import free_ports
 from testbeds.common.tools import find_tool
-from tests.adapters.conftest import free_port, serving, wait_until
+from tests.adapters.conftest import START_SECONDS, serving
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import DOWN, FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod
 from tests.fakes.metrics import FakeMetrics
@@ -306,7 +308,8 @@ def scraped(tmp_path: Path) -> Iterator[str]:
     exporter = ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
     threading.Thread(target=exporter.serve_forever, daemon=True).start()
     target = f"127.0.0.1:{exporter.server_address[1]}"
-    settings, port = tmp_path / "prometheus.yml", free_port()
+    settings = tmp_path / "prometheus.yml"
+    (port,) = free_ports(1)
     settings.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs: [{job_name: edge, static_configs: ["
         f"{{targets: ['{target}'], labels: {{namespace: ml-apps, pod: p1}}}}]}}]\n"
@@ -316,7 +319,7 @@ def scraped(tmp_path: Path) -> Iterator[str]:
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     try:
-        with serving(command, f"http://127.0.0.1:{port}/-/ready", tmp_path / "log"):
+        with serving(command, f"http://127.0.0.1:{port}/-/ready", tmp_path):
             yield f"http://127.0.0.1:{port}"
     finally:
         exporter.shutdown()
@@ -339,14 +342,16 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
         seen.append(measure(_clients(world), policy, one_pod, one_pod.new_pods, RECORDING, started, ID))
         return seen[-1]
 
-    wait_until(lambda: look().freshness[0].scrapes >= 3 and (seen[-1].real_requests or 0) > 20, "three scrapes")
+    wait_until(
+        lambda: look().freshness[0].scrapes >= 3 and (seen[-1].real_requests or 0) > 20, START_SECONDS, "three scrapes"
+    )
     (freshness,) = seen[-1].freshness
     assert freshness.newest_at is not None
     assert started - 1 <= freshness.newest_at <= clock.now() + 1
     assert seen[-1].problems == seen[-1].rejected == ()
     assert seen[-1].replayed_requests == 0.0
     _Metrics.broken = True
-    wait_until(lambda: look().freshness[0].newest_at is None, "a failed scrape")
+    wait_until(lambda: look().freshness[0].newest_at is None, START_SECONDS, "a failed scrape")
     failing = seen[-1].freshness[0].scrapes
     assert look().freshness[0].scrapes <= failing
 

@@ -19,7 +19,8 @@ from bootstrap.secrets import PIPELINE, SERVER, TRAINING, make_secrets
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.problems import DependencyError
-from tests.adapters.conftest import free_port, serving
+from testbeds.common.services import free_ports
+from tests.adapters.conftest import serving
 from tests.bootstrap.fake_kubectl import FakeCluster
 from tests.manifests.mlflow_objects import BACKUP, CONTAINER, FOLDER, RESTORE
 from tests.platform.programs import content
@@ -90,7 +91,7 @@ def environment(volumes: Volumes, cluster: FakeCluster) -> dict[str, str]:
 @contextmanager
 def running(volumes: Volumes, cluster: FakeCluster) -> Iterator[str]:
     """Start the server as the manifest does, except for port and folders, and yield its address."""
-    port = free_port()
+    (port,) = free_ports(1)
     changed = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={port}"}
     arguments = [changed.get(word, volumes.here(word)) for word in CONTAINER["args"]]
     command = [sys.executable, "-m", *CONTAINER["command"], *arguments]

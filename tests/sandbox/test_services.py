@@ -1,9 +1,10 @@
 """The sandbox as a whole: real services, a baseline that serves, and nothing left of it afterwards."""
 
 import json
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,17 @@ import pytest
 
 from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.problems import ProblemError
-from testbeds.common.guardian import MARK, marked
+from testbeds.common.guardian import MARK
 from testbeds.common.processes import wait_until
 from testbeds.common.services import free_ports
 from testbeds.common.state import POLICY, SECOND_POLICY, baseline_image, read_policy
+from testbeds.common.tools import CHECKOUT
 from testbeds.sandbox.sandbox import Sandbox
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox, in a folder with a space, with the rests of an earlier one in it."""
-    state = tmp_path_factory.mktemp("sand box")
-    (state / "git").mkdir()
-    (state / "models.jsonl").write_text("what a killed one left", encoding="utf-8")
-    with Sandbox(state) as started:
-        yield started
-    assert marked(started.processes.identity) == {}
+@pytest.fixture
+def sandbox(sandbox_services: Sandbox) -> Sandbox:
+    return sandbox_services
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
@@ -126,3 +122,13 @@ def test_free_ports_differ() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert max(ports) < 32768
+
+
+def test_no_two_processes_get_the_same_port() -> None:
+    """What one was given stays its own until it ends, although nothing listens there yet."""
+    (port,) = free_ports(1)
+    assert free_ports(1, [port]) == [port]
+    assert free_ports(1) != [port]
+    code = f"from testbeds.common.services import free_ports; print(*free_ports(1, [{port}]))"
+    other = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert int(other.stdout) != port

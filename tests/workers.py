@@ -1,0 +1,54 @@
+"""Which tests stay together when several workers of pytest-xdist share the work, and which come first.
+
+Every other test may run on any worker at any time. Tests that share a server, or models that take long to train, run on
+one worker one after the other, so that no worker starts a second one. Workers begin with them, because nothing can be
+spread any more once only they are left.
+"""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+_TESTS = Path(__file__).parent
+GROUPS = {
+    "sandbox/test_services.py": "sandbox",
+    "scenarios/test_story.py": "sandbox",
+    "contract/*": "contract",
+    "sandbox/test_model_server.py": "models",
+    "sandbox/test_training.py": "models",
+    "adapters/test_metrics_of_promotions.py": "mlflow",
+    "adapters/test_mlflow_registry.py": "mlflow",
+    "adapters/test_oci.py": "OCI registry",
+    "sandbox/test_images.py": "images",
+    "adapters/test_prometheus.py": "Prometheus",
+}
+"""Patterns of files below `tests/`, in which `*` crosses folders, with their group; the longest groups come first."""
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ships no types
+    """Hands out whole groups, and single tests of the files without group.
+
+    pytest-xdist's own `--dist loadgroup` does not see its marks under pytest 9.2, which no longer lets it rename tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        pattern = pattern_of(nodeid.partition("::")[0].removeprefix(f"{_TESTS.name}/"))
+        return nodeid if pattern is None else GROUPS[pattern]
+
+
+def put_groups_first(items: list[pytest.Item]) -> None:
+    """Sort the tests of the groups to the front, in the order of `GROUPS`; all others stay in their order."""
+    patterns = list(GROUPS)
+
+    def rank(item: pytest.Item) -> int:
+        pattern = pattern_of(item.path.relative_to(_TESTS).as_posix())
+        return len(patterns) if pattern is None else patterns.index(pattern)
+
+    items.sort(key=rank)
+
+
+def pattern_of(place: str) -> str | None:
+    """Return the pattern that decides about a file, given by its path below `tests/`; None for a file without group."""
+    return next((pattern for pattern in GROUPS if fnmatchcase(place, pattern)), None)
