@@ -1,7 +1,7 @@
-"""The command `incumbent`: what each command takes, teaches and prints.
+"""The command `incumbent`: the arguments, the help and the output of each subcommand.
 
-What the commands do is in `orchestration.commands`. Heavy imports stay inside the commands, so that `--help` answers
-at once.
+What the subcommands do is in `orchestration.commands`. Heavy imports stay inside the functions, so that `--help`
+answers at once.
 """
 
 import sys
@@ -86,8 +86,8 @@ def set_image(
 def register(policy_name: str, version: int) -> None:
     """Make VERSION the challenger of POLICY, and add its partition to this Dagster instance.
 
-    With a running sensor no more is needed: the promotion begins within seconds. Without one, as in CI, materialize
-    the partition next. Running it again changes nothing.
+    With a running sensor, nothing more is needed: the promotion begins within seconds. Without one, as in CI,
+    materialize the partition next. Running it again changes nothing.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def retry(policy_name: str, version: int, reason: str) -> None:
     help="A JSON list of request bodies.  [default: the rows of the model's input example]",
 )
 def record(model: str, version: int, url: str, file: Path | None) -> None:
-    """Record how a running server of VERSION of MODEL answers; after a rollout it must still answer so.
+    """Record how a running server of VERSION of MODEL answers; after a rollout, the new pods must answer the same.
 
     Each request is sent three times, and fields that differ between the answers, such as times, are left out. The
     recording becomes the artifact incumbent/recorded_requests.json of the version's training run.
@@ -200,8 +200,9 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
 def metrics(listen: tuple[str, int]) -> None:
     """Expose metrics of the promotions to Prometheus, until SIGTERM or Ctrl-C.
 
-    The metrics are computed from Git, the registry and the clusters, never from Dagster, so this may stop and start
-    again on any machine. It reads everything once and then, every 15 s, what is new. It writes nothing.
+    The metrics are computed from Git, the registry and the clusters, never from Dagster, so this may be stopped
+    and started again on any machine. It reads everything once and then, every 15 s, only what is new. It writes
+    nothing.
 
     \b
     The metrics say how promotions ended and how long they took, what is held, and what is serving:

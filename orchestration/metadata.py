@@ -22,7 +22,7 @@ def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
 
 
 def facts_metadata(facts: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
-    """Show each of a stage's facts as what it is; None is left out."""
+    """Show each of a stage's facts in the form that suits it; None is left out."""
     return {name: _value(name, fact) for name, fact in facts.items() if fact is not None}
 
 

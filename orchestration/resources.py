@@ -133,7 +133,8 @@ def parse_mirrors(text: str) -> dict[str, str]:
     for entry in filter(None, (piece.strip() for piece in text.split(","))):
         host, equals, url = entry.partition("=")
         if not equals or not url.startswith(("http://", "https://")):
-            problem = Problem("setting INCUMBENT_OCI_MIRRORS", "host=URL,host=URL", repr(entry), "Correct that entry.")
+            finding = f"the entry {entry!r}"
+            problem = Problem("setting INCUMBENT_OCI_MIRRORS", "host=URL,host=URL", finding, "Correct that entry.")
             raise InvalidInputError(problem)
         mirrors[host] = url
     return mirrors

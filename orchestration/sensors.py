@@ -135,7 +135,7 @@ def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Reques
 
 
 def _is_worked_on(tick: _Tick, policy: Policy, version: ModelVersion) -> bool:
-    """Return whether a run holds the lease, or waits without one (for an image) and said so just now."""
+    """Return whether a run holds the lease, or waits without one (for an image) and has just given a sign of life."""
     lease = tick.git.lease(policy.argocd.application)
     return (lease is not None and lease.expires_at > tick.now) or is_alive(version, policy.name, tick.now)
 

@@ -40,7 +40,7 @@ class ApiReply(Reply):
 
 
 class KubeApi:
-    """The API server of one context, through the official client: that brings TLS, tokens and login plugins.
+    """The API server of one context, through the official client, which brings TLS, tokens and login plugins.
 
     The client's models are not used: they refuse what a newer or a slightly wrong server sends, and parsing is the
     core's job.

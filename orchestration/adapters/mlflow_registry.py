@@ -108,7 +108,7 @@ class MlflowRegistry:
         return None
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
-        """List all versions, of any model, that have a tag of that key whose value starts so; in no order.
+        """List all versions, of any model and in no particular order, whose tag `key` begins with `start`.
 
         Raises:
             InvalidInputError: key or start has quotes or wildcards, which would change what is searched for.

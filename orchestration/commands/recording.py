@@ -1,4 +1,4 @@
-"""Making recorded requests by asking a running server: what it answers today, a rollout must still answer."""
+"""Recording requests with the answers of a running server, which a rollout must still give."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from orchestration.promotion.recorded_requests import (
     dump_recording,
 )
 
-_ASKED = 3
+_REPETITIONS = 3
 """How often each request is sent: a field that differs between the answers (a time, an id) is not recorded."""
 _TOLERANCE = 1e-6
 """By how much a recorded number may differ later, in the number's own unit."""
@@ -58,9 +58,9 @@ def recorded_bodies(
     """
     version = registry.version(model, number)
     if version is None or version.run_id is None:
-        found = "a version without a run" if version else "no such version in the registry"
+        finding = "a version without a run" if version else "no such version in the registry"
         next_step = "Correct the model or the version number, or log the model in a run."
-        problem = Problem(f"version {number} of {model}", "a version with a training run", found, next_step)
+        problem = Problem(f"version {number} of {model}", "a version with a training run", finding, next_step)
         raise InvalidInputError(problem)
     if content is None:
         rows = registry.input_example(version)
@@ -76,7 +76,7 @@ def recorded_bodies(
         except ValueError:
             bodies = None
     if not isinstance(bodies, list) or not bodies or not all(isinstance(body, dict) and body for body in bodies):
-        raise InvalidInputError(Problem(source, "one request or more", "no requests", next_step))
+        raise InvalidInputError(Problem(source, "at least one request", "no requests", next_step))
     return version.run_id, bodies
 
 
@@ -85,9 +85,9 @@ def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, A
 
     Raises:
         DependencyError: the server does not answer.
-        InvalidInputError: the server refuses a request, or answers nothing that stays the same.
+        InvalidInputError: the server refuses a request, or its answers have no field that stays the same.
     """
-    answers = [[_ask(service, url, request) for _ in range(_ASKED)] for request in requests]
+    answers = [[_ask(service, url, request) for _ in range(_REPETITIONS)] for request in requests]
     volatile = {
         name
         for repeated in answers
@@ -101,7 +101,7 @@ def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, A
             raise InvalidInputError(
                 Problem(
                     f"the answers of {url}",
-                    f"fields that stay the same when a request is sent {_ASKED} times",
+                    f"fields that stay the same when a request is sent {_REPETITIONS} times",
                     f"only fields that change: {', '.join(sorted(volatile))}" if volatile else "an empty answer",
                     "Record a server whose answers depend on the request alone.",
                 )
@@ -115,8 +115,8 @@ def _ask(service: Service, url: str, request: Mapping[str, Any]) -> dict[str, An
     answer = service.ask(url, body, {"Content-Type": "application/json", REPLAY_HEADER: "record"}, _TIMEOUT)
     shown = answer.body[:200].decode("utf-8", "replace")
     if answer.status == 0 or answer.status >= 500:
-        found = f"status {answer.status}: {shown}" if answer.status else "no answer"
-        raise DependencyError(Problem(url, "an answer", found, "Check that the server is running, or correct --url."))
+        finding = f"status {answer.status}: {shown}" if answer.status else "no answer"
+        raise DependencyError(Problem(url, "an answer", finding, "Check that the server is running, or correct --url."))
     try:
         parsed = json.loads(answer.body)
     except ValueError:

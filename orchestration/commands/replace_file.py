@@ -34,7 +34,7 @@ def replace_file(target: Path, old: bytes, new: bytes) -> None:
             "and copy the result into it, or break the links.",
         )
     if not os.access(target, os.W_OK):
-        raise _refused(target, "a file that you may write", "a read-only file", "Make it writable, if you mean it.")
+        raise _refused(target, "a file that you may write", "a read-only file", "Make it writable, if it may change.")
     handle, path = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as temporary:
@@ -46,7 +46,7 @@ def replace_file(target: Path, old: bytes, new: bytes) -> None:
             os.fsync(temporary.fileno())
         shutil.copymode(target, path)
         if target.read_bytes() != old:
-            raise _refused(target, "the content that was read", "a file that changed meanwhile", "Run the edit again.")
+            raise _refused(target, "the content that was read", "a file that has changed since", "Run the edit again.")
         Path(path).replace(target)
     except BaseException:
         Path(path).unlink(missing_ok=True)

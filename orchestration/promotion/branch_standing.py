@@ -1,6 +1,6 @@
-"""Where a version stands on the GitOps branch, told from its history, HEAD's image and the version's tags alone.
+"""Where a version stands on the GitOps branch, determined by its history, HEAD's image and the version's tags alone.
 
-Dagster's storage takes no part in this, because it may be lost at any time. Git and MLflow are the truth.
+Dagster's storage has no part in this, because it may be lost at any time. Git and MLflow are the truth.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class MayCommit:
 
 @dataclass(frozen=True)
 class OnBranch:
-    """Our commit was not taken back and HEAD has its image: the promotion is under way, or it has won."""
+    """Our commit was not taken back and HEAD has its image: the promotion is under way, or the version is champion."""
 
     promotion: CommittedPromotion
 

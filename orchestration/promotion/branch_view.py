@@ -1,4 +1,4 @@
-"""The GitOps branch as one look found it: the head, the manifest there, and the policy's promotions."""
+"""The GitOps branch at one head: the commit, the manifest there, and the policy's promotions."""
 
 from dataclasses import dataclass
 

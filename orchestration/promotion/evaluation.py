@@ -1,4 +1,4 @@
-"""One evaluation of the gate: everything that was measured of the new pods at one time, and its record as evidence."""
+"""One evaluation of the gate: all that was measured about the new pods at one time, and its record as evidence."""
 
 import math
 from dataclasses import asdict, dataclass

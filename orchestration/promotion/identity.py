@@ -62,14 +62,14 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
     Texts from the registry are put on one line, so that none of them can forge a trailer (design rule 9).
     """
     requested_at = parse_time(version.tag(identity.policy, "requested_at"))
-    asked = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
+    requested = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
     return {
         "Promotion-Id": str(identity),
         "Model": _one_line(version.model),
         "Model-Version": str(version.version),
         "MLflow-Run": _one_line(version.run_id or "") or "none",
         "Image-Digest": image.digest or "none",
-        **asked,
+        **requested,
     }
 
 

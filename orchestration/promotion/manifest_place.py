@@ -85,8 +85,8 @@ def find_place(stream: Stream, selector: Selector) -> Place:
     path = _by_path(stream, selector.yaml_path) if selector.yaml_path is not None else _by_container(stream, selector)
     scalar = path[-1]
     if not isinstance(scalar, ScalarNode):
-        found = "a mapping (or a template)" if isinstance(scalar, MappingNode) else "a list"
-        raise RefusedError(found, line=scalar.line, expected=f"the image of {selector}, as a scalar")
+        finding = "a mapping (or a template)" if isinstance(scalar, MappingNode) else "a list"
+        raise RefusedError(finding, line=scalar.line, expected=f"the image of {selector}, as a scalar")
     for node in path:
         if node.anchor is not None:
             raise RefusedError(f"the anchor &{node.anchor}, by which an alias may share the image", line=node.line)
@@ -113,7 +113,7 @@ def find_place(stream: Stream, selector: Selector) -> Place:
 def _by_container(stream: Stream, selector: Selector) -> list[Node]:
     """Return the nodes from a document's root down to the image of the one container that matches."""
     candidates: list[list[Node]] = []
-    seen: list[str] = []
+    examined: list[str] = []
     for above in _resources(stream.documents):
         resource = above[-1]
         kind = text_of(get(resource, "kind"))
@@ -124,7 +124,7 @@ def _by_container(stream: Stream, selector: Selector) -> list[Node]:
         described = f"{kind} {namespace or '-'}/{name} (line {resource.line})"
         # A document without a namespace is deployed to the Application's, so it may be the one that is meant.
         if selector.name not in (None, name) or (namespace is not None and selector.namespace not in (None, namespace)):
-            seen.append(described)
+            examined.append(described)
             continue
         if kind not in _POD_SPECS:
             raise RefusedError(
@@ -135,13 +135,13 @@ def _by_container(stream: Stream, selector: Selector) -> list[Node]:
             )
         for path in _containers(above, _POD_SPECS[kind]):
             label = text_of(get(path[-1], "name"))
-            seen.append(f"container {label} of {described}")
+            examined.append(f"container {label} of {described}")
             if label is not None and selector.container in (None, label):
                 candidates.append(path)
     if len(candidates) != 1:
         lines = ", ".join(str(path[-1].line) for path in candidates)
-        others = "; ".join(described[:200] for described in seen[:10])
-        none = f"no match, only {others}" if seen else "no match"
+        others = "; ".join(described[:200] for described in examined[:10])
+        none = f"no match, only {others}" if examined else "no match"
         raise RefusedError(
             f"{len(candidates)} matches, at lines {lines}" if candidates else none,
             line=candidates[1][-1].line if candidates else None,

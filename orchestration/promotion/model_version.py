@@ -1,4 +1,4 @@
-"""What the model registry says of a version and its training run, as plain values."""
+"""What the model registry says about a version and its training run, as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

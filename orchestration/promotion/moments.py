@@ -10,7 +10,7 @@ from orchestration.promotion.timestamps import format_time, parse_time
 
 @dataclass(frozen=True)
 class Moment:
-    """When a request for a version first came to a state that people look back on: held, or an end.
+    """When a request for a version first reached a state that people ask about later: held, or an end.
 
     The next request overwrites the state tag; the moments of the earlier ones stay.
     """
@@ -26,7 +26,7 @@ _MOMENT = re.compile(r"(?P<at>\S{24}), attempt (?P<attempt>[1-9][0-9]{0,4})")
 
 
 def moment_tags(version: ModelVersion, policy: str, state: State, now: float) -> dict[str, str]:
-    """Return the tag that keeps when this request came to a state; empty when there is nothing to keep.
+    """Return the tag that keeps when this request reached a state; empty when there is nothing to keep.
 
     Only `held` and the ends are kept, each once: because the tag is never overwritten, a write that was cut off can be
     repeated, and a version that has ended can be examined again.

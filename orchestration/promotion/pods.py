@@ -35,7 +35,7 @@ class PodTrouble:
     kind: Kind
     fault: Literal["model", "platform"]
     sentence: str
-    """What is wrong with which pod, as a person reads it."""
+    """What is wrong, and with which pod, in words for a person."""
     final: bool = False
     """Whether waiting longer cannot help, so that the rollout ends before its deadline."""
     log: LogToRead | None = None

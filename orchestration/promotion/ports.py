@@ -15,7 +15,7 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 
 Decision = TypeVar("Decision")
-"""What a caller of `push_edit` returns instead of an edit."""
+"""What a caller's `decide` returns instead of an edit."""
 
 
 class Clock(Protocol):
@@ -56,13 +56,13 @@ class Registry(Protocol):
         """Return a run's artifact, 10 MB at most; None when there is none at that path."""
 
     def put_artifact(self, run_id: str, path: str, content: bytes) -> None:
-        """Write an artifact of a run, over one that is there already."""
+        """Write an artifact of a run, in place of any that exists at that path."""
 
     def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Write version tags one by one, in the order of `tags`."""
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
-        """Let an alias name a version, and no longer the one that it named before."""
+        """Point an alias at a version; it then no longer names the version that it named before."""
 
     def version_url(self, version: ModelVersion) -> str:
         """Return the address of the version's page."""
@@ -88,9 +88,10 @@ class LeaseBusy:
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """Someone else took the lease or deleted it; a run that finds this stops writing at once."""
+    """Someone else took the lease or deleted it; a run that notices this stops writing at once."""
 
-    found: LeaseRecord | None
+    current: LeaseRecord | None
+    """The lease as it is now; None when there is none."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class Cluster(Protocol):
 
 
 class Service(Protocol):
-    """The model's service, as its clients outside the cluster meet it."""
+    """The model's service, as its clients outside the cluster reach it."""
 
     def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
         """POST JSON to the policy's `service_url`; a connection that fails is an `Answer` of status 0."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it must be.
+    """One thing that is not as it should be.
 
     Every error that a person sees is a `Problem`, so every error says what to do next (design rule 10).
     """

@@ -1,7 +1,7 @@
 """What one observation of a rollout means: rolled out, still progressing, or ended, and by whose fault (design rule 6).
 
-The model is blamed only for what its own image does; a failed sync, a foreign image or a lost node is the platform's
-fault, and says nothing about the model.
+The model is blamed only for what its own image does; a failed sync, an image that is not ours or a lost node is the
+platform's fault, and says nothing about the model.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def assess(
         return _not_judged("Argo CD", "the policy's Application", "no such Application", next_step)
     if workload is not None and image_condition(workload, expected).met:
         # What runs is judged before what Argo CD says about it: a crash during a sync is still a crash.
-        ended = _foreign_digest(workload, expected) or _first_failure(workload, expected)
+        ended = _unknown_digest(workload, expected) or _first_failure(workload, expected)
         if ended is not None:
             return ended
     blocked = _blocked(application, carries_our_image)
@@ -102,8 +102,8 @@ def at_deadline(
             f"{_what_is_live(workload, expected)}; {_what_argo_cd_reports(application)}",
             "Check the Application in Argo CD (repository, project, destination), then materialize rollout again.",
         )
-    if foreign := _foreign_digest(workload, expected):
-        return foreign
+    if not_ours := _unknown_digest(workload, expected):
+        return not_ours
     troubles = _troubles(workload, expected)
     ranked = sorted(troubles, key=_rank)
     if ranked and ranked[0].fault == "model":
@@ -134,7 +134,7 @@ def _what_argo_cd_reports(application: ApplicationStatus | None) -> str:
     return "; ".join((state, *errors))
 
 
-def _foreign_digest(workload: WorkloadStatus, expected: Expected) -> NotJudged | None:
+def _unknown_digest(workload: WorkloadStatus, expected: Expected) -> NotJudged | None:
     for pod in workload.new_pods:
         digest = running_digest(pod, expected.container)
         if digest is not None and digest not in expected.known_digests:
@@ -179,7 +179,7 @@ def _failed(workload: WorkloadStatus, expected: Expected, trouble: PodTrouble) -
 
 
 def _blocked(application: ApplicationStatus, carries_our_image: CarriesOurImage) -> NotJudged | None:
-    """What Argo CD does not recover from by itself. A ComparisonError often ends with its cause, so it is not here."""
+    """What Argo CD does not recover from by itself; not a ComparisonError, which often ends with its cause."""
     subject = f"Application {application.name}"
     if not application.auto_sync:
         next_step = "Switch auto-sync on again, then materialize rollout."

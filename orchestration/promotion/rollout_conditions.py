@@ -136,14 +136,14 @@ def replicas_condition(workload: WorkloadStatus) -> Condition:
 def _digests_condition(workload: WorkloadStatus, expected: Expected) -> Condition:
     """(e) Each new pod runs our image by its digest, whatever its reference says."""
     pods = workload.new_pods
-    unknown = [pod.name for pod in pods if running_digest(pod, expected.container) is None]
-    foreign = [
+    unreported = [pod.name for pod in pods if running_digest(pod, expected.container) is None]
+    others = [
         pod.name for pod in pods if running_digest(pod, expected.container) not in (None, *expected.known_digests)
     ]
     if not pods:
         return Condition("digests", False, "no new pods")
-    if unknown or foreign:
-        finding = f"pod {foreign[0]} runs another image" if foreign else f"pod {unknown[0]} has not reported its image"
+    if unreported or others:
+        finding = f"pod {others[0]} runs another image" if others else f"pod {unreported[0]} has not reported its image"
         return Condition("digests", False, finding)
     return Condition("digests", True, f"all {len(pods)} pods run a digest of {expected.image}")
 

@@ -23,7 +23,7 @@ def restarts(workload: WorkloadStatus, container: str) -> float:
 
 
 SLO_SOURCES: Mapping[str, Mapping[str, ReadValue]] = {"pods": {"restarts": restarts}}
-"""By source, what can be read from it."""
+"""The values that can be read from each source, by their names."""
 
 
 def unreadable(source: str, value: str) -> str | None:

@@ -8,7 +8,7 @@ class State(StrEnum):
 
     REQUESTED = "requested"
     WAITING = "waiting"
-    """Waiting before the commit, for an image or for the lease; goes on by itself."""
+    """Not committed yet: waiting for an image, another version's promotion or a dependency. It goes on by itself."""
     COMMITTED = "committed"
     HELD = "held"
     """Committed and not judged, until the cause ends or a person acts."""

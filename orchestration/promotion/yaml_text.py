@@ -346,10 +346,10 @@ def _fill(collection: Node, children: list[Node]) -> None:
         names: set[str] = set()
         for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, ScalarNode):
-                found = "{{ }} in place of a value: a template, and only plain manifests are edited"
+                finding = "{{ }} in place of a value: a template, and only plain manifests are edited"
                 if not isinstance(key, MappingNode):
-                    found = "a key that is not a scalar"
-                raise RefusedError(found, line=key.line)
+                    finding = "a key that is not a scalar"
+                raise RefusedError(finding, line=key.line)
             if key.value in names:
                 raise RefusedError(f"the key {key.value!r} twice in one mapping", line=key.line)
             names.add(key.value)

@@ -19,7 +19,7 @@ Decision = TypeVar("Decision")
 class ApplicationLease:
     """The right to write for one Argo CD application (design rule 2), as a context manager.
 
-    Entering takes nothing, because a stage first looks whether there is anything to write; `acquire` takes the lease.
+    Entering takes nothing, because a stage first checks whether there is anything to write; `acquire` takes the lease.
     However the block ends, the lease is given back, unless it was left to the run's next stage by `hand_over`.
 
     Args:
@@ -27,7 +27,7 @@ class ApplicationLease:
         clock: The clock by which the lease expires.
         application: The name of the Argo CD application.
         holder: The id of the run, which may take its own lease again.
-        say: Is told when the lease could not be given back.
+        say: Receives a line when the lease could not be given back.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ApplicationLease:
                 Problem(
                     f"the lease of application {self._application}",
                     "a free lease",
-                    f"run {taken.record.holder} holding it for {remaining:.0f} s more",
+                    f"run {taken.record.holder} holding it for another {remaining:.0f} s",
                     "No action needed: the sensor resumes this promotion when the lease is free; without a sensor, "
                     "materialize again.",
                 ),
@@ -138,14 +138,14 @@ class ApplicationLease:
             self._git.release_lease(record)
 
     def _lost(self, lost: LeaseLost) -> StageEnded:
-        """Give the lease up, and return how a run ends that finds it lost."""
+        """Forget the lease, and return the exception for a run that has lost it."""
         self._record = None
         return StageEnded(
             State.WAITING,
             Problem(
                 f"the lease of application {self._application}",
                 f"our own lease (run {self._holder})",
-                f"run {lost.found.holder} holding it" if lost.found else "no lease",
+                f"run {lost.current.holder} holding it" if lost.current else "no lease",
                 "This run has stopped writing. The run that holds the lease goes on; otherwise the sensor resumes.",
             ),
         )

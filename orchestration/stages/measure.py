@@ -76,7 +76,7 @@ def measure(
 
 
 class _Prometheus:
-    """Asks Prometheus about one workload's new pods; after the first query without an answer it asks no more."""
+    """Asks Prometheus about one workload's new pods; after the first query without an answer it asks nothing more."""
 
     def __init__(
         self, clients: Clients, policy: Policy, pods: Sequence[PodStatus], window: float, problems: list[Problem]
@@ -196,9 +196,9 @@ def _replay(
     asked = 0
     wrong: list[AnswerFault] = []
     unanswered: list[AnswerFault] = []
-    for target, pod_asked, ask in targets:
-        count, bad, silent = _ask_all(target, ask, recording.requests, problems, behind_routes=pod_asked is None)
-        if bad and pod_asked is not None and (excuse := _excuse(clients, policy, pod_asked, problems)):
+    for target, target_pod, ask in targets:
+        count, bad, silent = _ask_all(target, ask, recording.requests, problems, behind_routes=target_pod is None)
+        if bad and target_pod is not None and (excuse := _excuse(clients, policy, target_pod, problems)):
             bad, silent = [], [*silent, *(AnswerFault(fault.asked, excuse) for fault in bad)]
         asked += count
         wrong += bad
@@ -213,7 +213,7 @@ def _pod_asker(
     return lambda body: clients.cluster.ask_pod(namespace, pod, port, path, body, headers, _ASK_SECONDS)
 
 
-def _excuse(clients: Clients, policy: Policy, asked: PodStatus, problems: list[Problem]) -> str | None:
+def _excuse(clients: Clients, policy: Policy, pod_before: PodStatus, problems: list[Problem]) -> str | None:
     """Why a pod's wrong answers are not the model's: the pod is being deleted, or starts again after its node failed.
 
     The pod is read again after it has answered, because its status from before may be older than its restart.
@@ -225,7 +225,7 @@ def _excuse(clients: Clients, policy: Policy, asked: PodStatus, problems: list[P
         problems.append(error.problem)
         return f"the pod's status cannot be read: {error.problem.found}"
     new_pods = workload.new_pods if workload is not None else ()
-    pod = next((pod for pod in new_pods if pod.uid == asked.uid), None)
+    pod = next((pod for pod in new_pods if pod.uid == pod_before.uid), None)
     if pod is None:
         return "the pod is being deleted"
     if lost_with_its_node(pod, target.container):
@@ -247,21 +247,21 @@ def _ask_all(
     """
     wrong: list[AnswerFault] = []
     for number, recorded in enumerate(requests, start=1):
-        asked = f"{target}, recorded request {number} of {len(requests)}"
+        label = f"{target}, recorded request {number} of {len(requests)}"
         try:
             answer = ask(json.dumps(recorded.request).encode())
         except DependencyError as error:
             problems.append(error.problem)
-            return number, wrong, [AnswerFault(asked, error.problem.found)]
+            return number, wrong, [AnswerFault(label, error.problem.found)]
         if silence := _silence(answer, behind_routes=behind_routes):
-            return number, wrong, [AnswerFault(asked, silence)]
+            return number, wrong, [AnswerFault(label, silence)]
         if reason := compare(recorded, answer.status, answer.body):
-            wrong.append(AnswerFault(asked, reason))
+            wrong.append(AnswerFault(label, reason))
     return len(requests), wrong, []
 
 
 def _silence(answer: Answer, *, behind_routes: bool) -> str | None:
-    """Why no pod gave an answer: it is the API server's own (`kind: Status`), a time-out, or a route without a pod."""
+    """Why no pod answered: the API server did itself (`kind: Status`), time ran out, or the route leads to no pod."""
     if answer.from_api:
         return f"the API server answered {answer.status} itself"
     if answer.status == 0:

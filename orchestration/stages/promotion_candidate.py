@@ -112,7 +112,7 @@ def _require_challenger(
 
 
 def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, State]:
-    """Say why a version that is not merely absent from the branch may not be committed, and as what the run ends."""
+    """Return why a version with a history may not be committed, and the state in which its run ends."""
     version = promotion.version
     retry = how_to_retry(promotion.policy.name, version.version)
     reason = version.tag(promotion.policy.name, "reason") or "no reason kept"

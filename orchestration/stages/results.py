@@ -1,4 +1,4 @@
-"""What a stage comes to: its checks, and how it ends."""
+"""What a stage results in: its checks, and how it ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Check:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage that proved what it is for: its checks, all passed, and the facts that describe its asset."""
+    """A stage that did its work: its checks, all passed, and the facts that describe its asset."""
 
     checks: tuple[Check, ...]
     facts: Mapping[str, object]
@@ -38,7 +38,7 @@ class StageEnded(ProblemError):  # noqa: N818 - an end, which is not always an e
 
 
 class Checklist:
-    """The checks of one stage as they are judged; the first that fails ends the stage with all that came before."""
+    """The checks of one stage as they are judged; the first that fails ends the stage, after those that passed."""
 
     def __init__(self, checks: Sequence[Check] = ()) -> None:
         self.checks = list(checks)

@@ -49,7 +49,7 @@ def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Prob
     them is noticed and finished. Without it the promotion could not be judged, and the version keeps its good name.
 
     Returns:
-        What serves now, for a person.
+        What serves now, in words for a person.
 
     Raises:
         StageEnded: the lease was lost, or the rollback is committed but not rolled out by its deadline.
@@ -134,7 +134,7 @@ def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
 
 
 def finish_rejection(promotion: Promotion, view: BranchView) -> None:
-    """Finish a rejection whose rollback was cut off; every stage begins with this.
+    """Finish a rejection whose rollback was cut off; every stage begins by calling this.
 
     Raises:
         StageEnded: there was one. It is finished now, and the version stays rejected.

@@ -100,7 +100,7 @@ def _expected(promotion: Promotion, committed: CommittedPromotion, image: str) -
 
 
 def _platform_fault_after_all(promotion: Promotion, failed: ModelFailed) -> Problem | None:
-    """A server that cannot load its model crashes or stays unready: while the registry is down, that is its cause."""
+    """Return why the registry does not answer: without it, a good model's server crashes or stays unready, too."""
     if failed.reason_code not in ("crash", "probe"):
         return None
     try:

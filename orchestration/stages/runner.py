@@ -1,6 +1,6 @@
 """Runs one stage of a promotion, and decides what every stage has in common: how it begins, holds and ends.
 
-Whatever ran before may have died at any point, so a stage reads its state anew from Git, MLflow and the cluster.
+Whatever ran before may have died at any point, so a stage reads all state again from Git, MLflow and the cluster.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Host(Protocol):
         """Show progress to a person."""
 
     def version_read(self, facts: Mapping[str, object]) -> None:
-        """Be told what the registry says of the version, before any work."""
+        """Receive what the registry says about the version, before any work."""
 
     def is_cancelled(self, interruption: BaseException) -> bool:
         """Whether an exception is the interruption by which a person cancelled the run.
@@ -52,13 +52,13 @@ class StageFailed:
     """The promotion's state in words, such as `rolled back`; `error` when nothing was judged and nothing is held."""
     problem: Problem
     checks: tuple[Check, ...] = ()
-    """The checks that were judged until then."""
+    """The checks that were judged before the end."""
 
 
 def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> StageDone | StageFailed:
     """Run one stage for a partition's version; every problem is part of the result.
 
-    A stage begins with finishing a rejection whose rollback was cut off. After the commit, a dependency that does not
+    A stage begins by finishing a rejection whose rollback was cut off. After the commit, a dependency that does not
     answer holds the promotion, and so does a person who cancels the run. The lease is given back whatever happens,
     unless the run goes on with another stage.
     """
@@ -117,7 +117,7 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
 
 
 def _failed(stage: Stage, error: ProblemError, state: State | None) -> StageFailed:
-    """The result of a stage that raised; a later stage may have been given checks of an earlier one's judgement."""
+    """Return the result of a stage that raised, without checks that belong to another stage."""
     if isinstance(error, StageEnded):
         checks = tuple(check for check in error.checks if check.name in stage.checks)
         return StageFailed(str(error.state).replace("_", " "), error.problem, checks)

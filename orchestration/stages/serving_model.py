@@ -24,12 +24,12 @@ from orchestration.stages.unjudged import not_judged
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate came to: its verdict and every measurement behind it."""
+    """The gate's result: its verdict and every measurement behind it."""
 
     verdict: Verdict
     evaluations: tuple[Evaluation, ...]
     started: float
-    """When this run first found the version rolled out; a soak may have begun anew since."""
+    """When this run first found the version rolled out; a new soak may have begun since."""
     soak_started: float
     workload: WorkloadStatus
 

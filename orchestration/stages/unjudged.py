@@ -9,7 +9,7 @@ from orchestration.stages.stage import Promotion
 
 
 def not_judged(promotion: Promotion, committed: CommittedPromotion, ended: StageEnded) -> StageEnded:
-    """Do what the policy says of a promotion that could not be judged (design rule 6).
+    """Do what the policy prescribes for a promotion that could not be judged (design rule 6).
 
     Returns:
         The exception to raise: held as given, or rolled back.

@@ -41,7 +41,7 @@ class VersionRecord:
         self._reread()
 
     def give_sign_of_life(self) -> None:
-        """Say that a run without a lease is at work, so that the sensor does not start another one."""
+        """Record that a run without a lease is at work, so that the sensor does not start another one."""
         tags = policy_tags(self._policy, {"seen_at": format_time(self._clock.now())})
         self._registry.write_tags(self.version, tags)
 

@@ -140,7 +140,7 @@ def test_a_hard_read_error_is_a_refusal(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_read_is_not_overwritten(manifest: Path) -> None:
     """An editor that saved in between keeps its change, and no temporary file is left."""
-    with pytest.raises(InvalidInputError, match=r"found a file that changed meanwhile\. Nothing was changed"):
+    with pytest.raises(InvalidInputError, match=r"found a file that has changed since\. Nothing was changed"):
         replace_file(manifest, b"what was read", b"what would be written")
     assert_untouched(manifest)
 

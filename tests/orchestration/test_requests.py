@@ -131,5 +131,5 @@ def test_bodies_come_from_the_input_example_or_a_file(world: World) -> None:
     assert recorded_bodies(world.registry, "iris", 1, None)[1] == [{"features": [1.0, 2.0]}, {"features": [3.0, 4.0]}]
     assert recorded_bodies(world.registry, "iris", 1, b'[{"x": 1}]') == ("run1", [{"x": 1}])
     for content in (b"", b"{}", b"[]", b"[1]", b"[{}]"):
-        with pytest.raises(InvalidInputError, match="one request or more"):
+        with pytest.raises(InvalidInputError, match="at least one request"):
             recorded_bodies(world.registry, "iris", 1, content)

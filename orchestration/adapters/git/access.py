@@ -1,4 +1,4 @@
-"""Reading from the mirror or from the server, whichever has the answer; a broken mirror is remade on the way."""
+"""Reading from the mirror or from the server, whichever has the answer; a broken mirror is remade in the process."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,7 +42,7 @@ class Access:
             raise MirrorBrokenError(result.error)
 
     def _blame_server(self, action: str, result: GitResult) -> None:
-        """Raise what is wrong with the server; return when nothing is, and so the mirror is to blame."""
+        """Raise what is wrong with the server; return when nothing is wrong, so that the mirror is to blame."""
         if result.timed_out:
             raise self.remote.failure(action, result.error)
         if self.branch not in self.server_refs(self.branch):

@@ -190,7 +190,7 @@ class Fence:
         return Attempt(plan, new, number), self._push((*plan.updates, fence))
 
     def _landed(self, attempts: list[Attempt], lease: LeaseRecord) -> Attempt | LeaseLost | None:
-        """The attempt that the server has after all, or that the lease is lost; None: neither, so push again.
+        """The attempt that the server has after all, or the lost lease; None when it is neither, so push again.
 
         The server is asked after every push that was not acknowledged, before anything else is done. That is enough
         even if a push is applied later than that: the next push expects the lease that this one would have replaced,
@@ -236,5 +236,5 @@ class Fence:
         )
 
 
-def _expects_the_same(one: Plan, other: Plan) -> bool:
-    return [update.old for update in one.updates] == [update.old for update in other.updates]
+def _expects_the_same(first: Plan, second: Plan) -> bool:
+    return [update.old for update in first.updates] == [update.old for update in second.updates]

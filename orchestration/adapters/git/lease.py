@@ -39,7 +39,7 @@ def lease_message(application: str, holder: str, expires_at: float) -> str:
 
 
 def parse_lease(application: str, object_id: str, commit: bytes) -> LeaseRecord | str:
-    """Parse a commit object's text as a lease; a string says why it is not one. The text is hostile input."""
+    """Parse a commit object's text as a lease; or return, as a string, why it is not one. The text is hostile input."""
     _, _, message = commit.partition(b"\n\n")
     try:
         data: Any = json.loads(message.decode("utf-8"))

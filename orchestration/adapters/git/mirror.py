@@ -215,8 +215,8 @@ class Mirror:
             raise _no_git() from missing
         environment = {**_ENVIRONMENT, **variables}
         # `env -u` removes inherited variables, which GitPython cannot.
-        foreign = [name for name in os.environ if name.startswith("GIT_") and name not in {*_INHERITED, *environment}]
-        unset = [part for name in foreign for part in ("-u", name)]
+        unwanted = [name for name in os.environ if name.startswith("GIT_") and name not in {*_INHERITED, *environment}]
+        unset = [part for name in unwanted for part in ("-u", name)]
         settings = [
             part for setting in (*_SETTINGS, f"remote.origin.url={self.remote.url}") for part in ("-c", setting)
         ]
