@@ -94,6 +94,10 @@ class _DagsterRun:
     def say(self, line: str) -> None:
         self._context.log.info(line)
 
+    def warn(self, line: str) -> None:
+        """Log a warning of the run."""
+        self._context.log.warning(line)
+
     def version_read(self, facts: Mapping[str, object]) -> None:
         if self._stage is STAGES[0]:
             metadata = facts_metadata(facts)
@@ -101,10 +105,10 @@ class _DagsterRun:
             self._context.log_event(dg.AssetObservation(registered_model.key, partition=key, metadata=metadata))
 
     def is_cancelled(self, interruption: BaseException) -> bool:
+        if not isinstance(interruption, dg.DagsterExecutionInterruptedError):
+            return False
         run = self._context.instance.get_run_by_id(self.run_id)
-        cancelled = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
-        interrupted = isinstance(interruption, dg.DagsterExecutionInterruptedError)
-        return interrupted and run is not None and run.status in cancelled
+        return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
     def tag_outcome(self, outcome: str, reason: str = "") -> None:
         """Put the end on the run itself, so that the list of runs shows it and can be filtered by it."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestration.promotion.model_version import not_registered
 from orchestration.promotion.ports import Registry, Service
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.recorded_requests import (
@@ -57,11 +58,11 @@ def recorded_bodies(
         InvalidInputError: there is no such version, it has no run, or there are no requests.
     """
     version = registry.version(model, number)
-    if version is None or version.run_id is None:
-        finding = "a version without a run" if version else "no such version in the registry"
-        next_step = "Correct the model or the version number, or log the model in a run."
-        problem = Problem(f"version {number} of {model}", "a version with a training run", finding, next_step)
-        raise InvalidInputError(problem)
+    if version is None:
+        raise InvalidInputError(not_registered(model, number))
+    if version.run_id is None:
+        next_step = "Log the model in a run, and register that."
+        raise InvalidInputError(Problem(str(version), "a version with a training run", "no run", next_step))
     if content is None:
         rows = registry.input_example(version)
         bodies: Any = [{"features": list(row)} for row in rows or ()]

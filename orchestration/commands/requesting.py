@@ -2,7 +2,7 @@
 
 from orchestration.promotion.branch_standing import committed_promotions
 from orchestration.promotion.identity import how_to_retry
-from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
@@ -10,7 +10,7 @@ from orchestration.promotion.sensor_rules import is_new, request_tags
 from orchestration.promotion.state import State
 
 
-def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> ModelVersion:
+def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> None:
     """Make a version the challenger, and record when that was requested.
 
     A version that has been requested before keeps the time of that request.
@@ -34,7 +34,6 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
     if is_new(version, policy.name):
         _write(registry, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
-    return version
 
 
 def retry_promotion(
@@ -80,14 +79,7 @@ def retry_promotion(
 def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
     version = registry.version(policy.model, number)
     if version is None:
-        raise InvalidInputError(
-            Problem(
-                f"version {number} of {policy.model}",
-                "a registered model version",
-                "no such version in the registry",
-                "Register the version, or correct the number.",
-            )
-        )
+        raise InvalidInputError(not_registered(policy.model, number))
     return version
 
 

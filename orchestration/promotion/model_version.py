@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestration.promotion.problems import Problem
 from orchestration.promotion.state import State
 
 
@@ -32,6 +33,16 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"version {self.version} of {self.model}"
+
+
+def not_registered(model: str, number: int) -> Problem:
+    """The problem of a version that the registry does not have."""
+    return Problem(
+        f"version {number} of {model}",
+        "a registered model version",
+        "no such version in the registry",
+        "Register the model, or correct the name or the number.",
+    )
 
 
 def tag_key(policy: str, name: str) -> str:

@@ -19,23 +19,24 @@ Decision = TypeVar("Decision")
 class ApplicationLease:
     """The right to write for one Argo CD application (design rule 2), as a context manager.
 
-    Entering takes nothing, because a stage first checks whether there is anything to write; `acquire` takes the lease.
-    However the block ends, the lease is given back, unless it was left to the run's next stage by `hand_over`.
+    Entering takes nothing, because not every stage writes; `acquire` takes the lease. However the block ends, the lease
+    is given back, unless it was left to the run's next stage by `hand_over`.
 
     Args:
         git: The repository that keeps the lease.
         clock: The clock by which the lease expires.
         application: The name of the Argo CD application.
         holder: The id of the run, which may take its own lease again.
-        say: Receives a line when the lease could not be given back.
+        warn: Receives a line when the lease could not be given back.
     """
 
     def __init__(
-        self, git: GitOpsRepository, clock: Clock, application: str, holder: str, say: Callable[[str], None]
+        self, git: GitOpsRepository, clock: Clock, application: str, holder: str, warn: Callable[[str], None]
     ) -> None:
-        self._git, self._clock, self._say = git, clock, say
+        self._git, self._clock, self._warn = git, clock, warn
         self._application, self._holder = application, holder
         self._record: LeaseRecord | None = None
+        self._loss: LeaseLost | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -46,12 +47,17 @@ class ApplicationLease:
         try:
             self.release()
         except DependencyError as problem:
-            self._say(f"The lease could not be given back; it expires by itself. {problem}")
+            self._warn(f"The lease could not be given back; it expires by itself. {problem}")
 
     @property
     def is_held(self) -> bool:
         """Whether this run took the lease and has not found it lost since."""
         return self._record is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this run took the lease and found that another run has it; nothing may be written any more."""
+        return self._loss is not None
 
     def acquire(self) -> None:
         """Take the lease.
@@ -80,6 +86,8 @@ class ApplicationLease:
         Raises:
             StageEnded: it was lost, so this run stops writing at once.
         """
+        if self._loss is not None:
+            raise self._lost(self._loss)
         record = self._record
         assert record is not None, "a stage acquires the lease before it writes"
         if record.expires_at - self._clock.now() < LEASE_SECONDS / 2:
@@ -139,7 +147,7 @@ class ApplicationLease:
 
     def _lost(self, lost: LeaseLost) -> StageEnded:
         """Forget the lease, and return the exception for a run that has lost it."""
-        self._record = None
+        self._record, self._loss = None, lost
         return StageEnded(
             State.WAITING,
             Problem(

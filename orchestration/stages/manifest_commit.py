@@ -11,7 +11,7 @@ from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
-from orchestration.stages.promotion_candidate import Candidate, find_candidate, record_end, require_alias
+from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
 from orchestration.stages.results import Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import rollback_target
 from orchestration.stages.stage import Promotion, Stage
@@ -24,7 +24,6 @@ def commit(promotion: Promotion, view: BranchView) -> StageDone:
         StageEnded: refused, superseded or waiting; nothing was committed.
         DependencyError: a dependency does not answer. The next run finds out whether a commit was made.
     """
-    promotion.lease.acquire()
     if isinstance(view.standing, OnBranch):
         return _done(promotion, view.standing.promotion, Checklist(), "committed before")
     checklist = Checklist()
@@ -192,6 +191,7 @@ STAGE = Stage(
         "back.",
         "one_commit": "The branch has exactly one commit of this promotion.",
     },
+    takes_lease=True,
     work=commit,
     links=_links,
 )

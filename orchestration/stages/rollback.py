@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
+from orchestration.promotion.branch_standing import CommittedPromotion, TakenBack, is_image_of
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.identity import how_to_retry, rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
@@ -42,7 +42,7 @@ def rollback_target(promotion: Promotion, view: BranchView, *, before: str) -> R
     return RollbackTarget(before, "the image before, unverified")
 
 
-def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem, *, reject: bool) -> str:
+def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem, *, reject: bool) -> None:
     """Take a promotion back and wait until the target serves; safe to begin again at any point.
 
     With `reject` the fault is the model's: the tag `rejected` is written before the commit, so that a crash between
@@ -68,7 +68,6 @@ def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Prob
         _wait_for_target(promotion, outcome)
     promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}.")
     promotion.say(note)
-    return note
 
 
 @dataclass(frozen=True)
@@ -133,20 +132,24 @@ def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
         raise StageEnded(State.REJECTED, problem)
 
 
-def finish_rejection(promotion: Promotion, view: BranchView) -> None:
-    """Finish a rejection whose rollback was cut off; every stage begins by calling this.
+def finish_rollback(promotion: Promotion, view: BranchView) -> None:
+    """Finish a rollback that was cut off; every stage begins with this.
+
+    Its tag `rejected` stands without its commit, or its commit without the tag of its end.
 
     Raises:
-        StageEnded: there was one. It is finished now, and the version stays rejected.
+        StageEnded: there was one. It is finished now, and the version stays taken back.
     """
-    policy, version = promotion.policy, promotion.version
-    if promotion.record.state is not State.REJECTED:
+    policy, version, state = promotion.policy, promotion.version, promotion.record.state
+    taken_back = isinstance(view.standing, TakenBack) and (state is None or not state.is_end)
+    if state is not State.REJECTED and not taken_back:
         return
     attempts = [committed for committed in view.promotions if committed.identity.version == version.version]
-    reason = version.tag(policy.name, "reason") or "rejected"
+    reason = version.tag(policy.name, "reason") or "taken back, for a reason that is not recorded"
     next_step = how_to_retry(policy.name, version.version)
-    problem = Problem(str(version), "a version that was not rejected", reason, next_step)
+    problem = Problem(str(version), "a version that was not taken back", reason, next_step)
     if attempts:
-        promotion.lease.acquire()
-        roll_back(promotion, attempts[0], problem, reject=True)
+        if not promotion.lease.is_held:
+            promotion.lease.acquire()
+        roll_back(promotion, attempts[0], problem, reject=state is State.REJECTED)
     raise StageEnded(State.ROLLED_BACK if attempts else State.REJECTED, problem)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestration.promotion.identity import parse_partition_key
-from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.platform import Platform
-from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
+from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.state import State
 from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import Check, StageDone, StageEnded
-from orchestration.stages.rollback import finish_rejection
+from orchestration.stages.rollback import finish_rollback
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import hold
-from orchestration.stages.version_record import VersionRecord, version_gone
+from orchestration.stages.version_record import VersionRecord, read_version
 
 
 class Host(Protocol):
@@ -33,6 +32,9 @@ class Host(Protocol):
 
     def say(self, line: str) -> None:
         """Show progress to a person."""
+
+    def warn(self, line: str) -> None:
+        """Show something that went wrong and does not change how the stage ends."""
 
     def version_read(self, facts: Mapping[str, object]) -> None:
         """Receive what the registry says about the version, before any work."""
@@ -58,34 +60,34 @@ class StageFailed:
 def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> StageDone | StageFailed:
     """Run one stage for a partition's version; every problem is part of the result.
 
-    A stage begins by finishing a rejection whose rollback was cut off. After the commit, a dependency that does not
-    answer holds the promotion, and so does a person who cancels the run. The lease is given back whatever happens,
-    unless the run goes on with another stage.
+    A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. It begins by
+    finishing a rollback that was cut off. After the commit, a problem that is not an end holds the promotion, and so
+    does a person who cancels the run. The lease is given back whatever happens, unless the run goes on with another
+    stage.
     """
     try:
         policy_name, number = _policy_and_version(partition)
         policy = platform.policy(policy_name)
         clients = platform.clients(policy)
-        version = clients.registry.version(policy.model, number)
-        if version is None:
-            raise StageEnded(State.REFUSED, version_gone(ModelVersion(policy.model, number, None, None)))
     except ProblemError as error:
-        return _failed(stage, error, None)
-    with ApplicationLease(clients.git, clients.clock, policy.argocd.application, host.run_id, host.say) as lease:
-        record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
-        promotion = Promotion(clients, policy, record, lease, host.say)
+        return _failed(stage, error, None, host)
+    with ApplicationLease(clients.git, clients.clock, policy.argocd.application, host.run_id, host.warn) as lease:
+        promotion: Promotion | None = None
         try:
+            if stage.takes_lease:
+                lease.acquire()
+            version = read_version(clients.registry, policy, number)
+            record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
+            promotion = Promotion(clients, policy, record, lease, host.say)
             host.version_read(_registry_facts(promotion))
             view = promotion.look()
-            finish_rejection(promotion, view)
+            finish_rollback(promotion, view)
             done = stage.work(promotion, view)
         except ProblemError as error:
-            if isinstance(error, DependencyError):
-                _hold_what_is_committed(promotion, error)
-            return _failed(stage, error, record.state)
+            return _failed(stage, error, promotion, host)
         except BaseException as interruption:
-            if host.is_cancelled(interruption):
-                _hold_by_person(promotion)
+            if promotion is not None and host.is_cancelled(interruption):
+                _hold_by_person(promotion, host)
             raise
         if host.goes_on:
             lease.hand_over()
@@ -116,16 +118,19 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
     }
 
 
-def _failed(stage: Stage, error: ProblemError, state: State | None) -> StageFailed:
+def _failed(stage: Stage, error: ProblemError, promotion: Promotion | None, host: Host) -> StageFailed:
     """Return the result of a stage that raised, without checks that belong to another stage."""
     if isinstance(error, StageEnded):
         checks = tuple(check for check in error.checks if check.name in stage.checks)
         return StageFailed(str(error.state).replace("_", " "), error.problem, checks)
-    return StageFailed(str(State.HELD) if state is State.HELD else "error", error.problem)
+    if promotion is not None:
+        _hold_what_is_committed(promotion, error, host)
+    held = promotion is not None and promotion.record.state is State.HELD
+    return StageFailed(str(State.HELD) if held else "error", error.problem)
 
 
-def _hold_what_is_committed(promotion: Promotion, error: DependencyError) -> None:
-    """After the commit, a dependency that fails holds the promotion; before it, the state stays as it is."""
+def _hold_what_is_committed(promotion: Promotion, error: ProblemError, host: Host) -> None:
+    """After the commit, what keeps a stage from its work holds the promotion; before it, the state stays as it is."""
     if not promotion.lease.is_held or promotion.record.state is not State.COMMITTED:
         return
     known = error.problem
@@ -133,12 +138,14 @@ def _hold_what_is_committed(promotion: Promotion, error: DependencyError) -> Non
     try:
         hold(promotion, Problem(known.subject, known.expected, known.found, next_step))
     except ProblemError as second:
-        promotion.say(f"The state could not be written: {second}")
+        host.warn(f"The state could not be written: {second}")
 
 
-def _hold_by_person(promotion: Promotion) -> None:
-    promotion.record.write(
-        State.HELD,
-        "A person cancelled the run. Materialize the partition again to go on; to give it up, revert the commit.",
-        held_by="person",
-    )
+def _hold_by_person(promotion: Promotion, host: Host) -> None:
+    committed = promotion.record.state in (State.COMMITTED, State.HELD)
+    way_out = "to give it up, revert the commit" if committed else "nothing was committed"
+    reason = f"A person cancelled the run. Materialize the partition again to go on; {way_out}."
+    try:
+        promotion.record.write(State.HELD, reason, held_by="person")
+    except ProblemError as problem:
+        host.warn(f"The state could not be written: {problem}")

@@ -14,10 +14,10 @@ from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
+from orchestration.stages.judge_rollout import require_on_branch, wait_for
 from orchestration.stages.measure import measure
 from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
-from orchestration.stages.rollout import require_on_branch, wait_for
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import not_judged
 
@@ -41,7 +41,6 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
         StageEnded: rolled back in this run, or held.
     """
     committed = require_on_branch(promotion, view)
-    promotion.lease.acquire()
     evidence = promotion.clients.git.tag(committed.identity.evidence_tag)
     if evidence is not None and evidence.commit == committed.commit.commit:
         wait_for(promotion, committed, view.image, Checklist())
@@ -240,6 +239,7 @@ STAGE = Stage(
         "slos": "Every SLO of the policy held for the whole soak, with enough samples and traffic.",
         "champion_alias": "The champion alias names this version: written, and read back.",
     },
+    takes_lease=True,
     work=serve,
     links=_links,
 )

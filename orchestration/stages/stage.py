@@ -67,5 +67,7 @@ class Stage:
     """What each of the stage's fixed checks proves, by the check's name."""
     work: Callable[[Promotion, BranchView], StageDone]
     """Does the stage's work, or raises `StageEnded`, or `DependencyError` when a dependency does not answer."""
+    takes_lease: bool
+    """Whether the stage writes for the application, and so takes its lease before it looks at anything."""
     links: Callable[[Promotion], Mapping[str, object]]
     """Where the stage's work can be seen outside of Dagster."""

@@ -57,6 +57,10 @@ class Host:
     goes_on: bool
     say: Callable[[str], None]
 
+    @property
+    def warn(self) -> Callable[[str], None]:
+        return self.say
+
     def version_read(self, facts: Mapping[str, object]) -> None:
         assert facts["run_id"]
 

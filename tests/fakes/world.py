@@ -74,6 +74,8 @@ class World:
         self.bad_images: set[str] = set()
         """Images whose metrics violate the SLO."""
         self.crashing_images: set[str] = set()
+        self.unmeasured_images: set[str] = set()
+        """Images of which Prometheus has no data."""
         self.said: list[str] = []
         self.reconcile()
 
@@ -141,6 +143,8 @@ class World:
             'source=~"replayed"}[': 100.0,
             "ratio_of": 0.8 if bad else 1.0,
         }
+        if image in self.unmeasured_images:
+            self.metrics.script = {}
 
     def _pod(self, name: str, image: str, template: str) -> PodStatus:
         if image not in self.crashing_images:

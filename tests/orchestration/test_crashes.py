@@ -5,7 +5,7 @@ import pytest
 
 from orchestration.promotion.state import State
 from tests.fakes.runs import Saboteur, promote, resume
-from tests.fakes.world import REPOSITORY, World, run_stages
+from tests.fakes.world import POLICY_TEXT, REPOSITORY, World, run_stages
 
 
 def is_free(world: World) -> bool:
@@ -14,38 +14,44 @@ def is_free(world: World) -> bool:
     return lease is None or lease.expires_at <= world.clock.now()
 
 
-def story(world: World, *, bad: bool) -> None:
-    """Version 1 is champion; version 2 is the challenger."""
+GOOD, BAD, UNJUDGED = "good", "bad", "unjudged"
+
+
+def begin(kind: str) -> World:
+    """Version 1 is champion; version 2 is the challenger, and good, bad or impossible to judge."""
+    world = World(POLICY_TEXT.replace("judge_within: 120s", "judge_within: 120s\n  when_unjudged: roll_back"))
     world.register()
     assert promote(world, 1, "first")
     assert world.champion == 1
     world.register()
-    if bad:
+    if kind is BAD:
         world.bad_images.add(world.image(2))
+    if kind is UNJUDGED:
+        world.unmeasured_images.add(world.image(2))
+    return world
 
 
-def writes_of(*, bad: bool) -> int:
-    """How many writes the promotion of version 2 makes when nothing kills it."""
-    world = World()
-    story(world, bad=bad)
+def points(kind: str) -> list[tuple[int, bool]]:
+    """Every write that the promotion of version 2 makes when nothing kills it: before the write, and after it."""
+    world = begin(kind)
     counting = Saboteur(world, 0, after=False)
     assert promote(world, 2, "run")
-    return counting.count
+    return [(at, after) for at in range(1, counting.count + 1) for after in (False, True)]
 
 
-def points(*, bad: bool) -> list[tuple[int, bool]]:
-    return [(at, after) for at in range(1, writes_of(bad=bad) + 1) for after in (False, True)]
-
-
-@pytest.mark.parametrize(("at", "after"), points(bad=False))
-def test_killed_at_any_write_of_a_good_promotion(at: int, after: bool) -> None:
-    """It becomes champion all the same, by exactly one commit and one tag, and nobody holds a lease."""
-    world = World()
-    story(world, bad=False)
+def kill_and_resume(kind: str, at: int, *, after: bool) -> World:
+    world = begin(kind)
     saboteur = Saboteur(world, at, after=after)
     assert not promote(world, 2, "killed")
     saboteur.revive()
     resume(world, 2)
+    return world
+
+
+@pytest.mark.parametrize(("at", "after"), points(GOOD))
+def test_killed_at_any_write_of_a_good_promotion(at: int, after: bool) -> None:
+    """It becomes champion all the same, by exactly one commit and one tag, and nobody holds a lease."""
+    world = kill_and_resume(GOOD, at, after=after)
     assert world.champion == 2
     assert world.state(2) is State.CHAMPION
     assert world.subjects == ["Promote iris-edge to version 1", "Promote iris-edge to version 2"]
@@ -54,15 +60,10 @@ def test_killed_at_any_write_of_a_good_promotion(at: int, after: bool) -> None:
     assert is_free(world)
 
 
-@pytest.mark.parametrize(("at", "after"), points(bad=True))
+@pytest.mark.parametrize(("at", "after"), points(BAD))
 def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
     """It is taken back all the same, by exactly one commit; the champion has never changed, and it never comes back."""
-    world = World()
-    story(world, bad=True)
-    saboteur = Saboteur(world, at, after=after)
-    assert not promote(world, 2, "killed")
-    saboteur.revive()
-    resume(world, 2)
+    world = kill_and_resume(BAD, at, after=after)
     assert world.champion == 1
     assert world.state(2) is State.ROLLED_BACK
     assert world.subjects == [
@@ -70,6 +71,23 @@ def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
         "Promote iris-edge to version 2",
         "Roll back iris-edge from version 2 to version 1",
     ]
+    assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
+    assert world.live_image == world.image(1)
+    assert is_free(world)
+
+
+@pytest.mark.parametrize(("at", "after"), points(UNJUDGED))
+def test_killed_at_any_write_of_a_promotion_that_cannot_be_judged(at: int, after: bool) -> None:
+    """It is taken back all the same, by exactly one commit, without being rejected, and its state is an end."""
+    world = kill_and_resume(UNJUDGED, at, after=after)
+    assert world.champion == 1
+    assert world.state(2) is State.ROLLED_BACK
+    assert world.subjects == [
+        "Promote iris-edge to version 1",
+        "Promote iris-edge to version 2",
+        "Roll back iris-edge from version 2 to version 1",
+    ]
+    assert world.git.log[0].trailers["Verdict"] == "Error"
     assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
     assert world.live_image == world.image(1)
     assert is_free(world)

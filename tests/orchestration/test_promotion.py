@@ -351,6 +351,68 @@ def test_a_lease_that_is_lost_stops_all_writing(world: World, instance: dg.Dagst
     assert world.state(1) is State.COMMITTED
 
 
+def test_a_lease_that_is_lost_before_the_commit_leaves_the_state_alone(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    """A run that finds its lease taken when it pushes does not even write that it waits."""
+    world.register()
+
+    def steal() -> None:
+        world.git.leases.pop("iris", None)
+        world.git.acquire_lease("iris", "thief", 600)
+
+    world.git.before_push = [steal]
+    result = run_stages(world, 1, instance, ["manifest_commit"])
+    assert failure(result).startswith("waiting: ")
+    assert "thief" in failure(result)
+    assert world.state(1) is None
+    assert world.subjects == []
+
+
+def test_an_image_is_not_waited_for_under_the_lease(world: World, instance: dg.DagsterInstance) -> None:
+    """The commit alone ends as waiting at once, and says which stage waits for the image."""
+    world.register(publish=False)
+    began = world.clock.now()
+    result = run_stages(world, 1, instance, ["manifest_commit"])
+    assert "promotion_candidate" in failure(result)
+    assert world.state(1) is State.WAITING
+    assert world.clock.now() == began
+    assert world.git.leases == {}
+
+
+def test_a_persons_image_in_mid_soak_is_never_crowned(world: World, instance: dg.DagsterInstance) -> None:
+    """The pods of an image that a person committed are not those that were judged: the version is rejected."""
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
+    before = world.git.commits[world.git.log[1].id].files
+
+    def person() -> None:
+        world.git.commit("Revert that", before)
+        world.reconcile()
+
+    world.clock.after(25, person)
+    assert not run_stages(world, 1, instance, ["serving_model"]).success
+    assert world.champion is None
+    assert world.state(1) is State.ROLLED_BACK
+    assert world.subjects == ["Promote iris-edge to version 1", "Revert that"]
+
+
+def test_what_cannot_be_read_after_the_commit_holds(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A committed version whose workload's kind cannot be judged is held, and not left as committed for ever."""
+    from orchestration.promotion.problems import InvalidInputError, Problem
+
+    def refuse(kind: str, namespace: str, name: str) -> None:
+        raise InvalidInputError(Problem(f"{kind} {name}", "kind Deployment", kind, "Correct the policy."))
+
+    world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    monkeypatch.setattr(world.cluster, "workload", refuse)
+    assert failure(run_stages(world, 1, instance, ["rollout"])).startswith("held: ")
+    assert world.state(1) is State.HELD
+
+
 def test_a_committed_version_is_finished_before_the_next(world: World, instance: dg.DagsterInstance) -> None:
     """A newer challenger waits while another version is committed and unjudged."""
     world.register()
@@ -423,6 +485,22 @@ def test_a_cancelled_promotion_is_held_by_a_person(world: World, instance: dg.Da
     assert run_stages(world, 1, instance).success
     assert world.champion == 1
     assert world.registry.versions["iris", 1].tag(POLICY_NAME, "held_by") == ""
+
+
+def test_a_run_that_is_cancelled_before_the_commit_has_nothing_to_revert(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    """It is held by a person, who is told that nothing was committed."""
+    world.register(publish=False)
+
+    def stop() -> None:
+        instance.report_run_canceling(instance.get_runs()[0])
+        raise dg.DagsterExecutionInterruptedError
+
+    world.clock.after(5, stop)
+    assert not run_stages(world, 1, instance).success
+    assert world.state(1) is State.HELD
+    assert "nothing was committed" in world.reason(1)
 
 
 def test_a_host_that_shuts_down_holds_nothing(world: World, instance: dg.DagsterInstance) -> None:

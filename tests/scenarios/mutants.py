@@ -30,12 +30,12 @@ NO_ROLLBACK = Mutant(
     '    return "left as it is"\n    reason = str(problem)\n    promotion.say(',
 )
 NO_COMPARISON = Mutant(
-    "stages/promotion_candidate.py",
+    "stages/judge_candidate.py",
     "judge_quality(promotion.policy, run, champion_run)",
     "judge_quality(promotion.policy, run, None)",
 )
 NO_PUBLICATION_CHECK = Mutant(
-    "stages/promotion_candidate.py",
+    "stages/judge_candidate.py",
     "    requested_at = parse_time(",
     "    from dataclasses import replace\n"
     '    believed = replace(chosen, digest=chosen.digest or "sha256:" + "0" * 64)\n'

@@ -1,0 +1,282 @@
+"""Judging whether a version may be promoted: it is the challenger, good enough, recorded, and has an image."""
+
+from dataclasses import dataclass
+
+from orchestration.promotion.branch_standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
+from orchestration.promotion.branch_view import BranchView, other_under_way
+from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.images import ImageRef, choose_image, served_model_problem
+from orchestration.promotion.model_version import ModelVersion, TrainingRun
+from orchestration.promotion.ports import ResolvedImage
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.quality import judge_quality, run_problem
+from orchestration.promotion.recorded_requests import RECORDING_PATH, parse_recording, signature_problem
+from orchestration.promotion.sensor_rules import SIGN_OF_LIFE_SECONDS
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import parse_time
+from orchestration.stages.results import Check, Checklist, StageEnded
+from orchestration.stages.stage import Promotion
+
+_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that may be committed: which attempt it would be, and its image by digest."""
+
+    attempt: int
+    image: ResolvedImage
+    checks: tuple[Check, ...]
+
+
+def record_end(promotion: Promotion, ended: StageEnded) -> None:
+    """Write an end that came before the commit, unless this version is on the branch by now or has ended before.
+
+    The branch is looked at again, because the candidate may have waited for its image without a lease.
+    """
+    if isinstance(promotion.look().standing, MayCommit):
+        promotion.record.write(ended.state, str(ended.problem))
+
+
+def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:
+    """Judge a version that is not on the branch, and wait for its image if that is not published yet.
+
+    Raises:
+        StageEnded: at the first problem, with the checks that were judged until then.
+    """
+    policy, registry = promotion.policy, promotion.clients.registry
+    checklist = Checklist()
+    champion = registry.version_by_alias(policy.model, policy.champion_alias)
+    attempt = _require_challenger(promotion, view, champion, checklist)
+
+    run = registry.run(promotion.version.run_id) if promotion.version.run_id else None
+    problem = run_problem(promotion.version, run)
+    if run is None or problem is not None:
+        assert problem is not None, "a version without a run has a problem"
+        raise checklist.failed("run_finished", problem)
+    checklist.passed("run_finished", f"run {run.run_id} is FINISHED")
+
+    champion_run = registry.run(champion.run_id) if champion is not None and champion.run_id else None
+    _require_quality(promotion, run, champion, champion_run, checklist)
+    _require_recording(promotion, run, champion_run, checklist)
+    image = _require_image(promotion, run, checklist)
+    return Candidate(attempt, image, tuple(checklist.checks))
+
+
+def _require_challenger(
+    promotion: Promotion, view: BranchView, champion: ModelVersion | None, checklist: Checklist
+) -> int:
+    """Return the attempt that a commit would be, or end the stage when this is not the version to promote."""
+    policy, version = promotion.policy, promotion.version
+    if not isinstance(view.standing, MayCommit):
+        problem, state = _cannot_commit(promotion, view)
+        raise checklist.failed("is_challenger", problem, state)
+    require_alias(promotion, checklist)
+    if champion is not None and champion.version >= version.version:
+        problem = Problem(
+            str(version),
+            f"a version newer than the champion (version {champion.version})",
+            "the champion itself" if champion.version == version.version else "a version older than the champion",
+            "Register the model again as a new version, and make that one the challenger.",
+        )
+        raise checklist.failed("is_challenger", problem)
+    unfinished = _unfinished_promotion(promotion, view)
+    if unfinished is not None:
+        raise checklist.failed("is_challenger", unfinished, State.WAITING)
+    compared = f"it is newer than champion version {champion.version}" if champion else "there is no champion yet"
+    checklist.passed("is_challenger", f"alias {policy.challenger_alias} names it, and {compared}")
+    return view.standing.attempt
+
+
+def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, State]:
+    """Return why a version with a history may not be committed, and the state in which its run ends."""
+    version = promotion.version
+    retry = how_to_retry(promotion.policy.name, version.version)
+    reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
+    match view.standing:
+        case Ended(state):
+            return Problem(str(version), "a version that has not ended yet", f"{state} ({reason})", retry), state
+        case TakenBack(committed):
+            assert committed.rollback is not None, "taken back means that there is a rollback commit"
+            finding = f"taken back by commit {committed.rollback.commit[:12]} ({reason})"
+            return Problem(str(version), "a version that was not rejected", finding, retry), State.ROLLED_BACK
+        case Reverted(committed, image):
+            finding = f"commit {committed.commit.commit[:12]} undone by someone else, who put {image} there"
+            return Problem(str(version), "our commit to stand", finding, retry), State.REJECTED
+        case Overtaken(_, by):
+            finding = f"version {by.identity.version} promoted after it (commit {by.commit.commit[:12]})"
+            return Problem(str(version), "the newest promotion", finding, "Promote a newer version."), State.SUPERSEDED
+        case MayCommit() | OnBranch():
+            raise AssertionError("such a version may be committed, or is on the branch and not judged again")
+
+
+def require_alias(promotion: Promotion, checklist: Checklist) -> None:
+    """End the stage unless the challenger alias still names this version."""
+    policy, version = promotion.policy, promotion.version
+    named = promotion.clients.registry.version_by_alias(policy.model, policy.challenger_alias)
+    if named is None or named.version != version.version:
+        problem = Problem(
+            str(version),
+            f"the version that alias {policy.challenger_alias} names",
+            f"alias {policy.challenger_alias} " + (f"naming version {named.version}" if named else "not set"),
+            f"To promote it: incumbent register {policy.name} {version.version}.",
+        )
+        raise checklist.failed("is_challenger", problem, State.SUPERSEDED if named else State.REFUSED)
+
+
+def _unfinished_promotion(promotion: Promotion, view: BranchView) -> Problem | None:
+    policy = promotion.policy
+    under_way = other_under_way(promotion.clients.registry, policy, view.promotions, promotion.version.version)
+    if under_way is None:
+        return None
+    committed, other = under_way
+    return Problem(
+        str(promotion.version),
+        "no other promotion under way",
+        f"version {other.version} {other.state(policy.name)} (commit {committed.commit.commit[:12]})",
+        "No action needed: that version is finished first, then this one goes on. If it is held, its page says how to "
+        "leave that state.",
+    )
+
+
+def _require_quality(
+    promotion: Promotion,
+    run: TrainingRun,
+    champion: ModelVersion | None,
+    champion_run: TrainingRun | None,
+    checks: Checklist,
+) -> None:
+    compared = [bound.metric for bound in promotion.policy.quality if bound.no_worse_than_champion_by is not None]
+    if champion is not None and champion_run is None and compared:
+        missing = Problem(
+            f"champion version {champion.version}",
+            f"its training run, to compare {', '.join(compared)} with",
+            f"no run {champion.run_id} in the registry" if champion.run_id else "a version without a run",
+            "Restore the run, or remove no_worse_than_champion_by from the policy for this one promotion.",
+        )
+        raise checks.failed("quality", missing)
+    rows = judge_quality(promotion.policy, run, champion_run)
+    table = [
+        {
+            "metric": row.metric,
+            "value": row.value,
+            "bound": row.bound,
+            "champion": row.champion_value,
+            "finding": row.problem.found if row.problem else "ok",
+        }
+        for row in rows
+    ]
+    numbers = {row.metric: row.value for row in rows if row.value is not None}
+    problem = next((row.problem for row in rows if row.problem), None)
+    if problem is not None:
+        raise checks.failed("quality", problem, rows=table, numbers=numbers)
+    against = f"compared with champion version {champion.version}" if champion else "no champion yet: thresholds alone"
+    checks.passed("quality", f"{len(rows)} metric(s) keep their bounds; {against}", table, numbers)
+
+
+def _require_recording(
+    promotion: Promotion, run: TrainingRun, champion_run: TrainingRun | None, checklist: Checklist
+) -> None:
+    """Require recorded requests of the candidate, and that they and the champion's fit its signature."""
+    registry, version = promotion.clients.registry, promotion.version
+    signature = registry.signature(version)
+    if signature is None:
+        problem = Problem(
+            str(version),
+            "a model signature",
+            "a model without a signature",
+            "Log the model with signature=infer_signature(inputs, outputs).",
+        )
+        raise checklist.failed("recorded_requests_fit", problem)
+    rows: list[dict[str, object]] = []
+    for whose, recorded_run in (("candidate", run), ("champion", champion_run)):
+        content = registry.artifact(recorded_run.run_id, RECORDING_PATH) if recorded_run is not None else None
+        if content is None and whose == "champion":
+            continue
+        recording = parse_recording(content) if content is not None else _no_recording(version)
+        misfit = recording if isinstance(recording, Problem) else signature_problem(recording, signature)
+        if misfit is not None:
+            raise checklist.failed("recorded_requests_fit", misfit, rows=rows)
+        assert not isinstance(recording, Problem)
+        rows.append({"recorded for": whose, "requests": len(recording.requests), "finding": "fit the signature"})
+    checklist.passed("recorded_requests_fit", "recorded requests fit the signature", rows)
+
+
+def _no_recording(version: ModelVersion) -> Problem:
+    return Problem(
+        str(version),
+        f"recorded requests (artifact {RECORDING_PATH} of its run)",
+        "no recorded requests",
+        f"Record them by asking a running server: incumbent record {version.model} {version.version} --url URL.",
+    )
+
+
+def _require_image(promotion: Promotion, run: TrainingRun, checklist: Checklist) -> ResolvedImage:
+    """Wait for the version's image until its deadline; it must run on the cluster's nodes and serve this version."""
+    policy, version, clock = promotion.policy, promotion.version, promotion.clients.clock
+    chosen = choose_image(version, run, policy.image.repository)
+    if isinstance(chosen, Problem):
+        raise checklist.failed("image_published", chosen)
+    requested_at = parse_time(version.tag(policy.name, "requested_at"))
+    deadline = (clock.now() if requested_at is None else requested_at) + policy.image.deadline
+    sign_at = 0.0
+    while (image := promotion.clients.images.resolve(chosen)) is None:
+        if clock.now() >= deadline:
+            raise checklist.failed("image_published", _not_published(promotion, chosen))
+        if promotion.lease.is_held:  # others may write for the application while this version waits (design rule 2)
+            raise checklist.failed("image_published", _still_to_publish(promotion, chosen), State.WAITING)
+        if clock.now() >= sign_at:
+            sign_at = clock.now() + SIGN_OF_LIFE_SECONDS
+            promotion.say(f"waiting for image {chosen} to be published, for {deadline - clock.now():.0f} s at most")
+            promotion.record.give_sign_of_life()
+            promotion.record.write(State.WAITING, f"image {chosen} is not published yet")
+        clock.sleep(_POLL_SECONDS)
+        require_alias(promotion, checklist)
+    served = (served_model_problem(platform.environment, version) for platform in image.platforms)
+    problem = _architecture_problem(promotion, image) or next(filter(None, served), None)
+    if problem is not None:
+        raise checklist.failed("image_published", problem)
+    rows = [
+        {
+            "architecture": platform.architecture,
+            "manifest": platform.manifest_digest,
+            "serves": platform.environment.get("MODEL_URI", "not stated"),
+        }
+        for platform in image.platforms
+    ]
+    checklist.passed("image_published", f"{image.reference} is published and fits the nodes", rows)
+    return image
+
+
+def _not_published(promotion: Promotion, image: ImageRef) -> Problem:
+    policy, version = promotion.policy, promotion.version
+    return Problem(
+        f"image {image}",
+        f"an image published within {policy.image.deadline:g} s of the request",
+        "no such image in the registry",
+        f"Push it, then: incumbent retry {policy.name} {version.version} --reason 'image published'.",
+    )
+
+
+def _still_to_publish(promotion: Promotion, image: ImageRef) -> Problem:
+    policy, version = promotion.policy, promotion.version
+    return Problem(
+        f"image {image}",
+        "a published image",
+        "no such image in the registry yet",
+        f"Materialize promotion_candidate of {policy.name}@{version.version}, which waits for it without the lease.",
+    )
+
+
+def _architecture_problem(promotion: Promotion, image: ResolvedImage) -> Problem | None:
+    nodes = promotion.clients.cluster.nodes()
+    wanted = {node.architecture for node in nodes if node.ready} or {node.architecture for node in nodes}
+    offered = {platform.architecture for platform in image.platforms}
+    if wanted & offered:
+        return None
+    return Problem(
+        f"image {image.reference}",
+        f"a platform of cluster {promotion.policy.cluster}'s nodes ({', '.join(sorted(wanted)) or 'no nodes'})",
+        ", ".join(sorted(offered)) or "an image without platforms",
+        "Build and push the image for the nodes' architecture.",
+    )
