@@ -1,7 +1,5 @@
 """What a person reads on Dagster's pages: the end on the run itself, the reason before the trace, numbers, checks."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 import pytest
 
@@ -9,12 +7,6 @@ from orchestration.assets import OUTCOME_TAG, REASON_TAG, VERSION_TAG
 from orchestration.definitions import defs
 from orchestration.metadata import short, table
 from tests.fakes.world import World, run_stages
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 def test_a_champions_run_says_so(instance: dg.DagsterInstance) -> None:

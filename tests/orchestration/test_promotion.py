@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -14,17 +14,6 @@ from orchestration.promotion.state import State
 from orchestration.stages.pipeline import STAGES
 from tests.fakes.cluster import an_application
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:

@@ -1,7 +1,7 @@
 """Asking for a promotion, and recording requests, by command, on a platform of fakes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import dagster as dg
 import pytest
@@ -13,17 +13,6 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError
 from orchestration.promotion.state import State
 from tests.fakes.cluster import FakeService
 from tests.fakes.world import POLICY_NAME, World, run_stages
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 def ask(world: World, number: int) -> None:

@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -21,12 +20,6 @@ from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, ru
 def world() -> World:
     """A world whose clock agrees with the one by which Dagster dates its runs."""
     return at_present(World())
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 def at_present(world: World) -> World:
