@@ -7,13 +7,14 @@ and collects `tests/homelab`, which is about the homelab alone. A homelab that c
 
 import signal
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, target_of
+from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, TESTS, may_run, target_of
 from tests.workers import GroupScheduling, put_groups_first
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if collection_path == _ONLY_HOMELAB and config.getoption("testbed") != "homelab":
         return True
+    target = config.getoption("target")
+    if target is not None and fnmatchcase(collection_path.name, "test_*.py"):
+        # What is not imported costs nothing.
+        return None if may_run(collection_path.relative_to(TESTS).as_posix(), target) else True
     return None
 
 

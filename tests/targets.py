@@ -15,7 +15,7 @@ RUN_BY = {FAST: {FAST}, TEST: {FAST, TEST}, SCENARIOS: {SCENARIOS}, PLATFORM: {P
 BUILD_SECONDS = 3600
 """The longest that a test may take that finds nothing built, on a busy machine."""
 
-_TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent
 OF_FILES = {
     "adapters/*": TEST,
     "bootstrap/*": TEST,
@@ -46,8 +46,16 @@ def target_of(item: pytest.Item) -> str:
     marked = {marker.name for marker in item.iter_markers() if marker.name in TARGETS}
     if len(marked) > 1:
         raise pytest.UsageError(f"{item.nodeid}: expected one target, found markers of {' and '.join(sorted(marked))}")
-    place = item.path.relative_to(_TESTS).as_posix()
+    place = item.path.relative_to(TESTS).as_posix()
     return marked.pop() if marked else OF_FILES[pattern_of(place)]
+
+
+def may_run(place: str, target: str) -> bool:
+    """Check whether `--target` may run tests of a file, given by its path below `tests/`.
+
+    Markers, which only the file itself tells, move tests to the targets `scenarios` and `platform`.
+    """
+    return bool(RUN_BY[target] & {OF_FILES[pattern_of(place)], SCENARIOS, PLATFORM})
 
 
 def pattern_of(place: str) -> str:
