@@ -2,8 +2,9 @@
 SHELL := /bin/bash
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest -q
-# As many test processes as cores, four at most, which keeps them within 4 GiB; `make test WORKERS=0` runs serially.
-WORKERS ?= $(shell echo $$(($(shell nproc) < 4 ? $(shell nproc) : 4)))
+# Test processes: one more than there are cores, because many tests wait, and four at most, which keeps them all within
+# 4 GiB. `make test WORKERS=0` runs the tests one after the other in one process.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 
 .PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
   homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short fresh
@@ -29,7 +30,7 @@ check: setup ## lint, check types, import rules and Dagster's definitions
 test-fast: setup ## run the tests of pure code, as after each edit
 	@$(PYTEST) -n $(WORKERS) --target fast
 
-test: tools ## run the tests that need neither Go, root nor Docker, including the fast ones and the story; WORKERS=0 runs them serially
+test: tools ## run the tests that need neither Go, root nor Docker, including the fast ones and the story; with WORKERS=0 serially
 	@$(PYTEST) -n $(WORKERS) --target test
 
 test-scenarios: tools ## run the rare, long scenarios: killed runs and demos, CI, and pipelines with a guard taken out

@@ -7,13 +7,14 @@ and collects `tests/homelab`, which is about the homelab alone. A homelab that c
 
 import signal
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from tests.targets import BUILD_SECONDS, FAST, PLATFORM, RUN_BY, TEST, target_of, target_of_file
+from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, TESTS, may_run, target_of
 from tests.workers import GroupScheduling, put_groups_first
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if collection_path == _ONLY_HOMELAB and config.getoption("testbed") != "homelab":
         return True
-    # No marker makes a test a fast one, and importing the other files takes seconds.
-    is_test = collection_path.match("test_*.py")
-    return True if is_test and config.getoption("target") == FAST and target_of_file(collection_path) != FAST else None
+    target = config.getoption("target")
+    if target is not None and fnmatchcase(collection_path.name, "test_*.py"):
+        # What is not imported costs nothing.
+        return None if may_run(collection_path.relative_to(TESTS).as_posix(), target) else True
+    return None
 
 
 def pytest_configure(config: pytest.Config) -> None:

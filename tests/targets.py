@@ -18,7 +18,7 @@ The homelab's tests are selected by paths instead.
 BUILD_SECONDS = 3600
 """The time limit of a test that may have to build programs first, on a busy machine."""
 
-_TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent
 OF_FILES = {
     "adapters/*": TEST,
     "bootstrap/*": TEST,
@@ -58,16 +58,16 @@ def target_of(item: pytest.Item) -> str:
     marked = {marker.name for marker in item.iter_markers() if marker.name in TARGETS}
     if len(marked) > 1:
         raise pytest.UsageError(f"{item.nodeid}: expected one target, found markers of {' and '.join(sorted(marked))}")
-    return marked.pop() if marked else target_of_file(item.path)
+    path = item.path.relative_to(TESTS).as_posix()
+    return marked.pop() if marked else OF_FILES[pattern_of(path)]
 
 
-def target_of_file(path: Path) -> str:
-    """Return the target of a file's tests without markers.
+def may_run(path: str, target: str) -> bool:
+    """Check whether `--target` may run tests of a file, given by its path below `tests/`.
 
-    Raises:
-        pytest.UsageError: no target has it.
+    Markers, which only the file itself tells, move tests to the targets `scenarios` and `platform`.
     """
-    return OF_FILES[pattern_of(path.relative_to(_TESTS).as_posix())]
+    return bool(RUN_BY[target] & {OF_FILES[pattern_of(path)], SCENARIOS, PLATFORM})
 
 
 def pattern_of(path: str) -> str:

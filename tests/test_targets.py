@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.targets import FAST, HOMELAB, OF_FILES, PLATFORM, RUN_BY, SCENARIOS, TARGETS, TEST, pattern_of, target_of
+from tests.targets import (
+    FAST,
+    HOMELAB,
+    OF_FILES,
+    PLATFORM,
+    RUN_BY,
+    SCENARIOS,
+    TARGETS,
+    TEST,
+    may_run,
+    pattern_of,
+    target_of,
+)
 from tests.workers import GROUPS
 from tests.workers import pattern_of as group_pattern_of
 
@@ -45,6 +57,16 @@ def test_a_file_without_a_target_is_an_error() -> None:
     """Pytest does not start with a test that no make target would run."""
     with pytest.raises(pytest.UsageError, match=r"tests/targets\.py.*found none"):
         pattern_of("elsewhere/test_something.py")
+
+
+def test_files_without_a_test_of_the_target_are_not_imported() -> None:
+    """A file is left out only if none of its tests can belong to the target, whatever their markers."""
+    for place in PLACES:
+        target = OF_FILES[pattern_of(place)]
+        assert may_run(place, FAST) is (target == FAST)
+        assert may_run(place, TEST) is (target in (FAST, TEST))
+        assert may_run(place, SCENARIOS)
+        assert may_run(place, PLATFORM)
 
 
 def test_every_marker_is_a_target() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from mlflow import MlflowClient
 
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.adapters.mlflow_registry import MlflowRegistry
@@ -40,6 +39,8 @@ class Place:
     name: str
 
     def __post_init__(self) -> None:
+        from mlflow import MlflowClient  # takes seconds, and would at each start of the tests
+
         self.repository = self.world.repository()
         self.live = FakeCluster()
         self.client = MlflowClient(self.mlflow_url, self.mlflow_url)
