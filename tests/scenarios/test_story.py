@@ -15,7 +15,15 @@ from testbeds.story.environment import Environment
 from testbeds.story.expectation import End, promotion_commits
 from testbeds.story.look import look
 from testbeds.story.seen import Seen
-from testbeds.story.stories import END_SECONDS, FIVE_VERSIONS, ask_for, expected, registry, tell, wait_for_end
+from testbeds.story.stories import (
+    END_SECONDS,
+    FIVE_VERSIONS,
+    expected,
+    promote_in_turn,
+    registry,
+    request_promotion,
+    wait_for_end,
+)
 from testbeds.story.verifier import false_claims, verify
 from tests.scenarios import mutants
 from tests.scenarios.mutants import Mutant
@@ -31,7 +39,7 @@ def commits_of(environment: Environment, seen: Seen, version: int) -> int:
 @pytest.fixture(scope="module")
 def after_the_story(environment: Environment) -> Environment:
     """The testbed when the five versions' story has been told."""
-    tell(environment, tuple(end.version for end in FIVE_VERSIONS), print)
+    promote_in_turn(environment, tuple(end.version for end in FIVE_VERSIONS), print)
     return environment
 
 
@@ -64,11 +72,11 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) 
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    asked_at = ask_for(environment, client, version)
-    wait_for_end(environment, client, version, asked_at, kill_once_committed)
+    requested_at = request_promotion(environment, client, version)
+    wait_for_end(environment, client, version, requested_at, kill_once_committed)
     story = expected(environment, (End(version, "champion"),), version)
     assert len(killed) == 1
-    assert false_claims(verify(look(environment, asked_at), story)) == {}
+    assert false_claims(verify(look(environment, requested_at), story)) == {}
 
 
 # Seconds since the step before, and pods: out and in while the first pods come up, and twice while they soak. An
@@ -97,16 +105,16 @@ def test_a_promotion_that_is_scaled_in_its_midst_makes_a_champion(after_the_stor
         if "committed" in line and scaling.ident is None:
             scaling.start()
 
-    asked_at = ask_for(environment, client, version)
+    requested_at = request_promotion(environment, client, version)
     try:
-        wait_for_end(environment, client, version, asked_at, scale_once_committed)
+        wait_for_end(environment, client, version, requested_at, scale_once_committed)
     finally:
         stop.set()
         if scaling.ident is not None:
             scaling.join()
         environment.scale(2)
     story = expected(environment, (End(version, "champion"),), version)
-    seen = look(environment, asked_at)
+    seen = look(environment, requested_at)
     assert false_claims(verify(seen, story)) == {}
     assert scaled[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
 
@@ -116,10 +124,10 @@ def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
     without_a_daemon: Environment, tmp_path: Path
 ) -> None:
     """The README's two lines on an empty DAGSTER_HOME make a champion; the same lines on another one change nothing."""
-    environment, asked_at = without_a_daemon, time.time()
+    environment, requested_at = without_a_daemon, time.time()
     version = register_again(environment, of=2)
     assert Ci(environment, tmp_path / "first home").promote(version) == 0
-    first = look(environment, asked_at)
+    first = look(environment, requested_at)
     assert false_claims(verify(first, expected(environment, (End(version, "champion"),), version))) == {}
     assert Ci(environment, tmp_path / "second home").promote(version) == 0
     second = look(environment)
