@@ -24,12 +24,12 @@ class Kubectl:
     """None for kubectl's default: `KUBECONFIG`, or the one in the home folder."""
     context: str
 
-    def run(self, *arguments: str | Path, said: str | None = None, seconds: float = _SECONDS) -> str:
+    def run(self, *arguments: str | Path, stdin: str | None = None, seconds: float = _SECONDS) -> str:
         """Run one command and return what it prints.
 
         Args:
             arguments: What follows the program and its context.
-            said: The standard input.
+            stdin: The text for standard input.
             seconds: The time limit.
 
         Raises:
@@ -39,7 +39,7 @@ class Kubectl:
         what = " ".join(map(str, arguments[:3]))
         try:
             done = subprocess.run(
-                [str(word) for word in command], input=said, capture_output=True, text=True, timeout=seconds
+                [str(word) for word in command], input=stdin, capture_output=True, text=True, timeout=seconds
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._failed(what, str(error)) from error
@@ -50,7 +50,7 @@ class Kubectl:
     def apply(self, documents: Sequence[Document]) -> None:
         """Apply objects on the server's side, so that none has to carry what was applied before."""
         stream = "\n---\n".join(json.dumps(document) for document in documents)  # JSON is YAML
-        self.run("apply", "--server-side", "--force-conflicts", "--filename=-", said=stream)
+        self.run("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=stream)
 
     def read(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         """Return one object; None when there is no such object."""
@@ -66,7 +66,7 @@ class Kubectl:
     def create(self, document: Document) -> bool:
         """Create an object and return True; False when it exists, and then it stays as it is."""
         try:
-            self.run("create", "--filename=-", said=json.dumps(document))
+            self.run("create", "--filename=-", stdin=json.dumps(document))
         except ProblemError as error:
             if "AlreadyExists" in error.problem.found:
                 return False

@@ -1,8 +1,8 @@
-"""Which tests run, and which testbed the stories are told on.
+"""Which tests run, and on which testbed the stories play.
 
-Without options pytest runs what `make test` runs; with paths, everything in them; `--target` picks another of the
-Makefile's targets (see `tests/targets.py`). `--testbed homelab` tells the stories on the homelab instead of the sandbox
-and collects `tests/homelab`, which is about the homelab alone. A homelab that cannot be had fails its tests.
+Without options pytest runs what `make test` runs; with paths, everything in them; `--target` selects another of the
+Makefile's targets (see `tests/targets.py`). `--testbed homelab` plays the stories on the homelab instead of the sandbox
+and collects `tests/homelab`, which concerns the homelab alone. Its tests fail when no homelab can be started.
 """
 
 import signal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ONLY_HOMELAB = Path(__file__).parent / "homelab"
 
-# How long an example takes, and how long it takes to make one, says how busy the machine is and nothing of the code.
+# The time that it takes to generate or run an example shows how busy the machine is, not how good the code is.
 hypothesis.settings.register_profile(
     "incumbent", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -35,9 +35,9 @@ hypothesis.settings.load_profile("incumbent")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("incumbent")
     group.addoption("--target", choices=tuple(RUN_BY), help="run the tests of this make target")
-    group.addoption("--testbed", choices=("sandbox", "homelab"), default="sandbox", help="where stories are told")
+    group.addoption("--testbed", choices=("sandbox", "homelab"), default="sandbox", help="where the stories play")
     group.addoption(
-        "--keep-homelab", action="store_true", help="use the homelab that runs, and leave it running afterwards"
+        "--keep-homelab", action="store_true", help="use the homelab that is running, and leave it running afterwards"
     )
 
 
@@ -52,27 +52,27 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Background jobs inherit that SIGINT is ignored, and would pass it on to all that tests start.
+    # Background jobs inherit that SIGINT is ignored, and would pass this on to every process that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("testbed") == "homelab" and config.getoption("numprocesses", None):
-        raise pytest.UsageError("there is one homelab, and its tests have an order: run them without -n")
+        raise pytest.UsageError("there is only one homelab, and its tests run in order: run them without -n")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the chosen target's tests, put those on the homelab in order, and group those that workers share.
+    """Keep the chosen target's tests, sort those on the homelab, and on a worker put groups of tests first.
 
-    On the homelab the story comes first, because nothing may be promoted before it, and the end of it all last. The
-    platform's memory is looked at when most has happened to it.
+    On the homelab the story comes first, because nothing may be promoted before it, and stopping the homelab last. The
+    platform's memory is checked after most of the other tests, when it has been used most.
     """
     _keep_target(config, items)
     for item in items:
         if target_of(item) == PLATFORM:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
     if config.getoption("testbed") == "homelab":
-        places = {"test_story.py": 0, "test_platform.py": 2, "test_timing.py": 2, "test_lifecycle.py": 3}
-        items.sort(key=lambda item: places.get(item.path.name, 1))
+        ranks = {"test_story.py": 0, "test_platform.py": 2, "test_timing.py": 2, "test_lifecycle.py": 3}
+        items.sort(key=lambda item: ranks.get(item.path.name, 1))
     elif any(_ONLY_HOMELAB in item.path.parents for item in items):
-        raise pytest.UsageError("tests/homelab are about the homelab: run them with --testbed homelab")
+        raise pytest.UsageError("tests/homelab needs the homelab: run it with --testbed homelab")
     if hasattr(config, "workerinput"):
         put_groups_first(items)
 
@@ -95,30 +95,30 @@ def _keep_target(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def environment(request: pytest.FixtureRequest) -> Iterator["Environment"]:
-    """The chosen testbed with a baseline that serves, a client that uses it, and Dagster's daemon with the sensor on.
+    """The chosen testbed, with a baseline that serves, a client that sends requests, and Dagster's sensor turned on.
 
-    All tests of a session share it, because starting it takes longest.
+    All tests of a session share it, because starting it takes so long.
     """
-    chosen: SandboxEnvironment | HomelabEnvironment = request.getfixturevalue(request.config.getoption("testbed"))
-    chosen.start_client()
-    chosen.start_dagster()
-    yield chosen
-    chosen.stop_client()
+    testbed: SandboxEnvironment | HomelabEnvironment = request.getfixturevalue(request.config.getoption("testbed"))
+    testbed.start_client()
+    testbed.start_dagster()
+    yield testbed
+    testbed.stop_client()
 
 
 @pytest.fixture(scope="session")
 def sandbox_services(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Sandbox]":
-    """The sandbox, in a folder with a space, with the rest of an earlier one in it; nothing runs on afterwards.
+    """The sandbox, in a folder with a space and remains of an earlier sandbox; afterwards no process is left.
 
     All tests of a session share it. Those of its services run before the story, which changes what is served.
     """
-    # Imported here: most tests need neither testbed.
+    # Imported here, because most tests need neither testbed.
     from testbeds.common.guardian import marked
     from testbeds.sandbox.sandbox import Sandbox
 
     state = tmp_path_factory.mktemp("the stories") / "sandbox"
     (state / "git").mkdir(parents=True)
-    (state / "models.jsonl").write_text("what a killed one left", encoding="utf-8")
+    (state / "models.jsonl").write_text("what a killed sandbox left", encoding="utf-8")
     with Sandbox(state) as running:
         yield running
     assert marked(running.processes.identity) == {}

@@ -1,6 +1,6 @@
 """Which of the Makefile's targets runs a test; every test belongs to exactly one target.
 
-That is the target that `OF_FILES` names for its file, unless a marker names another.
+`OF_FILES` names the target of its file, and a marker on the test overrides it.
 """
 
 from fnmatch import fnmatchcase
@@ -12,7 +12,7 @@ FAST, TEST, SCENARIOS, PLATFORM, HOMELAB = TARGETS = ("fast", "test", "scenarios
 RUN_BY = {FAST: {FAST}, TEST: {FAST, TEST}, SCENARIOS: {SCENARIOS}, PLATFORM: {PLATFORM}}
 """The targets whose tests `--target` runs: `make test` includes those of `make test-fast`.
 
-The homelab's tests are selected by paths instead.
+The homelab's tests are selected by their paths instead.
 """
 
 BUILD_SECONDS = 3600

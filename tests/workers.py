@@ -1,8 +1,8 @@
 """Which tests stay together when several workers of pytest-xdist share the work, and which come first.
 
 Every other test may run on any worker at any time. Tests that share a server, or models that take long to train, run on
-one worker one after the other, so that no worker starts a second one. Workers begin with them, because nothing can be
-spread any more once only they are left.
+one worker one after the other, so that no worker starts a second one. Workers begin with them, because once
+only groups are left, the work cannot be spread any more.
 """
 
 from fnmatch import fnmatchcase
@@ -28,9 +28,9 @@ GROUPS = {
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ships no types
-    """Hands out whole groups, and single tests of the files without group.
+    """Hands out whole groups, and one test at a time from files without a group.
 
-    pytest-xdist's own `--dist loadgroup` does not see its marks under pytest 9.2, which no longer lets it rename tests.
+    pytest-xdist's own `--dist loadgroup` ignores its marks under pytest 9.2, which no longer lets it rename tests.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -39,7 +39,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist
 
 
 def put_groups_first(items: list[pytest.Item]) -> None:
-    """Sort the tests of the groups to the front, in the order of `GROUPS`; all others stay in their order."""
+    """Sort the tests of the groups to the front, in the order of `GROUPS`; the other tests keep their order."""
     patterns = list(GROUPS)
 
     def rank(item: pytest.Item) -> int:
@@ -49,6 +49,6 @@ def put_groups_first(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
-def pattern_of(place: str) -> str | None:
-    """Return the pattern that decides about a file, given by its path below `tests/`; None for a file without group."""
-    return next((pattern for pattern in GROUPS if fnmatchcase(place, pattern)), None)
+def pattern_of(path: str) -> str | None:
+    """Return the pattern that applies to a file, given by its path below `tests/`; None for a file without a group."""
+    return next((pattern for pattern in GROUPS if fnmatchcase(path, pattern)), None)

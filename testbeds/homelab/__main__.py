@@ -121,7 +121,7 @@ def _describe(homelab: Homelab, *more: tuple[str, str | None]) -> None:
         ("MLflow", homelab.mlflow_url),
         ("Prometheus", homelab.prometheus_url),
         ("Alertmanager", homelab.alertmanager_url),
-        ("told alerts", str(alerts.log_file(homelab.state))),
+        ("alerts", str(alerts.log_file(homelab.state))),
         ("model", homelab.service_url),
         ("Git", homelab.git_url),
         ("kubectl", f"KUBECONFIG={homelab.admin_kubeconfig} kubectl --context gcp (or edge)"),

@@ -59,7 +59,7 @@ def log_file(state: Path) -> Path:
     return state / "alerts" / "notifications.jsonl"
 
 
-def told(state: Path) -> list[Alert]:
+def received_alerts(state: Path) -> list[Alert]:
     """Read every alert that has been received so far, once per notification."""
     if not log_file(state).exists():
         return []

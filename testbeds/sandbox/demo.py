@@ -9,7 +9,7 @@ from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.sandbox import Sandbox
 from testbeds.story.look import look
 from testbeds.story.stages import stages_of
-from testbeds.story.stories import FIVE_VERSIONS, Told, expected, tell
+from testbeds.story.stories import FIVE_VERSIONS, Outcome, expected, promote_in_turn
 from testbeds.story.table import client_summary, story_table, wrapped
 from testbeds.story.verifier import Finding, verify
 
@@ -30,7 +30,7 @@ class Progress:
 
 
 def demo(state: Path) -> int:
-    """Tell the story of the five versions and judge it; return the exit code, 0 when the story came true.
+    """Play the story of the five versions and judge it; return the exit code, 0 when the story came true.
 
     Raises:
         ProblemError: the sandbox does not come up.
@@ -45,18 +45,18 @@ def demo(state: Path) -> int:
         progress.say("a client sends requests from now on; starting Dagster's daemon and pages")
         environment.start_dagster()
         progress.say("the registry sensor is on")
-        told = tell(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
+        outcomes = promote_in_turn(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
         progress.say("the story has ended; reading what it left in Git, MLflow, the processes and the client's log")
         environment.stop_client()
         seen = look(environment)
         story = expected(environment, FIVE_VERSIONS, champion=2)
         findings = verify(seen, story)
-        stages = {promotion.version: stages_of(environment, story, seen, promotion.version) for promotion in told}
-        print(f"\n{story_table(story, told, seen, stages)}\n\n{client_summary(story, seen)}\n")
-    return _conclude(sandbox, findings, told, progress)
+        stages = {outcome.version: stages_of(environment, story, seen, outcome.version) for outcome in outcomes}
+        print(f"\n{story_table(story, outcomes, seen, stages)}\n\n{client_summary(story, seen)}\n")
+    return _conclude(sandbox, findings, outcomes, progress)
 
 
-def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told], progress: Progress) -> int:
+def _conclude(sandbox: Sandbox, findings: Sequence[Finding], outcomes: Sequence[Outcome], progress: Progress) -> int:
     false = [finding for finding in findings if not finding.holds]
     if false:
         print(_coloured(f"The story did not come true: {len(false)} of {len(findings)} claims are false.", 31))
@@ -64,7 +64,7 @@ def _conclude(sandbox: Sandbox, findings: Sequence[Finding], told: Sequence[Told
             print(f"  {finding.claim}\n    found: {finding.evidence}")
         print(f"The logs are in {sandbox.state / 'logs'}.")
         return 1
-    first = next(promotion for promotion in told if promotion.state == "champion")
+    first = next(outcome for outcome in outcomes if outcome.state == "champion")
     print(_coloured(f"The story came true: all {len(findings)} claims of the verifier hold.", 32))
     seconds_to_first = first.ended_at - progress.began_at
     print(f"  first champion {seconds_to_first:.0f} s after the start, all of it in {progress.seconds:.0f} s")

@@ -1,1 +1,1 @@
-"""The story of promotions, for either testbed: it is told, what it left behind is read, and a verifier judges it."""
+"""The story of promotions, for both testbeds: it plays out, what it left behind is read, and a verifier judges it."""

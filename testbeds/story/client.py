@@ -1,8 +1,8 @@
 """`python -m testbeds.story.client`: a client that uses the model throughout, and logs the outcome of each request.
 
-Each request opens a connection of its own, so that it meets the routing of that moment, and leaves one JSON line. It is
-never tried again, because the people whom a bad version harms do not get a second answer either. The log is the story's
-witness (`verifier.py`), so nothing here knows about promotions.
+Each request opens a connection of its own, so that it is routed as things stand at that moment, and leaves one JSON
+line. No request is retried, because the people whom a bad version harms do not get a second answer either. The verifier
+relies on this log (`verifier.py`), so nothing here knows about promotions.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TextIO
 
 _IN_FLIGHT = 32
-"""Requests under way at once: a slow service makes the client slower, not the machine."""
+"""The most requests under way at once, so that a slow service slows down the client and not the machine."""
 _TIMEOUT = 5.0
 _SEED = 20
-# The features that each model is asked for: numbers between the extremes of the data that it has learnt.
+# The range of each feature that a model is sent: from the lowest to the highest value in its training data.
 _RANGES = {
     "iris-classifier": ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5)),
     "wine-quality": (
@@ -33,7 +33,7 @@ _RANGES = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class LoggedRequest:
     """One request and its outcome: a line of the log."""
 
     at: float
@@ -45,16 +45,16 @@ class Answered:
     """The model version that answered, as the server says in `X-Model-Version`."""
     pod: str | None
     ok: bool
-    """Status 200 and a prediction in the body."""
+    """Whether the status was 200 and the body held a prediction."""
     error: str | None
 
 
-def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
+def send_request(url: str, features: list[float], timeout: float = _TIMEOUT) -> LoggedRequest:
     """Send one request to `<url>/predict`; an error is an outcome like any other.
 
     Args:
         url: the service.
-        features: what the model is asked about.
+        features: the values that the model predicts from.
         timeout: seconds to wait for each part of the answer.
     """
     address = urllib.parse.urlsplit(url)
@@ -75,17 +75,17 @@ def ask(url: str, features: list[float], timeout: float = _TIMEOUT) -> Answered:
         error = f"{type(problem).__name__}: {problem}"
     finally:
         connection.close()
-    return Answered(at, round(time.perf_counter() - begun, 4), status, version, pod, ok, error)
+    return LoggedRequest(at, round(time.perf_counter() - begun, 4), status, version, pod, ok, error)
 
 
 def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.Event) -> int:
-    """Send requests at an even pace until `stop`, and return their number; each is answered and logged by then."""
-    drawn, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
+    """Send requests at an even pace until `stop` is set, and return how many; all of them are logged by then."""
+    draws, writing, room = random.Random(_SEED), threading.Lock(), threading.Semaphore(_IN_FLIGHT)
     sent, due = 0, time.monotonic()
 
-    def send_request(features: list[float]) -> None:
+    def send_and_log(features: list[float]) -> None:
         try:
-            line = json.dumps(asdict(ask(url, features)))
+            line = json.dumps(asdict(send_request(url, features)))
             with writing:
                 log.write(f"{line}\n")
                 log.flush()  # a killed client leaves whole lines
@@ -97,8 +97,8 @@ def send(url: str, model: str, log: TextIO, per_second: float, stop: threading.E
             due = max(due + 1 / per_second, time.monotonic() - 1.0)  # no burst makes up for a stall
             if not room.acquire(timeout=_TIMEOUT):
                 continue
-            # Four decimals: recorded requests have fewer, so that none of these is taken for a recorded one.
-            pool.submit(send_request, [round(drawn.uniform(*limits), 4) for limits in _RANGES[model]])
+            # Recorded requests have fewer than four decimals, so none of these is taken for a recorded one.
+            pool.submit(send_and_log, [round(draws.uniform(*limits), 4) for limits in _RANGES[model]])
             sent += 1
     return sent
 
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbeds.story.client", description=__doc__)
     parser.add_argument("url", help="the service, such as http://127.0.0.1:30808")
     parser.add_argument("--model", choices=sorted(_RANGES), default="iris-classifier")
-    parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line per request")
+    parser.add_argument("--log", type=Path, required=True, help="file to append one JSON line per request to")
     parser.add_argument("--per-second", type=float, default=25.0)
     options = parser.parse_args()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What a story needs from the place in which it is told: the sandbox, or the homelab."""
+"""What a story needs from the testbed on which it plays: the sandbox or the homelab."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from testbeds.story.seen import Serving
 
 
 class Environment(Protocol):
-    """A platform with a healthy baseline, on which the story's versions are trained and none has been promoted."""
+    """A platform with a healthy baseline, with the story's versions trained and none of them promoted."""
 
     policy: str
     model: str
@@ -27,15 +27,15 @@ class Environment(Protocol):
     client_log: Path
     """The log of the client that sends requests throughout."""
     logs: Path
-    """The folder with every service's log, for a person who must find out what went wrong."""
+    """The folder with every service's log, for finding out what went wrong."""
 
     def settings(self) -> Mapping[str, str]:
-        """Return the environment variables that tell the pipeline where everything is."""
+        """Return the environment variables from which the pipeline learns where everything is."""
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Publish an image that serves the model at that URI (`models:/<name>/<version>`) and return its digest.
 
-        `faults` are settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        `faults` are settings of `testbeds/model_server/faults.py` that say what is wrong with the image.
         """
 
     def serving(self) -> tuple[Serving, ...]:
@@ -45,35 +45,35 @@ class Environment(Protocol):
         """Set the model's number of pods as an autoscaler does: on the live Deployment, and not in Git."""
 
     def watch_services(self) -> "Watch":
-        """Begin to watch the services that this place runs as processes."""
+        """Start watching the services that this testbed runs as processes."""
 
     def start_client(self) -> None:
-        """Begin to send requests to `service_url`, and to log their outcomes."""
+        """Start sending requests to `service_url` and logging their outcomes."""
 
     def stop_client(self) -> None:
-        """Stop sending requests; the log is whole afterwards."""
+        """Stop sending requests; the log is complete afterwards."""
 
     def start_dagster(self) -> None:
-        """Start the daemon and switch the registry's sensor on."""
+        """Start the daemon and turn the registry's sensor on."""
 
     def stop_dagster(self) -> None:
-        """End the daemon and the pages."""
+        """Stop the daemon and the web server."""
 
     def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Ask Dagster's GraphQL and return the answer's data; empty when the answer is an error."""
 
     def run_processes(self) -> set[int]:
-        """Return the process ids of the runs that Dagster takes for started."""
+        """Return the process ids of the runs that Dagster considers started."""
 
 
 class Watch(Protocol):
-    """What services say while a story waits, from the beginning of the watch."""
+    """What the services log while a story waits, from the start of the watch."""
 
     def has_failed(self) -> bool:
-        """Check for services that have ended though they should run; without them nothing moves any more."""
+        """Check for services that have ended although they should be running; without them no promotion goes on."""
 
     def new_errors(self) -> Sequence[str]:
-        """Return what services have logged as errors, each cause once."""
+        """Return the errors that services have logged since the last call, each cause once."""
 
     def report(self) -> str:
-        """Describe ended services and logged errors for a person who must find out why nothing moves."""
+        """Describe ended services and logged errors for finding out why nothing happens."""

@@ -1,4 +1,4 @@
-"""How a story must end, and where its traces are: the pipeline's conventions, stated a second time."""
+"""How a story must end, and where its traces are: the pipeline's conventions, stated independently of the pipeline."""
 
 import json
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ class End:
     back_to: int | None = None
     """The version that serves again after a rollback."""
     served: bool = True
-    """False for a version that was taken back before any of its pods became ready: no client ever met it."""
+    """False for a version that was taken back before any of its pods became ready: it never answered a client."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A story as it must come out; `ends` are in the order in which the versions were asked for."""
+    """How a story must end; `ends` are in the order in which the promotions were requested."""
 
     policy: str
     manifest: str
     ends: tuple[End, ...]
     champion: int
     judge_within: float
-    """The policy's time for a verdict, in seconds: a gate that takes a bad version back earlier was not waiting."""
+    """The policy's time for a verdict, in seconds; a gate that rejects a bad version earlier did not time out."""
 
 
 def promotion_commits(seen: Seen, story: Expected, version: int) -> list[Commit]:
-    """Return the commits that put a version into the manifest, known by their trailer."""
+    """Return the commits that put a version into the manifest, identified by their trailer."""
     return promoting(seen.commits, story.policy, version)
 
 
 def promoting(commits: Sequence[Commit], policy: str, version: int) -> list[Commit]:
-    """Choose from some commits those that put a version into the manifest."""
+    """Return those of the given commits that put a version into the manifest."""
     start = f"{policy}/{version}/"
     return [commit for commit in commits if commit.trailers.get("Promotion-Id", "").startswith(start)]
 
@@ -65,7 +65,7 @@ def evidence_content(seen: Seen, story: Expected, number: int) -> bytes:
 
 
 def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, Any] | None:
-    """Read what the gate measured and decided; None when the artifact is missing or cannot be read."""
+    """Read what the gate measured and decided; None when the artifact is missing or not readable."""
     try:
         parsed = json.loads(evidence_content(seen, story, version))
     except ValueError:
@@ -74,7 +74,7 @@ def evidence_document(seen: Seen, story: Expected, version: int) -> dict[str, An
 
 
 def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
-    """Return when a version's time began and ended: from its commit until the next version was asked for, or until now.
+    """Return a version's window: from its commit until the next promotion was requested, or until everything was read.
 
     None unless the version has exactly one commit.
     """
@@ -82,7 +82,7 @@ def window(seen: Seen, story: Expected, end: End) -> tuple[float, float] | None:
     if len(commits) != 1:
         return None
     later = story.ends[story.ends.index(end) + 1 :]
-    next_asked_at = (
+    next_requested_at = (
         seconds_of(version_tag(seen.versions.get(later[0].version), story, "requested_at")) if later else None
     )
-    return commits[0].at, seen.at if next_asked_at is None else next_asked_at
+    return commits[0].at, seen.at if next_requested_at is None else next_requested_at

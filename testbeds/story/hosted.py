@@ -25,7 +25,7 @@ class Testbed(Protocol):
 
 
 class Hosted:
-    """An environment without what differs between testbeds: `publish`, `serving` and `scale`."""
+    """The part of an environment that testbeds share; `publish`, `serving` and `scale` differ between them."""
 
     git_branch = BRANCH
 

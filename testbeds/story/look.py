@@ -1,4 +1,4 @@
-"""Reads what a story left behind: from a clone of its own, MLflow, the serving processes and the client's log."""
+"""Reads what a story left behind: from its own clone, MLflow, the serving processes and the client's log."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from testbeds.story.seen import Change, Commit, Request, Seen, Tag, Version
 from testbeds.story.stories import registry
 
 _GIT_SECONDS = 60
-# They separate commits and their fields; no text that a person wrote holds these characters.
+# These separate commits and their fields, since no text that a person wrote contains such characters.
 _FIELD, _RECORD = "\x1f", "\x1e"
 _ASKPASS = '#!/bin/sh\ncase "$1" in\n  Username*) echo incumbent ;;\n  *) cat "$VERIFIER_TOKEN_FILE" ;;\nesac\n'
 
@@ -24,8 +24,8 @@ def look(environment: Environment, since: float = 0.0) -> Seen:
     """Read everything as it is now.
 
     Args:
-        environment: where the story was told.
-        since: seconds since the epoch; requests that the client sent earlier are left out.
+        environment: the testbed on which the story played.
+        since: seconds since the epoch; requests that the client sent before then are left out.
     """
     client = registry(environment)
     with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
@@ -44,7 +44,7 @@ def look(environment: Environment, since: float = 0.0) -> Seen:
 
 
 def branch(environment: Environment) -> tuple[Commit, ...]:
-    """Return the branch's commits, oldest first; only the Git server is asked."""
+    """Return the branch's commits, oldest first, from the Git server alone."""
     with tempfile.TemporaryDirectory(prefix="verifier ") as folder:
         return tuple(Git(environment, Path(folder)).commits())
 
@@ -58,12 +58,12 @@ class Git:
         askpass.write_text(_ASKPASS, encoding="utf-8")
         askpass.chmod(0o700)
         login = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(environment.git_token_file)}
-        alone = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-        self.environment = {**os.environ, **alone, **login, "LC_ALL": "C"}
+        isolation = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        self.environment = {**os.environ, **isolation, **login, "LC_ALL": "C"}
         self.run("clone", "--quiet", "--branch", self.branch, environment.git_url, str(self.folder), cwd=folder)
 
     def run(self, *arguments: str, cwd: Path | None = None) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", *arguments],
             cwd=cwd or self.folder,
             env=self.environment,
@@ -71,9 +71,9 @@ class Git:
             timeout=_GIT_SECONDS,
             check=False,
         )
-        if done.returncode != 0:
-            raise RuntimeError(f"git {arguments[0]} ended with {done.returncode}: {done.stderr.decode()}")
-        return done.stdout.decode("utf-8", "surrogateescape")
+        if process.returncode != 0:
+            raise RuntimeError(f"git {arguments[0]} ended with {process.returncode}: {process.stderr.decode()}")
+        return process.stdout.decode("utf-8", "surrogateescape")
 
     def commits(self) -> Iterator[Commit]:
         """Yield the branch's commits, oldest first."""
@@ -103,14 +103,14 @@ class Git:
         fields = ("%(refname:strip=2)", "%(objecttype)", "%(objectname)", "%(*objectname)", "%(contents)")
         listed = self.run("for-each-ref", f"--format={_RECORD}{_FIELD.join(fields)}", "refs/tags")
         for record in listed.split(_RECORD)[1:]:
-            name, kind, itself, commit, message = record.split(_FIELD)
-            yield Tag(name, kind == "tag", commit or itself, message)
+            name, kind, object_id, commit, message = record.split(_FIELD)
+            yield Tag(name, kind == "tag", commit or object_id, message)
 
 
 def _champion(environment: Environment, client: Any) -> int | None:
     aliases = client.get_registered_model(environment.model).aliases
-    named = aliases.get(environment.champion_alias)
-    return int(named) if named is not None else None
+    version = aliases.get(environment.champion_alias)
+    return int(version) if version is not None else None
 
 
 def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[Version]:
@@ -125,11 +125,11 @@ def _versions(environment: Environment, client: Any, folder: Path) -> Iterator[V
 
 
 def read_log(path: Path, last_bytes: int | None = None) -> Iterator[Request]:
-    """Read the client's log in the order in which the requests were sent; half a line at either end is left out.
+    """Read the client's log in the order in which the requests were sent, without an incomplete line at either end.
 
     Args:
         path: the log; it may be missing.
-        last_bytes: read no more than this from its end, since the log of an hour has a hundred thousand lines.
+        last_bytes: read at most this many bytes from its end, since an hour's log has a hundred thousand lines.
     """
     lines = [json.loads(line) for line in _whole_lines(path, last_bytes)]
     for line in sorted(lines, key=lambda line: float(line["at"])):
@@ -145,7 +145,7 @@ def _whole_lines(path: Path, last_bytes: int | None) -> Iterator[str]:
         begin = max(0, path.stat().st_size - last_bytes) if last_bytes is not None else 0
         log.seek(max(0, begin - 1))
         if begin:
-            log.readline()  # up to the beginning of a line
+            log.readline()  # skip to the beginning of a line
         for line in log:
             if line.endswith(b"\n"):
                 yield line.decode()

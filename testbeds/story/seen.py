@@ -1,4 +1,4 @@
-"""What a story left behind, as plain values: the only things that the verifier knows."""
+"""What a story left behind, as plain values: this is all that the verifier knows."""
 
 import re
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version with all its tags, and the artifacts under `incumbent/<policy>/` of its run."""
+    """A registered version with all its tags, and its run's artifacts under `incumbent/<policy>/`."""
 
     number: int
     run_id: str
@@ -66,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Serving:
-    """What one serving process says about itself: its `model_info`, and the image that it runs."""
+    """What one serving process reports about itself in `model_info`, and the image that it runs."""
 
     pod: str
     model: str
@@ -93,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Seen:
-    """Everything that a story left behind, at one time."""
+    """Everything that a story left behind, read at one time."""
 
     commits: tuple[Commit, ...]
     """The whole branch, oldest first."""
@@ -118,6 +118,6 @@ def seconds_of(text: str | None) -> float | None:
 
 
 def model_info(metrics: str) -> dict[str, str]:
-    """Read the labels of `model_info` from a text of metrics; empty when the metric is missing."""
+    """Read the labels of `model_info` from a metrics page; empty when the metric is missing."""
     match = _INFO.search(metrics)
     return dict(_LABEL.findall(match[1])) if match else {}

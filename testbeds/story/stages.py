@@ -1,4 +1,4 @@
-"""When the stages of a promotion were over, from the metadata of Dagster's materializations."""
+"""When each stage of a promotion ended, from the metadata of Dagster's materializations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ _CONDITIONS = ("revision", "operation", "image", "replicas", "digests")
 
 @dataclass(frozen=True)
 class Stages:
-    """When one promotion reached each stage, in seconds since the epoch; None for a stage that it did not reach."""
+    """When one promotion reached each stage, in seconds since the epoch, or None for a stage that it did not reach."""
 
     revision_at: float | None = None
     synced_at: float | None = None
@@ -33,7 +33,7 @@ class Stages:
 
 
 def stages_of(environment: Environment, story: Expected, seen: Seen, version: int) -> Stages:
-    """Read from Dagster's materializations when the rollout's conditions and the alias were seen."""
+    """Read from Dagster's materializations when the rollout's conditions were met and the alias was set."""
     partition = f"{story.policy}@{version}"
     commits = promotion_commits(seen, story, version)
     rollout = _materialization(environment, "rollout", partition)
@@ -41,11 +41,11 @@ def stages_of(environment: Environment, story: Expected, seen: Seen, version: in
     numbers = {entry["label"]: entry.get("floatValue") for entry in rollout["metadataEntries"]} if rollout else {}
     since_commit = [numbers.get(f"{name}_seconds") for name in _CONDITIONS]
     met = [commits[0].at + float(seconds) for seconds in since_commit if commits and seconds is not None]
-    whole = len(met) == len(_CONDITIONS)
+    all_met = len(met) == len(_CONDITIONS)
     return Stages(
-        revision_at=met[0] if whole else None,
-        synced_at=met[1] if whole else None,
-        rolled_out_at=max(met) if whole else None,
+        revision_at=met[0] if all_met else None,
+        synced_at=met[1] if all_met else None,
+        rolled_out_at=max(met) if all_met else None,
         champion_at=float(champion["timestamp"]) / 1000 if champion is not None else None,
     )
 

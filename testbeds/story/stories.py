@@ -1,7 +1,7 @@
-"""The stories, told once for every environment: a person names a challenger in MLflow, and the rest happens by itself.
+"""The stories, for every environment: a person names a challenger in MLflow, and the pipeline does the rest.
 
-A story only sets aliases and waits for the ends that the pipeline writes on the versions. Whether these ends are true
-is for the verifier to say.
+A story only sets aliases and waits for the final states that the pipeline writes on the versions. The verifier decides
+whether these states are true.
 """
 
 import os
@@ -14,9 +14,9 @@ from testbeds.story.environment import Environment, Watch
 from testbeds.story.expectation import End, Expected
 
 END_SECONDS = 240.0
-"""A promotion of the sandbox takes 15 to 40 s; one that takes longer than this, on whatever machine, is stuck."""
+"""A promotion of the sandbox takes 15 to 40 s; one that takes longer than this, on any machine, is stuck."""
 QUIET_SECONDS = 20.0
-"""When the version's state has not changed for so long, the errors in the services' logs are worth a line."""
+"""After a version's state has not changed for this long, the errors in the services' logs are shown as progress."""
 _ENDS = ("champion", "refused", "superseded", "rolled_back")
 _POLL_SECONDS = 0.3
 
@@ -27,7 +27,7 @@ FIVE_VERSIONS = (
     End(4, "refused", reason=r"accuracy.*champion"),
     End(5, "refused", reason=r"no such image"),
 )
-"""Two good versions; a bad one that looks good until real requests come; a worse one; one that was never built."""
+"""Two good versions, a bad one that looks good until real requests come, a worse one, and one that was never built."""
 
 INTENTS = {
     1: "the first that is registered; nothing was ever verified here",
@@ -39,66 +39,68 @@ INTENTS = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """One promotion as the person who asked for it saw it; times in seconds since the epoch."""
+class Outcome:
+    """How one promotion ended, as the person who requested it saw it; times in seconds since the epoch."""
 
     version: int
-    asked_at: float
+    requested_at: float
     state: str
     reason: str
     ended_at: float
 
 
 class StoryStuckError(Exception):
-    """A version came to no end: its time was over, or a service that it needs has ended."""
+    """A promotion did not end: its time ran out, or a service that it needs has ended."""
 
 
 def expected(environment: Environment, ends: tuple[End, ...], champion: int) -> Expected:
-    """Return a story's ends as the verifier takes them for this environment."""
+    """Return what the verifier expects of a story on this environment."""
     return Expected(environment.policy, environment.manifest, ends, champion, environment.judge_within)
 
 
-def tell(environment: Environment, versions: tuple[int, ...], say: Callable[[str], None]) -> tuple[Told, ...]:
-    """Make each version the challenger, one after the other, and wait for its end.
+def promote_in_turn(
+    environment: Environment, versions: tuple[int, ...], say: Callable[[str], None]
+) -> tuple[Outcome, ...]:
+    """Make each version the challenger, one after the other, and wait until each promotion has ended.
 
     Raises:
-        StoryStuckError: a version came to no end; the message says what the services' logs say.
+        StoryStuckError: a promotion did not end; the message includes the errors in the services' logs.
     """
     client = registry(environment)
-    return tuple(_ask_for(environment, client, version, say) for version in versions)
+    return tuple(_promote(environment, client, version, say) for version in versions)
 
 
 def registry(environment: Environment) -> Any:
-    """Make MLflow's own client as a notebook would have it, whatever registry this process is set to."""
+    """Make MLflow's own client as a notebook would, for this environment's registry whatever the process is set to."""
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow import MlflowClient
 
     return MlflowClient(environment.mlflow_url, environment.mlflow_url)
 
 
-def _ask_for(environment: Environment, client: Any, version: int, say: Callable[[str], None]) -> Told:
-    say(f"version {version}: alias {environment.challenger_alias} set ({INTENTS.get(version, 'as asked')})")
-    asked_at = ask_for(environment, client, version)
-    return wait_for_end(environment, client, version, asked_at, say)
+def _promote(environment: Environment, client: Any, version: int, say: Callable[[str], None]) -> Outcome:
+    say(f"version {version}: alias {environment.challenger_alias} set ({INTENTS.get(version, 'as requested')})")
+    requested_at = request_promotion(environment, client, version)
+    return wait_for_end(environment, client, version, requested_at, say)
 
 
-def ask_for(environment: Environment, client: Any, version: int) -> float:
-    """Make a version the challenger, and return the time of that in seconds since the epoch."""
-    asked_at = time.time()
+def request_promotion(environment: Environment, client: Any, version: int) -> float:
+    """Make a version the challenger, and return when that happened, in seconds since the epoch."""
+    requested_at = time.time()
     client.set_registered_model_alias(environment.model, environment.challenger_alias, str(version))
-    return asked_at
+    return requested_at
 
 
 def wait_for_end(
-    environment: Environment, client: Any, version: int, asked_at: float, say: Callable[[str], None]
-) -> Told:
-    """Wait until the pipeline has written an end on the version; each new state is a line of progress.
+    environment: Environment, client: Any, version: int, requested_at: float, say: Callable[[str], None]
+) -> Outcome:
+    """Wait until the pipeline has written a final state on the version; each new state is a line of progress.
 
     Raises:
-        StoryStuckError: the version came to no end.
+        StoryStuckError: the promotion did not end.
     """
-    state, reason = wait_for_state(environment, client, version, _ENDS, asked_at, say)
-    return Told(version, asked_at, state, reason, time.time())
+    state, reason = wait_for_state(environment, client, version, _ENDS, requested_at, say)
+    return Outcome(version, requested_at, state, reason, time.time())
 
 
 def wait_for_state(
@@ -106,7 +108,7 @@ def wait_for_state(
     client: Any,
     version: int,
     states: Collection[str],
-    asked_at: float,
+    requested_at: float,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
     """Wait until the version is in one of these states, and return that state with its reason.
@@ -115,8 +117,8 @@ def wait_for_state(
     `QUIET_SECONDS`.
 
     Raises:
-        StoryStuckError: the version was in none of these states within `END_SECONDS`, or a service of the testbed has
-            ended, without which it never will be; with what the services' logs say.
+        StoryStuckError: the version reached none of these states within `END_SECONDS`, or a service of the testbed has
+            ended, so that it never will; the message includes the errors in the services' logs.
     """
     watch = environment.watch_services()
     state, reason, last = "", "", None
@@ -125,22 +127,22 @@ def wait_for_state(
         if watch.has_failed():
             raise _stuck(environment, version, " or ".join(states), state, reason, watch)
         tags = client.get_model_version(environment.model, str(version)).tags
-        state, reason, commit = (tags.get(f"incumbent.{environment.policy}.{name}", "") for name in _READ)
+        state, reason, commit = (tags.get(f"incumbent.{environment.policy}.{name}", "") for name in _TAGS)
         now = time.monotonic()
         if state != last:
             last, changed_at = state, now
-            say(f"version {version}: {_in_words(state, reason, commit)} (after {time.time() - asked_at:.1f} s)")
+            say(f"version {version}: {_in_words(state, reason, commit)} (after {time.time() - requested_at:.1f} s)")
         if state in states:
             return state, reason
         if now - began > END_SECONDS:
             raise _stuck(environment, version, f"{' or '.join(states)} within {END_SECONDS:g} s", state, reason, watch)
         if now - changed_at > QUIET_SECONDS:
             for error in watch.new_errors():
-                say(f"version {version} does not move, and {error}")
+                say(f"version {version} makes no progress, and {error}")
         time.sleep(_POLL_SECONDS)
 
 
-_READ = ("state", "reason", "commit")
+_TAGS = ("state", "reason", "commit")
 
 
 def _stuck(

@@ -1,4 +1,4 @@
-"""The demo's last page: one row per promotion, and what the client saw, for a terminal of 100 columns."""
+"""The demo's last page: one row per promotion and what the client saw, for a terminal of 100 columns."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from testbeds.story.expectation import Expected, evidence_document, promotion_commits, rollback_commits, window
 from testbeds.story.seen import Seen, seconds_of
 from testbeds.story.stages import Stages
-from testbeds.story.stories import Told
+from testbeds.story.stories import Outcome
 from testbeds.story.verifier import SLOW_SECONDS
 
 WIDTH = 100
@@ -17,33 +17,31 @@ _HEX = re.compile(r"\b[0-9a-f]{12,64}\b")
 _HEADER = ("version", "event at", "commit", "", "revision", "rolled out", "verdict", "champion", "end")
 
 
-def story_table(story: Expected, told: Sequence[Told], seen: Seen, stages: Mapping[int, Stages]) -> str:
-    """Lay out one row per promotion; times are seconds since the registry event, except that of the event itself."""
-    rows = [_row(story, promotion, seen, stages.get(promotion.version, Stages())) for promotion in told]
-    reasons = [
-        wrapped(f"{_named(story, promotion, seen)}: {promotion.reason}") for promotion in told if promotion.reason
-    ]
+def story_table(story: Expected, outcomes: Sequence[Outcome], seen: Seen, stages: Mapping[int, Stages]) -> str:
+    """Lay out one row per promotion; times are seconds since the registry event, whose own time is the time of day."""
+    rows = [_row(story, outcome, seen, stages.get(outcome.version, Stages())) for outcome in outcomes]
+    reasons = [wrapped(f"{_named(story, outcome, seen)}: {outcome.reason}") for outcome in outcomes if outcome.reason]
     title = "Promotions (seconds since the registry event)"
     return "\n".join([title, "", _grid([_HEADER, *rows]), "", *reasons])
 
 
-def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, ...]:
-    commits = promotion_commits(seen, story, told.version)
-    document = evidence_document(seen, story, told.version) or {}
+def _row(story: Expected, outcome: Outcome, seen: Seen, stages: Stages) -> tuple[str, ...]:
+    commits = promotion_commits(seen, story, outcome.version)
+    document = evidence_document(seen, story, outcome.version) or {}
     judged_at = seconds_of(document.get("soak_ended"))
 
     def since(at: float | None) -> str:
-        return _NONE if at is None else f"+{max(0.0, at - told.asked_at):.1f}"
+        return _NONE if at is None else f"+{max(0.0, at - outcome.requested_at):.1f}"
 
-    end = told.state.replace("_", " ")
-    if told.state != "champion":
-        end += f" {since(told.ended_at)}"
+    end = outcome.state.replace("_", " ")
+    if outcome.state != "champion":
+        end += f" {since(outcome.ended_at)}"
     return (
-        str(told.version),
-        time.strftime("%H:%M:%S", time.localtime(told.asked_at)),
+        str(outcome.version),
+        time.strftime("%H:%M:%S", time.localtime(outcome.requested_at)),
         commits[0].commit[:8] if commits else _NONE,
         # Git keeps whole seconds.
-        f"+{max(0.0, commits[0].at - told.asked_at):.0f}" if commits else "",
+        f"+{max(0.0, commits[0].at - outcome.requested_at):.0f}" if commits else "",
         since(stages.revision_at),
         since(stages.rolled_out_at),
         f"{document.get('verdict')} {since(judged_at)}" if judged_at is not None else _NONE,
@@ -52,9 +50,9 @@ def _row(story: Expected, told: Told, seen: Seen, stages: Stages) -> tuple[str, 
     )
 
 
-def _named(story: Expected, told: Told, seen: Seen) -> str:
-    rollbacks = rollback_commits(seen, story, told.version)
-    return f"version {told.version}" + (f" (taken back by {rollbacks[0].commit[:8]})" if rollbacks else "")
+def _named(story: Expected, outcome: Outcome, seen: Seen) -> str:
+    rollbacks = rollback_commits(seen, story, outcome.version)
+    return f"version {outcome.version}" + (f" (taken back by {rollbacks[0].commit[:8]})" if rollbacks else "")
 
 
 def _grid(rows: Sequence[tuple[str, ...]]) -> str:
@@ -65,16 +63,16 @@ def _grid(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
-    """Wrap a text at the terminal's width, with commit ids and digests cut to what tells them apart."""
+    """Wrap a text at the terminal's width, with commit ids and digests shortened to their first eight digits."""
     short = _HEX.sub(lambda match: match[0][:8], " ".join(text.split()))
-    whole = textwrap.TextWrapper(
+    wrapper = textwrap.TextWrapper(
         WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
     )
-    return whole.fill(short)
+    return wrapper.fill(short)
 
 
 def client_summary(story: Expected, seen: Seen) -> str:
-    """Say what the client saw that used the model throughout."""
+    """Summarize what the client saw, which sent requests throughout."""
     good = [end for end in story.ends if end.state == "champion"]
     windows = [times for end in good if (times := window(seen, story, end)) is not None]
     during = [request for request in seen.requests if any(start <= request.at < end for start, end in windows)]

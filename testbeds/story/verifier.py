@@ -1,6 +1,6 @@
 """Decides whether a story came true, from what it left behind in Git, MLflow, the serving processes and a client's log.
 
-It imports nothing from the pipeline, so that it shares none of the pipeline's mistakes.
+It imports nothing from the pipeline, so it shares none of the pipeline's mistakes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from testbeds.story.expectation import (
 from testbeds.story.seen import Commit, Request, Seen, Tag, seconds_of
 
 SLOW_SECONDS = 1.0
-"""A slower answer is harm; the latency bound of the sandbox's policy."""
+"""An answer slower than this counts as harm; it is the latency bound of the sandbox's policy."""
 _ENOUGH = 10
 """A window with fewer requests than this shows nothing."""
 
@@ -46,7 +46,7 @@ def verify(seen: Seen, story: Expected) -> list[Finding]:
             findings += _never_committed(seen, story, end)
         else:
             findings += _committed_once(seen, story, end)
-            findings += _evidence(seen, story, end) if end.served else _never_met(seen, story, end)
+            findings += _evidence(seen, story, end) if end.served else _never_became_ready(seen, story, end)
         if end.state == "champion":
             findings += _good_for_the_client(seen, story, end)
         if end.state == "rolled_back":
@@ -58,7 +58,7 @@ def verify(seen: Seen, story: Expected) -> list[Finding]:
 
 
 def false_claims(findings: Sequence[Finding]) -> dict[str, str]:
-    """Return the claims that do not hold, each with what was seen instead."""
+    """Return the claims that do not hold, each with what was found instead."""
     return {finding.claim: finding.evidence for finding in findings if not finding.holds}
 
 
@@ -92,8 +92,8 @@ def _state(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     shown = f"{state or 'no state'}{f': {reason}' if reason else ''}"
     yield Finding(f"version {end.version} ended as {end.state}", state == end.state, shown)
     if end.reason:
-        said = re.search(end.reason, reason) is not None
-        yield Finding(f"version {end.version}'s reason says why", said, reason or "no reason")
+        explains = re.search(end.reason, reason) is not None
+        yield Finding(f"version {end.version}'s reason says why", explains, reason or "no reason")
 
 
 def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
@@ -105,15 +105,15 @@ def _never_committed(seen: Seen, story: Expected, end: End) -> Iterator[Finding]
     yield Finding(f"version {end.version} was never committed", not commits, f"commits: {_short(commits)}")
     tags = _evidence_tags(seen, story, end.version)
     answered = [request for request in seen.requests if request.version == str(end.version)]
-    unheard = not tags and not answered
+    left_no_trace = not tags and not answered
     yield Finding(
         f"version {end.version} never served and has no evidence tag",
-        unheard,
+        left_no_trace,
         f"{len(answered)} answers, {len(tags)} tags",
     )
 
 
-def _never_met(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
+def _never_became_ready(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     """Claims about a version none of whose pods became ready: it was not measured, and it harmed no client."""
     answered = [request for request in seen.requests if request.version == str(end.version)]
     claim = f"version {end.version} never answered the client"
@@ -143,16 +143,18 @@ def _committed_once(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         "Image-Digest": digest,
     }
     faults = [
-        f"trailer {name} is {commit.trailers.get(name)!r} and not {value!r}"
+        f"trailer {name} is {commit.trailers.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
         if commit.trailers.get(name) != value
     ]
     subject = f"Promote {story.policy} to version {end.version}"
     faults += [f"subject is {commit.subject!r}"] if commit.subject != subject else []
-    yield _finding(f"version {end.version}'s commit says what it is", faults, f"{commit.commit[:8]} {commit.subject}")
+    yield _finding(
+        f"version {end.version}'s commit describes the promotion", faults, f"{commit.commit[:8]} {commit.subject}"
+    )
     faults = _one_line(commit, story)
     if not digest or not (commit.image or "").endswith(f"@{digest}"):
-        faults.append(f"image {commit.image} and not the published {digest or 'digest (none on the version)'}")
+        faults.append(f"image {commit.image}, not the published {digest or 'digest (none on the version)'}")
     yield _finding(f"version {end.version}'s commit changes only the image, to the published one", faults, digest)
 
 
@@ -170,8 +172,9 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
         right = [tag for tag in tags if tag.annotated and [tag.commit] == promoted and tag.field("Verdict") == "Passed"]
         yield Finding(f"version {end.version} has one annotated evidence tag", len(tags) == len(right) == 1, names)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}" if content else f"no artifact {path}"
-        said = tags[0].field("Evidence-Digest") if tags else None
-        yield Finding(f"version {end.version}'s tag names the evidence's digest", said == digest, f"{said}, {digest}")
+        tagged = tags[0].field("Evidence-Digest") if tags else None
+        claim = f"version {end.version}'s tag names the evidence's digest"
+        yield Finding(claim, tagged == digest, f"{tagged}, {digest}")
     else:
         yield Finding(f"version {end.version} has no evidence tag", not tags, names)
     document = evidence_document(seen, story, end.version)
@@ -185,7 +188,7 @@ def _evidence(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     if end.state == "rolled_back":
         taken = (seconds_of(document.get("soak_ended")) or 0.0) - (seconds_of(document.get("soak_started")) or 0.0)
         early = 0 <= taken < story.judge_within
-        claim = f"the gate stopped version {end.version} before its time was over"
+        claim = f"the gate stopped version {end.version} before its time for a verdict ran out"
         yield Finding(claim, early, f"{taken:.1f} of {story.judge_within:g} s")
 
 
@@ -193,13 +196,14 @@ def _document_faults(document: dict[str, Any], commit: Commit, digest: str, end:
     verdict = "Passed" if end.state == "champion" else "Failed"
     for name, wanted in (("verdict", verdict), ("commit", commit.commit), ("image_digest", digest)):
         if document.get(name) != wanted:
-            yield f"{name} is {document.get(name)!r} and not {wanted!r}"
+            yield f"{name} is {document.get(name)!r}, not {wanted!r}"
     started, ended = seconds_of(document.get("soak_started")), seconds_of(document.get("soak_ended"))
     evaluations = document.get("evaluations") or []
     if started is None or ended is None or not commit.at <= started < ended or not evaluations:
-        yield f"a soak from {document.get('soak_started')} to {document.get('soak_ended')}, {len(evaluations)} looks"
+        soak = f"a soak from {document.get('soak_started')} to {document.get('soak_ended')}"
+        yield f"{soak}, {len(evaluations)} evaluations"
         return
-    # Times in the document are cut to milliseconds.
+    # Times in the document are truncated to milliseconds.
     times = [evaluation["at"] for evaluation in evaluations]
     outside = [at for at in times if not started - 0.001 <= at <= ended + 0.001]
     if outside:
@@ -211,14 +215,14 @@ def _document_faults(document: dict[str, Any], commit: Commit, digest: str, end:
     if verdict == "Passed" and broken:
         yield f"passed, though {', '.join(broken)} was not kept"
     if verdict == "Passed" and not _answered_right(last["recorded"]):
-        yield f"passed, though of the recorded requests it says {last['recorded']}"
+        yield f"passed, though its recorded requests are {last['recorded']}"
     if verdict == "Failed" and not broken and not last["recorded"]["wrong"]:
         yield "failed, though nothing was violated"
 
 
 def _answered_right(recorded: dict[str, Any]) -> bool:
-    whole = 0 < recorded["due"] <= recorded["asked"]
-    return whole and not recorded["wrong"] and not recorded["unanswered"]
+    complete = 0 < recorded["due"] <= recorded["asked"]
+    return complete and not recorded["wrong"] and not recorded["unanswered"]
 
 
 def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
@@ -232,10 +236,10 @@ def _taken_back(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     image = before[-1].image if before else None
     faults = _one_line(rollback, story)
     if image is None or rollback.image != image:
-        faults.append(f"it puts {rollback.image} there, version {end.back_to} is {image}")
+        faults.append(f"it puts {rollback.image} into the manifest, but version {end.back_to} is {image}")
     if rollback.trailers.get("Verdict") != "Failed":
         faults.append(f"its trailer Verdict is {rollback.trailers.get('Verdict')!r}")
-    claim = f"the rollback puts version {end.back_to}'s image there and changes nothing else"
+    claim = f"the rollback restores version {end.back_to}'s image and changes nothing else"
     yield _finding(claim, faults, f"{rollback.commit[:8]} {rollback.subject}")
 
 
@@ -268,15 +272,15 @@ def _harm(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     after = [request for request in seen.requests if last is not None and request.at > last and request.ok]
     stray = [request for request in after if end.back_to is not None and request.at < (during or (0, 0))[1]]
     wrong = [request for request in stray if request.version != str(end.back_to)]
-    faults = [f"{len(outside)} answers of it outside its window"] if outside else []
+    faults = [f"{len(outside)} of its answers outside its window"] if outside else []
     faults += ["it never answered the client"] if not answers else []
-    faults += ["nobody answered after it"] if answers and not stray else []
+    faults += ["no version answered after it"] if answers and not stray else []
     faults += [f"version {wrong[0].version} answered after it"] if wrong else []
-    claim = f"version {name} answers nobody after its rollback, version {end.back_to} answers again"
+    claim = f"version {name} answers no request after its rollback, version {end.back_to} answers again"
     yield _finding(claim, faults, f"{len(answers)} answers of version {name}, then {len(stray)} of {end.back_to}")
     strange = _in(seen, during, lambda request: not request.ok and request.version != name)
     harmed = [answer for answer in answers if not answer.ok or answer.seconds > SLOW_SECONDS]
-    claim = f"all harm in version {name}'s time is version {name}'s own"
+    claim = f"all harm in version {name}'s window is version {name}'s own"
     yield Finding(claim, not strange, f"{len(harmed)} harmed by it, {len(strange)} by others{_first(strange)}")
 
 
@@ -288,9 +292,9 @@ def _no_failures_elsewhere(seen: Seen, story: Expected) -> Iterator[Finding]:
         for request in seen.requests
         if not request.ok and not any(start <= request.at < end for start, end in harmful)
     ]
-    claim = "no request failed outside the time of a version that was taken back"
-    whole = len(seen.requests) >= _ENOUGH
-    yield Finding(claim, whole and not others, f"{len(seen.requests)} sent, {len(others)} failed{_first(others)}")
+    claim = "no request failed outside the window of a version that was rolled back"
+    enough = len(seen.requests) >= _ENOUGH
+    yield Finding(claim, enough and not others, f"{len(seen.requests)} sent, {len(others)} failed{_first(others)}")
 
 
 def _at_the_end(seen: Seen, story: Expected) -> Iterator[Finding]:
@@ -298,9 +302,9 @@ def _at_the_end(seen: Seen, story: Expected) -> Iterator[Finding]:
     yield Finding(f"the champion is version {story.champion}", seen.champion == story.champion, alias)
     commits = promotion_commits(seen, story, story.champion)
     image = commits[-1].image if commits else None
-    right = [process for process in seen.serving if process.version == str(story.champion) and process.image == image]
+    correct = [process for process in seen.serving if process.version == str(story.champion) and process.image == image]
     shown = ", ".join(f"{process.pod}: version {process.version}" for process in seen.serving) or "nothing serves"
-    every = bool(seen.serving) and len(right) == len(seen.serving)
+    every = bool(seen.serving) and len(correct) == len(seen.serving)
     yield Finding(f"every serving process serves version {story.champion}", every, shown)
     wanted = sum({"champion": 1, "rolled_back": 2, "refused": 0}[end.state] for end in story.ends)
     versions = {end.version for end in story.ends}
@@ -310,7 +314,7 @@ def _at_the_end(seen: Seen, story: Expected) -> Iterator[Finding]:
 
 
 def _version_of(commit: Commit, story: Expected) -> int | None:
-    """Read from a commit's trailers which version it promotes or takes back; None for any other commit."""
+    """Read from a commit's trailers which version it promotes or rolls back; None for any other commit."""
     text = commit.trailers.get("Promotion-Id") or commit.trailers.get("Rollback-Of") or ""
     match = re.fullmatch(rf"{re.escape(story.policy)}/([0-9]+)/[0-9a-f]{{12}}/[0-9]+", text)
     return int(match[1]) if match else None

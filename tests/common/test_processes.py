@@ -1,4 +1,4 @@
-"""Whatever is started is ended: on request, after a kill, grandchildren and stubborn ones included."""
+"""Every process that a testbed starts ends: on request and after a kill, even a stubborn one or a grandchild."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from testbeds.common.guardian import MARK, end_all, marked
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.tools import CHECKOUT
 
-# A service as awkward as any: it and its grandchild, which has a session of its own, ignore SIGTERM.
+# An awkward service: it and its grandchild, which has its own session, ignore SIGTERM.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -38,7 +38,7 @@ time.sleep(600)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether it becomes true; the time only bounds a failure."""
+    """Return whether a condition becomes true; the time limit only matters when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -60,7 +60,7 @@ def processes(state: Path) -> Iterator[Processes]:
 
 
 def start_first(state: Path) -> tuple["subprocess.Popen[str]", str]:
-    """A first process that has a stubborn service running; with its sandbox's identity."""
+    """Start a process that runs a stubborn service; return it with its sandbox's identity."""
     first = subprocess.Popen(
         [sys.executable, "-c", FIRST, str(state), STUBBORN], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
     )
@@ -77,36 +77,36 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.stdout.close()
 
 
-def test_stopping_ends_grandchildren_that_do_not_listen(processes: Processes) -> None:
-    """A service that ignores SIGTERM, and its grandchild in another session, are gone after `stop_all`."""
+def test_stopping_ends_services_that_ignore_sigterm(processes: Processes) -> None:
+    """A service that ignores SIGTERM, and its grandchild in another session, have ended after `stop_all`."""
     service = processes.start("stubborn", [sys.executable, "-c", STUBBORN])
     wait_until(lambda: "both up" in service.log.read_text(), 60, "both up", service)
     processes.stop_all()
     assert marked(processes.identity) == {}
 
 
-def test_a_killed_first_process_leaves_nothing(state: Path) -> None:
-    """SIGKILL of the process that started everything ends everything."""
+def test_a_killed_first_process_leaves_no_process(state: Path) -> None:
+    """Killing the process that started the services ends all of them."""
     first, identity = start_first(state)
     kill(first)
     assert eventually(lambda: not marked(identity))
 
 
-def test_the_next_start_ends_what_a_killed_one_left(state: Path) -> None:
-    """Even when the guardian was killed as well, the next sandbox in that folder ends what was left."""
+def test_the_next_start_ends_what_a_killed_sandbox_left(state: Path) -> None:
+    """When even the guardian was killed, the next sandbox in that folder ends the processes that were left."""
     first, identity = start_first(state)
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text(encoding="utf-8").split()
     (guardian,) = (int(pid) for pid in children if int(pid) not in marked(identity))
     os.kill(guardian, signal.SIGKILL)
     kill(first)
     assert len(marked(identity)) == 2
-    following = Processes(state)
+    successor = Processes(state)
     assert marked(identity) == {}
-    following.stop_all()
+    successor.stop_all()
 
 
 def test_other_sandboxes_are_left_alone(processes: Processes, tmp_path: Path) -> None:
-    """Ending one sandbox ends nothing of another one."""
+    """Ending one sandbox does not end the services of another."""
     other = Processes(tmp_path / "other")
     service = other.start("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"])
     end_all(processes.identity)
@@ -115,7 +115,7 @@ def test_other_sandboxes_are_left_alone(processes: Processes, tmp_path: Path) ->
 
 
 def test_a_process_dies_with_its_parent() -> None:
-    """A command that `make` started ends when `make` is killed."""
+    """A process that called `die_with_parent` ends when its parent, for example `make`, is killed."""
     child = (
         "from testbeds.common.processes import die_with_parent; import os, time; die_with_parent();"
         " print(os.getpid(), flush=True); time.sleep(600)"
@@ -137,36 +137,36 @@ def test_a_process_dies_with_its_parent() -> None:
     assert eventually(ended)
 
 
-def test_a_users_own_settings_do_not_leak_in(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of another MLflow, Git or pipeline stay outside; proxies are not asked for loopback."""
+def test_the_users_own_settings_do_not_leak_in(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service does not inherit settings of another MLflow, Git or pipeline, and uses no proxy for the loopback."""
     for name in ("MLFLOW_TRACKING_URI", "INCUMBENT_GIT_URL", "DAGSTER_HOME", "GIT_DIR", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "the user's")
     monkeypatch.setenv("NO_PROXY", "example.org")
-    environment = processes.environment(DAGSTER_HOME="ours")
+    environment = processes.environment(DAGSTER_HOME="the testbed's")
     assert "the user's" not in environment.values()
-    assert environment["DAGSTER_HOME"] == "ours"
+    assert environment["DAGSTER_HOME"] == "the testbed's"
     assert environment[MARK] == processes.identity
     assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
 
 
 def test_a_service_that_ends_shows_its_log(processes: Processes) -> None:
-    """The error of a service that ended names its exit code, its log's last lines and the log's path."""
+    """The error of a service that ended has its exit code, the last lines of its log and the log's path."""
     service = processes.start("broken", [sys.executable, "-c", "print('no space left'); raise SystemExit(3)"])
     with pytest.raises(ProblemError, match=r"(?s)broken ended with exit code 3.*no space left.*broken\.log"):
         wait_until(lambda: None, 60, "it answers", service)
 
 
 def test_waiting_ends_at_its_deadline(processes: Processes) -> None:
-    """What never becomes true is an error that says what was waited for."""
+    """When a condition is not met in time, the error names the condition."""
     with pytest.raises(ProblemError, match="expected pigs fly, found nothing after 0"):
         wait_until(lambda: None, 0.0, "pigs fly")
 
 
-def test_what_takes_long_is_said(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wait of more than a second has a progress line; a short one has none."""
+def test_a_long_wait_is_reported(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wait of more than a second prints a line of progress, and a short one prints none."""
     assert wait_until(lambda: "at once", 60, "nothing") == "at once"
     service = processes.start("slow", [sys.executable, "-c", "import time; time.sleep(1.5); print('done', flush=True)"])
-    wait_until(lambda: "done" in service.log.read_text(), 60, "the slow one is done")
-    said = capsys.readouterr().err
-    assert "waiting: the slow one is done" in said
-    assert "nothing" not in said
+    wait_until(lambda: "done" in service.log.read_text(), 60, "the slow service is done")
+    progress = capsys.readouterr().err
+    assert "waiting: the slow service is done" in progress
+    assert "nothing" not in progress

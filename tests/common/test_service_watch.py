@@ -1,4 +1,4 @@
-"""What services log while something is waited for: errors are found and cut to their cause, and ends are noticed."""
+"""The watch on services during a wait: it shortens logged errors to their cause, and notices services that end."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from testbeds.common.processes import Processes, Service, wait_until
 from testbeds.common.service_watch import ServiceWatch
 
 _FRAMES = '  File "/checkout/dagster/_grpc/client.py", line 210, in _query\n    return self._get_response(method)\n'
-# As Dagster's daemon writes it where /dev/shm may not be written, with fewer frames.
+# What Dagster's daemon logs when it may not write to /dev/shm, with fewer frames.
 CANNOT_START = f"""\
 \x1b[32m2026-11-26 05:26:18 +0000\x1b[0m - dagster.daemon.QueuedRunCoordinatorDaemon - \x1b[34mERROR\x1b[0m - \
 \x1b[31mCaught an error dequeuing run {{run}}\x1b[0m
@@ -56,7 +56,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 def start(processes: Processes, name: str, program: str = "", *, ends_by_itself: bool = False) -> Service:
-    """A service that runs until it is stopped, or does what the program says."""
+    """Start a service that runs the program, or by default runs until it is stopped."""
     source = program or "import time; time.sleep(600)"
     return processes.start(name, [sys.executable, "-c", source], ends_by_itself=ends_by_itself)
 
@@ -66,16 +66,16 @@ def log(service: Service, text: str) -> None:
         file.write(text)
 
 
-def test_an_error_is_cut_to_its_cause(processes: Processes) -> None:
-    """The stack is left out, and the exception that says why is not, though it is not the last one."""
+def test_an_error_is_shortened_to_its_cause(processes: Processes) -> None:
+    """The watch leaves out the stack, but keeps the exception that names the cause even if it is not the last one."""
     daemon = start(processes, "dagster-daemon")
     watch = ServiceWatch(processes)
     log(daemon, ORDINARY + CANNOT_START.format(run="b") + ORDINARY)
     assert watch.new_errors() == [f"dagster-daemon logs an error: {CAUSE} ({daemon.log})"]
 
 
-def test_a_cause_is_told_once_and_reported_with_its_number(processes: Processes) -> None:
-    """The daemon tries again without end: one line for one cause, and the report counts."""
+def test_a_cause_is_shown_once_and_counted_in_the_report(processes: Processes) -> None:
+    """A cause that is logged again and again is shown once as new, and the report says how often it was logged."""
     daemon = start(processes, "dagster-daemon")
     watch = ServiceWatch(processes)
     log(daemon, CANNOT_START.format(run="b"))
@@ -88,8 +88,8 @@ def test_a_cause_is_told_once_and_reported_with_its_number(processes: Processes)
     assert "\n".join(line.removeprefix("    ") for line in lines[1:]) == CAUSE
 
 
-def test_what_is_no_error_of_a_service_is_not_reported(processes: Processes) -> None:
-    """Ordinary records are none, nor are the registry's answers about missing images and the verdicts of stages."""
+def test_lines_that_are_not_a_services_errors_are_not_reported(processes: Processes) -> None:
+    """Ordinary records, the registry's answers about missing images and the verdicts of stages are not errors."""
     watch = ServiceWatch(processes)
     log(start(processes, "registry"), ORDINARY)
     assert watch.new_errors() == []
@@ -97,7 +97,7 @@ def test_what_is_no_error_of_a_service_is_not_reported(processes: Processes) -> 
 
 
 def test_errors_from_before_the_watch_do_not_count(processes: Processes) -> None:
-    """The errors of the version before explain nothing about this one; the log of a new service counts whole."""
+    """A watch ignores errors from before it began, but counts the whole log of a service that is started later."""
     daemon = start(processes, "dagster-daemon")
     log(daemon, CANNOT_START.format(run="a"))
     watch = ServiceWatch(processes)
@@ -108,8 +108,8 @@ def test_errors_from_before_the_watch_do_not_count(processes: Processes) -> None
     assert watch.new_errors() == [f"dagster-daemon logs an error: panic: out of memory ({daemon.log})"]
 
 
-def test_half_a_line_is_left_for_later(processes: Processes) -> None:
-    """A line that is still being written is not taken for a cause."""
+def test_an_incomplete_line_is_left_for_later(processes: Processes) -> None:
+    """A line that is still being written is not shown until it is complete."""
     daemon = start(processes, "dagster-daemon")
     watch = ServiceWatch(processes)
     log(daemon, "ERROR: the disk is")
@@ -119,16 +119,16 @@ def test_half_a_line_is_left_for_later(processes: Processes) -> None:
 
 
 def test_a_service_that_has_ended_is_noticed(processes: Processes) -> None:
-    """Its exit code, its log's path and last lines are in the report, though it logged no error."""
+    """The report has the exit code, the log's path and its last lines, even if the service logged no error."""
     watch = ServiceWatch(processes)
     assert not watch.has_failed()
-    gone = start(processes, "mlflow", "print('no space left'); raise SystemExit(3)")
+    mlflow = start(processes, "mlflow", "print('no space left'); raise SystemExit(3)")
     wait_until(watch.has_failed, 60, "mlflow has ended")
-    assert watch.report() == f"mlflow has ended with exit code 3; its log ({gone.log}) ends:\n    no space left"
+    assert watch.report() == f"mlflow has ended with exit code 3; its log ({mlflow.log}) ends:\n    no space left"
 
 
 def test_an_uncaught_exception_is_an_error_without_a_level(processes: Processes) -> None:
-    """Python's own traceback has no level."""
+    """The traceback of an uncaught Python exception counts as an error, although it has no level."""
     watch = ServiceWatch(processes)
     broken = start(processes, "broken", "print('begins', flush=True); open('/nowhere/at/all')")
     wait_until(watch.has_failed, 60, "it has ended")
@@ -136,11 +136,11 @@ def test_an_uncaught_exception_is_an_error_without_a_level(processes: Processes)
     assert watch.new_errors() == [f"broken logs an error: {cause} ({broken.log})"]
 
 
-def test_a_program_that_has_done_its_work_has_not_failed(processes: Processes) -> None:
-    """Training ends by itself; it fails when its exit code says so, and a daemon that ends with 0 fails as well."""
+def test_a_program_that_is_done_has_not_failed(processes: Processes) -> None:
+    """A program that ends by itself fails only by its exit code, while a daemon that ends has failed even with 0."""
     watch = ServiceWatch(processes)
-    done = start(processes, "training", "pass", ends_by_itself=True)
-    wait_until(lambda: done.ended is not None, 60, "training has ended")
+    training = start(processes, "training", "pass", ends_by_itself=True)
+    wait_until(lambda: training.ended is not None, 60, "training has ended")
     assert not watch.has_failed()
     failed = start(processes, "more training", "raise SystemExit(1)", ends_by_itself=True)
     wait_until(lambda: failed.failed, 60, "training has failed")

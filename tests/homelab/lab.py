@@ -14,7 +14,7 @@ from testbeds.homelab.settings import EDGE
 from testbeds.story.expectation import End, promoting
 from testbeds.story.look import branch, look, read_log
 from testbeds.story.seen import Seen
-from testbeds.story.stories import Told, ask_for, expected, registry, wait_for_end, wait_for_state
+from testbeds.story.stories import Outcome, expected, registry, request_promotion, wait_for_end, wait_for_state
 from testbeds.story.verifier import false_claims, verify
 from tests.scenarios.people import register_again
 
@@ -54,7 +54,7 @@ class Lab:
         return self.promote_version(register_again(self.environment, of=2, faults=faults))
 
     def promote_version(self, version: int) -> "Promotion":
-        return Promotion(self, version, self.champion(), ask_for(self.environment, self.client, version))
+        return Promotion(self, version, self.champion(), request_promotion(self.environment, self.client, version))
 
     def commits_of(self, version: int) -> int:
         """Return how many commits promote a version, from Git alone, because the clusters may not answer."""
@@ -197,7 +197,7 @@ class Promotion:
         partition = f"{environment.policy}@{self.version}"
         return len(environment.ask_dagster(_FAILED_RUNS, {"partition": partition})["runsOrError"]["results"])
 
-    def end(self) -> Told:
+    def end(self) -> Outcome:
         lab = self.lab
         return wait_for_end(lab.environment, lab.client, self.version, self.requested_at, print)
 
@@ -240,6 +240,6 @@ def open_lab(environment: HomelabEnvironment) -> Lab:
     lab = Lab(environment, client)
     aliases = client.get_registered_model(environment.model).aliases
     if environment.champion_alias not in aliases:
-        requested_at = ask_for(environment, client, 1)
+        requested_at = request_promotion(environment, client, 1)
         assert wait_for_end(environment, client, 1, requested_at, print).state == "champion"
     return lab

@@ -79,7 +79,7 @@ def test_the_api_server_accepts_each_manifest(homelab: HomelabEnvironment, appli
     else:
         text = "\n---\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml")))
     options = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
-    output = cluster(homelab.homelab, spec["destination"]["name"]).run("apply", *options, "--filename=-", said=text)
+    output = cluster(homelab.homelab, spec["destination"]["name"]).run("apply", *options, "--filename=-", stdin=text)
     objects = [document for document in YAML(typ="safe").load_all(text) if document]
     assert output.count("(server dry run)") == len(objects) > 0
 
@@ -140,8 +140,8 @@ def test_an_oom_killed_pod_raises_an_alert(lab: Lab) -> None:
     lab.spoil(pod, FAULT_ALLOCATE_MB="128")  # a request; the limit is 512
 
     def received() -> Mapping[str, str] | None:
-        notified = alerts.told(lab.homelab.state)
-        firing = (alert.labels for alert in notified if alert.at >= began and alert.status == "firing")
+        received_alerts = alerts.received_alerts(lab.homelab.state)
+        firing = (alert.labels for alert in received_alerts if alert.at >= began and alert.status == "firing")
         return next((labels for labels in firing if labels.get("pod") == pod and _is_oom(labels)), None)
 
     labels = wait_until(received, _ALERT_SECONDS, "the receiver gets the alert on the killed pod")

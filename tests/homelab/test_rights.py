@@ -261,7 +261,7 @@ def test_no_command_can_be_run_in_a_pod(running: Homelab) -> None:
     pipeline = Kubectl(running.supply.kubectl, running.kubeconfig, EDGE)
     path = f"/api/v1/namespaces/{_MODELS}/pods/{_a_pod(running)}/exec?command=id&stdout=true"
     with pytest.raises(ProblemError, match='cannot create resource "pods/exec"'):
-        pipeline.run("create", "--raw", path, "--filename=-", said="{}")
+        pipeline.run("create", "--raw", path, "--filename=-", stdin="{}")
 
 
 def _as_account(homelab: Homelab, cluster: str, account: str, folder: Path) -> Kubectl:
@@ -285,7 +285,7 @@ def _rights_in(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
         "spec": {"namespace": namespace},
     }
     create = ("create", "--validate=false", "--filename=-", "--output=json")  # validating takes a right of its own
-    review = json.loads(kubectl.run(*create, said=json.dumps(request)))
+    review = json.loads(kubectl.run(*create, stdin=json.dumps(request)))
     return {
         (group, resource, verb)
         for rule in review["status"]["resourceRules"]

@@ -11,7 +11,7 @@ import pytest
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
-from testbeds.homelab.alerts import log_file, told
+from testbeds.homelab.alerts import log_file, received_alerts
 from testbeds.homelab.receiver import PATH, Receiver
 from tests.platform.programs import alertmanager, amtool, output_of
 
@@ -76,7 +76,7 @@ def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, 
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD})
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD, "pod": "iris-3"})
 
-    wait_until(lambda: len(told(tmp_path)) == 3, _SECONDS, "both groups are sent", service)
+    wait_until(lambda: len(received_alerts(tmp_path)) == 3, _SECONDS, "both groups are sent", service)
     lines = log_file(tmp_path).read_text(encoding="utf-8").splitlines()
     notifications = [json.loads(line)["notification"] for line in lines]
     pods = {
@@ -89,7 +89,7 @@ def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, 
         ("critical", "ModelPodOOMKilled"): ["iris-1", "iris-2"],
         ("warning", "ModelPodFrequentRestarts"): ["iris-3"],
     }
-    assert {alert.status for alert in told(tmp_path)} == {"firing"}
+    assert {alert.status for alert in received_alerts(tmp_path)} == {"firing"}
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])
@@ -100,7 +100,7 @@ def test_a_notification_without_the_token_is_refused(
     headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     url = f"http://{HOST}:{receiver.server_port}{PATH}"
     assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
-    assert told(tmp_path) == []
+    assert received_alerts(tmp_path) == []
 
 
 def _alert(url: str, labels: Mapping[str, str]) -> None:

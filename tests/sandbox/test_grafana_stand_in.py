@@ -1,4 +1,4 @@
-"""The homelab's stand-in for Grafana starts with what Grafana starts with, and with nothing less."""
+"""The homelab's stand-in for Grafana starts exactly when Grafana would."""
 
 import re
 import shutil
@@ -20,19 +20,19 @@ _PROGRAM = CHECKOUT / "testbeds/homelab/offline/files/grafana.py"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Its settings where the pod has them, but below a folder of the test's own."""
-    places = {"/etc/grafana": tmp_path, "/var/lib/grafana-dashboards": tmp_path / "dashboards"}
+    """The settings at the paths that the pod has, but below a temporary folder."""
+    folders = {"/etc/grafana": tmp_path, "/var/lib/grafana-dashboards": tmp_path / "dashboards"}
     mounted = {
         "grafana.ini": "grafana.ini",
         "datasource.yml": "provisioning/datasources/prometheus.yml",
         "dashboards.yml": "provisioning/dashboards/incumbent.yml",
     }
-    for name, place in mounted.items():
+    for name, path in mounted.items():
         text = (_GRAFANA / "config" / name).read_text(encoding="utf-8")
-        for there, here in places.items():
-            text = text.replace(there, str(here))
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text(text, encoding="utf-8")
+        for in_pod, folder in folders.items():
+            text = text.replace(in_pod, str(folder))
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
     shutil.copytree(_GRAFANA / "dashboards", tmp_path / "dashboards")
     (tmp_path / "secret").mkdir()
     for name in ("password", "secret-key"):
@@ -50,8 +50,8 @@ def started(home: Path, port: int = 0) -> Iterator["subprocess.Popen[str]"]:
             process.terminate()
 
 
-def test_it_is_healthy_with_what_git_and_the_secret_have(home: Path) -> None:
-    """The manifests' own settings and dashboards are found, and the probes' addresses answer."""
+def test_it_is_healthy_with_the_manifests_settings_and_the_secret(home: Path) -> None:
+    """With the manifests' settings, dashboards and a Secret, the stand-in answers at the probes' paths."""
     probes = re.findall(r"httpGet:\n +path: (\S+)\n", (_GRAFANA / "grafana.yaml").read_text(encoding="utf-8"))
     assert len(probes) == 2
     (port,) = free_ports(1)
@@ -61,7 +61,7 @@ def test_it_is_healthy_with_what_git_and_the_secret_have(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("secret/password", None, "secret/password: No such file"),
         ("secret/secret-key", "", "secret-key is empty"),
@@ -70,12 +70,12 @@ def test_it_is_healthy_with_what_git_and_the_secret_have(home: Path) -> None:
         ("dashboards/models.json", "{", "not to be started"),
     ],
 )
-def test_it_ends_where_grafana_would(home: Path, file: str, content: str | None, said: str) -> None:
-    """A missing or default secret, and a useless file, end it with the reason."""
+def test_it_ends_when_grafana_would(home: Path, file: str, content: str | None, message: str) -> None:
+    """A missing or default password and an unusable file end the stand-in with an error that names them."""
     (home / file).unlink()
     if content is not None:
         (home / file).write_text(content, encoding="utf-8")
     with started(home) as process:
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert said in error
+    assert message in error

@@ -1,4 +1,4 @@
-"""The homelab's files say what its settings say, and what is removed from a machine is the homelab's alone."""
+"""The homelab's files agree with its settings, and cleaning up removes only what belongs to the homelab."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ def k3d_file(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("cluster", settings.CLUSTERS)
-def test_a_cluster_is_what_the_settings_say(cluster: str) -> None:
-    """Name, network, node image, address and port of the API in k3d's file are those that everything else uses."""
-    told = k3d_file(cluster)
-    assert told["metadata"] == {"name": cluster}
-    assert (told["network"], told["image"]) == (settings.NETWORK, settings.NODE_IMAGE)
-    assert told["kubeAPI"] == {
+def test_a_cluster_agrees_with_the_settings(cluster: str) -> None:
+    """k3d's file of a cluster has the name, network, node image and API address of the settings."""
+    config = k3d_file(cluster)
+    assert config["metadata"] == {"name": cluster}
+    assert (config["network"], config["image"]) == (settings.NETWORK, settings.NODE_IMAGE)
+    assert config["kubeAPI"] == {
         "host": settings.DEFAULT_ADDRESS,
         "hostIP": settings.DEFAULT_ADDRESS,
         "hostPort": str(settings.API_PORTS[cluster]),
@@ -33,8 +33,8 @@ def test_a_cluster_is_what_the_settings_say(cluster: str) -> None:
 
 
 def test_the_published_ports_are_those_of_the_settings() -> None:
-    """MLflow, Prometheus and Alertmanager of gcp and the models of edge are published at the one address."""
-    published = {name: [one["port"] for one in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
+    """gcp's MLflow, Prometheus and Alertmanager and edge's models are published at the homelab's address."""
+    published = {name: [mapping["port"] for mapping in k3d_file(name)["ports"]] for name in settings.CLUSTERS}
     of_gcp = (settings.MLFLOW_PORT, settings.PROMETHEUS_PORT, settings.ALERTMANAGER_PORT)
     wanted = {settings.GCP: of_gcp, settings.EDGE: settings.SERVICE_PORTS}
     assert {node_port(policy) for policy in read_policies(CHECKOUT / "policies")} == set(settings.SERVICE_PORTS)
@@ -43,19 +43,19 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     }
 
 
-def test_prometheus_looks_for_the_exporter_where_the_homelab_has_it() -> None:
-    """The port of `incumbent metrics` is that of the scrape configuration, and no other program's."""
+def test_prometheus_scrapes_the_exporter_at_the_homelabs_port() -> None:
+    """The scrape configuration has the port of `incumbent metrics`, and no two programs share a port or an address."""
     config = CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
     assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config.read_text(encoding="utf-8")
     ports = [value for name, value in vars(settings).items() if name.endswith("_PORT")]
     ports += [*settings.API_PORTS.values(), *settings.SERVICE_PORTS]
     assert len(set(ports)) == len(ports)
-    fixed = [settings.REGISTRY_ADDRESS, settings.GIT_ADDRESS, settings.RECEIVER_ADDRESS, settings.ADDRESS]
-    assert len(set(fixed)) == len(fixed)
+    addresses = [settings.REGISTRY_ADDRESS, settings.GIT_ADDRESS, settings.RECEIVER_ADDRESS, settings.ADDRESS]
+    assert len(set(addresses)) == len(addresses)
 
 
-def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
-    """Each host that an image's name begins with is mirrored."""
+def test_images_of_every_host_come_from_the_homelabs_registry() -> None:
+    """Every host in the name of an image has the homelab's registry as its mirror."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
     names += [policy.image.repository for policy in read_policies(CHECKOUT / "policies")]
     hosts = {name.partition("/")[0] for name in names}
@@ -65,17 +65,17 @@ def test_images_of_every_place_are_looked_for_in_the_registry_first() -> None:
     assert set(endpoints) == {f"http://{settings.REGISTRY}:{settings.REGISTRY_PORT}"}
 
 
-def test_only_the_models_cluster_measures_its_pods() -> None:
-    """Autoscalers are on edge; the small node of gcp has no room for what nobody asks there."""
+def test_only_the_models_cluster_runs_a_metrics_server() -> None:
+    """metrics-server runs on edge, where the autoscalers need it, and is disabled on gcp, whose node is small."""
     disabled = {
-        name: {one["arg"] for one in k3d_file(name)["options"]["k3s"]["extraArgs"] if "--disable" in one["arg"]}
+        name: {extra["arg"] for extra in k3d_file(name)["options"]["k3s"]["extraArgs"] if "--disable" in extra["arg"]}
         for name in settings.CLUSTERS
     }
     assert disabled[settings.GCP] - disabled[settings.EDGE] == {"--disable=metrics-server"}
 
 
-def test_the_node_starts_what_the_settings_name() -> None:
-    """The images that come with a node are those that the registry is filled with."""
+def test_the_node_starts_the_images_of_the_settings() -> None:
+    """A node's manifests and container runtime name the images that the registry is filled with."""
     manifests = "".join(path.read_text(encoding="utf-8") for path in (NODE / "manifests").iterdir())
     metrics = settings.METRICS_SERVER_IMAGE
     for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE, metrics):
@@ -84,7 +84,7 @@ def test_the_node_starts_what_the_settings_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "ours"),
+    ("rule", "is_homelab"),
     [
         ("-A FORWARD -j DOCKER-USER", True),
         ("-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER", True),
@@ -95,6 +95,6 @@ def test_the_node_starts_what_the_settings_name() -> None:
         ("-A INPUT -s fd00::/64 -j ACCEPT", False),
     ],
 )
-def test_only_the_homelabs_firewall_rules_are_removed(rule: str, ours: bool) -> None:
-    """Rules of Docker's chains and of the homelab's network are; a rule of the machine's owner is not."""
-    assert leftovers.belongs_to_homelab(rule) is ours
+def test_only_the_homelabs_firewall_rules_are_removed(rule: str, is_homelab: bool) -> None:
+    """Rules of Docker's chains and of the homelab's network are removed; a rule of the machine's owner is not."""
+    assert leftovers.belongs_to_homelab(rule) is is_homelab

@@ -1,4 +1,4 @@
-"""Images that are made here: equal content is an equal digest, what a registry has is not sent again, and pins hold."""
+"""Images that the testbeds build: equal content has an equal digest, layers are pushed once, and digests are pinned."""
 
 import json
 import os
@@ -36,18 +36,18 @@ def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def layer(path: str, content: bytes) -> Layer:
-    """A layer with one file."""
+    """Return a layer with one file."""
     return layer_in_memory(lambda writer: writer.file(path, content))
 
 
 def without_content(image: Image) -> Image:
-    """The image as a registry tells of it."""
-    layers = tuple(Layer(one.digest, one.size, one.diff_id, None, one.media_type) for one in image.layers)
+    """Return the image as a registry describes it."""
+    layers = tuple(Layer(each.digest, each.size, each.diff_id, None, each.media_type) for each in image.layers)
     return Image(layers, image.settings, image.architecture)
 
 
-def test_a_layer_follows_from_its_content_alone(tmp_path: Path) -> None:
-    """Times and owners of the files that it is made from do not matter; kinds, modes and folders do."""
+def test_a_layer_depends_on_its_content_alone(tmp_path: Path) -> None:
+    """A layer keeps its files' kinds and modes, but its digest does not depend on times and owners."""
     digests = set()
     for number in range(2):
         source = tmp_path / f"source-{number}"
@@ -63,11 +63,12 @@ def test_a_layer_follows_from_its_content_alone(tmp_path: Path) -> None:
             writer.folder("data", 0o700, 999)
 
         write_layer(tmp_path / f"layer-{number}", fill)
-        made = read_layer(tmp_path / f"layer-{number}")
-        assert made == Layer(made.digest, made.size, made.digest, tmp_path / f"layer-{number}" / "layer.tar")
-        assert layer_in_memory(fill).digest == made.digest
-        digests.add(made.digest)
-        with tarfile.open(tmp_path / f"layer-{number}" / "layer.tar") as tar:
+        written = read_layer(tmp_path / f"layer-{number}")
+        tar_file = tmp_path / f"layer-{number}" / "layer.tar"
+        assert written == Layer(written.digest, written.size, written.digest, tar_file)
+        assert layer_in_memory(fill).digest == written.digest
+        digests.add(written.digest)
+        with tarfile.open(tar_file) as tar:
             entries = {entry.name: (entry.mode, entry.uid, entry.mtime) for entry in tar}
     assert len(digests) == 1
     assert list(entries) == ["srv", "srv/tree", "srv/tree/inner", "srv/tree/inner/program", "srv/tree/link", "data"]
@@ -75,8 +76,8 @@ def test_a_layer_follows_from_its_content_alone(tmp_path: Path) -> None:
     assert entries["data"] == (0o700, 999, 0)
 
 
-def test_an_image_comes_back_as_it_was_pushed(registry_url: str) -> None:
-    """Layers in their order, settings and architecture are read back; another tag of it is the same digest."""
+def test_an_image_is_read_as_it_was_pushed(registry_url: str) -> None:
+    """Layers, settings and architecture are read back as pushed, and another tag of the image has the same digest."""
     image = Image((layer("a", b"1"), layer("b", b"2")), SETTINGS, "arm64")
     registry = Registry(registry_url)
     assert registry.push("team/one", "v1", image) == image.digest
@@ -87,50 +88,49 @@ def test_an_image_comes_back_as_it_was_pushed(registry_url: str) -> None:
 
 
 def test_a_layer_that_the_registry_has_is_mounted(registry_url: str) -> None:
-    """An image on the ground of another needs no bytes of that ground, in whatever repository it is."""
-    ground = Image((layer("ground", b"g" * 1000),), SETTINGS)
-    Registry(registry_url).push("library/ground", "1", ground)
+    """Pushing an image that extends another sends no layer of its base, even to another repository."""
+    base = Image((layer("base", b"b" * 1000),), SETTINGS)
+    Registry(registry_url).push("library/base", "1", base)
     registry = Registry(registry_url)
-    found = registry.read("library/ground", "1")
-    assert found is not None
-    image = found.extended(layer("top", b"t"), environment={"B": "z", "C": "3"}, Cmd=["other"])
+    pulled = registry.read("library/base", "1")
+    assert pulled is not None
+    image = pulled.extended(layer("top", b"t"), environment={"B": "z", "C": "3"}, Cmd=["other"])
     registry.push("team/on-top", "1", image)
     pushed = Registry(registry_url).read("team/on-top", "1")
     assert pushed is not None
-    assert [one.digest for one in pushed.layers] == [ground.layers[0].digest, layer("top", b"t").digest]
+    assert [each.digest for each in pushed.layers] == [base.layers[0].digest, layer("top", b"t").digest]
     assert pushed.settings == {"Env": ["A=1", "B=z", "C=3"], "Cmd": ["other"]}
 
 
-def test_a_layer_that_nobody_has_is_an_error(registry_url: str) -> None:
-    """An image is never pushed with a hole in it."""
+def test_a_layer_without_content_is_an_error(registry_url: str) -> None:
+    """Pushing an image fails when neither this machine nor the registry has the content of a layer."""
     image = without_content(Image((layer("lost", b"lost"),), SETTINGS))
     with pytest.raises(ProblemError, match=rf"team/hole: .*found no {image.layers[0].digest}"):
         Registry(registry_url).push("team/hole", "1", image)
 
 
-def test_docker_takes_and_gives_the_same_image(tmp_path: Path) -> None:
-    """The file for `docker load` reads back, as `docker save` would write it, as the image that it was made of."""
+def test_a_docker_archive_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """The file that is written for `docker load` is read back as the same image."""
     write_layer(tmp_path / "one", lambda writer: writer.file("a", b"1"))
     write_layer(tmp_path / "two", lambda writer: writer.file("b", b"2"))
     image = Image((read_layer(tmp_path / "one"), read_layer(tmp_path / "two")), SETTINGS)
     write_docker_archive(image, "team/image:1", tmp_path / "image.tar")
     read = read_docker_archive(tmp_path / "image.tar", tmp_path)
     assert without_content(read) == without_content(image)
-    assert [one.content.read_bytes() for one in read.layers if isinstance(one.content, Path)] == [
-        one.content.read_bytes() for one in image.layers if isinstance(one.content, Path)
+    assert [each.content.read_bytes() for each in read.layers if isinstance(each.content, Path)] == [
+        each.content.read_bytes() for each in image.layers if isinstance(each.content, Path)
     ]
 
 
 def test_each_version_has_an_image_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions share all layers but the last, even of equal models; what each serves is in its environment."""
+    """Versions share all layers but the last, even with equal models, and name their model in the environment."""
     monkeypatch.setenv("HOMELAB_CACHE", str(tmp_path / "cache"))
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.json").write_text("{}")
-    ground, libraries = Image((layer("python", b""),), {"Env": ["PATH=/bin"]}), layer("libraries", b"")
+    base, libraries = Image((layer("python", b""),), {"Env": ["PATH=/bin"]}), layer("libraries", b"")
     first, second = (
-        model_image(ground, libraries, model, f"tag-{number}", {"MODEL_URI": f"models:/m/{number}"})
-        for number in (1, 2)
+        model_image(base, libraries, model, f"tag-{number}", {"MODEL_URI": f"models:/m/{number}"}) for number in (1, 2)
     )
     assert first.layers[:3] == second.layers[:3]
     assert first.layers[3].digest != second.layers[3].digest
@@ -156,7 +156,7 @@ spec:
 
 
 def test_digests_are_pinned_in_place(tmp_path: Path) -> None:
-    """Each workload's image gets its tag's present digest, also where an older one stands; nothing else changes."""
+    """Each workload's image gets its tag's current digest, even in place of an older one; nothing else changes."""
     images = FakeImages()
     init, main = images.publish("docker.io/team/init", "1"), images.publish("docker.io/team/main", "2")
     (tmp_path / "inner").mkdir()
@@ -170,8 +170,8 @@ def test_digests_are_pinned_in_place(tmp_path: Path) -> None:
     assert images.resolve(ImageRef("docker.io/team/main", "2")) is not None
 
 
-def test_the_image_of_a_job_by_the_clock_is_pinned(tmp_path: Path) -> None:
-    """A CronJob's pod lies one level deeper, and is as much a workload."""
+def test_the_image_of_a_cron_job_is_pinned(tmp_path: Path) -> None:
+    """The image of a CronJob, whose pod template lies one level deeper, is pinned as well."""
     images = FakeImages()
     digest = images.publish("docker.io/team/main", "2")
     pod = {"containers": [{"name": "c", "image": "docker.io/team/main:2"}]}
@@ -182,8 +182,8 @@ def test_the_image_of_a_job_by_the_clock_is_pinned(tmp_path: Path) -> None:
     assert f"docker.io/team/main:2@{digest}" in file.read_text()
 
 
-def test_an_image_that_is_nowhere_is_not_pinned(tmp_path: Path) -> None:
-    """A name that its registry does not know is an error that names it, and its file stays."""
+def test_an_unknown_image_is_not_pinned(tmp_path: Path) -> None:
+    """An image that its registry does not have leads to an error that names it, and its file does not change."""
     file = tmp_path / "d.yaml"
     file.write_bytes(WORKLOADS)
     with pytest.raises(ProblemError, match=r"docker\.io/team/init:1.*no such image"):

@@ -1,4 +1,4 @@
-"""What lies in `manifests/`, `argocd-apps/` and `policies/` fits together."""
+"""The files in `manifests/`, `argocd-apps/` and `policies/` fit together."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MODELS = sorted(path.name for path in (CHECKOUT / "manifests/applications").iter
 
 
 def documents(folder: str) -> list[dict[str, Any]]:
-    """All YAML documents of a folder's own files."""
+    """Return all YAML documents of a folder's own files."""
     return [
         document
         for path in sorted((CHECKOUT / folder).glob("*.yaml"))
@@ -28,7 +28,7 @@ def of_kind(kind: str, folder: str) -> list[dict[str, Any]]:
     return [document for document in documents(folder) if document["kind"] == kind]
 
 
-APPLICATIONS = {one["metadata"]["name"]: one for one in of_kind("Application", "argocd-apps")}
+APPLICATIONS = {application["metadata"]["name"]: application for application in of_kind("Application", "argocd-apps")}
 
 
 def policy(folder: str, model: str) -> Policy:
@@ -37,23 +37,24 @@ def policy(folder: str, model: str) -> Policy:
 
 
 def of_model(kind: str, model: str) -> Mapping[str, Any]:
-    """The one object of that kind that a model's application has."""
-    (found,) = of_kind(kind, f"manifests/applications/{model}")
-    return found
+    """Return the only object of that kind in a model's application."""
+    (document,) = of_kind(kind, f"manifests/applications/{model}")
+    return document
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_policy_names_what_is_there(model: str) -> None:
-    """The scalar that a promotion edits exists once, from the policy's repository, on the application's branch."""
+def test_the_policy_fits_the_manifests(model: str) -> None:
+    """The policy names the model's Deployment, container, image repository, Application and port."""
     promoted = policy("policies", model)
-    target, found = promoted.manifest, of_model("Deployment", model)
-    assert (found["kind"], found["metadata"]["namespace"], found["metadata"]["name"]) == (
+    target, deployment = promoted.manifest, of_model("Deployment", model)
+    metadata = deployment["metadata"]
+    assert (deployment["kind"], metadata["namespace"], metadata["name"]) == (
         target.kind,
         target.namespace,
         target.name,
     )
     assert (CHECKOUT / target.path).is_file()
-    (container,) = found["spec"]["template"]["spec"]["containers"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["name"] == target.container
     assert re.fullmatch(re.escape(promoted.image.repository) + ":[0-9a-f]{40}", container["image"])
     assert APPLICATIONS[promoted.argocd.application]["spec"]["source"]["path"] == str(Path(target.path).parent)
@@ -62,18 +63,18 @@ def test_the_policy_names_what_is_there(model: str) -> None:
 
 
 def test_promoting_one_model_never_touches_another() -> None:
-    """Nothing that is committed, deployed, selected or asked is in two policies, nor in two applications."""
+    """No two policies share a model, image, manifest, application or address, and no two applications share pods."""
     policies = [policy("policies", model) for model in MODELS]
     own = [
-        (one.model, one.image.repository, one.manifest.path, one.argocd.application, one.service_url)
-        for one in policies
+        (each.model, each.image.repository, each.manifest.path, each.argocd.application, each.service_url)
+        for each in policies
     ]
     for values in zip(*own, strict=True):
         assert len(set(values)) == len(MODELS) > 1
     for model in MODELS:
         content = documents(f"manifests/applications/{model}")
-        assert {one["metadata"]["name"] for one in content} == {model}
-        assert {one["metadata"]["labels"]["app"] for one in content} == {model}
+        assert {document["metadata"]["name"] for document in content} == {model}
+        assert {document["metadata"]["labels"]["app"] for document in content} == {model}
         spec = of_model("Deployment", model)["spec"]
         selectors = [of_model("Service", model)["spec"]["selector"], spec["selector"]["matchLabels"]]
         selectors += [of_model("PodDisruptionBudget", model)["spec"]["selector"]["matchLabels"]]
@@ -83,7 +84,7 @@ def test_promoting_one_model_never_touches_another() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_an_update_loses_no_request(model: str) -> None:
-    """The incumbent serves until its successor is ready, and goes on until the routes have left it."""
+    """The incumbent serves until its successor is ready and the routes no longer lead to it."""
     spec = of_model("Deployment", model)["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -95,8 +96,8 @@ def test_an_update_loses_no_request(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_autoscaler_alone_says_how_many_pods_there_are(model: str) -> None:
-    """Replicas in Git would undo it at each sync; a drained node leaves at least one of its fewest pods.
+def test_the_autoscaler_alone_sets_the_number_of_pods(model: str) -> None:
+    """The Deployment states no replicas, which a sync would restore, and a drained node leaves at least one pod.
 
     As Kubernetes advises ("Specifying a Disruption Budget"), pods that are not ready do not keep a drain waiting.
     """
@@ -110,14 +111,14 @@ def test_the_autoscaler_alone_says_how_many_pods_there_are(model: str) -> None:
     (metric,) = scaler["metrics"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     target, limit = metric["resource"]["target"]["averageValue"], container["resources"]["limits"]["cpu"]
-    assert int(target.removesuffix("m")) < int(limit.removesuffix("m")), "a use that a pod can reach"
+    assert int(target.removesuffix("m")) < int(limit.removesuffix("m")), "a pod's usage can reach the target"
     assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
     assert scaler["behavior"]["scaleUp"]["stabilizationWindowSeconds"] > 0
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_pod_has_the_described_size_and_no_token(model: str) -> None:
-    """Requests, limits and port are those that the gate's queries and the clients count on; Kubernetes is not asked."""
+def test_a_pod_has_the_expected_size_and_no_token(model: str) -> None:
+    """A model's pod has the resources and port that queries and clients rely on, and no token of Kubernetes."""
     pod = of_model("Deployment", model)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
@@ -125,12 +126,12 @@ def test_a_pod_has_the_described_size_and_no_token(model: str) -> None:
         "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         "limits": {"cpu": "500m", "memory": "512Mi", "ephemeral-storage": "384Mi"},
     }
-    assert [(one["containerPort"], one["name"]) for one in container["ports"]] == [(8080, "http")]
+    assert [(port["containerPort"], port["name"]) for port in container["ports"]] == [(8080, "http")]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_memory_bound_is_of_the_containers_limit(model: str) -> None:
-    """The query's constant is the limit that the manifest sets: 512 MiB, as above."""
+def test_the_memory_bound_uses_the_containers_limit(model: str) -> None:
+    """The query of the memory bound divides by the limit that the manifest sets, 512 MiB."""
     query = next(slo.query for slo in policy("policies", model).gate.slos if slo.name == "memory_of_limit")
     assert query is not None
     assert "/ (512 * 1024 * 1024)" in query
@@ -139,10 +140,10 @@ def test_the_memory_bound_is_of_the_containers_limit(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("testbed", ["sandbox", "homelab"])
 def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model: str) -> None:
-    """What is proved in the testbeds is the policy that people start from."""
+    """A testbed's policy is the one that people start from, except for times and the address."""
 
-    def timeless(one: Policy) -> dict[str, Any]:
-        content = one.model_dump()
+    def comparable(each: Policy) -> dict[str, Any]:
+        content = each.model_dump()
         content.pop("service_url")
         content.pop("rollout")
         content["image"].pop("deadline")
@@ -150,29 +151,30 @@ def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model
             content["gate"].pop(name)
         for slo in content["gate"]["slos"]:
             if slo["name"].endswith("_seconds"):
-                slo.pop("at_most")  # a busy laptop answers later than a cluster
+                slo.pop("at_most")  # a busy laptop answers more slowly than a cluster
         return content
 
-    assert timeless(policy("policies", model)) == timeless(policy(f"testbeds/{testbed}/policies", model))
+    assert comparable(policy("policies", model)) == comparable(policy(f"testbeds/{testbed}/policies", model))
 
 
-def test_the_edge_clusters_address_stands_in_one_place() -> None:
-    """A homelab with another address edits one line of the manifests; the policy's service has the same address."""
+def test_the_edge_clusters_address_occurs_once() -> None:
+    """The manifests name the address of the policies' services in one line, which is all that another homelab edits."""
     (address,) = {urlsplit(policy("policies", model).service_url).hostname for model in MODELS}
     files = [path for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")]
     assert sum(path.read_text(encoding="utf-8").count(str(address)) for path in files) == 1
 
 
 @pytest.mark.parametrize("folder", ["edge", "control-plane"])
-def test_no_account_has_more_than_it_is_given(folder: str) -> None:
-    """The roles name groups, resources and verbs one by one, are bound to accounts of their own, and hold no secret."""
+def test_no_account_has_more_rights_than_listed(folder: str) -> None:
+    """Roles list their groups, resources and verbs, exclude Secrets, and are bound only to the folder's accounts."""
     content = documents(f"manifests/platform/access/{folder}")
-    rules = [rule for one in content if one["kind"] in ("Role", "ClusterRole") for rule in one["rules"]]
+    roles = [document for document in content if document["kind"] in ("Role", "ClusterRole")]
+    rules = [rule for role in roles for rule in role["rules"]]
     assert all(set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"} for rule in rules)
     named = {word for rule in rules for part in rule.values() for word in part}
     assert not named & {"*", "secrets", "pods/exec", "pods/attach", "update", "delete", "deletecollection", "escalate"}
-    bindings = [one for one in content if one["kind"].endswith("Binding")]
-    accounts = {one["metadata"]["name"] for one in content if one["kind"] == "ServiceAccount"}
+    bindings = [document for document in content if document["kind"].endswith("Binding")]
+    accounts = {document["metadata"]["name"] for document in content if document["kind"] == "ServiceAccount"}
     for binding in bindings:
-        assert {one["kind"] for one in binding["subjects"]} == {"ServiceAccount"}
-        assert {one["name"] for one in binding["subjects"]} <= accounts
+        assert {subject["kind"] for subject in binding["subjects"]} == {"ServiceAccount"}
+        assert {subject["name"] for subject in binding["subjects"]} <= accounts

@@ -1,4 +1,4 @@
-"""The README's picture: what a command wrote to a terminal, and nothing else."""
+"""The README's picture shows what a command wrote to a terminal, and nothing else."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from testbeds.recording.picture import draw
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
-def test_the_picture_in_the_repository_is_drawn_from_the_recording_beside_it() -> None:
-    """So that nobody retouches it: `make picture` makes both."""
+def test_the_picture_is_drawn_from_the_recording_beside_it() -> None:
+    """The picture in the repository is exactly what is drawn from its recording, so no one has retouched it."""
     assert (IMAGES / "demo.svg").read_text(encoding="utf-8") == draw(load(IMAGES / "demo.cast"))
 
 
 def test_a_command_is_recorded_with_its_output_and_its_exit_code(tmp_path: Path) -> None:
-    """It writes to a terminal of the given width; both of its streams are recorded, in order, and can be read back."""
+    """A command runs in a terminal of the given width, and both its streams are recorded in order and read back."""
     recording, code = record(["bash", "-c", "echo $COLUMNS; echo é >&2; exit 3"], columns=100)
     assert code == 3
     assert "".join(output.text for output in recording.outputs) == "100\né\n"
@@ -33,6 +33,6 @@ def test_a_command_is_recorded_with_its_output_and_its_exit_code(tmp_path: Path)
     ],
 )
 def test_what_cannot_be_drawn_is_refused(text: str, reason: str) -> None:
-    """Better no picture than one that leaves something out."""
+    """Drawing fails for a recording of which the picture would leave something out."""
     with pytest.raises(ValueError, match=reason):
         draw(Recording("make demo", 100, (Output(0.0, text),)))

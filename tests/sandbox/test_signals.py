@@ -1,4 +1,4 @@
-"""Ctrl-C ends what reacts to it even when the program inherited that SIGINT is ignored, as background jobs do."""
+"""Ctrl-C ends the programs that handle it even when they inherited that SIGINT is ignored, as background jobs do."""
 
 import os
 import signal
@@ -17,10 +17,10 @@ from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import __main__ as homelab
 from testbeds.sandbox import __main__ as sandbox
 
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 SETTINGS = {
-    "MLFLOW_TRACKING_URI": NOBODY,
-    "INCUMBENT_GIT_URL": NOBODY,
+    "MLFLOW_TRACKING_URI": UNREACHABLE,
+    "INCUMBENT_GIT_URL": UNREACHABLE,
     "INCUMBENT_KUBECONFIG": "/nowhere",
     "INCUMBENT_POLICIES": str(CHECKOUT / "policies"),
     "MODEL_URI": "models:/nothing/1",
@@ -30,8 +30,8 @@ SECONDS = 120.0
 
 
 @pytest.fixture(autouse=True)
-def _ignored() -> Iterator[None]:
-    """What this process starts inherits that SIGINT is ignored."""
+def _ignored_sigint() -> Iterator[None]:
+    """Processes that the test starts inherit that SIGINT is ignored."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -47,11 +47,13 @@ def _ignored() -> Iterator[None]:
             "",
             id="Git server",
         ),
-        pytest.param(["testbeds.story.client", NOBODY, "--log", "ready"], "", id="client"),
+        pytest.param(["testbeds.story.client", UNREACHABLE, "--log", "ready"], "", id="client"),
     ],
 )
-def test_an_ignored_ctrl_c_is_answered(tmp_path: Path, arguments: list[str], ready: str) -> None:
-    """The program ends soon and well."""
+def test_a_program_that_inherits_an_ignored_sigint_ends_at_ctrl_c(
+    tmp_path: Path, arguments: list[str], ready: str
+) -> None:
+    """A program that is started with SIGINT ignored ends at SIGINT with exit code 0."""
     (tmp_path / "token").write_text("token", encoding="utf-8")
     settings = {**os.environ, **SETTINGS, "INCUMBENT_STATE": str(tmp_path / "state"), "PYTHONPATH": str(CHECKOUT)}
     log = tmp_path / ("log" if ready else "ready")
@@ -68,8 +70,8 @@ def test_an_ignored_ctrl_c_is_answered(tmp_path: Path, arguments: list[str], rea
         process.wait()
 
 
-def test_an_ignored_ctrl_c_ends_the_sandbox(tmp_path: Path) -> None:
-    """The demo ends with the exit code that shells expect, and nothing of it goes on."""
+def test_a_sandbox_that_inherits_an_ignored_sigint_ends_at_ctrl_c(tmp_path: Path) -> None:
+    """The demo ends with the exit code that shells expect, and none of its processes is left."""
     identity, log = tmp_path / "state" / "sandbox.id", tmp_path / "log"
     command = [sys.executable, "-m", "testbeds.sandbox", "demo", "--state", str(tmp_path / "state")]
     with log.open("w") as output:
@@ -87,10 +89,10 @@ def test_an_ignored_ctrl_c_ends_the_sandbox(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", [sandbox, homelab], ids=["sandbox", "homelab"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_every_command_of_a_testbed_is_interrupted(
+def test_every_command_of_a_testbed_can_be_interrupted(
     program: ModuleType, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main program itself decides what signals do."""
+    """The main program of each testbed turns SIGINT and SIGTERM into the exit code for an interruption."""
 
     def run(*_: object) -> int:
         os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""The programs that no Python package contains: found, or fetched without installing anything."""
+"""Programs that no Python package contains are found on PATH or fetched without installing anything."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def program(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without the programs: its PATH holds only the folder `bin`; paths have spaces in them."""
+    """A machine without the programs, whose PATH has only the folder `bin`; its paths contain spaces."""
     root = tmp_path / "a machine"
     for needed in ("dpkg-deb", "tar", "sh", "cp", "rm"):
         path = shutil.which(needed)
@@ -36,11 +36,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Mirror:
-    """A distribution's mirror: an `apt-get` that hands out real packages, and notes what it was asked for."""
+    """A distribution's mirror: an `apt-get` that provides real packages and logs its calls."""
 
     def __init__(self, machine: Path) -> None:
         if not (machine / "bin" / "dpkg-deb").exists():
-            pytest.fail("these tests need dpkg-deb: run them on Debian or Ubuntu")
+            pytest.fail("these tests need dpkg-deb; run them on Debian or Ubuntu")
         self.machine = machine
         self.tools = machine / "own tools"
         (machine / "debs").mkdir()
@@ -51,7 +51,7 @@ class Mirror:
         program(
             self.machine / "bin" / "apt-get",
             f"""#!/bin/sh
-echo "$@" >> "{self.machine}/asked"
+echo "$@" >> "{self.machine}/calls"
 case "$*" in *update*) : > "{self.machine}/lists"; exit 0 ;; esac
 for package; do :; done
 deb="{self.machine}/debs/${{package}}_9.9.9_all.deb"
@@ -61,7 +61,7 @@ case "$*" in *--print-uris*) ;; *) cp "$deb" . ;; esac
         )
 
     def publish(self, package: str, *programs: str) -> None:
-        """Build a package of these programs, each of which says its own name."""
+        """Build a package of these programs, each of which prints its own name."""
         root = self.machine / "packages" / package
         for name in programs:
             program(root / "usr" / "bin" / name, f"#!/bin/sh\necho '{name}, version 9.9.9'\n")
@@ -75,9 +75,9 @@ case "$*" in *--print-uris*) ;; *) cp "$deb" . ;; esac
         deb = self.machine / "debs" / f"{package}_9.9.9_all.deb"
         subprocess.run(["dpkg-deb", "--build", str(root), str(deb)], check=True, capture_output=True)
 
-    def asked(self) -> list[str]:
-        """The downloads that it was asked for."""
-        lines = (self.machine / "asked").read_text(encoding="utf-8").splitlines()
+    def downloads(self) -> list[str]:
+        """Return the calls that downloaded a package."""
+        lines = (self.machine / "calls").read_text(encoding="utf-8").splitlines()
         return [line for line in lines if "download" in line and "--print-uris" not in line]
 
 
@@ -98,53 +98,53 @@ def newer_mirror(machine: Path) -> Mirror:
     return mirror
 
 
-def test_a_program_on_path_is_taken(machine: Path) -> None:
-    """What the machine has is used, and nothing is fetched."""
+def test_a_program_on_path_is_used(machine: Path) -> None:
+    """A program that the machine already has is used, and none is fetched."""
     installed = program(machine / "bin" / "promtool", PROGRAM)
     assert find_tool("promtool") == installed
 
 
 def test_the_registry_is_found_under_its_other_name(machine: Path) -> None:
-    """The distribution project's own binary is called `registry`."""
+    """The registry is also found as `registry`, the name of the distribution project's own binary."""
     installed = program(
         machine / "bin" / "registry", "#!/bin/sh\necho registry github.com/distribution/distribution v3\n"
     )
     assert find_tool("docker-registry") == installed
 
 
-def test_another_program_of_that_name_is_not_taken(machine: Path) -> None:
-    """A `registry` on PATH that is not an OCI registry is passed over."""
+def test_another_program_of_that_name_is_not_used(machine: Path) -> None:
+    """A program `registry` on PATH that is not an OCI registry is ignored."""
     program(machine / "bin" / "registry", "#!/bin/sh\necho windows\n")
     with pytest.raises(ProblemError, match="no such program on PATH"):
         find_tool("docker-registry")
 
 
 def test_a_package_is_unpacked_once(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing program comes from the distribution's package into the project's folder, and stays there."""
+    """A missing program is unpacked once from the distribution's package into the project's folder."""
     first = find_tool("promtool")
     assert first == mirror.tools / "prometheus" / "usr" / "bin" / "promtool"
     assert find_tool("promtool") == first
     assert find_tool("prometheus") == first.with_name("prometheus")
-    assert len(mirror.asked()) == 1
+    assert len(mirror.downloads()) == 1
     assert "not installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("order", [("prometheus", "promtool"), ("promtool", "prometheus")])
 def test_a_distribution_that_splits_a_package_provides_both(newer_mirror: Mirror, order: tuple[str, str]) -> None:
-    """Each program comes from its own package into its own folder, whichever is wanted first."""
+    """Each program is unpacked from its own package into its own folder, whichever is needed first."""
     paths = {name: find_tool(name) for name in order}
     assert paths == {name: newer_mirror.tools / name / "usr" / "bin" / name for name in order}
-    assert len(newer_mirror.asked()) == 2
+    assert len(newer_mirror.downloads()) == 2
 
 
 def test_a_split_package_is_found_before_there_are_lists(newer_mirror: Mirror) -> None:
-    """A fresh machine has no package lists that could tell where promtool is."""
+    """promtool is found in its own package even on a fresh machine, which has no package lists yet."""
     newer_mirror.apt(needs=f'[ -e "{newer_mirror.machine}/lists" ]')
     assert find_tool("promtool") == newer_mirror.tools / "promtool" / "usr" / "bin" / "promtool"
 
 
 def test_parallel_callers_fetch_once(mirror: Mirror) -> None:
-    """Callers at the same time get the same program from one download."""
+    """Callers at the same time get the same program from a single download."""
     paths: list[Path] = []
     threads = [threading.Thread(target=lambda: paths.append(find_tool("promtool"))) for _ in range(4)]
     for thread in threads:
@@ -153,11 +153,11 @@ def test_parallel_callers_fetch_once(mirror: Mirror) -> None:
         thread.join(60)
     assert len(paths) == 4
     assert len(set(paths)) == 1
-    assert len(mirror.asked()) == 1
+    assert len(mirror.downloads()) == 1
 
 
-def test_what_a_killed_fetch_left_is_repaired(mirror: Mirror) -> None:
-    """Half an unpacked package is never taken for a whole one, and is cleared away."""
+def test_remains_of_a_killed_fetch_are_removed(mirror: Mirror) -> None:
+    """A half-unpacked package is never taken for a complete one, and is removed."""
     half = program(mirror.tools / ".unpacking-dead" / "root" / "usr" / "bin" / "promtool", "#!/bin/sh\nexit 1\n")
     assert find_tool("promtool").read_text(encoding="utf-8") == PROGRAM
     assert not half.exists()
@@ -167,7 +167,7 @@ def test_what_a_killed_fetch_left_is_repaired(mirror: Mirror) -> None:
     "left", ["usr/share/doc/prometheus/copyright", "usr/bin/promtool"], ids=["no program", "a broken program"]
 )
 def test_an_incomplete_folder_is_replaced(mirror: Mirror, left: str) -> None:
-    """What an interrupted deletion or an earlier release of the project left gives way to the whole package."""
+    """An incomplete folder, from an interrupted deletion or an earlier release, is replaced by the whole package."""
     remains = program(mirror.tools / "prometheus" / left, "#!/bin/sh\nexit 1\n")
     path = find_tool("promtool")
     assert path.read_text(encoding="utf-8") == PROGRAM
@@ -177,7 +177,7 @@ def test_an_incomplete_folder_is_replaced(mirror: Mirror, left: str) -> None:
 
 
 def test_a_package_without_the_program_is_an_error(newer_mirror: Mirror) -> None:
-    """The error names the package, and nothing is left that the next attempt would stumble over."""
+    """The error for a package without the program names the package, and does not prevent the next attempt."""
     (newer_mirror.machine / "debs" / "promtool_9.9.9_all.deb").unlink()
     with pytest.raises(ProblemError, match="found package prometheus without a working promtool"):
         find_tool("promtool")
@@ -185,28 +185,28 @@ def test_a_package_without_the_program_is_an_error(newer_mirror: Mirror) -> None
     assert find_tool("prometheus") == newer_mirror.tools / "prometheus" / "usr" / "bin" / "prometheus"
 
 
-def test_lists_are_made_when_the_first_download_finds_none(mirror: Mirror) -> None:
-    """With no package lists, or old ones, they are fetched and the download is tried again."""
+def test_package_lists_are_fetched_when_a_download_fails(mirror: Mirror) -> None:
+    """When package lists are missing or old, they are fetched and the download is tried again."""
     mirror.apt(needs=f'[ -e "{mirror.machine}/lists" ]')
     assert find_tool("promtool").exists()
-    assert len(mirror.asked()) == 2
+    assert len(mirror.downloads()) == 2
 
 
-def test_a_machine_that_cannot_fetch_is_told_what_to_do(machine: Path) -> None:
-    """Without apt the error names the program and the ways to get it."""
+def test_without_apt_the_error_says_what_to_do(machine: Path) -> None:
+    """On a machine without apt, the error names the program and how to get it."""
     with pytest.raises(ProblemError, match=r"program prometheus: .*apt-get install prometheus.*try again"):
         find_tool("prometheus")
 
 
 def test_a_failed_download_says_why(mirror: Mirror) -> None:
-    """What apt said is part of the error, and nothing half done is left."""
+    """The error of a failed download includes apt's message, and no unfinished folder is left."""
     mirror.apt(needs="false")
     with pytest.raises(ProblemError, match="ended with 100: E: Unable to locate package"):
         find_tool("promtool")
     assert not list(mirror.tools.glob(".unpacking-*"))
 
 
-def test_the_folder_is_the_checkouts_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless told otherwise, tools lie in the project's own folder."""
+def test_tools_lie_in_the_checkout_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless INCUMBENT_TOOLS names another folder, tools lie in the checkout's own."""
     monkeypatch.delenv("INCUMBENT_TOOLS", raising=False)
     assert tools.tools_folder() == tools.CHECKOUT / ".tools"

@@ -1,4 +1,4 @@
-"""The story's models: real ones, each what the story needs it to be, and images that a registry takes."""
+"""The story's models are really trained, each is as good as the story needs, and a registry accepts their images."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def get(url: str) -> tuple[bytes, str]:
-    """Content and digest header of what the registry has there."""
+    """Return the content at a URL of the registry, and its digest header."""
     request = urllib.request.Request(url, headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.read(), answer.headers.get("Docker-Content-Digest", "")
@@ -51,11 +51,11 @@ def trained() -> dict[str, TrainedModel]:
 def published(
     trained: dict[str, TrainedModel], registry: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Published]]:
-    """Three of the models in MLflow (a database of its own, no server) and in the registry."""
+    """Three of the models, published in the registry and in MLflow (a separate database, without a server)."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("mlflow")
-    before, where = mlflow.get_tracking_uri(), Path.cwd()
+    previous_uri, previous_folder = mlflow.get_tracking_uri(), Path.cwd()
     os.chdir(folder)  # artifacts lie below the working folder
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     split = split_data(IRIS)
@@ -65,12 +65,12 @@ def published(
         return publish_image(registry, REPOSITORY, tag, {"MODEL_URI": model_uri, **faults})
 
     yield {name: publish(trained[name], log_model(trained[name], split), push) for name in names}
-    mlflow.set_tracking_uri(before)
-    os.chdir(where)
+    mlflow.set_tracking_uri(previous_uri)
+    os.chdir(previous_folder)
 
 
-def test_the_versions_are_what_the_story_needs(trained: dict[str, TrainedModel]) -> None:
-    """All pass the threshold; version 2 beats version 1; 3 and 5 are no worse than 2; 4 is worse."""
+def test_the_versions_are_as_good_as_the_story_needs(trained: dict[str, TrainedModel]) -> None:
+    """All versions pass the threshold; 2 is better than 1, 3 and 5 are no worse than 2, and 4 is worse than 2."""
     accuracy = {name: model.metrics["accuracy"] for name, model in trained.items()}
     assert all(value >= 0.85 for value in accuracy.values())
     assert accuracy["version 2"] > accuracy["version 1"]
@@ -81,24 +81,24 @@ def test_the_versions_are_what_the_story_needs(trained: dict[str, TrainedModel])
 
 
 def test_the_second_models_versions_pass_its_own_threshold() -> None:
-    """Its baseline does not, version 2 is better than version 1, and each answers thirteen numbers with its classes."""
+    """The second model's baseline fails its threshold, version 1 passes it, and version 2 is better still."""
     split = split_data(WINE)
     baseline, first, second = (train(spec, split) for spec in WINE.specs)
     assert baseline.metrics["accuracy"] < 0.95 <= first.metrics["accuracy"] < second.metrics["accuracy"]
     requests = second.recording["requests"]
-    assert {len(one["request"]["features"]) for one in requests} == {13}
-    assert {one["response"]["class_name"] for one in requests} == {"class_0", "class_1", "class_2"}
+    assert {len(entry["request"]["features"]) for entry in requests} == {13}
+    assert {entry["response"]["class_name"] for entry in requests} == {"class_0", "class_1", "class_2"}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model)
 def test_only_the_first_of_a_family_is_unregistered(family: Family) -> None:
-    """It is the baseline, which the manifest names; versions are numbered as they are trained."""
+    """A family's first model is the unregistered baseline, and the others are versions in the order of training."""
     assert [spec.registered for spec in family.specs] == [False, *[True] * (len(family.specs) - 1)]
     assert [spec.name for spec in family.specs[1:]] == [f"version {number}" for number in range(1, len(family.specs))]
 
 
 def test_a_recording_is_the_models_own_answers(trained: dict[str, TrainedModel]) -> None:
-    """Recorded requests and responses have the artifact's format, and every class occurs in them."""
+    """A recording has the artifact's format, and its responses include every class."""
     recording = trained["version 2"].recording
     assert recording["version"] == 1
     assert len(recording["requests"]) == RECORDED
@@ -110,8 +110,8 @@ def test_a_recording_is_the_models_own_answers(trained: dict[str, TrainedModel])
     assert all(len(entry["request"]["features"]) == 4 for entry in recording["requests"])
 
 
-def test_the_registry_holds_what_a_promotion_reads(published: dict[str, Published]) -> None:
-    """Versions have runs with metrics, signature, recording and image tags, measured on equal datasets."""
+def test_mlflow_has_what_a_promotion_reads(published: dict[str, Published]) -> None:
+    """Versions have metrics from equal datasets, a signature, a recording, and tags that name their image."""
     import mlflow
 
     client: Any = mlflow.MlflowClient()
@@ -135,13 +135,13 @@ def test_the_registry_holds_what_a_promotion_reads(published: dict[str, Publishe
     assert inputs.input_types()[0].name == "float64"
 
 
-def test_the_baseline_is_registered_nowhere(published: dict[str, Published]) -> None:
-    """What serves at first is a run's model that has no version."""
+def test_the_baseline_is_not_registered(published: dict[str, Published]) -> None:
+    """The baseline is published from its run, without a registered version."""
     assert published["baseline"].version is None
     assert published["baseline"].image_digest is not None
 
 
-def test_an_image_that_is_left_out_has_a_tag_and_no_digest(published: dict[str, Published], registry: str) -> None:
+def test_an_unpublished_image_has_a_tag_and_no_digest(published: dict[str, Published], registry: str) -> None:
     """Version 5 names an image that the registry does not have."""
     missing = published["version 5"]
     assert missing.image_digest is None
@@ -149,8 +149,8 @@ def test_an_image_that_is_left_out_has_a_tag_and_no_digest(published: dict[str, 
         get(f"{registry}/v2/{REPOSITORY}/manifests/{missing.image_tag}")
 
 
-def test_a_published_image_says_which_model_it_serves(published: dict[str, Published], registry: str) -> None:
-    """By tag one gets the manifest of that digest, and from it a config with MODEL_URI and a real layer."""
+def test_a_published_image_names_the_model_that_it_serves(published: dict[str, Published], registry: str) -> None:
+    """The tag leads to the manifest of the published digest, its config has MODEL_URI, and its layer can be pulled."""
     model = published["version 1"]
     content, digest = get(f"{registry}/v2/{REPOSITORY}/manifests/{model.image_tag}")
     assert digest == model.image_digest
@@ -163,7 +163,7 @@ def test_a_published_image_says_which_model_it_serves(published: dict[str, Publi
 
 
 def test_the_same_image_has_the_same_digest(registry: str) -> None:
-    """Publishing again changes nothing; another environment or architecture is another image."""
+    """Publishing an image again gives the same digest; another environment or architecture gives another one."""
     environment = {"MODEL_URI": "models:/m/1"}
     first = publish_image(registry, "again", "a" * 40, environment)
     assert publish_image(registry, "again", "a" * 40, environment) == first
@@ -172,6 +172,6 @@ def test_the_same_image_has_the_same_digest(registry: str) -> None:
 
 
 def test_a_refused_push_is_an_error(registry: str) -> None:
-    """A repository name that the registry does not take is named in the error."""
+    """When the registry refuses a repository name, the error names the repository."""
     with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected success, found status 4"):
         publish_image(registry, "NOT-ALLOWED", "a" * 40, {})

@@ -1,4 +1,4 @@
-"""How the homelab waits for its clusters: by what the objects say, and with their words when they do not come."""
+"""The homelab waits for its clusters by the status of their objects, and quotes it when a wait fails."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from testbeds.homelab.progress import phase
 from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out
 
 
-def answering(folder: Path, items: list[dict[str, Any]]) -> Kubectl:
-    """A kubectl that lists the same objects, whatever it is asked."""
+def kubectl_listing(folder: Path, items: list[dict[str, Any]]) -> Kubectl:
+    """Return a kubectl that lists the same objects for every command."""
     answer, program = folder / "answer.json", folder / "kubectl"
     answer.write_text(json.dumps({"items": items}), encoding="utf-8")
     program.write_text(f"#!/bin/sh\nexec cat '{answer}'\n", encoding="utf-8")
@@ -25,37 +25,37 @@ def pod(name: str, **state: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "status": {"containerStatuses": [state]}}
 
 
-def test_what_is_there_is_not_waited_for() -> None:
-    """Nothing missing, nothing waited: the line says how long it took."""
-    said: list[str] = []
-    await_all("the thing", lambda: "", 0, said.append)
-    assert said == ["the thing: 0.0 s"]
+def test_a_condition_that_holds_already_ends_the_wait_at_once() -> None:
+    """When nothing is missing the wait ends at once, and a line of progress says how long it took."""
+    progress: list[str] = []
+    await_all("the thing", lambda: "", 0, progress.append)
+    assert progress == ["the thing: 0.0 s"]
 
 
-def test_an_error_says_what_was_still_missing() -> None:
-    """After the deadline the object's own words are in the error; a cluster that does not answer is waited for, too."""
+def test_the_error_names_what_was_still_missing() -> None:
+    """After the deadline the error says what was missing, or why a cluster did not answer."""
     with pytest.raises(ProblemError, match="expected the thing within 0 s, found pod x: ImagePullBackOff"):
         await_all("the thing", lambda: "pod x: ImagePullBackOff", 0, print)
 
-    def refuses() -> str:
-        raise ProblemError(Problem("kubectl get", "success", "connection refused", "Look."))
+    def refused() -> str:
+        raise ProblemError(Problem("kubectl get", "success", "connection refused", "Check the cluster."))
 
     with pytest.raises(ProblemError, match="connection refused"):
-        await_all("the thing", refuses, 0, print)
+        await_all("the thing", refused, 0, print)
 
 
-def test_a_step_tells_its_time_only_when_it_ended_well() -> None:
-    """A step that failed is told by its error alone."""
-    said: list[str] = []
-    with phase("a step", said.append):
+def test_a_step_reports_its_time_only_when_it_succeeds() -> None:
+    """A step that succeeds reports its time, and one that fails only raises its error."""
+    progress: list[str] = []
+    with phase("a step", progress.append):
         pass
-    with pytest.raises(ValueError, match="broken"), phase("another", said.append):
+    with pytest.raises(ValueError, match="broken"), phase("another", progress.append):
         raise ValueError("broken")
-    assert said == ["a step: 0.0 s"]
+    assert progress == ["a step: 0.0 s"]
 
 
 @pytest.mark.parametrize(
-    ("status", "up"),
+    ("status", "rolled_out"),
     [
         ({"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": 1}, True),
         ({"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1}, False),
@@ -64,30 +64,32 @@ def test_a_step_tells_its_time_only_when_it_ended_well() -> None:
         ({}, False),
     ],
 )
-def test_a_workload_is_up_when_its_status_is_of_its_spec(tmp_path: Path, status: dict[str, int], up: bool) -> None:
-    """What the controller has not seen, has not updated or has too much of is not rolled out."""
+def test_a_workload_is_rolled_out_when_its_status_matches_its_spec(
+    tmp_path: Path, status: dict[str, int], rolled_out: bool
+) -> None:
+    """A workload is not rolled out while its controller has not seen it, or has the wrong number of new pods."""
     workload = {"metadata": {"name": "redis", "generation": 2}, "spec": {"replicas": 1}, "status": status}
-    said = not_rolled_out(answering(tmp_path, [workload]), "argocd")
-    assert said.partition(";")[0] == ("" if up else "redis")
+    missing = not_rolled_out(kubectl_listing(tmp_path, [workload]), "argocd")
+    assert missing.partition(";")[0] == ("" if rolled_out else "redis")
 
 
-def test_a_namespace_without_workloads_is_not_up(tmp_path: Path) -> None:
-    """What was not applied yet is missing, and not there already."""
-    assert not_rolled_out(answering(tmp_path, []), "argocd") == "no workload in argocd"
+def test_a_namespace_without_workloads_is_not_rolled_out(tmp_path: Path) -> None:
+    """A namespace whose workloads are not applied yet counts as missing them."""
+    assert not_rolled_out(kubectl_listing(tmp_path, []), "argocd") == "no workload in argocd"
 
 
 def test_pods_that_wait_for_an_image_are_found(tmp_path: Path) -> None:
-    """Those that are in back-off, and not those that only start."""
+    """Pods in image back-off are listed, and pods that are only starting are not."""
     pods = [
         pod("waits", state={"waiting": {"reason": "ImagePullBackOff"}}),
         pod("starts", state={"waiting": {"reason": "ContainerCreating"}}),
         pod("runs", state={"running": {}}),
     ]
-    assert backing_off(answering(tmp_path, pods), "ml-apps") == ["waits"]
+    assert backing_off(kubectl_listing(tmp_path, pods), "ml-apps") == ["waits"]
 
 
-def test_an_application_tells_its_conditions_and_a_failed_sync(tmp_path: Path) -> None:
-    """Whoever reads the error learns what Argo CD says, and one that has no status yet is not well."""
+def test_an_application_shows_its_conditions_and_its_failed_sync(tmp_path: Path) -> None:
+    """An Application's text has Argo CD's messages, and an Application without a status does not count as well."""
     destination = {"destination": {"name": "edge", "namespace": "ml-apps"}}
     status = {
         "sync": {"status": "Unknown"},
@@ -99,7 +101,7 @@ def test_an_application_tells_its_conditions_and_a_failed_sync(tmp_path: Path) -
         {"metadata": {"name": "iris-classifier"}, "spec": destination, "status": status},
         {"metadata": {"name": "new"}, "spec": destination},
     ]
-    first, second = applications(answering(tmp_path, raw))
+    first, second = applications(kubectl_listing(tmp_path, raw))
     assert str(first) == (
         "iris-classifier Unknown, Healthy: ComparisonError: no such repository; one object was refused"
     )
@@ -107,8 +109,8 @@ def test_an_application_tells_its_conditions_and_a_failed_sync(tmp_path: Path) -
     assert str(second) == "new unknown, unknown"
 
 
-def test_kubectls_own_words_are_in_the_error(tmp_path: Path) -> None:
-    """A refusal is shown as kubectl said it, with the cluster that it came from."""
+def test_the_error_quotes_kubectl(tmp_path: Path) -> None:
+    """The error of a failed command has kubectl's message and the cluster."""
     program = tmp_path / "kubectl"
     program.write_text("#!/bin/sh\necho 'Error: forbidden' >&2\nexit 1\n", encoding="utf-8")
     program.chmod(0o700)

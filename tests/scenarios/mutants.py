@@ -1,4 +1,4 @@
-"""Pipelines with one guard taken out: copies of `orchestration/` in which one piece of text is another one."""
+"""Pipelines without one of their guards: copies of `orchestration/` in which one piece of text is replaced."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class Mutant:
     new: str
 
     def write(self, folder: Path) -> Path:
-        """Copy the pipeline with the replacement made; fails when its text is not there exactly once."""
+        """Copy the pipeline into a folder and replace the text; fail unless the text occurs exactly once."""
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / "orchestration", folder / "orchestration", ignore=skipped)
         file = folder / "orchestration" / self.file
         text = file.read_text(encoding="utf-8")
-        assert text.count(self.old) == 1, f"{self.file} has {text.count(self.old)} times: {self.old!r}"
+        assert text.count(self.old) == 1, f"{self.file} contains {self.old!r} {text.count(self.old)} times"
         file.write_text(text.replace(self.old, self.new), encoding="utf-8")
         return folder
 

@@ -1,4 +1,4 @@
-"""What people do in the stories besides setting an alias: register another version, push to the branch, run CI."""
+"""What people do in the stories besides setting an alias: register versions, push to the branch, and run CI."""
 
 import hashlib
 import os
@@ -23,42 +23,42 @@ _PUSHES = 10
 def register_again(
     environment: Environment, of: int, faults: Mapping[str, str] | None = None, *, published: bool = True
 ) -> int:
-    """Register the model of a version once more, as the next version, with an image of its own and what is wrong in it.
+    """Register the model of a version again, as the next version, with its own image that has the given faults.
 
-    An image that is not published was never built: the version only says which it would be.
+    With `published=False` the image was never built, and the version only has the tag that it would have.
     """
     client = registry(environment)
-    known = client.get_model_version(environment.model, str(of))
-    model_id = known.source.removeprefix("models:/")  # MLflow does not say it again in `model_id`
-    made = client.create_model_version(environment.model, known.source, run_id=known.run_id, model_id=model_id)
-    uri = f"models:/{environment.model}/{made.version}"
-    tags = {"image_tag": image_tag(environment, int(made.version))}
+    original = client.get_model_version(environment.model, str(of))
+    model_id = original.source.removeprefix("models:/")  # MLflow does not return it in `model_id`
+    copy = client.create_model_version(environment.model, original.source, run_id=original.run_id, model_id=model_id)
+    uri = f"models:/{environment.model}/{copy.version}"
+    tags = {"image_tag": image_tag(environment, int(copy.version))}
     if published:
         tags["image_digest"] = environment.publish(uri, tags["image_tag"], **(faults or {}))
     for name, value in tags.items():
-        client.set_model_version_tag(environment.model, made.version, name, value)
-    return int(made.version)
+        client.set_model_version_tag(environment.model, copy.version, name, value)
+    return int(copy.version)
 
 
 def image_tag(environment: Environment, version: int) -> str:
-    """The tag of a version that was registered here: like a commit id, and another one for each."""
+    """Return the image tag of a version registered here, which looks like a commit id and differs for each version."""
     return hashlib.sha1(f"{environment.model}/{version}".encode()).hexdigest()
 
 
 def write_state(environment: Environment, version: int, state: str) -> None:
-    """Write a state on a version, as nobody but a test should."""
+    """Write a state on a version, which only tests should do."""
     client: Any = registry(environment)
     client.set_model_version_tag(environment.model, str(version), f"incumbent.{environment.policy}.state", state)
 
 
 def put_image_back(environment: Environment, version: int) -> None:
-    """Somebody commits the image of a promoted version to the manifest again, unless it is there already."""
+    """Commit the image of a promoted version to the manifest again, unless the manifest has it already."""
     with tempfile.TemporaryDirectory() as folder:
         git = Git(environment, Path(folder))
         start = f"{environment.policy}/{version}/"
-        commits = [one for one in git.commits() if one.trailers.get("Promotion-Id", "").startswith(start)]
-        wanted = f"{commits[-1].commit}:{environment.manifest}"
-        content = git.run("show", wanted)
+        commits = [commit for commit in git.commits() if commit.trailers.get("Promotion-Id", "").startswith(start)]
+        revision = f"{commits[-1].commit}:{environment.manifest}"
+        content = git.run("show", revision)
         file = git.folder / environment.manifest
         if file.read_text(encoding="utf-8") == content:
             return
@@ -67,8 +67,8 @@ def put_image_back(environment: Environment, version: int) -> None:
 
 
 def commit_and_push(git: Git, message: str) -> None:
-    """Somebody commits all that is changed in a clone, and pushes it onto whatever the branch has meanwhile."""
-    author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+    """Commit all changes in a clone as a person, and push them on top of whatever the branch has by then."""
+    author = ("-c", "user.name=Someone", "-c", "user.email=someone@localhost")
     git.run("add", "--all")
     git.run(*author, "commit", "--quiet", "--message", message)
     for pushes_left in reversed(range(_PUSHES)):
@@ -78,11 +78,11 @@ def commit_and_push(git: Git, message: str) -> None:
         except RuntimeError:
             if not pushes_left:
                 raise
-        git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)  # somebody else was faster
+        git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)  # someone else pushed first
 
 
 class Ci:
-    """A CI job on a Dagster of its own, without a daemon; `pipeline` is the folder that holds its `orchestration`."""
+    """A CI job with its own Dagster and no daemon; `pipeline` is the folder that contains its `orchestration`."""
 
     def __init__(self, environment: Environment, home: Path, pipeline: Path = CHECKOUT) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -91,18 +91,18 @@ class Ci:
         self.variables = {**os.environ, **environment.settings(), **settings}
 
     def promote(self, version: int) -> int:
-        """The README's two lines; the exit code of the first that fails, else 0."""
+        """Run the two commands of the README; return the exit code of the first one that fails, else 0."""
         return self.register(version) or self.materialize(version).wait(_CI_SECONDS)
 
     def register(self, version: int) -> int:
-        return self._start(*self._readme_line("incumbent register", version)).wait(_CI_SECONDS)
+        return self._start(*self._readme_command("incumbent register", version)).wait(_CI_SECONDS)
 
     def materialize(self, version: int) -> "subprocess.Popen[bytes]":
-        """Start the second line."""
-        return self._start(*self._readme_line("dagster asset materialize", version))
+        """Start the second command."""
+        return self._start(*self._readme_command("dagster asset materialize", version))
 
-    def _readme_line(self, command: str, version: int) -> list[str]:
-        """The README's line that begins so, for this policy and version instead of its example's."""
+    def _readme_command(self, command: str, version: int) -> list[str]:
+        """Return the README's command that begins so, with this policy and version in place of the example's."""
         readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
         (line,) = re.findall(rf"^\$ ({command} .*)$", readme, re.MULTILINE)
         example = {"iris-classifier-edge": self.environment.policy, "7": str(version)}

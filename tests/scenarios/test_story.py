@@ -1,6 +1,6 @@
-"""The stories, on each testbed: told by the daemon and its sensor, by CI, and by pipelines with a guard taken out.
+"""The stories, on each testbed: with the daemon and its sensor, with CI, and with pipelines that lack a guard.
 
-All share one testbed and stand in order: each leaves a champion, and the next version is newer.
+All tests share one testbed and run in this order: each leaves a champion, and the next one registers a newer version.
 """
 
 import os
@@ -15,7 +15,15 @@ from testbeds.story.environment import Environment
 from testbeds.story.expectation import End, promotion_commits
 from testbeds.story.look import look
 from testbeds.story.seen import Seen
-from testbeds.story.stories import END_SECONDS, FIVE_VERSIONS, ask_for, expected, registry, tell, wait_for_end
+from testbeds.story.stories import (
+    END_SECONDS,
+    FIVE_VERSIONS,
+    expected,
+    promote_in_turn,
+    registry,
+    request_promotion,
+    wait_for_end,
+)
 from testbeds.story.verifier import false_claims, verify
 from tests.scenarios import mutants
 from tests.scenarios.mutants import Mutant
@@ -30,21 +38,21 @@ def commits_of(environment: Environment, seen: Seen, version: int) -> int:
 
 @pytest.fixture(scope="module")
 def after_the_story(environment: Environment) -> Environment:
-    """The testbed when the five versions' story has been told."""
-    tell(environment, tuple(end.version for end in FIVE_VERSIONS), print)
+    """The testbed after the story of the five versions."""
+    promote_in_turn(environment, tuple(end.version for end in FIVE_VERSIONS), print)
     return environment
 
 
 @pytest.fixture(scope="module")
 def without_a_daemon(after_the_story: Environment) -> Environment:
-    """The testbed when nobody watches the registry any more."""
+    """The testbed after the story, when no sensor watches the registry any more."""
     after_the_story.stop_dagster()
     return after_the_story
 
 
 @pytest.mark.timeout(5 * END_SECONDS + 300)
 def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> None:
-    """Two champions, one rollback and two refusals, as the verifier finds them and not as the pipeline says."""
+    """The verifier, which does not trust the pipeline, finds two champions, one rollback and two refusals."""
     findings = verify(look(after_the_story), expected(after_the_story, FIVE_VERSIONS, champion=2))
     assert false_claims(findings) == {}
 
@@ -52,7 +60,7 @@ def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> 
 @pytest.mark.scenarios
 @pytest.mark.timeout(2 * END_SECONDS)
 def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) -> None:
-    """SIGKILL of a run that has committed: the sensor runs the promotion again, to a champion with still one commit."""
+    """When a run is killed after its commit, the sensor starts another, which makes a champion with that one commit."""
     environment, client = after_the_story, registry(after_the_story)
     version = register_again(environment, of=2)
     killed: set[int] = set()
@@ -64,62 +72,62 @@ def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) 
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    asked_at = ask_for(environment, client, version)
-    wait_for_end(environment, client, version, asked_at, kill_once_committed)
+    requested_at = request_promotion(environment, client, version)
+    wait_for_end(environment, client, version, requested_at, kill_once_committed)
     story = expected(environment, (End(version, "champion"),), version)
     assert len(killed) == 1
-    assert false_claims(verify(look(environment, asked_at), story)) == {}
+    assert false_claims(verify(look(environment, requested_at), story)) == {}
 
 
-# Seconds since the step before, and pods: out and in while the first pods come up, and twice while they soak. An
-# autoscaler takes pods back too, when it looks.
+# Seconds since the previous step, and number of pods: out and in as the first pods start, and twice during their soak.
+# An autoscaler removes pods too, at its next evaluation.
 _SCALING = ((0, 4), (4, 2), (10, 3), (6, 2), (6, 4), (6, 2))
 
 
 @pytest.mark.scenarios
-def test_a_promotion_that_is_scaled_in_its_midst_makes_a_champion(after_the_story: Environment) -> None:
-    """Pods come and go in mid-rollout and in mid-soak: one commit, a champion, and no request that fails."""
+def test_a_promotion_that_is_scaled_meanwhile_makes_a_champion(after_the_story: Environment) -> None:
+    """Scaling pods in mid-rollout and mid-soak leads to one commit and a champion, and no request fails."""
     environment, client = after_the_story, registry(after_the_story)
     version = register_again(environment, of=2)
-    stop, scaled = threading.Event(), list[int]()
+    stop, sizes = threading.Event(), list[int]()
 
-    def scale_about() -> None:
+    def scale_out_and_in() -> None:
         for seconds, replicas in _SCALING:
             if stop.wait(seconds):
                 return
             environment.scale(replicas)
-            scaled.append(replicas)
+            sizes.append(replicas)
 
-    scaling = threading.Thread(target=scale_about)
+    scaling = threading.Thread(target=scale_out_and_in)
 
     def scale_once_committed(line: str) -> None:
         print(line)
         if "committed" in line and scaling.ident is None:
             scaling.start()
 
-    asked_at = ask_for(environment, client, version)
+    requested_at = request_promotion(environment, client, version)
     try:
-        wait_for_end(environment, client, version, asked_at, scale_once_committed)
+        wait_for_end(environment, client, version, requested_at, scale_once_committed)
     finally:
         stop.set()
         if scaling.ident is not None:
             scaling.join()
         environment.scale(2)
     story = expected(environment, (End(version, "champion"),), version)
-    seen = look(environment, asked_at)
+    seen = look(environment, requested_at)
     assert false_claims(verify(seen, story)) == {}
-    assert scaled[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
+    assert sizes[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
 
 
 @pytest.mark.scenarios
-def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
+def test_ci_promotes_without_a_daemon_and_commits_once_when_run_again(
     without_a_daemon: Environment, tmp_path: Path
 ) -> None:
-    """The README's two lines on an empty DAGSTER_HOME make a champion; the same lines on another one change nothing."""
-    environment, asked_at = without_a_daemon, time.time()
+    """The README's two commands make a champion with an empty DAGSTER_HOME; with a second one they change nothing."""
+    environment, requested_at = without_a_daemon, time.time()
     version = register_again(environment, of=2)
     assert Ci(environment, tmp_path / "first home").promote(version) == 0
-    first = look(environment, asked_at)
+    first = look(environment, requested_at)
     assert false_claims(verify(first, expected(environment, (End(version, "champion"),), version))) == {}
     assert Ci(environment, tmp_path / "second home").promote(version) == 0
     second = look(environment)
@@ -128,7 +136,7 @@ def test_ci_promotes_without_a_daemon_and_said_twice_commits_once(
 
 @pytest.mark.scenarios
 def test_ci_fails_for_a_bad_version(without_a_daemon: Environment, tmp_path: Path) -> None:
-    """A version that is worse than the champion ends CI with an error, without a commit, and never as champion."""
+    """For a version that is worse than the champion, CI fails, and there is no commit and no new champion."""
     environment = without_a_daemon
     before = look(environment)
     version = register_again(environment, of=4)
@@ -139,76 +147,82 @@ def test_ci_fails_for_a_bad_version(without_a_daemon: Environment, tmp_path: Pat
 
 @pytest.mark.scenarios
 def test_two_runs_at_once_commit_once(without_a_daemon: Environment, tmp_path: Path) -> None:
-    """Two CI jobs on two Dagsters promote the same version: one commit, and it is champion."""
+    """When two CI jobs on two Dagsters promote the same version, it gets one commit and becomes champion."""
     environment = without_a_daemon
     version = register_again(environment, of=2)
-    jobs = [Ci(environment, tmp_path / name) for name in ("one", "other")]
+    jobs = [Ci(environment, tmp_path / name) for name in ("first home", "second home")]
     for job in jobs:
         assert job.register(version) == 0
-    codes = [run.wait() for run in [job.materialize(version) for job in jobs]]
+    exit_codes = [run.wait() for run in [job.materialize(version) for job in jobs]]
     seen = look(environment)
-    assert 0 in codes  # the other one may end as waiting for the lease
+    assert 0 in exit_codes  # the other job may end as waiting for the lease
     assert (seen.champion, commits_of(environment, seen, version)) == (version, 1)
 
 
-def bad(environment: Environment) -> int:
+def register_bad(environment: Environment) -> int:
     return register_again(environment, of=3, faults=_FAULTS)
 
 
-def worse(environment: Environment) -> int:
+def register_worse(environment: Environment) -> int:
     return register_again(environment, of=4)
 
 
-def unpublished(environment: Environment) -> int:
+def register_unpublished(environment: Environment) -> int:
     return register_again(environment, of=2, published=False)
 
 
 @pytest.mark.scenarios
 @pytest.mark.parametrize(
-    ("mutant", "make", "end", "claim"),
+    ("mutant", "register", "end", "claim"),
     [
         pytest.param(
-            mutants.NO_COMPARISON, worse, End(0, "refused"), "version {} was never committed", id="no comparison"
+            mutants.NO_COMPARISON,
+            register_worse,
+            End(0, "refused"),
+            "version {} was never committed",
+            id="no comparison",
         ),
         pytest.param(
             mutants.NO_PUBLICATION_CHECK,
-            unpublished,
+            register_unpublished,
             End(0, "refused"),
             "version {} was never committed",
             id="no publication check",
         ),
         pytest.param(
             mutants.NO_ROLLBACK,
-            bad,
+            register_bad,
             End(0, "rolled_back"),
             "version {} has exactly one rollback commit",
             id="no rollback",
         ),
-        pytest.param(mutants.NO_GATE, bad, End(0, "rolled_back"), "version {} ended as rolled_back", id="no gate"),
+        pytest.param(
+            mutants.NO_GATE, register_bad, End(0, "rolled_back"), "version {} ended as rolled_back", id="no gate"
+        ),
     ],
 )
-def test_the_verifier_goes_red_without(
-    without_a_daemon: Environment, tmp_path: Path, mutant: Mutant, make: object, end: End, claim: str
+def test_the_verifier_notices_a_missing_guard(
+    without_a_daemon: Environment, tmp_path: Path, mutant: Mutant, register: object, end: End, claim: str
 ) -> None:
-    """A pipeline whose guard is taken out leaves a claim false that names what it did."""
+    """A pipeline that lacks a guard makes the claim false that describes what the guard prevents."""
     environment = without_a_daemon
     champion = look(environment).champion
     assert champion is not None
-    assert callable(make)
-    version = make(environment)
+    assert callable(register)
+    version = register(environment)
     ci = Ci(environment, tmp_path / "home", mutant.write(tmp_path / "mutant"))
     ci.promote(version)
     story = expected(environment, (End(version, end.state, back_to=champion),), champion)
     try:
         seen = look(environment)
-        assert commits_of(environment, seen, version) == 1  # the mutant got as far as its missing guard lets it
+        assert commits_of(environment, seen, version) == 1  # the mutant went on where its guard would have stopped it
         assert claim.format(version) in false_claims(verify(seen, story))
     finally:
-        _settle(environment, champion, version)
+        _restore(environment, champion, version)
 
 
-def _settle(environment: Environment, champion: int, version: int) -> None:
-    """Put back by hand what a mutant left, so that the next one begins as this one did."""
+def _restore(environment: Environment, champion: int, version: int) -> None:
+    """Undo by hand what a mutant left behind, so that the next mutant starts from the same state."""
     put_image_back(environment, champion)
     write_state(environment, version, "rolled_back")
     client = registry(environment)

@@ -1,23 +1,29 @@
-"""The demo's last page: its table and what it says of the client."""
+"""The demo's last page: the table of promotions and the summary of the client."""
 
 import re
 
 from testbeds.story.stages import Stages
-from testbeds.story.stories import Told
+from testbeds.story.stories import Outcome
 from testbeds.story.table import WIDTH, client_summary, story_table, wrapped
-from tests.story.true_story import STORY, asked_at, true_story
+from tests.story.true_story import STORY, requested_at, true_story
 
 STATES = {1: "champion", 2: "champion", 3: "rolled_back", 4: "refused", 5: "refused"}
-TOLD = [
-    Told(version, asked_at(version), state, "" if state == "champion" else f"reason {version}", asked_at(version) + 25)
+OUTCOMES = [
+    Outcome(
+        version,
+        requested_at(version),
+        state,
+        "" if state == "champion" else f"reason {version}",
+        requested_at(version) + 25,
+    )
     for version, state in STATES.items()
 ]
 
 
-def test_the_table_has_a_row_a_promotion() -> None:
-    """Each stage stands there in seconds since the event; what was not reached is a dash."""
-    stages = {1: Stages(asked_at(1) + 6.25, asked_at(1) + 7, asked_at(1) + 9, asked_at(1) + 24)}
-    table = story_table(STORY, TOLD, true_story(), stages)
+def test_the_table_has_one_row_per_promotion() -> None:
+    """A row shows when each stage was reached, in seconds since the event, and a dash for a stage that was not."""
+    stages = {1: Stages(requested_at(1) + 6.25, requested_at(1) + 7, requested_at(1) + 9, requested_at(1) + 24)}
+    table = story_table(STORY, OUTCOMES, true_story(), stages)
     rows = [line.split() for line in table.splitlines() if re.match(r"[1-5] ", line)]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
     assert rows[0][2:] == [
@@ -30,16 +36,16 @@ def test_the_table_has_a_row_a_promotion() -> None:
     assert max(map(len, table.splitlines())) <= WIDTH
 
 
-def test_the_clients_summary_counts_harm_apart() -> None:
-    """Requests of the good promotions are told from those that the bad version answered."""
+def test_the_clients_summary_counts_harm_separately() -> None:
+    """The summary counts requests during good promotions separately from those that the bad version answered."""
     text = client_summary(STORY, true_story())
     assert "sent 660 requests" in text
     assert re.search(r"versions 1 and 2: \d+ sent, 0 failed", text)
     assert "harmed by version 3: 30 of the 30 that it answered (6 failed, 24 took longer" in text
 
 
-def test_long_lines_are_wrapped_and_digests_cut() -> None:
-    """A reason fits the terminal, and a digest is cut to the part that tells it apart."""
+def test_long_lines_are_wrapped_and_digests_shortened() -> None:
+    """A long reason is wrapped to the terminal's width, and a digest in it is shortened to eight digits."""
     text = wrapped(f"image host/model@sha256:{'ab' * 32} " + "not found " * 20, "12.0 s  ", "        ")
     assert "@sha256:abababab not" in text
     assert all(len(line) <= WIDTH for line in text.splitlines())

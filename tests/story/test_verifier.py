@@ -1,4 +1,4 @@
-"""The verifier goes red: each claim is shown to fail on a story that is doctored in that one point."""
+"""The verifier finds what is untrue: each claim fails on a true story that is altered in one point."""
 
 import json
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from tests.story.true_story import (
     MANIFEST,
     POLICY,
     STORY,
-    asked_at,
     digest_of,
     image_of,
     path_of,
     promotion,
     request,
+    requested_at,
     rollback,
     stamp,
     tag_for,
     true_story,
 )
 
-Doctoring = Callable[[Seen], Seen]
+Alteration = Callable[[Seen], Seen]
 
 
 def false_claims(seen: Seen) -> set[str]:
     return {finding.claim for finding in verify(seen, STORY) if not finding.holds}
 
 
-def test_a_true_story_holds_in_every_claim() -> None:
-    """The story as it must be leaves no claim false, and every claim shows something for it."""
+def test_every_claim_holds_for_a_true_story() -> None:
+    """A story that came true makes no claim false, and every claim comes with evidence."""
     findings = verify(true_story(), STORY)
     assert [finding for finding in findings if not finding.holds] == []
     assert len(findings) > 30
@@ -69,7 +69,7 @@ def with_state(seen: Seen, number: int, name: str, value: str) -> Seen:
 
 
 def with_document(seen: Seen, number: int, change: Callable[[dict[str, Any]], object]) -> Seen:
-    """Another evidence document, whose tag (if any) names its new digest: only its content is wrong."""
+    """Change an evidence document, and the digest in its tag (if any), so that only the content is wrong."""
     version = seen.versions[number]
     document = json.loads(version.evidence[path_of(number)])
     change(document)
@@ -85,16 +85,16 @@ def with_document(seen: Seen, number: int, change: Callable[[dict[str, Any]], ob
 def with_requests(seen: Seen, at: float, *, version: str, ok: bool = True) -> Seen:
     status = 200 if ok else 0
     extra = request(at, version, ok=ok, status=status)
-    return replace(seen, requests=tuple(sorted((*seen.requests, extra), key=lambda one: one.at)))
+    return replace(seen, requests=tuple(sorted((*seen.requests, extra), key=lambda sent: sent.at)))
 
 
 def without(seen: Seen, version: int) -> Seen:
-    return replace(seen, requests=tuple(one for one in seen.requests if one.version != str(version)))
+    return replace(seen, requests=tuple(sent for sent in seen.requests if sent.version != str(version)))
 
 
 _EXTRA = Change("README.md", "a", "b")
 
-DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
+ALTERED: dict[str, tuple[Alteration, set[str]]] = {
     "a second promotion commit": (
         lambda seen: with_another(seen, promotion(2, image_of(2), "x")),
         {"version 2 has exactly one promotion commit"},
@@ -105,15 +105,15 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
     ),
     "another subject": (
         lambda seen: with_commit(seen, 1, subject="Update image"),
-        {"version 1's commit says what it is"},
+        {"version 1's commit describes the promotion"},
     ),
     "another run in the trailer": (
         lambda seen: with_trailer(seen, 2, "MLflow-Run", "run9"),
-        {"version 2's commit says what it is"},
+        {"version 2's commit describes the promotion"},
     ),
     "another digest in the trailer": (
         lambda seen: with_trailer(seen, 2, "Image-Digest", digest_of(9)),
-        {"version 2's commit says what it is"},
+        {"version 2's commit describes the promotion"},
     ),
     "an image that was not published": (
         lambda seen: with_change(seen, 1, added=f"          image: {image_of(9)}"),
@@ -127,7 +127,7 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
         lambda seen: with_change(seen, 2, path="other.yaml"),
         {"version 2's commit changes only the image, to the published one"},
     ),
-    "a comment lost on the way": (
+    "a lost comment": (
         lambda seen: with_change(seen, 1, removed=f"          image: {image_of(0)} # pinned"),
         {"version 1's commit changes only the image, to the published one"},
     ),
@@ -141,15 +141,15 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
     ),
     "a rollback to the wrong version": (
         lambda seen: with_change(seen, 4, added=f"          image: {image_of(1)}"),
-        {"the rollback puts version 2's image there and changes nothing else"},
+        {"the rollback restores version 2's image and changes nothing else"},
     ),
     "a rollback that changes more": (
         lambda seen: with_change(seen, 4, _EXTRA),
-        {"the rollback puts version 2's image there and changes nothing else"},
+        {"the rollback restores version 2's image and changes nothing else"},
     ),
-    "a rollback for our own fault": (
+    "a rollback after an error of the platform": (
         lambda seen: with_trailer(seen, 4, "Verdict", "Error"),
-        {"the rollback puts version 2's image there and changes nothing else"},
+        {"the rollback restores version 2's image and changes nothing else"},
     ),
     "the worse version committed": (
         lambda seen: with_another(seen, promotion(4, image_of(2), "x")),
@@ -162,7 +162,7 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
         {"version 5 was never committed"},
     ),
     "a refused version that answered": (
-        lambda seen: with_requests(seen, asked_at(4) + 20, version="4"),
+        lambda seen: with_requests(seen, requested_at(4) + 20, version="4"),
         {"version 4 never served and has no evidence tag"},
     ),
     "a refused version with evidence": (
@@ -206,75 +206,79 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
         {"version 1's tag names the evidence's digest", "version 1's verdict rests on measurements of its soak"},
     ),
     "evidence of another commit": (
-        lambda seen: with_document(seen, 2, lambda one: one.update(commit="x")),
+        lambda seen: with_document(seen, 2, lambda evidence: evidence.update(commit="x")),
         {"version 2's verdict rests on measurements of its soak"},
     ),
     "no measurements": (
-        lambda seen: with_document(seen, 2, lambda one: one.update(evaluations=[])),
+        lambda seen: with_document(seen, 2, lambda evidence: evidence.update(evaluations=[])),
         {"version 2's verdict rests on measurements of its soak"},
     ),
     "a measurement from before the commit": (
-        lambda seen: with_document(seen, 2, lambda one: one["evaluations"][0].update(at=asked_at(2))),
+        lambda seen: with_document(seen, 2, lambda evidence: evidence["evaluations"][0].update(at=requested_at(2))),
         {"version 2's verdict rests on measurements of its soak"},
     ),
     "a soak that began before the commit": (
-        lambda seen: with_document(seen, 1, lambda one: one.update(soak_started=stamp(asked_at(1)))),
+        lambda seen: with_document(seen, 1, lambda evidence: evidence.update(soak_started=stamp(requested_at(1)))),
         {"version 1's verdict rests on measurements of its soak"},
     ),
     "passed with a broken bound": (
         lambda seen: with_document(
-            seen, 2, lambda one: one["evaluations"][-1]["slos"][0].update(finding="violated: 0.8 is not >= 0.99")
+            seen,
+            2,
+            lambda evidence: evidence["evaluations"][-1]["slos"][0].update(finding="violated: 0.8 is not >= 0.99"),
         ),
         {"version 2's verdict rests on measurements of its soak"},
     ),
     "passed without an answer to a recorded request": (
-        lambda seen: with_document(seen, 2, lambda one: one["evaluations"][-1]["recorded"].update(asked=0)),
+        lambda seen: with_document(seen, 2, lambda evidence: evidence["evaluations"][-1]["recorded"].update(asked=0)),
         {"version 2's verdict rests on measurements of its soak"},
     ),
     "failed with nothing violated": (
         lambda seen: with_document(
-            seen, 3, lambda one: [look["slos"][0].update(finding="kept") for look in one["evaluations"]]
+            seen,
+            3,
+            lambda evidence: [evaluation["slos"][0].update(finding="kept") for evaluation in evidence["evaluations"]],
         ),
         {"version 3's verdict rests on measurements of its soak"},
     ),
     "a gate that waited for its deadline": (
-        lambda seen: with_document(seen, 3, lambda one: one.update(soak_ended=stamp(asked_at(3) + 80))),
-        {"the gate stopped version 3 before its time was over"},
+        lambda seen: with_document(seen, 3, lambda evidence: evidence.update(soak_ended=stamp(requested_at(3) + 80))),
+        {"the gate stopped version 3 before its time for a verdict ran out"},
     ),
     "a request lost to a good promotion": (
-        lambda seen: with_requests(seen, asked_at(2) + 8, version="1", ok=False),
+        lambda seen: with_requests(seen, requested_at(2) + 8, version="1", ok=False),
         {
             "the client lost no request to version 2's promotion",
-            "no request failed outside the time of a version that was taken back",
+            "no request failed outside the window of a version that was rolled back",
         },
     ),
     "a request lost between promotions": (
-        lambda seen: with_requests(seen, asked_at(1) - 5, version="baseline", ok=False),
-        {"no request failed outside the time of a version that was taken back"},
+        lambda seen: with_requests(seen, requested_at(1) - 5, version="baseline", ok=False),
+        {"no request failed outside the window of a version that was rolled back"},
     ),
     "a champion that never answered": (
         lambda seen: without(seen, 1),
         {"the client lost no request to version 1's promotion"},
     ),
-    "a client that never asked": (
+    "a client that sent no request": (
         lambda seen: replace(seen, requests=()),
         {
             "the client lost no request to version 1's promotion",
-            "version 3 answers nobody after its rollback, version 2 answers again",
-            "no request failed outside the time of a version that was taken back",
+            "version 3 answers no request after its rollback, version 2 answers again",
+            "no request failed outside the window of a version that was rolled back",
         },
     ),
     "the bad version answers again later": (
-        lambda seen: with_requests(seen, asked_at(4) + 30, version="3"),
-        {"version 3 answers nobody after its rollback, version 2 answers again"},
+        lambda seen: with_requests(seen, requested_at(4) + 30, version="3"),
+        {"version 3 answers no request after its rollback, version 2 answers again"},
     ),
     "an older version serves after the rollback": (
-        lambda seen: with_requests(seen, asked_at(3) + 40, version="1"),
-        {"version 3 answers nobody after its rollback, version 2 answers again"},
+        lambda seen: with_requests(seen, requested_at(3) + 40, version="1"),
+        {"version 3 answers no request after its rollback, version 2 answers again"},
     ),
-    "another version's failure in the bad version's time": (
-        lambda seen: with_requests(seen, asked_at(3) + 30, version="2", ok=False),
-        {"all harm in version 3's time is version 3's own"},
+    "another version's failure in the bad version's window": (
+        lambda seen: with_requests(seen, requested_at(3) + 30, version="2", ok=False),
+        {"all harm in version 3's window is version 3's own"},
     ),
     "the bad version still serves somewhere": (
         lambda seen: replace(seen, serving=(*seen.serving, Serving("pod-3", "iris-classifier", "3", image_of(3)))),
@@ -288,52 +292,52 @@ DOCTORED: dict[str, tuple[Doctoring, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", DOCTORED)
-def test_a_doctored_story_is_found_out(name: str) -> None:
-    """Each way in which the story could be untrue makes the claim false that names it."""
-    doctor, claims = DOCTORED[name]
-    assert claims <= false_claims(doctor(true_story()))
+@pytest.mark.parametrize("name", ALTERED)
+def test_an_altered_story_makes_its_claims_false(name: str) -> None:
+    """Each alteration of the true story makes the claims false that describe the altered point."""
+    alter, claims = ALTERED[name]
+    assert claims <= false_claims(alter(true_story()))
 
 
 def test_every_claim_can_be_false() -> None:
-    """No claim is there for show: for each kind of claim one of the doctored stories makes it false."""
+    """For each kind of claim, at least one altered story makes it false."""
     kinds = {kind(finding.claim) for finding in verify(true_story(), STORY)}
-    reddened = {kind(claim) for doctor, _ in DOCTORED.values() for claim in false_claims(doctor(true_story()))}
-    assert kinds - reddened == set()
+    falsified = {kind(claim) for alter, _ in ALTERED.values() for claim in false_claims(alter(true_story()))}
+    assert kinds - falsified == set()
 
 
 def kind(claim: str) -> str:
     return "".join("n" if letter.isdigit() else letter for letter in claim)
 
 
-def test_the_manifest_named_by_the_story_is_the_one_that_counts() -> None:
-    """A commit that edits the right line of another policy's file is not this policy's promotion."""
+def test_a_commit_to_another_manifest_is_not_a_promotion() -> None:
+    """A commit that edits the image line of another policy's manifest does not count as this policy's promotion."""
     other = replace(STORY, manifest=f"{MANIFEST}.other")
-    found = {finding.claim for finding in verify(true_story(), other) if not finding.holds}
-    assert "version 1's commit changes only the image, to the published one" in found
+    claims = {finding.claim for finding in verify(true_story(), other) if not finding.holds}
+    assert "version 1's commit changes only the image, to the published one" in claims
 
 
 NEVER_READY = replace(STORY, ends=tuple(replace(end, served=False) if end.version == 3 else end for end in STORY.ends))
 
 
 def never_ready() -> Seen:
-    """The true story of a version 3 that never came up: nobody was answered by it and the gate never saw it."""
+    """The true story of a version 3 that never became ready: it answered no request, and the gate never judged it."""
     seen = without(true_story(), 3)
     return replace(seen, versions={**seen.versions, 3: replace(seen.versions[3], evidence={})})
 
 
-def test_a_version_that_never_came_up_has_no_harm_and_no_measurements_to_show() -> None:
-    """Such a story holds without them, and an answer, a lost request or a verdict of it makes a claim false."""
+def test_a_version_that_never_became_ready_needs_no_harm_and_no_measurements() -> None:
+    """Such a story is true without them, while an answer, a lost request or a verdict makes a claim false."""
 
     def false(seen: Seen) -> set[str]:
         return {finding.claim for finding in verify(seen, NEVER_READY) if not finding.holds}
 
-    story, met = never_ready(), "version 3 never answered the client"
-    judged = "version 3 was never judged by the gate"
-    lost = "no request failed outside the time of a version that was taken back"
+    story, silent = never_ready(), "version 3 never answered the client"
+    unjudged = "version 3 was never judged by the gate"
+    lost = "no request failed outside the window of a version that was rolled back"
     assert false(story) == set()
-    assert false(with_requests(story, asked_at(3) + 10, version="3")) == {met}
-    assert false(with_requests(story, asked_at(3) + 10, version="2", ok=False)) == {lost}
-    assert false(replace(story, tags=(*story.tags, Tag(f"incumbent/{POLICY}/3-1", True, "x", "")))) == {judged}
-    assert false(true_story()) == {met, judged, lost}
-    assert met in false(replace(story, requests=()))
+    assert false(with_requests(story, requested_at(3) + 10, version="3")) == {silent}
+    assert false(with_requests(story, requested_at(3) + 10, version="2", ok=False)) == {lost}
+    assert false(replace(story, tags=(*story.tags, Tag(f"incumbent/{POLICY}/3-1", True, "x", "")))) == {unjudged}
+    assert false(true_story()) == {silent, unjudged, lost}
+    assert silent in false(replace(story, requests=()))

@@ -1,4 +1,4 @@
-"""The five versions' story as it looks when it came true, made by hand: what the verifier's own tests doctor."""
+"""The story of the five versions as it looks when it came true, written by hand for the verifier's tests to alter."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ MANIFEST = "manifests/applications/iris-classifier/deployment.yaml"
 STORY = Expected(POLICY, MANIFEST, FIVE_VERSIONS, champion=2, judge_within=60.0)
 REPOSITORY = "ghcr.io/dycouzt/mlops-ai-platform-model-source"
 START = 1_750_000_000.0
-"""When version 1 was asked for: 2025-06-15T15:06:40Z. Version n is asked for 60 s after the one before it."""
+"""When version 1 was requested: 2025-06-15T15:06:40Z. Each version is requested 60 s after the previous one."""
 _LINE = "          image: "
 
 
@@ -29,7 +29,7 @@ def commit_id(text: str) -> str:
     return hashlib.sha1(text.encode()).hexdigest()
 
 
-def asked_at(version: int) -> float:
+def requested_at(version: int) -> float:
     return START + 60 * (version - 1)
 
 
@@ -43,7 +43,7 @@ def promotion(version: int, before: str, parent: str) -> Commit:
     }
     change = Change(MANIFEST, _LINE + before, _LINE + image_of(version))
     subject = f"Promote {POLICY} to version {version}"
-    return Commit(commit_id(subject), parent, asked_at(version) + 5, subject, trailers, (change,))
+    return Commit(commit_id(subject), parent, requested_at(version) + 5, subject, trailers, (change,))
 
 
 def rollback(version: int, to: int, parent: str) -> Commit:
@@ -51,32 +51,32 @@ def rollback(version: int, to: int, parent: str) -> Commit:
     trailers = {"Rollback-Of": identity, "Verdict": "Failed", "Image": image_of(to)}
     subject = f"Roll back {POLICY} from version {version} to version {to}"
     change = Change(MANIFEST, _LINE + image_of(version), _LINE + image_of(to))
-    return Commit(commit_id(subject), parent, asked_at(version) + 20, subject, trailers, (change,))
+    return Commit(commit_id(subject), parent, requested_at(version) + 20, subject, trailers, (change,))
 
 
 def stamp(at: float) -> str:
-    """A time as the pipeline writes it."""
+    """Return a time as the pipeline writes it."""
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def document(version: int, commit: Commit, passed: bool) -> dict[str, Any]:
-    """An evidence document, as its convention says."""
-    begun = asked_at(version) + 10
+    """Return an evidence document as the pipeline writes it."""
+    began = requested_at(version) + 10
     finding = "kept" if passed else "violated: 0.8 is not >= 0.99"
     recorded = {"due": 30, "asked": 30, "wrong": [], "unanswered": []}
-    looks = [
-        {"at": begun + 2 * n, "slos": [{"name": "success_ratio", "finding": finding}], "recorded": recorded}
+    evaluations = [
+        {"at": began + 2 * n, "slos": [{"name": "success_ratio", "finding": finding}], "recorded": recorded}
         for n in (1, 2, 3)
     ]
     return {
         "verdict": "Passed" if passed else "Failed",
         "commit": commit.commit,
         "image_digest": digest_of(version),
-        "soak_started": stamp(begun),
-        "soak_ended": stamp(begun + 6),
-        "evaluations": looks,
+        "soak_started": stamp(began),
+        "soak_ended": stamp(began + 6),
+        "evaluations": evaluations,
     }
 
 
@@ -97,19 +97,24 @@ def tag_for(version: int, commit: Commit, content: bytes) -> Tag:
 
 def registered(number: int, state: str, reason: str, evidence: bytes | None) -> Version:
     tags = {f"incumbent.{POLICY}.state": state, f"incumbent.{POLICY}.reason": reason}
-    tags |= {f"incumbent.{POLICY}.requested_at": stamp(asked_at(number)), "image_digest": digest_of(number)}
+    tags |= {f"incumbent.{POLICY}.requested_at": stamp(requested_at(number)), "image_digest": digest_of(number)}
     if number == 5:
         del tags["image_digest"]
     return Version(number, f"run{number}", tags, {path_of(number): evidence} if evidence is not None else {})
 
 
-def request(at: float, version: str, **how: Any) -> Request:
-    return Request(at=at, **{"seconds": 0.01, "status": 200, "version": version, "ok": True, **how})
+def request(at: float, version: str, **fields: Any) -> Request:
+    return Request(at=at, **{"seconds": 0.01, "status": 200, "version": version, "ok": True, **fields})
 
 
-def who_answers(at: float) -> str:
-    """The version that serves at a time of the story; a rollout takes 3 s."""
-    turns = ((asked_at(1) + 8, "unregistered"), (asked_at(2) + 8, "1"), (asked_at(3) + 8, "2"), (asked_at(3) + 23, "3"))
+def serving_version(at: float) -> str:
+    """Return the version that serves at a time of the story; a rollout takes 3 s."""
+    turns = (
+        (requested_at(1) + 8, "unregistered"),
+        (requested_at(2) + 8, "1"),
+        (requested_at(3) + 8, "2"),
+        (requested_at(3) + 23, "3"),
+    )
     return next((version for until, version in turns if at < until), "2")
 
 
@@ -117,15 +122,15 @@ def requests() -> tuple[Request, ...]:
     sent = []
     for n in range(2 * 330):
         at = START - 10 + n / 2
-        bad = who_answers(at) == "3"
-        how = {"seconds": 1.21, "status": 500 if n % 5 == 0 else 200, "ok": n % 5 != 0} if bad else {}
-        sent.append(request(at, who_answers(at), **how))
+        bad = serving_version(at) == "3"
+        fields = {"seconds": 1.21, "status": 500 if n % 5 == 0 else 200, "ok": n % 5 != 0} if bad else {}
+        sent.append(request(at, serving_version(at), **fields))
     return tuple(sent)
 
 
 def true_story() -> Seen:
-    """Everything as it must be."""
-    root = Commit(commit_id("root"), "", START - 60, "What serves", {}, ())
+    """Return everything that a true story leaves behind."""
+    root = Commit(commit_id("root"), "", START - 60, "Serve the baseline", {}, ())
     before = f"{REPOSITORY}:baseline"
     first = promotion(1, before, root.commit)
     second = promotion(2, image_of(1), first.commit)

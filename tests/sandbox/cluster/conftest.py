@@ -1,4 +1,4 @@
-"""A Git repository, an image registry and a stand-in between them, as the cluster's tests use them."""
+"""The fixtures of the cluster's tests: a Git repository, an image registry, and a stand-in cluster that uses both."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ class Images:
         self.blobs: dict[str, bytes] = {}
 
     def publish(self, tag: str, architecture: str = "amd64", **environment: str) -> str:
-        """Publish an image whose config has that environment; its digest."""
+        """Publish an image whose config has these environment variables, and return its digest."""
         entries = [f"{name}={value}" for name, value in {"VERSION": tag, **environment}.items()]
         config = json.dumps({"architecture": architecture, "os": "linux", "config": {"Env": entries}}).encode()
         self.blobs[f"blobs/{_digest(config)}"] = config
@@ -92,7 +92,7 @@ def _digest(content: bytes) -> str:
 
 
 class Platform:
-    """The GitOps repository, a working copy of it, and the stand-in that follows it."""
+    """The GitOps repository, a working copy of it, and the folder of the stand-in that follows it."""
 
     def __init__(self, folder: Path, images: Images) -> None:
         self.images = images
@@ -111,7 +111,7 @@ class Platform:
         target.write_text(text)
 
     def push(self, *removed: str) -> str:
-        """Commit all that was written and push it; the commit."""
+        """Commit everything that was written, push it, and return the commit."""
         for path in removed:
             (self._work / path).unlink()
         _git(self._work, "add", "--all")
@@ -121,7 +121,7 @@ class Platform:
         return _git(self._work, "rev-parse", "HEAD").strip()
 
     def set_image(self, image: str, **replaced: str) -> str:
-        """Push a Deployment of that image; `old="new"` texts of the manifest are replaced too."""
+        """Push a Deployment of that image, with each `old="new"` text replaced as well, and return the commit."""
         text = _DEPLOYMENT.replace("IMAGE", image)
         for old, new in replaced.items():
             assert old in text
@@ -131,28 +131,28 @@ class Platform:
 
 
 class Running:
-    """A stand-in with its platform, and short words for what tests ask again and again."""
+    """A running stand-in with its platform, and shortcuts for the queries that tests repeat."""
 
     def __init__(self, cluster: ClusterHandle, platform: Platform) -> None:
         self.cluster, self.platform = cluster, platform
 
     @property
     def application(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.cluster.get(APPLICATION)
-        return found
+        application: dict[str, Any] = self.cluster.get(APPLICATION)
+        return application
 
     @property
     def deployment(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.cluster.get(DEPLOYMENT)
-        return found
+        deployment: dict[str, Any] = self.cluster.get(DEPLOYMENT)
+        return deployment
 
     @property
     def pods(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.cluster.get(PODS)["items"]
-        return found
+        pods: list[dict[str, Any]] = self.cluster.get(PODS)["items"]
+        return pods
 
     def container_states(self, image: str) -> list[dict[str, Any]]:
-        """The container statuses of the pods of that image."""
+        """Return the container statuses of the pods of that image."""
         statuses = [status for pod in self.pods for status in pod["status"].get("containerStatuses", [])]
         return [status for status in statuses if status["image"] == image]
 
@@ -160,16 +160,16 @@ class Running:
         patch = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": kind}}}
         self.cluster.patch(APPLICATION, patch).raise_for_status()
 
-    def refresh_worked_on(self) -> bool:
+    def refresh_handled(self) -> bool:
         return "argocd.argoproj.io/refresh" not in self.application["metadata"].get("annotations", {})
 
     def rolled_out(self, commit: str, image: str) -> bool:
-        """Argo CD says Synced and Healthy of that commit, and every pod is of that image and ready."""
+        """Check that Argo CD reports the commit as Synced and Healthy, and both pods run the image and are ready."""
         status = self.application["status"]
-        said = (status["sync"]["status"], status["sync"].get("revision"), status["health"]["status"])
+        reported = (status["sync"]["status"], status["sync"].get("revision"), status["health"]["status"])
         states = [state for pod in self.pods for state in pod["status"].get("containerStatuses", [{}])]
-        here = len(states) == 2 and all(state.get("image") == image and state["ready"] for state in states)
-        return here and said == ("Synced", commit, "Healthy")
+        all_ready = len(states) == 2 and all(state.get("image") == image and state["ready"] for state in states)
+        return all_ready and reported == ("Synced", commit, "Healthy")
 
     def roll_out(self, image: str, **replaced: str) -> str:
         commit = self.platform.set_image(image, **replaced)
@@ -198,7 +198,7 @@ def images() -> Iterator[Images]:
             self.wfile.write(content or b"")
 
         def log_message(self, *_: object) -> None:
-            """Say nothing a request."""
+            """Log nothing for a request."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served = Images(f"http://127.0.0.1:{server.server_port}")
@@ -217,7 +217,7 @@ def platform(tmp_path: Path, images: Images) -> Platform:
 
 @pytest.fixture
 def running(platform: Platform) -> Iterator[Running]:
-    """A stand-in whose first image serves."""
+    """A stand-in on which the first image is rolled out."""
     mirrors = {"ghcr.io": platform.images.url}
     url = platform.bare.as_uri()
     with start_cluster(platform.state, url, oci_mirrors=mirrors, pod_command=POD_COMMAND) as cluster:

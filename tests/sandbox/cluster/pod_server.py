@@ -1,6 +1,6 @@
-"""What a pod runs in the tests of clusters: a small server whose behaviour its image's environment chooses.
+"""What pods run in the tests of clusters: a small server that behaves as its image's environment variables say.
 
-It is one file of the standard library, so that it also runs in a real container.
+It is a single file and needs only the standard library, so it also runs in a real container.
 """
 
 import os
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing a request."""
+        """Log nothing for a request."""
 
 
 class Server(ThreadingHTTPServer):

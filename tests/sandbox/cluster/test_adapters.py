@@ -1,4 +1,4 @@
-"""The pipeline's own adapters on the stand-in: what it plays is what they read."""
+"""The pipeline's own adapters read from the stand-in what they would read from a real cluster."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from orchestration.promotion.problems import DependencyError
 from tests.sandbox.cluster.conftest import REPOSITORY, Running
 
 
-def test_the_adapters_see_a_rollout_through(running: Running) -> None:
-    """A commit, a refresh, the workload with its pods, a recorded request to each, a log, a dead API."""
+def test_the_adapters_follow_a_rollout_to_its_end(running: Running) -> None:
+    """The adapters refresh an Application, read the workload and logs, send requests to pods, and notice a dead API."""
     argocd = ArgoCDApplications(running.cluster.kubeconfig, "gcp")
     cluster = KubernetesCluster(running.cluster.kubeconfig, "edge")
     argocd.ready()
@@ -22,8 +22,8 @@ def test_the_adapters_see_a_rollout_through(running: Running) -> None:
 
     application = argocd.application("argocd", "iris")
     assert application is not None
-    said = (application.sync_status, application.health_status, application.operation_phase, application.auto_sync)
-    assert said == ("Synced", "Healthy", "Succeeded", True)
+    reported = (application.sync_status, application.health_status, application.operation_phase, application.auto_sync)
+    assert reported == ("Synced", "Healthy", "Succeeded", True)
     assert application.sync_revision == application.operation_revision == commit
 
     workload = cluster.workload("Deployment", "ml", "iris")
@@ -37,8 +37,8 @@ def test_the_adapters_see_a_rollout_through(running: Running) -> None:
         answer = cluster.ask_pod("ml", pod.name, 8080, "/predict", b"{}", {"X-Incumbent-Replay": "p/1"}, 5)
         assert (answer.status, answer.body, answer.from_api) == (200, b"v2 {} p/1", False)
         assert "version v2 starts" in cluster.log_tail("ml", pod.name, "model-server", previous=False)
-    nobody = cluster.ask_pod("ml", workload.pods[0].name, 8081, "/predict", b"{}", {}, 5)
-    assert (nobody.status, nobody.from_api) == (503, True)
+    unreachable = cluster.ask_pod("ml", workload.pods[0].name, 8081, "/predict", b"{}", {}, 5)
+    assert (unreachable.status, unreachable.from_api) == (503, True)
     assert [node.ready for node in cluster.nodes()] == [True]
 
     running.cluster.set_faults(not_ready=True)

@@ -1,4 +1,4 @@
-"""The API server's manners: tokens, Status errors, conflicts, selectors, pages, logs and the pod proxy."""
+"""The API server's behaviour: tokens, Status errors, conflicts, selectors, pages, logs and the pod proxy."""
 
 import json
 
@@ -8,18 +8,18 @@ from tests.sandbox.cluster.conftest import APPLICATION, DEPLOYMENT, PODS, Runnin
 
 
 def test_objects_and_errors_have_kubernetes_shapes(running: Running) -> None:
-    """One walk over all calls, on one stand-in."""
-    _asks_for_a_token(running)
+    """All calls of the API, on one stand-in, answer as Kubernetes does."""
+    _a_token_is_required(running)
     _unknown_objects_are_404(running)
     _stale_patches_conflict(running)
     _lists_are_selected_and_paged(running)
-    _the_pod_proxy_hands_through(running)
+    _the_pod_proxy_forwards_requests(running)
     _prometheus_finds_each_pod(running)
     _the_kubeconfig_has_both_contexts(running)
-    _an_api_that_is_not_ready_says_so(running)
+    _an_api_that_is_not_ready_answers_with_errors(running)
 
 
-def _asks_for_a_token(running: Running) -> None:
+def _a_token_is_required(running: Running) -> None:
     answer = httpx2.get(f"{running.cluster.url}{DEPLOYMENT}", headers={"Authorization": "Bearer wrong"})
     assert (answer.status_code, answer.json()["kind"], answer.json()["reason"]) == (401, "Status", "Unauthorized")
     assert httpx2.get(f"{running.cluster.url}/readyz").text == "ok"
@@ -58,18 +58,18 @@ def _lists_are_selected_and_paged(running: Running) -> None:
     unknown = running.cluster.client.get(PODS, params={"fieldSelector": "spec.colour=blue"})
     assert (unknown.status_code, unknown.json()["kind"]) == (400, "Status")
     (node,) = running.cluster.get("/api/v1/nodes")["items"]
-    assert {one["type"]: one["status"] for one in node["status"]["conditions"]} == {"Ready": "True"}
+    assert {condition["type"]: condition["status"] for condition in node["status"]["conditions"]} == {"Ready": "True"}
 
 
-def _the_pod_proxy_hands_through(running: Running) -> None:
+def _the_pod_proxy_forwards_requests(running: Running) -> None:
     name = running.pods[0]["metadata"]["name"]
     client = running.cluster.client
     answer = client.post(f"{PODS}/{name}:8080/proxy/predict", content=b"{}", headers={"X-Incumbent-Replay": "p/1"})
     assert answer.text == "v1 {} p/1"
     assert client.get(f"{PODS}/{name}:8080/proxy/metrics?a=b").text == f"v1 /metrics?a=b {name}"
     assert client.get(f"{PODS}/{name}/log", params={"tailLines": "5"}).text == "version v1 starts\n"
-    nobody = client.get(f"{PODS}/{name}:8081/proxy/metrics")
-    assert (nobody.status_code, nobody.json()["kind"]) == (503, "Status")
+    unreachable = client.get(f"{PODS}/{name}:8081/proxy/metrics")
+    assert (unreachable.status_code, unreachable.json()["kind"]) == (503, "Status")
     assert client.get(f"{PODS}/other:8080/proxy/metrics").status_code == 404
 
 
@@ -89,7 +89,7 @@ def _the_kubeconfig_has_both_contexts(running: Running) -> None:
     assert config["users"][0]["user"]["token"] not in running.cluster.log_file.read_text()
 
 
-def _an_api_that_is_not_ready_says_so(running: Running) -> None:
+def _an_api_that_is_not_ready_answers_with_errors(running: Running) -> None:
     running.cluster.set_faults(not_ready=True)
     assert running.cluster.client.get("/readyz").status_code == 500
     assert running.cluster.client.get(DEPLOYMENT).json()["code"] == 503

@@ -1,4 +1,4 @@
-"""Whatever ends the stand-in, nothing that it started goes on."""
+"""However the stand-in ends, no process that it started is left."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from tests.sandbox.cluster.conftest import POD_COMMAND, Platform, Running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running(running: Running, number: signal.Signals) -> None:
-    """A stand-in that is asked to end, or killed, takes all its processes along."""
+def test_no_process_is_left_running(running: Running, number: signal.Signals) -> None:
+    """When the stand-in is stopped or killed, all its processes end too."""
     children = psutil.Process(running.cluster.process.pid).children(recursive=True)
     assert len(children) >= 3  # the parent of the pods, and the pods
     os.kill(running.cluster.process.pid, number)
@@ -22,8 +22,8 @@ def test_nothing_is_left_running(running: Running, number: signal.Signals) -> No
     assert alive == []
 
 
-def test_a_killed_one_starts_again_in_the_same_folder(platform: Platform) -> None:
-    """What an earlier one left behind, the lock of a killed fetch included, is in nobody's way."""
+def test_a_killed_stand_in_starts_again_in_the_same_folder(platform: Platform) -> None:
+    """What a killed stand-in left behind, even the lock of a killed fetch, does not stop the next one."""
 
     def start() -> None:
         mirrors = {"ghcr.io": platform.images.url}
@@ -39,7 +39,7 @@ def test_a_killed_one_starts_again_in_the_same_folder(platform: Platform) -> Non
 
 
 def test_a_repository_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """The program ends at once and names what Git says."""
+    """Without a readable repository the stand-in ends at once, and its error includes Git's message."""
     missing = (tmp_path / "missing.git").as_uri()
     with (
         pytest.raises(AssertionError, match="cluster cannot start: `git fetch` failed"),

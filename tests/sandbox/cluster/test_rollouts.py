@@ -1,4 +1,4 @@
-"""Stories of rollouts: what a push, an edit by hand and a bad image lead to, and through which states."""
+"""Rollouts: the states to which a push, an edit by hand and a bad image lead."""
 
 import re
 import threading
@@ -9,7 +9,7 @@ from tests.sandbox.cluster.conftest import DEPLOYMENT, REPOSITORY, Running
 
 
 def test_a_push_is_rolled_out_after_a_refresh(running: Running) -> None:
-    """Right after a push the old revision is still Synced and Healthy; a refresh brings the new one up."""
+    """After a push the old revision is still Synced and Healthy; a refresh rolls out the new one."""
     digest = running.platform.images.publish("v2")
     image = f"{REPOSITORY}:v2@{digest}"
     commit = running.platform.set_image(image)
@@ -29,12 +29,12 @@ def test_a_push_is_rolled_out_after_a_refresh(running: Running) -> None:
 
 
 def test_no_request_fails_in_a_good_rolling_update(running: Running) -> None:
-    """A client with a new connection a request is answered throughout, by the old version and then by the new one."""
+    """A client that opens a connection per request is always answered, by the old version and then by the new one."""
     answers: list[str] = []
     failures: list[str] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def send_requests() -> None:
         while not stop.is_set():
             try:
                 answer = httpx2.get(running.service_url, timeout=5, trust_env=False)
@@ -48,7 +48,7 @@ def test_no_request_fails_in_a_good_rolling_update(running: Running) -> None:
         return set(answers[-tail:])
 
     running.cluster.wait_for("a route", lambda: ": leads to 127." in running.cluster.log_file.read_text())
-    client = threading.Thread(target=ask)
+    client = threading.Thread(target=send_requests)
     client.start()
     try:
         running.cluster.wait_for("answers of v1", lambda: versions(10) == {"v1"})
@@ -62,7 +62,7 @@ def test_no_request_fails_in_a_good_rolling_update(running: Running) -> None:
 
 
 def test_routes_lag_behind_healthy(running: Running) -> None:
-    """When all is Healthy and the new pods are ready, the service does not lead to them yet."""
+    """When the Application is Healthy and the new pods are ready, the service may not lead to them yet."""
 
     def routes() -> int:
         return running.cluster.log_file.read_text().count(": leads to ")
@@ -77,7 +77,7 @@ def test_routes_lag_behind_healthy(running: Running) -> None:
 
 
 def test_an_edit_by_hand_is_healed(running: Running) -> None:
-    """A Deployment that a person edits is OutOfSync, and is put back without a commit."""
+    """A Deployment that a person edits is OutOfSync, and is restored without a commit."""
     running.platform.images.publish("v9")
     containers = running.deployment["spec"]["template"]["spec"]["containers"]
     containers[0]["image"] = f"{REPOSITORY}:v9"
@@ -89,15 +89,15 @@ def test_an_edit_by_hand_is_healed(running: Running) -> None:
     running.cluster.wait_for("the old image", lambda: running.rolled_out(commit, f"{REPOSITORY}:v1"))
 
 
-def test_what_git_no_longer_has_is_pruned(running: Running) -> None:
-    """A manifest that is deleted in Git is deleted in the cluster, and its pods end."""
+def test_an_object_that_git_no_longer_has_is_pruned(running: Running) -> None:
+    """When a manifest is deleted in Git, its object is deleted in the cluster, and the pods end."""
     running.platform.push("manifests/iris/deployment.yaml")
     running.refresh()
     running.cluster.wait_for("no pods", lambda: running.pods == [])
     assert running.cluster.client.get(DEPLOYMENT).status_code == 404
 
 
-def test_an_unknown_image_is_not_pulled(running: Running) -> None:
+def test_an_unknown_image_leaves_the_old_pods_serving(running: Running) -> None:
     """The new pod waits in ImagePullBackOff with the registry's reason, the old ones serve, the rollout is Degraded."""
     image = f"{REPOSITORY}:missing"
     running.platform.set_image(image)
@@ -110,24 +110,24 @@ def test_an_unknown_image_is_not_pulled(running: Running) -> None:
     running.cluster.wait_for("ImagePullBackOff", lambda: "ImagePullBackOff" in waiting())
     assert "manifest unknown" in waiting()
     running.cluster.wait_for("Degraded", lambda: running.application["status"]["health"]["status"] == "Degraded")
-    conditions = {one["type"]: one["reason"] for one in running.deployment["status"]["conditions"]}
+    conditions = {condition["type"]: condition["reason"] for condition in running.deployment["status"]["conditions"]}
     assert conditions["Progressing"] == "ProgressDeadlineExceeded"
     assert running.application["status"]["sync"]["status"] == "Synced"
-    assert len([one for one in running.container_states(f"{REPOSITORY}:v1") if one["ready"]]) == 2
+    assert len([state for state in running.container_states(f"{REPOSITORY}:v1") if state["ready"]]) == 2
     events = running.cluster.get("/api/v1/namespaces/ml/events", fieldSelector="involvedObject.kind=Pod,type=Warning")
     assert any("manifest unknown" in event["message"] for event in events["items"])
 
 
-def test_a_crash_loops_with_growing_back_off(running: Running) -> None:
-    """A process that exits is restarted, then waits in CrashLoopBackOff; its log of the time before can be read."""
+def test_a_crashing_process_is_restarted_with_back_off(running: Running) -> None:
+    """A process that exits is restarted and then waits in CrashLoopBackOff; its previous log can be read."""
     image = f"{REPOSITORY}:crash"
     running.platform.images.publish("crash", CRASH="7")
     running.platform.set_image(image)
     running.refresh()
 
     def looping() -> dict[str, object] | None:
-        states = [one for one in running.container_states(image) if one["restartCount"] >= 1]
-        return next((one for one in states if "CrashLoopBackOff" in str(one["state"])), None)
+        states = [state for state in running.container_states(image) if state["restartCount"] >= 1]
+        return next((state for state in states if "CrashLoopBackOff" in str(state["state"])), None)
 
     state = running.cluster.wait_for("CrashLoopBackOff", looping)
     assert state is not None
@@ -140,21 +140,21 @@ def test_a_crash_loops_with_growing_back_off(running: Running) -> None:
 
 
 def test_a_process_above_its_memory_limit_is_oom_killed(running: Running) -> None:
-    """A container whose memory passes its limit ends with 137 and OOMKilled."""
+    """A container that uses more memory than its limit ends with exit code 137 and reason OOMKilled."""
     image = f"{REPOSITORY}:greedy"
     running.platform.images.publish("greedy", EAT_MEGABYTES="200")
     running.platform.set_image(image)
     running.refresh()
 
     def ends() -> list[tuple[int, str]]:
-        found = [one["lastState"].get("terminated") for one in running.container_states(image)]
-        return [(one["exitCode"], one["reason"]) for one in found if one]
+        terminations = [state["lastState"].get("terminated") for state in running.container_states(image)]
+        return [(end["exitCode"], end["reason"]) for end in terminations if end]
 
     assert set(running.cluster.wait_for("an end", ends)) == {(137, "OOMKilled")}
 
 
 def test_a_pod_that_never_becomes_ready_stalls_the_rollout(running: Running) -> None:
-    """The new pod runs unready with an Unhealthy event, the old ones stay, and the deadline passes."""
+    """The new pod stays unready with an Unhealthy event, the old pods stay, and the rollout becomes Degraded."""
     image = f"{REPOSITORY}:sick"
     running.platform.images.publish("sick", NEVER_READY="1")
     running.platform.set_image(image)
@@ -164,25 +164,25 @@ def test_a_pod_that_never_becomes_ready_stalls_the_rollout(running: Running) -> 
     assert (state["ready"], list(state["state"]), state["restartCount"]) == (False, ["running"], 0)
     events = running.cluster.get("/api/v1/namespaces/ml/events", fieldSelector="involvedObject.kind=Pod,type=Warning")
     assert any("HTTP probe failed with statuscode: 503" in event["message"] for event in events["items"])
-    assert len([one for one in running.container_states(f"{REPOSITORY}:v1") if one["ready"]]) == 2
+    assert len([state for state in running.container_states(f"{REPOSITORY}:v1") if state["ready"]]) == 2
 
 
 def test_a_pod_that_fits_no_node_stays_pending(running: Running) -> None:
-    """A request above what the node has leaves the pod Pending, with the scheduler's reason."""
-    commit_image = f"{REPOSITORY}:v2"
+    """A pod that requests more than the node has stays Pending, with the scheduler's reason."""
+    image = f"{REPOSITORY}:v2"
     running.platform.images.publish("v2")
-    running.platform.set_image(commit_image, **{"requests: {memory: 64Mi": "requests: {memory: 64Gi"})
+    running.platform.set_image(image, **{"requests: {memory: 64Mi": "requests: {memory: 64Gi"})
     running.refresh()
 
     def reasons() -> list[str]:
-        conditions = [one for pod in running.pods for one in pod["status"]["conditions"]]
-        return [one["message"] for one in conditions if one.get("reason") == "Unschedulable"]
+        conditions = [condition for pod in running.pods for condition in pod["status"]["conditions"]]
+        return [each["message"] for each in conditions if each.get("reason") == "Unschedulable"]
 
     assert "1 Insufficient memory" in running.cluster.wait_for("an unschedulable pod", reasons)[0]
 
 
-def test_a_rollback_takes_the_old_replica_set_up_again(running: Running) -> None:
-    """The template of before has the hash of before: its ReplicaSet serves again, with the next revision number."""
+def test_a_rollback_scales_up_the_old_replica_set_again(running: Running) -> None:
+    """The earlier template has the earlier hash, so its ReplicaSet serves again, with the next revision number."""
     first = {pod["metadata"]["labels"]["pod-template-hash"] for pod in running.pods}
     running.platform.images.publish("v2")
     running.roll_out(f"{REPOSITORY}:v2")
@@ -191,8 +191,8 @@ def test_a_rollback_takes_the_old_replica_set_up_again(running: Running) -> None
     assert running.deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-def test_a_rollout_that_cannot_come_up_is_cured_by_the_next_commit(running: Running) -> None:
-    """Pods that wait for an image, pull for ever or crash end at once when their template is replaced."""
+def test_a_stuck_rollout_is_repaired_by_the_next_commit(running: Running) -> None:
+    """Pods that wait for an image, never finish pulling it or crash end at once when their template is replaced."""
     running.platform.images.publish("crash", CRASH="7")
     running.platform.images.publish("slow")
     for tag, reason in (("missing", "ImagePullBackOff"), ("crash", "CrashLoopBackOff"), ("slow", "ContainerCreating")):
@@ -206,19 +206,19 @@ def test_a_rollout_that_cannot_come_up_is_cured_by_the_next_commit(running: Runn
 
 
 def test_a_process_that_fails_its_liveness_probe_is_restarted(running: Running) -> None:
-    """The container is stopped, counted and started again."""
+    """A container that fails its liveness probe is restarted, and the restart is counted."""
     image = f"{REPOSITORY}:sick"
     running.platform.images.publish("sick", NEVER_READY="1")
     probe = "livenessProbe: {httpGet: {path: /health, port: 8080}, periodSeconds: 1, failureThreshold: 1}\n          "
     running.platform.set_image(image, **{"resources: {requests": f"{probe}resources: {{requests"})
     running.refresh()
     running.cluster.wait_for(
-        "a restart", lambda: [one for one in running.container_states(image) if one["restartCount"] >= 1]
+        "a restart", lambda: [state for state in running.container_states(image) if state["restartCount"] >= 1]
     )
 
 
 def test_an_image_for_another_processor_does_not_start(running: Running) -> None:
-    """The program cannot be executed: the container ends, and its log says why."""
+    """The container ends because the program cannot be executed, and its log says why."""
     image = f"{REPOSITORY}:foreign"
     running.platform.images.publish("foreign", architecture="s390x")
     running.platform.set_image(image)

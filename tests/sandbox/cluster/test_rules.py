@@ -1,4 +1,4 @@
-"""Small rules of the stand-in, by table."""
+"""The stand-in's small rules, each shown by a table of examples."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ from testbeds.sandbox.cluster.objects import ApiError, merge
     ("text", "number"), [("500m", 0.5), ("256Mi", 256 * 2**20), ("1.5", 1.5), (2, 2), ("1G", 1e9), ("0", 0)]
 )
 def test_quantities_are_numbers(text: object, number: float) -> None:
-    """Kubernetes's suffixes are understood, and plain numbers."""
+    """Quantities with Kubernetes's suffixes and plain numbers are read as numbers."""
     assert quantity(text) == number
 
 
-def test_a_quantity_that_is_none_is_refused() -> None:
-    """`10 apples` is no quantity."""
+def test_an_invalid_quantity_is_refused() -> None:
+    """`10 apples` is refused, because it is not a quantity."""
     with pytest.raises(ValueError, match="apples"):
         quantity("10 apples")
 
@@ -38,7 +38,7 @@ def test_a_quantity_that_is_none_is_refused() -> None:
     ],
 )
 def test_a_pre_stop_hook_sleeps(hook: dict[str, Any], seconds: float | None) -> None:
-    """A sleep is understood in each way that people write it; other hooks are not."""
+    """A sleep is recognized in each way that people write it; other hooks are not."""
     assert hook_seconds(hook) == seconds
 
 
@@ -52,7 +52,7 @@ def test_a_pre_stop_hook_sleeps(hook: dict[str, Any], seconds: float | None) -> 
     ],
 )
 def test_merge_patches_follow_rfc_7386(target: Any, patch: Any, result: Any) -> None:
-    """Objects are merged, null deletes, everything else replaces."""
+    """A merge patch merges objects, deletes where it has null, and otherwise replaces."""
     assert merge(target, patch) == result
 
 
@@ -70,14 +70,14 @@ def test_merge_patches_follow_rfc_7386(target: Any, patch: Any, result: Any) -> 
     ],
 )
 def test_label_selectors_choose(selector: str, chosen: str) -> None:
-    """Each operator of Kubernetes's label selectors."""
+    """Each operator of Kubernetes's label selectors selects the right objects."""
     labels = {"a": {"app": "x", "tier": "web"}, "b": {"app": "x"}, "c": {"app": "y"}}
-    items = [{"metadata": {"name": name, "labels": found}} for name, found in labels.items()]
-    assert "".join(one["metadata"]["name"] for one in select_labels(items, selector)) == chosen
+    items = [{"metadata": {"name": name, "labels": of_item}} for name, of_item in labels.items()]
+    assert "".join(item["metadata"]["name"] for item in select_labels(items, selector)) == chosen
 
 
-def test_a_selector_that_is_none_is_a_bad_request() -> None:
-    """The error is the API's own."""
+def test_an_invalid_selector_is_a_bad_request() -> None:
+    """A selector that cannot be parsed leads to the same error as in Kubernetes."""
     with pytest.raises(ApiError, match="unable to parse"):
         select_labels([], "app=(x")
 
@@ -94,13 +94,13 @@ def test_a_selector_that_is_none_is_a_bad_request() -> None:
     ],
 )
 def test_only_what_git_states_is_compared(wanted: Any, live: Any, different: bool) -> None:
-    """Fields that only the cluster has are no difference, and equal quantities are equal."""
+    """Fields that only the cluster has do not count as differences, nor do other spellings of the same quantity."""
     assert differs(wanted, live) is different
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "kind: Pod", "{apiVersion: v1, kind: Pod, metadata: {}}"])
 def test_a_file_without_objects_is_refused(text: str) -> None:
-    """What is no YAML or no Kubernetes object is an error that names the file."""
+    """A file that is not YAML or contains no Kubernetes object is refused with an error that names it."""
     with pytest.raises(SourceError, match=r"file\.yaml"):
         parse_manifests("file.yaml", text)
 
@@ -125,8 +125,8 @@ def _deployment(**status: int) -> dict[str, Any]:
     ],
 )
 def test_a_deployment_is_healthy_when_its_rollout_is_over(status: dict[str, int], health: str) -> None:
-    """Each count of gitops-engine's rule on its own."""
-    found = object_health("Deployment", _deployment(**status))
-    assert found is not None
-    assert found["status"] == health
-    assert application_health([{"health": {"status": "Healthy"}}, {"health": found}, {}]) == health
+    """Each count in gitops-engine's rule by itself keeps a Deployment from being Healthy."""
+    rated = object_health("Deployment", _deployment(**status))
+    assert rated is not None
+    assert rated["status"] == health
+    assert application_health([{"health": {"status": "Healthy"}}, {"health": rated}, {}]) == health

@@ -1,4 +1,4 @@
-"""Replicas that nobody wrote in Git: an autoscaler's number lives in the cluster, in the midst of rollouts too."""
+"""Replicas that are not in Git: an autoscaler sets the number in the cluster, even during rollouts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ spec:
 
 @pytest.fixture
 def scaled(platform: Platform) -> Iterator[Running]:
-    """A stand-in whose Deployment has an autoscaler, and no replicas in Git."""
+    """A stand-in whose Deployment has an autoscaler and states no replicas in Git."""
     platform.write("manifests/iris/autoscaler.yaml", _AUTOSCALER)
     commit = platform.set_image(f"{REPOSITORY}:v1", **UNSTATED)
     mirrors = {"ghcr.io": platform.images.url}
@@ -34,53 +34,53 @@ def scaled(platform: Platform) -> Iterator[Running]:
         yield running
 
 
-def _wanted(running: Running) -> int:
+def _replicas(running: Running) -> int:
     return int(running.deployment["spec"]["replicas"])
 
 
-def test_an_autoscalers_number_is_no_difference_from_git(scaled: Running) -> None:
-    """It brings one replica to its minimum and takes back what a person scaled; Argo CD says Synced throughout."""
-    assert _wanted(scaled) == 2
+def test_an_autoscalers_replicas_are_not_a_difference_from_git(scaled: Running) -> None:
+    """The autoscaler keeps its minimum and undoes scaling by hand, while Argo CD reports Synced throughout."""
+    assert _replicas(scaled) == 2
     scaled.cluster.patch(DEPLOYMENT, {"spec": {"replicas": 4}}).raise_for_status()
-    said: list[Any] = []
+    sync_statuses: list[Any] = []
 
-    def taken_back() -> bool:
+    def scaled_in() -> bool:
         status = scaled.application["status"]
-        said.append(status["sync"]["status"])
-        return _wanted(scaled) == 2 and len(scaled.pods) == 2 and status["health"]["status"] == "Healthy"
+        sync_statuses.append(status["sync"]["status"])
+        return _replicas(scaled) == 2 and len(scaled.pods) == 2 and status["health"]["status"] == "Healthy"
 
-    scaled.cluster.wait_for("two pods again", taken_back)
-    assert set(said) == {"Synced"}
+    scaled.cluster.wait_for("two pods again", scaled_in)
+    assert set(sync_statuses) == {"Synced"}
 
 
-def test_a_rollout_keeps_the_live_number(scaled: Running) -> None:
-    """Applying another image puts no default in place of what was scaled, and pods are taken of both templates."""
+def test_a_rollout_keeps_the_live_replicas(scaled: Running) -> None:
+    """Applying another image does not reset the scaled number of replicas to the default."""
     scaled.platform.images.publish("v2")
     scaled.cluster.patch(DEPLOYMENT, {"spec": {"replicas": 4}}).raise_for_status()
     commit = scaled.platform.set_image(f"{REPOSITORY}:v2", **UNSTATED)
     scaled.refresh()
-    seen: list[int] = []
+    replicas: list[int] = []
 
     def rolled_out() -> bool:
-        seen.append(_wanted(scaled))
+        replicas.append(_replicas(scaled))
         return scaled.rolled_out(commit, f"{REPOSITORY}:v2")
 
     scaled.cluster.wait_for("the rollout", rolled_out)
-    assert set(seen) <= {2, 4}
-    assert seen[-1] == 2
+    assert set(replicas) <= {2, 4}
+    assert replicas[-1] == 2
 
 
-def test_a_number_that_leaves_git_falls_to_the_default_once(running: Running) -> None:
-    """As with `kubectl apply`: what was applied and is stated no more is removed, and one replica is the default."""
+def test_replicas_that_leave_git_fall_to_the_default_once(running: Running) -> None:
+    """As with `kubectl apply`, a field that Git no longer states is removed, and one replica is the default."""
     running.platform.set_image(f"{REPOSITORY}:v1", **UNSTATED)
     running.refresh()
-    running.cluster.wait_for("one replica", lambda: _wanted(running) == 1)
+    running.cluster.wait_for("one replica", lambda: _replicas(running) == 1)
 
 
 @pytest.mark.parametrize(
     ("sizes", "most_before", "most", "after"),
     [
-        ([2, 1], 3, 5, [3, 2]),  # out from 2 to 4, surge 1: old pods come as well
+        ([2, 1], 3, 5, [3, 2]),  # out from 2 to 4, surge 1: old pods are added as well
         ([3, 2], 5, 3, [2, 1]),  # and in again
         ([4, 1], 5, 3, [2, 1]),
         ([2, 1], 3, 3, [2, 1]),
@@ -88,5 +88,5 @@ def test_a_number_that_leaves_git_falls_to_the_default_once(running: Running) ->
     ],
 )
 def test_a_rollout_is_scaled_in_proportion(sizes: list[int], most_before: int, most: int, after: list[int]) -> None:
-    """Old and new pods keep their shares, and their sum is what there may be."""
+    """Old and new pods keep their proportion, and together they are as many as allowed."""
     assert spread(sizes, most_before, most) == after
