@@ -72,7 +72,7 @@ def wrapped(text: str, first: str = "", indent: str = "  ") -> str:
 
 
 def client_summary(story: Expected, seen: Seen) -> str:
-    """Summarize what the client saw, which sent requests throughout."""
+    """Summarize the requests that the client sent throughout, and how many of them failed."""
     good = [end for end in story.ends if end.state == "champion"]
     windows = [times for end in good if (times := window(seen, story, end)) is not None]
     during = [request for request in seen.requests if any(start <= request.at < end for start, end in windows)]
