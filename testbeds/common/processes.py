@@ -131,9 +131,9 @@ class Processes:
     def stop_all(self) -> None:
         """End everything that was started, and everything that it started."""
         end_all(self.identity)
-        for service in self._services:
-            service.process.wait()
-        self._services.clear()
+        # A program that has only just been started may not have shown its mark yet, and so was not ended with the rest.
+        for service in list(self._services):
+            self.stop(service)
         assert self._guardian.stdin is not None, "the guardian was started with a pipe"
         self._guardian.stdin.close()
         self._guardian.wait()

@@ -92,6 +92,11 @@ class World:
         return decision.kind if isinstance(decision, Verdict) else None
 
 
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
 def slo(evaluation: Evaluation, name: str = "success_ratio") -> Any:
     return next(reading for reading in evaluation.readings if reading.slo.name == name)
 
