@@ -97,7 +97,7 @@ def set_image(
             _say(edit_file(Path(file), selector, image, expected))
 
 
-@main.command()
+@main.command(short_help="Make a version the challenger of a policy.")
 @click.argument("policy_name", metavar="POLICY")
 @click.argument("version", type=_Version())
 def register(policy_name: str, version: int) -> None:
@@ -130,7 +130,7 @@ def register(policy_name: str, version: int) -> None:
         _say(f"version {version} of {policy.model} is {policy.challenger_alias}; partition {key}")
 
 
-@main.command()
+@main.command(short_help="Try a failed or held version once more.")
 @click.argument("policy_name", metavar="POLICY")
 @click.argument("version", type=_Version())
 @click.option("--reason", required=True, metavar="TEXT", help="Why to try again; kept on the version.")
@@ -161,7 +161,7 @@ def retry(policy_name: str, version: int, reason: str) -> None:
         _say(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")
 
 
-@main.command()
+@main.command(short_help="Record how a running server of a version answers.")
 @click.argument("model")
 @click.argument("version", type=_Version())
 @click.option("--url", required=True, metavar="URL", help="The prediction address of a running server of that version.")
@@ -205,7 +205,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-@main.command()
+@main.command(short_help="Expose metrics of the promotions to Prometheus.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",

@@ -366,3 +366,10 @@ def test_every_commands_help_teaches(command: str) -> None:
     assert result.exit_code == 0
     assert f"  incumbent {command} " in result.stdout.partition("Example")[2]
     assert "3  refused" in result.stdout.partition("Exit code:")[2]
+
+
+def test_the_list_of_commands_says_in_whole_sentences_what_each_does() -> None:
+    """No line of it is cut off, on a terminal of 80 columns."""
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
+    assert len(listed.splitlines()) == len(main.commands)
+    assert "..." not in listed
