@@ -4,6 +4,7 @@ What the subcommands do is in `orchestration.commands`. Heavy imports stay insid
 answers at once.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,23 @@ import click
 if TYPE_CHECKING:
     from orchestration.resources import EnvironmentPlatform
 
+UNWRITTEN = 1
+"""Exit code when the output could not be written; what the command does was done."""
 REFUSED = 3
 """Exit code of a command that refused to act and changed nothing."""
 UNANSWERED = 4
 """Exit code when a dependency did not answer; it may help to try again later."""
+
+
+class _Version(click.ParamType[int]):
+    """The number of a model version."""
+
+    name = "version"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
+            self.fail(f"expected a number such as 7, found {value!r}", param, ctx)
+        return int(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,6 +79,7 @@ def set_image(
     \b
     Exit code:
       0  edited, or the image was there already (the output says which)
+      1  the output could not be written
       2  wrong usage
       3  refused; the reason is on standard error
     """
@@ -74,15 +89,17 @@ def set_image(
 
         selector = Selector("standard input" if file == "-" else file, kind, namespace, name, container)
         if file == "-":
-            done = edit_stream(sys.stdin.buffer, sys.stdout.buffer, selector, image, expected)
+            _require_open_streams()
+            with _writing():
+                done = edit_stream(sys.stdin.buffer, sys.stdout.buffer, selector, image, expected)
             click.echo(done, err=True)
         else:
-            click.echo(edit_file(Path(file), selector, image, expected))
+            _say(edit_file(Path(file), selector, image, expected))
 
 
-@main.command()
+@main.command(short_help="Make a version the challenger of a policy.")
 @click.argument("policy_name", metavar="POLICY")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=_Version())
 def register(policy_name: str, version: int) -> None:
     """Make VERSION the challenger of POLICY, and add its partition to this Dagster instance.
 
@@ -110,12 +127,12 @@ def register(policy_name: str, version: int) -> None:
         _require_dagster_home()
         request_promotion(platform.registry(), platform.clock(), policy, version)
         key = _add_partition(policy_name, version)
-        click.echo(f"version {version} of {policy.model} is {policy.challenger_alias}; partition {key}")
+        _say(f"version {version} of {policy.model} is {policy.challenger_alias}; partition {key}")
 
 
-@main.command()
+@main.command(short_help="Try a failed or held version once more.")
 @click.argument("policy_name", metavar="POLICY")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=_Version())
 @click.option("--reason", required=True, metavar="TEXT", help="Why to try again; kept on the version.")
 def retry(policy_name: str, version: int, reason: str) -> None:
     """Try VERSION once more under POLICY, after it was refused, superseded, rolled back or held.
@@ -141,12 +158,12 @@ def retry(policy_name: str, version: int, reason: str) -> None:
         _require_dagster_home()
         attempt = retry_promotion(platform.registry(), platform.git(), platform.clock(), policy, version, reason)
         key = _add_partition(policy_name, version)
-        click.echo(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")
+        _say(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")
 
 
-@main.command()
+@main.command(short_help="Record how a running server of a version answers.")
 @click.argument("model")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=_Version())
 @click.option("--url", required=True, metavar="URL", help="The prediction address of a running server of that version.")
 @click.option(
     "--requests",
@@ -178,7 +195,7 @@ def record(model: str, version: int, url: str, file: Path | None) -> None:
 
         registry = _platform().registry()
         content = file.read_bytes() if file else None
-        click.echo(record_version(registry, HttpService(), model, version, url, content))
+        _say(record_version(registry, HttpService(), model, version, url, content))
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
@@ -188,7 +205,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-@main.command()
+@main.command(short_help="Expose metrics of the promotions to Prometheus.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -239,6 +256,15 @@ def metrics(listen: tuple[str, int]) -> None:
         serve(platform, *listen, lambda text: click.echo(text, err=True))
 
 
+def _require_open_streams() -> None:
+    """Refuse to copy a manifest from or to a stream that was closed before the command began (`<&-`, `>&-`)."""
+    from orchestration.promotion.problems import InvalidInputError, Problem
+
+    for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
+        if stream is None:
+            raise InvalidInputError(Problem(name, "an open stream", "a closed one", "Give FILE, or open the stream."))
+
+
 def _platform() -> "EnvironmentPlatform":
     """Return the platform with its settings read from the environment, as Dagster reads them for a run."""
     from orchestration.resources import EnvironmentPlatform, platform_from_environment
@@ -249,18 +275,25 @@ def _platform() -> "EnvironmentPlatform":
 
 
 def _require_dagster_home() -> None:
+    """Refuse, before anything is changed, a DAGSTER_HOME to which no partition can be added."""
     import os
 
     from orchestration.promotion.problems import InvalidInputError, Problem
 
-    if not os.environ.get("DAGSTER_HOME"):
-        problem = Problem(
-            "setting DAGSTER_HOME",
-            "the folder of a Dagster instance",
-            "no value",
-            "Set it; the folder may be empty.",
-        )
-        raise InvalidInputError(problem)
+    home = os.environ.get("DAGSTER_HOME", "")
+    path = Path(home).expanduser()
+    if not home:
+        state = "no value"
+    elif not path.is_absolute():
+        state = f"the relative path {home}"
+    elif not path.is_dir():
+        state = f"{home}, which is not a folder" if path.exists() else f"{home}, which does not exist"
+    elif not os.access(path, os.W_OK | os.X_OK):
+        state = f"{home}, where nothing may be written"
+    else:
+        return
+    expected = "the absolute path of a Dagster instance's folder"
+    raise InvalidInputError(Problem("setting DAGSTER_HOME", expected, state, "Correct it; the folder may be empty."))
 
 
 def _add_partition(policy: str, version: int) -> str:
@@ -293,6 +326,31 @@ def _problems() -> Iterator[None]:
         _fail(error, REFUSED)
     finally:
         logging.disable(disabled)
+
+
+def _say(text: str) -> None:
+    with _writing():
+        click.echo(text)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """End with a reason, and without a traceback, when standard output cannot be written, as on a full disk."""
+    import errno
+    import os
+
+    from orchestration.promotion.problems import Problem
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.EPIPE):  # nobody reads any more: click ends without a word
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered would fail again at the end
+        reason = error.strerror or type(error).__name__
+        problem = Problem("standard output", "a place to write to", reason, "The output is incomplete.")
+        click.echo(str(problem), err=True)
+        sys.exit(UNWRITTEN)
 
 
 def _fail(error: Exception, exit_code: int) -> NoReturn:

@@ -44,6 +44,7 @@ OF_FILES = {
     "sandbox/*": TEST,
     "scenarios/*": TEST,
     "story/*": TEST,
+    "test_ci_usage.py": FAST,
     "test_targets.py": FAST,
 }
 """The target of each file below `tests/`, by pattern; `*` also matches across folders, and the first match counts."""

@@ -1,5 +1,6 @@
 """The policies folder. It is read at each tick and each run, so that a broken policy never breaks the code location."""
 
+import stat
 from pathlib import Path
 
 from orchestration.promotion.policy import Policy, parse_policy
@@ -34,10 +35,23 @@ def load_policy(folder: Path, name: str) -> Policy:
         raise InvalidInputError(
             Problem(f"policy {name}", f"{name}.yaml in {folder}", existing, "Correct the name, or write the policy.")
         )
-    path = folder / f"{name}.yaml"
+    return parse_policy(name, _read(folder / f"{name}.yaml", name))
+
+
+def _read(path: Path, name: str) -> str:
+    def refuse(found: str) -> InvalidInputError:
+        expected = f"a readable UTF-8 file of at most {_LARGEST_POLICY:,} bytes"
+        return InvalidInputError(Problem(f"policy {name}", expected, found, f"Correct {path}."))
+
     try:
-        content = path.read_bytes()[:_LARGEST_POLICY].decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(f"policy {name}", "a readable UTF-8 file", str(error), f"Correct {path}.")
-        raise InvalidInputError(problem) from error
-    return parse_policy(name, content)
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a named pipe would wait for a writer
+            raise refuse("a folder, pipe or device")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_POLICY + 1)
+        if len(content) > _LARGEST_POLICY:  # a part of it would be another policy
+            raise refuse("a larger file")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise refuse(error.strerror or type(error).__name__) from error
+    except UnicodeDecodeError as error:
+        raise refuse(f"bytes that are not UTF-8 ({error.reason} at byte {error.start})") from error

@@ -28,6 +28,10 @@ def edit_file(file: Path, selector: Selector, image: str, expected: str | None) 
         InvalidInputError: the edit is refused, or the file cannot be read or replaced; it was left alone.
     """
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # to open a named pipe would wait for a writer
+            raise InvalidInputError(
+                Problem(str(file), "a regular file", "a pipe or device", "Pass it through standard input: FILE -.")
+            )
         target = file.resolve(strict=True)
         with target.open("rb") as source:
             content = _read(source, selector.file)
@@ -52,9 +56,16 @@ def edit_stream(source: BinaryIO, output: BinaryIO, selector: Selector, image: s
     A manifest that has the image already is passed through. Nothing is written when the edit is refused.
 
     Raises:
-        InvalidInputError: the edit is refused.
+        InvalidInputError: the input cannot be read, or the edit is refused.
+        OSError: the output cannot be written; it may hold a part of the manifest.
     """
-    edited, done = _edit(_read(source, selector.file), selector, image, expected)
+    try:
+        content = _read(source, selector.file)
+    except OSError as error:
+        raise InvalidInputError(
+            Problem(selector.file, "a manifest to read", error.strerror or type(error).__name__, "Check the input.")
+        ) from error
+    edited, done = _edit(content, selector, image, expected)
     output.write(edited)
     output.flush()
     return done

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from orchestration.promotion.problems import InvalidInputError, Problem
 
+_NAME_SHOWN = 40
+"""Characters of the target's name that the temporary file's name begins with, 160 bytes at most."""
+
 
 def replace_file(target: Path, old: bytes, new: bytes) -> None:
     """Put new content in the place of a file, with the same mode and owner.
@@ -35,7 +38,8 @@ def replace_file(target: Path, old: bytes, new: bytes) -> None:
         )
     if not os.access(target, os.W_OK):
         raise _refused(target, "a file that you may write", "a read-only file", "Make it writable, if it may change.")
-    handle, path = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    prefix = f".{target.name[:_NAME_SHOWN]}."  # with the whole of a long name it would be too long a name
+    handle, path = tempfile.mkstemp(dir=target.parent, prefix=prefix)
     try:
         with os.fdopen(handle, "wb") as temporary:
             temporary.write(new)

@@ -2,11 +2,13 @@
 
 import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from orchestration.promotion.field_faults import field_faults
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.slo_sources import unreadable
@@ -41,6 +43,21 @@ def _is_repository(value: str) -> str:
     if "/" not in value or parse_image(value) != ImageRef(value):
         raise ValueError(f"expected a repository such as ghcr.io/team/model, without tag or digest, found {value!r}")
     return value
+
+
+def _is_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket without its pair, or a port that is not one
+        usable = False
+    if not usable or re.search(r"[\s@]", value):
+        raise ValueError(f"expected an address such as http://host:8080, without credentials, found {_shown(value)}")
+    return value
+
+
+def _shown(address: str) -> str:
+    return "one with credentials" if "@" in address else repr(address)
 
 
 Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0, le=_LONGEST, strict=True)]
@@ -221,7 +238,7 @@ class Policy(_Part):
     manifest: ManifestTarget
     argocd: ArgoTarget
     cluster: Annotated[str, Field(min_length=1)]
-    service_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    service_url: Annotated[str, AfterValidator(_is_address)]
     quality: Annotated[tuple[QualityBound, ...], Field(min_length=1)]
     rollout: RolloutPolicy = RolloutPolicy()
     gate: GatePolicy
@@ -267,5 +284,4 @@ def parse_policy(name: str, text: str) -> Policy:
     try:
         return Policy.model_validate({**raw, "name": name})
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])) or 'policy'}: {fault['msg']}" for fault in error.errors())
-        raise refuse("; ".join(faults)) from error
+        raise refuse("; ".join(field_faults(error, "policy"))) from error

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestration.promotion.field_faults import field_faults
 from orchestration.promotion.model_version import Signature
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.signature import described, misfit
@@ -73,7 +74,7 @@ def parse_recording(content: bytes) -> Recording | Problem:
     try:
         return Recording.model_validate(raw)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'recording'}: {fault['msg']}" for fault in error.errors()]
+        faults = field_faults(error, "recording")
         more = f" and {len(faults) - 5} more faults" if len(faults) > 5 else ""
         return _refuse("; ".join(faults[:5]) + more)
 

@@ -175,7 +175,7 @@ def test_a_long_wait_is_reported(processes: Processes, capsys: pytest.CaptureFix
 def test_a_program_that_does_not_show_its_mark_yet_is_ended_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a moment after its start a process has an empty environment in /proc; the end does not wait for it forever."""
+    """A process whose environment in /proc is still empty just after its start is ended, and not waited for."""
     processes = Processes(tmp_path / "state")
     service = processes.start("slow", [sys.executable, "-c", "import time; time.sleep(600)"])
     monkeypatch.setattr("testbeds.common.processes.end_all", lambda identity: None)

@@ -231,6 +231,59 @@ def test_a_refusal_of_standard_input_writes_nothing_to_standard_output(content: 
     assert result.stderr.startswith("standard input")
 
 
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which "$@" is the edit without its FILE, which the line gives as its last word."""
+    command = [sys.executable, "-m", "orchestration.cli", "set-image", "--container", "model-server"]
+    return subprocess.run(
+        ["bash", "-c", line.replace("INCUMBENT", '"$@"'), "bash", *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "IMAGE": NEW},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code", "message"),
+    [
+        ("INCUMBENT - $IMAGE <&-", 3, "standard input: expected an open stream"),
+        ("INCUMBENT - $IMAGE <deployment.yaml >&-", 3, "standard output: expected an open stream"),
+        (
+            "INCUMBENT - $IMAGE <deployment.yaml >/dev/full",
+            1,
+            "standard output: expected a place to write to, found No",
+        ),
+        ("INCUMBENT deployment.yaml $IMAGE >/dev/full", 1, "standard output: expected a place to write to, found No"),
+        ("INCUMBENT <(cat deployment.yaml) $IMAGE", 3, "found a pipe or device. Pass it through standard input"),
+    ],
+)
+def test_a_stream_that_cannot_be_used_gives_one_line(line: str, exit_code: int, message: str, manifest: Path) -> None:
+    """A closed stream, a full disk and a pipe in place of a file end with a reason, and with no traceback."""
+    result = shell(line, manifest.parent)
+    assert result.returncode == exit_code, result.stderr
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(manifest: Path) -> None:
+    """To open one would wait until somebody writes to it."""
+    pipe = manifest.parent / "pipe"
+    os.mkfifo(pipe)
+    result = run(pipe, NEW, "--container", "model-server")
+    assert result.exit_code == 3
+    assert "expected a regular file, found a pipe or device." in result.stderr
+
+
+def test_a_file_with_the_longest_possible_name_is_edited(manifest: Path) -> None:
+    """The temporary file beside it has a name of its own, not a longer one."""
+    longest = manifest.rename(manifest.with_name("ä" * 127 + "y"))
+    result = run(longest, NEW, "--container", "model-server")
+    assert result.exit_code == 0, result.output
+    assert_untouched(longest, MANIFEST.replace(OLD, NEW).encode())
+
+
 def test_a_huge_file_is_refused(manifest: Path) -> None:
     """The refusal names the file's real size and the limit, and the file stays."""
     huge = MANIFEST.encode() + b"# x\n" * 2_000_000
@@ -313,3 +366,10 @@ def test_every_commands_help_teaches(command: str) -> None:
     assert result.exit_code == 0
     assert f"  incumbent {command} " in result.stdout.partition("Example")[2]
     assert "3  refused" in result.stdout.partition("Exit code:")[2]
+
+
+def test_the_list_of_commands_says_in_whole_sentences_what_each_does() -> None:
+    """No line of it is cut off, on a terminal of 80 columns."""
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
+    assert len(listed.splitlines()) == len(main.commands)
+    assert "..." not in listed

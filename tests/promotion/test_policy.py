@@ -92,13 +92,16 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [
-        ("model: iris-classifier\n", "", "model: Field required"),
+        ("model: iris-classifier\n", "", "model: this field is missing"),
         ("model: iris-classifier\n", "model: a/b\n", "model"),
         ("model: iris-classifier\n", 'model: "a\\nb"\n', "model"),
-        ("cluster: edge", "cluster: edge\ntypo: 1", "typo: Extra inputs"),
+        ("cluster: edge", "cluster: edge\ntypo: 1", "typo: there is no such field"),
         ("cluster: edge", "cluster: edge\nname: other", "'name': the file's name"),
         ("cluster: edge", "cluster: edge\ncluster: edge", "duplicate key"),
         ("cluster: edge", "cluster: ''", "cluster"),
+        ("cluster: edge", "cluster: 5", "cluster: expected a text (a number needs quotes)"),
+        ("rollout: {deadline: 5m}", "rollout: soon", "rollout: expected a mapping"),
+        ("  - {metric: accuracy, at_least: 0.85, no_worse_than_champion_by: 0.0}", "  7", "quality: expected a list"),
         ("cluster: edge", "cluster: 2001-99-99", "YAML that cannot be read"),
         ("challenger_alias: challenger", "challenger_alias: champion", "must differ"),
         ("challenger_alias: challenger", "challenger_alias: ''", "challenger_alias"),
@@ -128,7 +131,10 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ("container: model-server", "container: ''", "manifest.container"),
         ("container: model-server", "container: c\n  yaml_path: ''", "manifest.yaml_path"),
         ("http://100.85.38.128:30808", "http://user:hunter2@host", "service_url"),
-        ("http://100.85.38.128:30808", "ftp://host", "service_url"),
+        ("http://100.85.38.128:30808", "ftp://host", "service_url: expected an address such as http://host:8080"),
+        ("http://100.85.38.128:30808", "'http://[host'", "service_url"),
+        ("http://100.85.38.128:30808", "http://host:99999", "service_url"),
+        ("http://100.85.38.128:30808", "http://:8080", "service_url"),
         ("http://100.85.38.128:30808", '"http://host\\n"', "service_url"),
         ("at_least: 0.85", "at_least: .nan", "quality.0.at_least"),
         ("at_least: 0.85", "at_least: .inf", "quality.0.at_least"),
@@ -157,7 +163,7 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         (
             "name: restarts",
             "name: latency",
-            "gate.slos.2: Value error, SLO 'latency': only restarts can be read from pods",
+            "gate.slos.2: SLO 'latency': only restarts can be read from pods",
         ),
         ("from: pods", "from: nodes", "SLO 'restarts': from must be one of pods, found 'nodes'"),
         ("from: pods", "from: [pods]", "gate.slos.2.from"),
@@ -256,3 +262,8 @@ def test_every_field_is_documented() -> None:
     rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `") and not row.startswith("| `$")]
     documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert documented == set(fields_of(Policy)) - {"name"}  # the file's name is the policy's
+
+
+def test_a_list_with_a_wrong_entry_is_not_called_too_short() -> None:
+    """Only the entry is to be corrected, so only the entry is named."""
+    assert "quality: " not in refusal(changed("at_least: 0.85", "at_least: .nan"))
