@@ -23,7 +23,9 @@ def test_help_is_no_mistake(script: str, option: str) -> None:
     assert result.stdout.startswith(f"usage: .ci/{script} ")
 
 
-@pytest.mark.parametrize(("script", "expected"), [("run", "expected one of check test"), ("fresh", "bookworm|trixie")])
+@pytest.mark.parametrize(
+    ("script", "expected"), [("run", "expected one of check docs test"), ("fresh", "bookworm|trixie")]
+)
 def test_an_unknown_name_is_wrong_usage(script: str, expected: str) -> None:
     """The names that exist are on standard error, and the exit code is 2."""
     result = ci(script, "nonsense")

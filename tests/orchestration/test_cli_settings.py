@@ -1,29 +1,25 @@
 """What the command refuses before it asks anything: a DAGSTER_HOME without use, and policies that cannot be read."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from orchestration.cli import main
-from orchestration.resources import platform_from_environment
 
 POLICIES = Path(__file__).parents[2] / "policies"
 
 
 @pytest.fixture(autouse=True)
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses at which nobody answers, and a usable folder for Dagster."""
-    platform_from_environment.cache_clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("INCUMBENT_GIT_URL", "http://127.0.0.1:1/gitops.git")
     monkeypatch.setenv("INCUMBENT_POLICIES", str(POLICIES))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    yield
-    platform_from_environment.cache_clear()
 
 
 def register(policy: str = "iris-classifier-edge") -> Result:
