@@ -60,10 +60,16 @@ def test_killed_at_any_write_of_a_good_promotion(at: int, after: bool) -> None:
     assert is_free(world)
 
 
-@pytest.mark.parametrize(("at", "after"), points(BAD))
-def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "verdict", "at", "after"),
+    [
+        *((BAD, "Failed", at, after) for at, after in points(BAD)),
+        *((UNJUDGED, "Error", at, after) for at, after in points(UNJUDGED)),
+    ],
+)
+def test_killed_at_any_write_of_a_promotion_that_is_taken_back(kind: str, verdict: str, at: int, after: bool) -> None:
     """It is taken back all the same, by exactly one commit; the champion has never changed, and it never comes back."""
-    world = kill_and_resume(BAD, at, after=after)
+    world = kill_and_resume(kind, at, after=after)
     assert world.champion == 1
     assert world.state(2) is State.ROLLED_BACK
     assert world.subjects == [
@@ -71,23 +77,7 @@ def test_killed_at_any_write_of_a_bad_promotion(at: int, after: bool) -> None:
         "Promote iris-edge to version 2",
         "Roll back iris-edge from version 2 to version 1",
     ]
-    assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
-    assert world.live_image == world.image(1)
-    assert is_free(world)
-
-
-@pytest.mark.parametrize(("at", "after"), points(UNJUDGED))
-def test_killed_at_any_write_of_a_promotion_that_cannot_be_judged(at: int, after: bool) -> None:
-    """It is taken back all the same, by exactly one commit, without being rejected, and its state is an end."""
-    world = kill_and_resume(UNJUDGED, at, after=after)
-    assert world.champion == 1
-    assert world.state(2) is State.ROLLED_BACK
-    assert world.subjects == [
-        "Promote iris-edge to version 1",
-        "Promote iris-edge to version 2",
-        "Roll back iris-edge from version 2 to version 1",
-    ]
-    assert world.git.log[0].trailers["Verdict"] == "Error"
+    assert world.git.log[0].trailers["Verdict"] == verdict
     assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
     assert world.live_image == world.image(1)
     assert is_free(world)

@@ -3,7 +3,6 @@
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,11 @@ from orchestration.promotion.images import ImageRef
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
 from testbeds.common.oci import Image, Registry, read_docker_archive, write_docker_archive
-from testbeds.common.processes import Processes, wait_until
-from testbeds.common.services import answers, free_ports
 from testbeds.homelab.images import MODEL_FOLDER, model_image
 from testbeds.homelab.pin_digests import pin
-from testbeds.sandbox.services import start_registry
 from tests.fakes.images import FakeImages
 
 SETTINGS = {"Env": ["A=1", "B=x=y"], "Cmd": ["serve"]}
-
-
-@pytest.fixture(scope="module")
-def registry_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real OCI registry."""
-    state = tmp_path_factory.mktemp("registry")
-    processes = Processes(state)
-    (port,) = free_ports(1)
-    service = start_registry(processes, state, port)
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(f"{url}/v2/"), 60, "the registry answers", service)
-    yield url
-    processes.stop_all()
 
 
 def layer(path: str, content: bytes) -> Layer:

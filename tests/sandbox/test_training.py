@@ -11,27 +11,11 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.common.processes import Processes, wait_until
-from testbeds.common.services import answers, free_ports
 from testbeds.sandbox.images import publish_image
-from testbeds.sandbox.services import start_registry
 from testbeds.training.models import FAMILIES, IRIS, RECORDED, WINE, Family, TrainedModel, split_data, train
 from testbeds.training.publish import RECORDED_REQUESTS, Published, log_model, publish
 
 REPOSITORY = "team/model-source"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real OCI registry."""
-    state = tmp_path_factory.mktemp("a registry")
-    processes = Processes(state)
-    (port,) = free_ports(1)
-    service = start_registry(processes, state, port)
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(f"{url}/v2/"), 60, "the registry answers", service)
-    yield url
-    processes.stop_all()
 
 
 def get(url: str) -> tuple[bytes, str]:
@@ -49,7 +33,7 @@ def trained() -> dict[str, TrainedModel]:
 
 @pytest.fixture(scope="module")
 def published(
-    trained: dict[str, TrainedModel], registry: str, tmp_path_factory: pytest.TempPathFactory
+    trained: dict[str, TrainedModel], registry_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Published]]:
     """Three of the models, published in the registry and in MLflow (a separate database, without a server)."""
     import mlflow
@@ -62,7 +46,7 @@ def published(
     names = ("baseline", "version 1", "version 5")
 
     def push(model_uri: str, tag: str, faults: Mapping[str, str]) -> str:
-        return publish_image(registry, REPOSITORY, tag, {"MODEL_URI": model_uri, **faults})
+        return publish_image(registry_url, REPOSITORY, tag, {"MODEL_URI": model_uri, **faults})
 
     yield {name: publish(trained[name], log_model(trained[name], split), push) for name in names}
     mlflow.set_tracking_uri(previous_uri)
@@ -141,37 +125,37 @@ def test_the_baseline_is_not_registered(published: dict[str, Published]) -> None
     assert published["baseline"].image_digest is not None
 
 
-def test_an_unpublished_image_has_a_tag_and_no_digest(published: dict[str, Published], registry: str) -> None:
+def test_an_unpublished_image_has_a_tag_and_no_digest(published: dict[str, Published], registry_url: str) -> None:
     """Version 5 names an image that the registry does not have."""
     missing = published["version 5"]
     assert missing.image_digest is None
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        get(f"{registry}/v2/{REPOSITORY}/manifests/{missing.image_tag}")
+        get(f"{registry_url}/v2/{REPOSITORY}/manifests/{missing.image_tag}")
 
 
-def test_a_published_image_names_the_model_that_it_serves(published: dict[str, Published], registry: str) -> None:
+def test_a_published_image_names_the_model_that_it_serves(published: dict[str, Published], registry_url: str) -> None:
     """The tag leads to the manifest of the published digest, its config has MODEL_URI, and its layer can be pulled."""
     model = published["version 1"]
-    content, digest = get(f"{registry}/v2/{REPOSITORY}/manifests/{model.image_tag}")
+    content, digest = get(f"{registry_url}/v2/{REPOSITORY}/manifests/{model.image_tag}")
     assert digest == model.image_digest
     manifest = json.loads(content)
-    config = json.loads(get(f"{registry}/v2/{REPOSITORY}/blobs/{manifest['config']['digest']}")[0])
+    config = json.loads(get(f"{registry_url}/v2/{REPOSITORY}/blobs/{manifest['config']['digest']}")[0])
     assert f"MODEL_URI=models:/{IRIS.model}/{model.version}" in config["config"]["Env"]
     assert config["architecture"] == "amd64"
-    layer, _ = get(f"{registry}/v2/{REPOSITORY}/blobs/{manifest['layers'][0]['digest']}")
+    layer, _ = get(f"{registry_url}/v2/{REPOSITORY}/blobs/{manifest['layers'][0]['digest']}")
     assert len(layer) == manifest["layers"][0]["size"]
 
 
-def test_the_same_image_has_the_same_digest(registry: str) -> None:
+def test_the_same_image_has_the_same_digest(registry_url: str) -> None:
     """Publishing an image again gives the same digest; another environment or architecture gives another one."""
     environment = {"MODEL_URI": "models:/m/1"}
-    first = publish_image(registry, "again", "a" * 40, environment)
-    assert publish_image(registry, "again", "a" * 40, environment) == first
-    assert publish_image(registry, "again", "a" * 40, environment, architecture="arm64") != first
-    assert publish_image(registry, "again", "a" * 40, {"MODEL_URI": "models:/m/2"}) != first
+    first = publish_image(registry_url, "again", "a" * 40, environment)
+    assert publish_image(registry_url, "again", "a" * 40, environment) == first
+    assert publish_image(registry_url, "again", "a" * 40, environment, architecture="arm64") != first
+    assert publish_image(registry_url, "again", "a" * 40, {"MODEL_URI": "models:/m/2"}) != first
 
 
-def test_a_refused_push_is_an_error(registry: str) -> None:
+def test_a_refused_push_is_an_error(registry_url: str) -> None:
     """When the registry refuses a repository name, the error names the repository."""
     with pytest.raises(ProblemError, match=r"NOT-ALLOWED.*expected success, found status 4"):
-        publish_image(registry, "NOT-ALLOWED", "a" * 40, {})
+        publish_image(registry_url, "NOT-ALLOWED", "a" * 40, {})
