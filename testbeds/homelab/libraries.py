@@ -3,6 +3,7 @@
 import compileall
 import platform
 import py_compile
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ _LOCK = CHECKOUT / "requirements.lock"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 # Raised by hand when a change below makes another layer of the same lock.
-_RECIPE = "1"
+_RECIPE = "2"
+# A path with a space, or a long one, does not fit into a script's first line; then a shell starts the interpreter.
+_INTERPRETER = re.compile(rb"\A#!(?:/bin/sh\n\'\'\'exec\' [^\n]*\n\' \'\'\'|[^\n]*python[^\n]*)\n")
 # A fifth of the libraries' size, and nothing that a server runs.
 _LEFT_OUT = {"tests", "include"}
 _LEFT_OUT_SUFFIXES = {".pyx", ".pxd", ".pyi", ".a", ".h", ".hpp", ".c", ".cpp"}
@@ -112,9 +115,12 @@ def _uv() -> str:
     return program
 
 
+def for_any_interpreter(script: bytes) -> bytes:
+    """Let a script run with the `python3` of PATH instead of the interpreter that installed it, which no image has."""
+    return _INTERPRETER.sub(b"#!/usr/bin/env python3\n", script, count=1)
+
+
 def _write(layer: LayerWriter, folder: Path) -> None:
-    for script in (folder / "bin").glob("*"):  # their first lines name the interpreter that uv ran with
-        first, newline, rest = script.read_bytes().partition(b"\n")
-        if first.startswith(b"#!") and b"python" in first:
-            script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
+    for script in (folder / "bin").glob("*"):
+        script.write_bytes(for_any_interpreter(script.read_bytes()))
     layer.tree(FOLDER, folder, lambda path: path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_SUFFIXES)

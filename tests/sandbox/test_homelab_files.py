@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from testbeds.common.state import node_port, read_policies
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import clusters, settings
+from testbeds.homelab.libraries import for_any_interpreter
 from testbeds.homelab.offline import leftovers
 
 K3D = Path(clusters.__file__).with_name("k3d")
@@ -98,3 +99,18 @@ def test_the_node_starts_the_images_of_the_settings() -> None:
 def test_only_the_homelabs_firewall_rules_are_removed(rule: str, is_homelab: bool) -> None:
     """Rules of Docker's chains and of the homelab's network are removed; a rule of the machine's owner is not."""
     assert leftovers.belongs_to_homelab(rule) is is_homelab
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"#!/checkout/.venv/bin/python\n",
+        b"#!/bin/sh\n'''exec' '/a checkout/.venv/bin/python' \"$0\" \"$@\"\n' '''\n",
+    ],
+    ids=["a plain path", "a path with a space"],
+)
+def test_an_installed_script_runs_with_the_images_python(head: bytes) -> None:
+    """No image has the interpreter of the checkout that installed the libraries, wherever that checkout is."""
+    body = b"# -*- coding: utf-8 -*-\nimport sys\n"
+    assert for_any_interpreter(head + body) == b"#!/usr/bin/env python3\n" + body
+    assert for_any_interpreter(b"#!/bin/sh\necho python\n") == b"#!/bin/sh\necho python\n"
