@@ -13,12 +13,14 @@ def page(items: list[Json], chosen: list[Json], resource: Resource, limit: int, 
     """Answer a list call with at most `limit` of the chosen items (0: no limit), from behind `token`.
 
     A page that is full has a token while any item is left, chosen or not, so the last page can be empty. How many
-    remain is said only of lists that nothing narrows.
+    remain is said only of lists that nothing narrows. All pages state the version of the first one, though without a
+    history a later page shows its objects as they are now.
     """
     start = ""
     if token:
         try:
-            start = json.loads(base64.urlsafe_b64decode(token))["start"]
+            place = json.loads(base64.urlsafe_b64decode(token))
+            start, version = place["start"], place["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ApiError(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
     rest = [item for item in chosen if item["metadata"]["name"] > start]
@@ -26,7 +28,9 @@ def page(items: list[Json], chosen: list[Json], resource: Resource, limit: int, 
     metadata: Json = {"resourceVersion": version}
     last = shown[-1]["metadata"]["name"] if limit and len(shown) == limit else None
     if last is not None and items[-1]["metadata"]["name"] > last:
-        metadata["continue"] = base64.urlsafe_b64encode(json.dumps({"start": last}).encode()).decode()
+        metadata["continue"] = base64.urlsafe_b64encode(
+            json.dumps({"start": last, "version": version}).encode()
+        ).decode()
         metadata |= {"remainingItemCount": len(rest) - len(shown)} if len(chosen) == len(items) else {}
     implied = () if resource is APPLICATIONS else _IMPLIED
     return {
