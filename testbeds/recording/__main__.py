@@ -16,7 +16,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m testbeds.recording", description=__doc__)
     parser.add_argument("--draw-only", action="store_true", help="draw the recording that is there")
     if not parser.parse_args().draw_only:
-        recording, code = record(["make", "demo"], _COLUMNS)
+        # When a make runs this, the inner one would print the checkout's path.
+        recording, code = record(["make", "--no-print-directory", "demo"], _COLUMNS)
         if code != 0:
             print(f"make demo: expected exit code 0, found {code}. Nothing was written.", file=sys.stderr)
             return 1
