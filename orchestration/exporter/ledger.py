@@ -20,6 +20,7 @@ from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import parse_time
 
 ENDS = (State.CHAMPION, State.ROLLED_BACK, State.REFUSED, State.SUPERSEDED)
+"""How requests end; a champion that another version succeeds was counted when it became champion."""
 STAGES = ("commit", "rollout", "gate", "rollback")
 LEAD = "lead"
 RESTORE = "restore"
@@ -183,7 +184,7 @@ def _count_ends(ledger: Ledger, registry: Registry, version: ModelVersion) -> No
     """Count the version's ends with their durations; an end is counted completely or, on an error, not at all."""
     for moment in moments(version, ledger.policy.name):
         key = (version.version, moment.state, moment.request)
-        if not moment.state.is_end or key in ledger.counted:
+        if moment.state not in ENDS or key in ledger.counted:
             continue
         committed = ledger.committed.get((version.version, moment.attempt))
         if committed is not None and moment.state in (State.CHAMPION, State.ROLLED_BACK):

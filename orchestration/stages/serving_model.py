@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.evaluation import Evaluation, as_record
 from orchestration.promotion.gate import Continue, SoakAgain, Verdict, VerdictKind, judge
+from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
 from orchestration.promotion.state import State
@@ -20,6 +22,10 @@ from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import not_judged
+from orchestration.stages.version_record import VersionRecord
+
+_CHAMPION_BEFORE = re.compile(r"^Champion-Before: (.+)$", re.MULTILINE)
+"""In the evidence tag: what the alias named when the judging began, for a run that resumes after the tag."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,15 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
         StageEnded: rolled back in this run, or held.
     """
     committed = require_on_branch(promotion, view)
+    before = _champion_alias(promotion)
     evidence = promotion.clients.git.tag(committed.identity.evidence_tag)
     if evidence is not None and evidence.commit == committed.commit.commit:
         wait_for(promotion, committed, view.image, Checklist())
         note = f"verified before: Git tag {evidence.name}"
         checks = (Check("recorded_requests", True, note), Check("slos", True, note))
-        return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()})
+        written = _CHAMPION_BEFORE.search(evidence.message)
+        before = written[1] if written else before
+        return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()}, before)
     gate = run_gate(promotion, committed, view.image)
     while (
         gate.verdict.kind is VerdictKind.PASSED
@@ -57,7 +66,7 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
     checks = gate_checks(gate)
     problem = gate.verdict.problem
     if gate.verdict.kind is VerdictKind.PASSED:
-        return _crown(promotion, committed, checks, _keep_evidence(promotion, committed, gate))
+        return _crown(promotion, committed, checks, _keep_evidence(promotion, committed, gate, before), before)
     _keep_measurements(promotion, committed, gate)
     if gate.verdict.kind is VerdictKind.FAILED:
         roll_back(promotion, committed, problem, reject=True)
@@ -188,25 +197,55 @@ def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate
     return content, identity.evidence_path
 
 
-def _keep_evidence(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> Mapping[str, object]:
+def _champion_alias(promotion: Promotion) -> str:
+    """Return what the champion alias names now, such as `version 3`."""
+    policy = promotion.policy
+    named = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    return f"version {named.version}" if named is not None else "no version"
+
+
+def _moved_alias(promotion: Promotion, before: str) -> str:
+    """Say where someone moved the champion alias while the version was judged; empty when nobody did.
+
+    The alias is set all the same, because it must name what serves and was proved; what was found is kept.
+    """
+    now = _champion_alias(promotion)
+    if now in (before, f"version {promotion.version.version}"):
+        return ""
+    alias = promotion.policy.champion_alias
+    return f"Someone moved alias {alias} from {before} to {now} while this version was judged."
+
+
+def _keep_evidence(
+    promotion: Promotion, committed: CommittedPromotion, gate: Gate, before: str
+) -> Mapping[str, object]:
     """Keep the evidence, then the annotated tag that names its digest; only then may the alias move."""
     content, path = _keep_measurements(promotion, committed, gate)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     identity = committed.identity
+    moved = _moved_alias(promotion, before)
     message = (
         f"{identity.policy}: version {identity.version} passed\n\n"
         f"Promotion-Id: {identity}\nVerdict: {gate.verdict.kind}\nEvidence: {path}\nEvidence-Digest: {digest}\n"
+        f"Champion-Before: {before}\n" + (f"Alias-Moved: {moved}\n" if moved else "")
     )
     promotion.lease.create_tag(identity.evidence_tag, committed.commit.commit, message)
     return {"evidence": path, "evidence_digest": digest}
 
 
 def _crown(
-    promotion: Promotion, committed: CommittedPromotion, checks: tuple[Check, ...], evidence: Mapping[str, object]
+    promotion: Promotion,
+    committed: CommittedPromotion,
+    checks: tuple[Check, ...],
+    evidence: Mapping[str, object],
+    before: str,
 ) -> StageDone:
-    """Move the alias and read it back."""
+    """Move the alias and read it back; `before` is what it named when the judging began."""
     policy, registry, version = promotion.policy, promotion.clients.registry, promotion.version
     promotion.lease.confirm()
+    moved = _moved_alias(promotion, before)
+    if moved:
+        promotion.say(moved)
     registry.set_alias(version, policy.champion_alias)
     named = registry.version_by_alias(policy.model, policy.champion_alias)
     checklist = Checklist(checks)
@@ -219,11 +258,24 @@ def _crown(
         )
         raise checklist.failed("champion_alias", problem, State.HELD)
     evidence_path = str(evidence.get("evidence", ""))
-    promotion.record.write(State.CHAMPION, "", evidence=evidence_path, commit=committed.commit.commit)
+    _end_former_champions(promotion)
+    promotion.record.write(State.CHAMPION, moved, evidence=evidence_path, commit=committed.commit.commit)
     promotion.say(f"version {version.version} of {version.model} is the champion of {policy.name}")
-    checklist.passed("champion_alias", f"alias {policy.champion_alias} names version {version.version}, read back")
+    read_back = f"Alias {policy.champion_alias} names version {version.version}, read back."
+    checklist.passed("champion_alias", f"{read_back} {moved}".rstrip())
     facts = {"promotion_id": str(committed.identity), "version_url": registry.version_url(version), **evidence}
     return StageDone(tuple(checklist.checks), facts, State.CHAMPION)
+
+
+def _end_former_champions(promotion: Promotion) -> None:
+    """Write on each version that was champion until now which one took over."""
+    clients, policy, number = promotion.clients, promotion.policy, promotion.version.version
+    reason = f"Champion until version {number} took over at {format_time(clients.clock.now())}."
+    for other in clients.registry.tagged(tag_key(policy.name, "state"), str(State.CHAMPION)):
+        is_champion = other.model == policy.model and other.state(policy.name) is State.CHAMPION
+        if is_champion and other.version != number:
+            record = VersionRecord(clients.registry, clients.clock, policy, other, promotion.lease)
+            record.write(State.FORMER_CHAMPION, reason)
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:

@@ -90,7 +90,9 @@ def _state(seen: Seen, story: Expected, end: End) -> Iterator[Finding]:
     version = seen.versions.get(end.version)
     state, reason = version_tag(version, story, "state"), version_tag(version, story, "reason")
     shown = f"{state or 'no state'}{f': {reason}' if reason else ''}"
-    yield Finding(f"version {end.version} ended as {end.state}", state == end.state, shown)
+    succeeded = end.state == "champion" and end.version != story.champion
+    wanted = "former_champion" if succeeded else end.state
+    yield Finding(f"version {end.version} ended as {wanted}", state == wanted, shown)
     if end.reason:
         explains = re.search(end.reason, reason) is not None
         yield Finding(f"version {end.version}'s reason says why", explains, reason or "no reason")

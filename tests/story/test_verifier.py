@@ -187,7 +187,11 @@ ALTERED: dict[str, tuple[Alteration, set[str]]] = {
         lambda seen: replace(seen, tags=(*seen.tags, Tag(f"incumbent/{POLICY}/3-1", True, "x", ""))),
         {"version 3 has no evidence tag"},
     ),
-    "a champion's state missing": (lambda seen: with_state(seen, 1, "state", ""), {"version 1 ended as champion"}),
+    "a champion's state missing": (lambda seen: with_state(seen, 2, "state", ""), {"version 2 ended as champion"}),
+    "a former champion that still passes as champion": (
+        lambda seen: with_state(seen, 1, "state", "champion"),
+        {"version 1 ended as former_champion"},
+    ),
     "the bad version held": (lambda seen: with_state(seen, 3, "state", "held"), {"version 3 ended as rolled_back"}),
     "a refused version still waiting": (
         lambda seen: with_state(seen, 5, "state", "waiting"),

@@ -141,7 +141,7 @@ def true_story() -> Seen:
         for number, commit in ((1, first), (2, second), (3, third))
     }
     versions = (
-        registered(1, "champion", "", evidence[1]),
+        registered(1, "former_champion", "Champion until version 2 took over.", evidence[1]),
         registered(2, "champion", "", evidence[2]),
         registered(3, "rolled_back", "the new pods: success_ratio violated", evidence[3]),
         registered(4, "refused", "accuracy of version 4: expected no worse than the champion, found 0.9", None),
