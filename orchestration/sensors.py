@@ -7,10 +7,10 @@ import dagster as dg
 
 from orchestration.jobs import promote
 from orchestration.partitions import model_versions
-from orchestration.promotion.branch_standing import committed_promotions
-from orchestration.promotion.branch_view import other_under_way
+from orchestration.promotion.branch_standing import committed_promotions, is_image_of
+from orchestration.promotion.branch_view import image_at, other_under_way
 from orchestration.promotion.identity import partition_key
-from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.model_version import ModelVersion, policy_tags, tag_key
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
@@ -111,11 +111,24 @@ def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelV
 
 
 def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
-    """Return another version that is committed and unfinished, which is finished before the challenger's turn."""
-    promotions = committed_promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
+    """Return another version that is committed and unfinished, which is finished before the challenger's turn.
+
+    One that a person holds is left alone until its image was replaced. One that was deleted from the registry, or lost
+    its tags, is known by its commit.
+    """
+    head = tick.git.fetch()
+    promotions = committed_promotions(tick.git.history(head, policy.name), policy.name)
     number = version.version if version is not None else None
-    under_way = other_under_way(tick.registry, policy, promotions, number)
-    return under_way[1] if under_way is not None and is_unfinished(under_way[1], policy.name) else None
+    under_way = other_under_way(tick.registry, tick.git, policy, head, promotions, number)
+    if under_way is None:
+        return None
+    committed, other = under_way
+    if other is None or other.state(policy.name) is None:
+        requested = {tag_key(policy.name, "requested_at"): committed.commit.trailers.get("Requested-At", "")}
+        return ModelVersion(policy.model, committed.identity.version, None, None, requested)
+    image = image_at(tick.git, policy, head)
+    replaced = image is not None and not is_image_of(committed.identity, image)
+    return other if is_unfinished(other, policy.name) or replaced else None
 
 
 def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:

@@ -44,6 +44,15 @@ def live_promotion(promotions: Sequence[CommittedPromotion]) -> CommittedPromoti
     return next((promotion for promotion in promotions if promotion.rollback is None), None)
 
 
+def live_attempt(
+    version: ModelVersion, policy: str, promotions: Sequence[CommittedPromotion]
+) -> CommittedPromotion | None:
+    """Return the live promotion when it is the version's, and no other attempt was asked for since."""
+    live = live_promotion(promotions)
+    is_ours = live is not None and live.identity.version == version.version
+    return live if live is not None and is_ours and version.attempt(policy) <= live.identity.attempt else None
+
+
 def is_image_of(identity: PromotionId, image: str) -> bool:
     """Tell by the digest whether a manifest's image is the one that a promotion committed."""
     reference = parse_image(image)

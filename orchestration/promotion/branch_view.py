@@ -7,6 +7,7 @@ from orchestration.promotion.branch_standing import (
     BranchStanding,
     CommittedPromotion,
     committed_promotions,
+    is_image_of,
     live_promotion,
     standing_on_branch,
 )
@@ -62,18 +63,29 @@ def image_at(git: GitOpsRepository, policy: Policy, commit: str) -> str | None:
 
 
 def other_under_way(
-    registry: Registry, policy: Policy, promotions: tuple[CommittedPromotion, ...], version: int | None
-) -> tuple[CommittedPromotion, ModelVersion] | None:
+    registry: Registry,
+    git: GitOpsRepository,
+    policy: Policy,
+    head: str,
+    promotions: tuple[CommittedPromotion, ...],
+    version: int | None,
+) -> tuple[CommittedPromotion, ModelVersion | None] | None:
     """Return the committed promotion of another version that is neither champion nor taken back.
 
-    Such a promotion is finished before the next one begins.
+    Such a promotion is finished before the next one begins, also when its version was deleted from the registry (None)
+    or its tags were lost: without the evidence tag, nobody has judged what it put there.
     """
     live = live_promotion(promotions)
     if live is None or live.identity.version == version:
         return None
     other = registry.version(policy.model, live.identity.version)
     state = other.state(policy.name) if other is not None else None
-    return (live, other) if other is not None and state is not None and state.is_under_way_on_branch else None
+    if other is not None and state is not None:
+        asked_again = other.attempt(policy.name) > live.identity.attempt
+        return None if state.is_end or asked_again else (live, other)
+    image = image_at(git, policy, head)
+    stands = image is None or is_image_of(live.identity, image)
+    return (live, other) if stands and git.tag(live.identity.evidence_tag) is None else None
 
 
 def acts(git: GitOpsRepository, policy: str) -> tuple[Act, ...]:

@@ -78,9 +78,9 @@ def rollback_subject(identity: PromotionId, target: str) -> str:
     return f"Roll back {identity.policy} from version {identity.version} to {target}"
 
 
-def rollback_trailers(identity: PromotionId, verdict: str, image: str) -> dict[str, str]:
+def rollback_trailers(identity: PromotionId, verdict: str, image: str, reason: str) -> dict[str, str]:
     """The trailers of a rollback's commit; `verdict` is `Failed` or `Error`, `image` the image that it restores."""
-    return {"Rollback-Of": str(identity), "Verdict": verdict, "Image": image}
+    return {"Rollback-Of": str(identity), "Verdict": verdict, "Image": image, "Reason": one_line(reason)}
 
 
 def how_to_retry(policy: str, version: int) -> str:

@@ -126,14 +126,16 @@ def require_alias(promotion: Promotion, checklist: Checklist) -> None:
 
 def _unfinished_promotion(promotion: Promotion, view: BranchView) -> Problem | None:
     policy = promotion.policy
-    under_way = other_under_way(promotion.clients.registry, policy, view.promotions, promotion.version.version)
+    registry, git, number = promotion.clients.registry, promotion.clients.git, promotion.version.version
+    under_way = other_under_way(registry, git, policy, view.head, view.promotions, number)
     if under_way is None:
         return None
     committed, other = under_way
+    state = "deleted from the registry" if other is None else other.state(policy.name) or "without a state"
     return Problem(
         str(promotion.version),
         "no other promotion under way",
-        f"version {other.version} {other.state(policy.name)} (commit {committed.commit.commit[:12]})",
+        f"version {committed.identity.version} {state} (commit {committed.commit.commit[:12]})",
         "No action needed: that version is finished first, then this one goes on. If it is held, its page says how to "
         "leave that state.",
     )

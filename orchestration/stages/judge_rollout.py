@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch, Reverted
+from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.problems import DependencyError, Problem
@@ -17,17 +17,10 @@ from orchestration.stages.unjudged import not_judged
 
 
 def require_on_branch(promotion: Promotion, view: BranchView) -> CommittedPromotion:
-    """Return this version's promotion commit, or end a stage that has nothing to work on.
-
-    A commit that someone else reverted is recorded here as a rejection.
-    """
+    """Return this version's promotion commit, or end a stage that has nothing to work on."""
     match view.standing:
         case OnBranch(committed):
             return committed
-        case Reverted(committed, image) if promotion.record.state is not State.CHAMPION:
-            problem = undone_problem(promotion, committed.commit.commit, image)
-            roll_back(promotion, committed, problem, reject=True)
-            raise StageEnded(State.ROLLED_BACK, problem)
         case other:
             problem = Problem(
                 str(promotion.version),
@@ -46,6 +39,7 @@ def wait_for(promotion: Promotion, committed: CommittedPromotion, image: str, ch
     """
     waited = wait_rolled_out(promotion, _expected(promotion, committed, image))
     rows = condition_rows(waited)
+    in_short: Problem | None = None
     match waited.outcome:
         case RolledOut():
             return waited
@@ -58,9 +52,9 @@ def wait_for(promotion: Promotion, committed: CommittedPromotion, image: str, ch
             if platform_fault is not None:
                 held = checklist.failed("rolled_out", platform_fault, State.HELD, rows)
                 raise not_judged(promotion, committed, held)
-            problem = _with_log(promotion, failed)
+            problem, in_short = _with_log(promotion, failed), failed.problem
     ended = checklist.failed("rolled_out", problem, State.ROLLED_BACK, rows)
-    roll_back(promotion, committed, problem, reject=True)
+    roll_back(promotion, committed, problem, reject=True, in_short=in_short)
     raise ended
 
 
@@ -68,14 +62,14 @@ def _expected(promotion: Promotion, committed: CommittedPromotion, image: str) -
     """What must be live: the image as the manifest has it, and every digest by which a kubelet may name it.
 
     Raises:
-        StageEnded: the registry does not have the image any more.
+        StageEnded: the registry does not have the image any more, so nothing can be judged.
     """
     reference = parse_image(image)
     resolved = promotion.clients.images.resolve(reference) if reference is not None else None
     if reference is None or resolved is None:
         next_step = "Push it again, or revert the commit."
         problem = Problem(f"image {image}", "an image in the registry", "no such image in the registry", next_step)
-        raise StageEnded(State.HELD, problem)
+        raise not_judged(promotion, committed, StageEnded(State.HELD, problem))
     container = promotion.policy.manifest.container
     return Expected(committed.commit.commit, reference, container, resolved.known_digests)
 

@@ -8,13 +8,17 @@ from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.identity import promotion_id, promotion_subject, promotion_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
-from orchestration.promotion.ports import FileEdit
+from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
+from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
 from orchestration.stages.results import Checklist, StageDone, StageEnded
-from orchestration.stages.rollback import rollback_target
+from orchestration.stages.rollback_target import alias_disagreement, rollback_target
 from orchestration.stages.stage import Promotion, Stage
+
+_LOOKS = 3
+"""How often a candidate is judged when others keep changing the image, before the run ends as waiting."""
 
 
 def commit(promotion: Promotion, view: BranchView) -> StageDone:
@@ -25,16 +29,35 @@ def commit(promotion: Promotion, view: BranchView) -> StageDone:
         DependencyError: a dependency does not answer. The next run finds out whether a commit was made.
     """
     if isinstance(view.standing, OnBranch):
-        return _done(promotion, view.standing.promotion, Checklist(), "committed before")
-    checklist = Checklist()
+        return _done(promotion, view.standing.promotion, "committed before", Checklist())
     try:
-        candidate = find_candidate(promotion, view)
-        _check_dependencies(promotion, view, checklist)
-        committed, note = _push(promotion, candidate, checklist)
+        return _judge_and_commit(promotion, view)
     except StageEnded as ended:
         record_end(promotion, ended)
         raise
-    return _done(promotion, committed, checklist, note)
+
+
+def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
+    """Judge the candidate on one head and commit it there; judge again when someone changed the image meanwhile."""
+    for _ in range(_LOOKS):
+        checklist = Checklist()
+        candidate = find_candidate(promotion, view)
+        _check_dependencies(promotion, view, checklist)
+        outcome = _push(promotion, view, candidate, checklist)
+        if not isinstance(outcome, _Changed):
+            return _done(promotion, *outcome, checklist)
+        promotion.say(f"judging again: {outcome.view.image} is in the manifest now, and {view.image} was when judged")
+        view = outcome.view
+        finish_cut_off(promotion, view)
+        if isinstance(view.standing, OnBranch):
+            return _done(promotion, view.standing.promotion, "committed before", Checklist())
+    problem = Problem(
+        f"{promotion.policy.manifest.path} at {view.head[:12]}",
+        "an image that stays the same while the version is judged",
+        f"{view.image}, the change number {_LOOKS} during this run",
+        "No action needed: the promotion goes on by itself when the manifest has come to rest.",
+    )
+    raise checklist.failed("one_commit", problem, State.WAITING)
 
 
 def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Checklist) -> None:
@@ -45,7 +68,12 @@ def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Check
     rows: list[dict[str, object]] = []
     _require_answers(promotion, checklist, rows)
     _require_automated_sync(promotion, checklist, rows)
-    target = rollback_target(promotion, view, before=view.image)
+    target = rollback_target(promotion, view.promotions, view.image)
+    assert target is not None, "the image before is known"
+    disagreement = alias_disagreement(promotion, view.promotions, view.image)
+    if disagreement:
+        promotion.say(disagreement)
+        rows.append({"what": f"alias {promotion.policy.champion_alias}", "finding": disagreement})
     reference = parse_image(target.image)
     if reference is None or promotion.clients.images.resolve(reference) is None:
         problem = Problem(
@@ -100,21 +128,34 @@ class _CommittedBefore:
     promotion: CommittedPromotion
 
 
-def _push(promotion: Promotion, candidate: Candidate, checklist: Checklist) -> tuple[CommittedPromotion, str]:
+@dataclass(frozen=True)
+class _Changed:
+    """Someone changed the image since it was judged, or ended a commit of this promotion: nothing is overwritten."""
+
+    view: BranchView
+
+
+def _push(
+    promotion: Promotion, judged: BranchView, candidate: Candidate, checklist: Checklist
+) -> tuple[CommittedPromotion, str] | _Changed:
     """Push the commit, and return it with a note for a person on how it came about."""
     heads: list[str] = []
 
-    def decide(head: str) -> FileEdit | _CommittedBefore:
+    def decide(head: str) -> FileEdit | _CommittedBefore | _Changed:
         heads.append(head)
         view = promotion.view_at(head)
         if isinstance(view.standing, OnBranch):
             return _CommittedBefore(view.standing.promotion)
+        if view.image != judged.image or view.standing != judged.standing:
+            return _Changed(view)
         return _plan(promotion, view, candidate, checklist)
 
     promotion.say(f"committing {candidate.image.reference} to {promotion.policy.manifest.path}")
-    pushed = promotion.lease.push_edit(decide)
+    pushed: Pushed | _CommittedBefore | _Changed = promotion.lease.push_edit(decide)
     if isinstance(pushed, _CommittedBefore):
         return pushed.promotion, "committed before; its answer had been lost"
+    if isinstance(pushed, _Changed):
+        return pushed
     # Read from the first head that it was decided on, so that the cost does not grow with the branch.
     git, policy = promotion.clients.git, promotion.policy.name
     since = git.history_since(heads[0], pushed.commit, policy)
@@ -129,14 +170,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
         StageEnded: this version must not be committed on top of that head.
     """
     policy, version, image = promotion.policy, promotion.version, candidate.image.reference
-    if not isinstance(view.standing, MayCommit):
-        problem = Problem(
-            str(version),
-            "no commit of this version on the branch",
-            f"{view.standing} at {view.head[:12]}",
-            "Someone else acted in the meantime; look at the branch.",
-        )
-        raise checklist.failed("one_commit", problem, State.REFUSED)
+    assert isinstance(view.standing, MayCommit), "the branch stands as it did when the version was judged"
     require_alias(promotion, checklist)
     edit = set_image(view.content, policy.manifest, str(image))
     if isinstance(edit, EditRefused):
@@ -154,7 +188,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)
 
 
-def _done(promotion: Promotion, committed: CommittedPromotion, checklist: Checklist, note: str) -> StageDone:
+def _done(promotion: Promotion, committed: CommittedPromotion, note: str, checklist: Checklist) -> StageDone:
     """Record the commit on the version, unless a later state stands there already."""
     commit_id = committed.commit.commit
     if promotion.record.state not in (State.CHAMPION, State.REJECTED):

@@ -1,10 +1,12 @@
-"""Taking a promotion back: a forward commit puts the last verified image there again, and its rollout is waited for."""
+"""Taking a promotion back: a forward commit puts the image before there again, and its rollout is waited for."""
 
 from dataclasses import dataclass
+from textwrap import shorten
 
-from orchestration.promotion.branch_standing import CommittedPromotion, TakenBack, is_image_of
-from orchestration.promotion.branch_view import BranchView
-from orchestration.promotion.identity import how_to_retry, rollback_subject, rollback_trailers
+from orchestration.promotion.acts import Act, ActKind
+from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
+from orchestration.promotion.branch_view import acts
+from orchestration.promotion.identity import rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
@@ -14,66 +16,73 @@ from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import Undone, wait_rolled_out
 from orchestration.stages.results import StageEnded
+from orchestration.stages.rollback_target import alias_disagreement, rollback_target
 from orchestration.stages.stage import Promotion
 
-
-@dataclass(frozen=True)
-class RollbackTarget:
-    """The image that serves again after a rollback."""
-
-    image: str
-    described: str
-    """`version 2`, or `the image before, unverified`."""
+_REASON_WIDTH = 500
+"""A reason in Git is cut after this many characters."""
 
 
-def rollback_target(promotion: Promotion, view: BranchView, *, before: str) -> RollbackTarget:
-    """Return the last verified champion's image, or else `before`: what HEAD held before the promotion (design rule 8).
-
-    A champion counts as verified when its promotion stands on the branch and Git has that promotion's evidence tag.
-    """
-    policy, git = promotion.policy, promotion.clients.git
-    champion = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
-    if champion is not None and champion.version != promotion.version.version:
-        for committed in view.promotions:
-            if committed.identity.version == champion.version and committed.rollback is None:
-                image = promotion.image_at(committed.commit.commit)
-                if image is not None and git.tag(committed.identity.evidence_tag) is not None:
-                    return RollbackTarget(image, f"version {champion.version}")
-    return RollbackTarget(before, "the image before, unverified")
-
-
-def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem, *, reject: bool) -> None:
+def roll_back(
+    promotion: Promotion,
+    committed: CommittedPromotion,
+    problem: Problem,
+    *,
+    reject: bool,
+    in_short: Problem | None = None,
+) -> None:
     """Take a promotion back and wait until the target serves; safe to begin again at any point.
 
     With `reject` the fault is the model's: the tag `rejected` is written before the commit, so that a crash between
     them is noticed and finished. Without it the promotion could not be judged, and the version keeps its good name.
 
-    Returns:
-        What serves now, in words for a person.
+    Args:
+        promotion: The promotion of the version.
+        committed: Its commit.
+        problem: Why it is taken back, as the version and the run say it.
+        reject: Whether the model is at fault.
+        in_short: The same for the commit, without lines of a log, which do not belong into Git.
 
     Raises:
         StageEnded: the lease was lost, or the rollback is committed but not rolled out by its deadline.
         DependencyError: a dependency does not answer; the next run finishes the rollback.
+        InvalidInputError: the manifest cannot be read for this policy.
     """
-    reason = str(problem)
+    reason, verdict = str(problem), "Failed" if reject else "Error"
     promotion.say(f"taking version {promotion.version.version} back: {reason}")
     if promotion.record.state is not State.REJECTED:
         state = State.REJECTED if reject else State.HELD
         promotion.record.write(state, reason, attempt=str(committed.identity.attempt))
-    outcome = _commit_rollback(promotion, committed, reject=reject)
+    outcome = _commit_rollback(promotion, committed, verdict, str(in_short or problem))
     if isinstance(outcome, _PersonsChange):
-        note = f"the manifest has {outcome.image} now, which someone else put there; it is left alone"
+        record_ended(promotion, committed, verdict, str(in_short or problem))
+        note = f"the manifest has {outcome.image} now, which someone else put there; it is left alone."
     else:
-        note = f"{outcome.image} serves again (commit {outcome.commit[:12]})"
         _wait_for_target(promotion, outcome)
-    promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}.")
+        note = f"{outcome.image} serves again (commit {outcome.commit[:12]}). {outcome.disagreement}".rstrip()
+    promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}")
     promotion.say(note)
+
+
+def record_ended(promotion: Promotion, committed: CommittedPromotion, verdict: str, reason: str) -> None:
+    """Record in Git, once, that a committed promotion ended without a rollback commit of ours."""
+    git, policy, identity = promotion.clients.git, promotion.policy.name, committed.identity
+    if any(act.kind is ActKind.ENDED and act.promotion == identity for act in acts(git, policy)):
+        return
+    promotion.lease.confirm()
+    short = shorten(reason, _REASON_WIDTH, placeholder=" ...")
+    now = promotion.clients.clock.now()
+    git.record_act(
+        Act(policy, ActKind.ENDED, now, "incumbent", short, identity.version, promotion=identity, verdict=verdict)
+    )
 
 
 @dataclass(frozen=True)
 class _RolledBack:
     commit: str
     image: str
+    disagreement: str
+    """What the champion alias says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -84,33 +93,52 @@ class _PersonsChange:
 
 
 def _commit_rollback(
-    promotion: Promotion, committed: CommittedPromotion, *, reject: bool
+    promotion: Promotion, committed: CommittedPromotion, verdict: str, reason: str
 ) -> _RolledBack | _PersonsChange:
     policy = promotion.policy
     before = promotion.image_at(committed.commit.parent)
+    disagreement = ""
 
     def decide(head: str) -> FileEdit | _RolledBack | _PersonsChange:
+        nonlocal disagreement
         view = promotion.view_at(head)
-        rollbacks = (known.rollback for known in view.promotions if known.identity == committed.identity)
-        done = next(filter(None, rollbacks), None)
-        if done is not None:
-            return _RolledBack(done.commit, done.trailers.get("Image", view.image))
-        if not is_image_of(committed.identity, view.image) or before is None:
+        disagreement = alias_disagreement(promotion, view.promotions, before) if before is not None else ""
+        known = next((known for known in view.promotions if known.identity == committed.identity), committed)
+        if known.rollback is not None:
+            image = known.rollback.trailers.get("Image", view.image)
+            return _RolledBack(known.rollback.commit, image, disagreement)
+        if not is_image_of(committed.identity, view.image):
             return _PersonsChange(view.image)
-        target = rollback_target(promotion, view, before=before)
+        earlier = view.promotions[view.promotions.index(known) + 1 :] if known in view.promotions else view.promotions
+        target = rollback_target(promotion, earlier, before)
+        if target is None:
+            raise StageEnded(State.HELD, _no_way_back(promotion, committed))
         edit = set_image(view.content, policy.manifest, target.image, expected=view.image)
-        if isinstance(edit, EditRefused):
-            raise StageEnded(State.HELD, edit.problem)
         if not isinstance(edit, Edited):
-            return _PersonsChange(view.image)
+            refused = edit.problem if isinstance(edit, EditRefused) else _no_way_back(promotion, committed)
+            raise StageEnded(State.HELD, refused)
         subject = rollback_subject(committed.identity, target.described)
-        trailers = rollback_trailers(committed.identity, "Failed" if reject else "Error", target.image)
+        in_full = f"{reason} {disagreement}".rstrip()
+        short = shorten(in_full, _REASON_WIDTH, placeholder=" ...")
+        trailers = rollback_trailers(committed.identity, verdict, target.image, short)
         return FileEdit(policy.manifest.path, edit.content, subject, trailers)
 
     pushed: Pushed | _RolledBack | _PersonsChange = promotion.lease.push_edit(decide)
     if isinstance(pushed, _RolledBack | _PersonsChange):
         return pushed
-    return _RolledBack(pushed.commit, promotion.image_at(pushed.commit) or "")
+    if disagreement:
+        promotion.say(disagreement)
+    return _RolledBack(pushed.commit, promotion.image_at(pushed.commit) or "", disagreement)
+
+
+def _no_way_back(promotion: Promotion, committed: CommittedPromotion) -> Problem:
+    policy = promotion.policy
+    return Problem(
+        f"{policy.manifest.path} before commit {committed.commit.commit[:12]}",
+        f"the image of container {policy.manifest.container}, or an earlier promotion that was verified",
+        "neither of them",
+        "Put the image that should serve into the manifest; the pipeline then leaves it alone.",
+    )
 
 
 def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
@@ -130,26 +158,3 @@ def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
             "Look at the cluster; the next run waits for the rollback again.",
         )
         raise StageEnded(State.REJECTED, problem)
-
-
-def finish_rollback(promotion: Promotion, view: BranchView) -> None:
-    """Finish a rollback that was cut off; every stage begins with this.
-
-    Its tag `rejected` stands without its commit, or its commit without the tag of its end.
-
-    Raises:
-        StageEnded: there was one. It is finished now, and the version stays taken back.
-    """
-    policy, version, state = promotion.policy, promotion.version, promotion.record.state
-    taken_back = isinstance(view.standing, TakenBack) and (state is None or not state.is_end)
-    if state is not State.REJECTED and not taken_back:
-        return
-    attempts = [committed for committed in view.promotions if committed.identity.version == version.version]
-    reason = version.tag(policy.name, "reason") or "taken back, for a reason that is not recorded"
-    next_step = how_to_retry(policy.name, version.version)
-    problem = Problem(str(version), "a version that was not taken back", reason, next_step)
-    if attempts:
-        if not promotion.lease.is_held:
-            promotion.lease.acquire()
-        roll_back(promotion, attempts[0], problem, reject=state is State.REJECTED)
-    raise StageEnded(State.ROLLED_BACK if attempts else State.REJECTED, problem)

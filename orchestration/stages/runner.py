@@ -3,20 +3,24 @@
 Whatever ran before may have died at any point, so a stage reads all state again from Git, MLflow and the cluster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from orchestration.promotion.identity import parse_partition_key
+from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.platform import Platform
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Clients
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.state import State
+from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import Check, StageDone, StageEnded
-from orchestration.stages.rollback import finish_rollback
+from orchestration.stages.settle import hold_by_person, settle, settle_without_policy
 from orchestration.stages.stage import Promotion, Stage
-from orchestration.stages.unjudged import hold
-from orchestration.stages.version_record import VersionRecord, read_version
+from orchestration.stages.version_record import VersionRecord
 
 
 class Host(Protocol):
@@ -61,33 +65,36 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
     """Run one stage for a partition's version; every problem is part of the result.
 
     A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. It begins by
-    finishing a rollback that was cut off. After the commit, a problem that is not an end holds the promotion, and so
-    does a person who cancels the run. The lease is given back whatever happens, unless the run goes on with another
-    stage.
+    finishing what was cut off. However it ends, the version says where its promotion stands (`settle.py`); a person who
+    cancels the run holds it. The lease is given back whatever happens, unless the run goes on with another stage.
     """
     try:
         policy_name, number = _policy_and_version(partition)
+    except ProblemError as error:
+        return _failed(stage, error)
+    try:
         policy = platform.policy(policy_name)
         clients = platform.clients(policy)
     except ProblemError as error:
-        return _failed(stage, error, None, host)
+        held = settle_without_policy(platform, policy_name, number, error.problem, host.warn)
+        return StageFailed(str(State.HELD) if held else "error", error.problem)
     with ApplicationLease(clients.git, clients.clock, policy.argocd.application, host.run_id, host.warn) as lease:
         promotion: Promotion | None = None
+        read = partial(_read_promotion, clients, policy, number, lease, host)
         try:
             if stage.takes_lease:
                 lease.acquire()
-            version = read_version(clients.registry, policy, number)
-            record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
-            promotion = Promotion(clients, policy, record, lease, host.say)
-            host.version_read(_registry_facts(promotion))
+            promotion = read()
+            if not promotion.record.is_gone:
+                host.version_read(_registry_facts(promotion))
             view = promotion.look()
-            finish_rollback(promotion, view)
+            finish_cut_off(promotion, view)
             done = stage.work(promotion, view)
         except ProblemError as error:
-            return _failed(stage, error, promotion, host)
+            return _failed(stage, _settled(promotion, error, read, host))
         except BaseException as interruption:
-            if promotion is not None and host.is_cancelled(interruption):
-                _hold_by_person(promotion, host)
+            if host.is_cancelled(interruption):
+                _hold_cancelled(promotion, read, host)
             raise
         if host.goes_on:
             lease.hand_over()
@@ -118,34 +125,42 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
     }
 
 
-def _failed(stage: Stage, error: ProblemError, promotion: Promotion | None, host: Host) -> StageFailed:
-    """Return the result of a stage that raised, without checks that belong to another stage."""
-    if isinstance(error, StageEnded):
-        checks = tuple(check for check in error.checks if check.name in stage.checks)
-        return StageFailed(str(error.state).replace("_", " "), error.problem, checks)
-    if promotion is not None:
-        _hold_what_is_committed(promotion, error, host)
-    held = promotion is not None and promotion.record.state is State.HELD
-    return StageFailed(str(State.HELD) if held else "error", error.problem)
+def _read_promotion(clients: Clients, policy: Policy, number: int, lease: ApplicationLease, host: Host) -> Promotion:
+    """Read the version, which may have been deleted since it was committed."""
+    version = clients.registry.version(policy.model, number)
+    known = version if version is not None else ModelVersion(policy.model, number, None, None)
+    record = VersionRecord(clients.registry, clients.clock, policy, known, lease)
+    record.is_gone = version is None
+    return Promotion(clients, policy, record, lease, host.say)
 
 
-def _hold_what_is_committed(promotion: Promotion, error: ProblemError, host: Host) -> None:
-    """After the commit, what keeps a stage from its work holds the promotion; before it, the state stays as it is."""
-    if not promotion.lease.is_held or promotion.record.state is not State.COMMITTED:
-        return
-    known = error.problem
-    next_step = f"{known.next_step} The promotion is held and goes on by itself when this is fixed."
+def _settled(
+    promotion: Promotion | None, error: ProblemError, read: Callable[[], Promotion], host: Host
+) -> ProblemError:
+    """Leave the promotion in a state that says what happened; the version is read for it when the lease was not taken.
+
+    A lease that another run holds says nothing about this version, so nothing is written.
+    """
+    if promotion is None and isinstance(error, StageEnded):
+        return error
     try:
-        hold(promotion, Problem(known.subject, known.expected, known.found, next_step))
+        promotion = promotion or read()
     except ProblemError as second:
         host.warn(f"The state could not be written: {second}")
+        return error
+    return settle(promotion, error, host.warn)
 
 
-def _hold_by_person(promotion: Promotion, host: Host) -> None:
-    committed = promotion.record.state in (State.COMMITTED, State.HELD)
-    way_out = "to give it up, revert the commit" if committed else "nothing was committed"
-    reason = f"A person cancelled the run. Materialize the partition again to go on; {way_out}."
+def _hold_cancelled(promotion: Promotion | None, read: Callable[[], Promotion], host: Host) -> None:
     try:
-        promotion.record.write(State.HELD, reason, held_by="person")
+        hold_by_person(promotion or read(), host.warn)
     except ProblemError as problem:
         host.warn(f"The state could not be written: {problem}")
+
+
+def _failed(stage: Stage, error: ProblemError) -> StageFailed:
+    """Return the result of a stage that raised, without checks that belong to another stage."""
+    if not isinstance(error, StageEnded):
+        return StageFailed("error", error.problem)
+    checks = tuple(check for check in error.checks if check.name in stage.checks)
+    return StageFailed(str(error.state).replace("_", " "), error.problem, checks)

@@ -81,7 +81,7 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         StageEnded: the lease was lost, or the rollout does not stand any more.
     """
     policy, clock, target = promotion.policy, promotion.clients.clock, promotion.policy.manifest
-    recording = _recording(promotion)
+    recording = _recording(promotion, committed)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
     been_ready: set[str] = set()
@@ -119,11 +119,11 @@ def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> Wo
     return waited.workload
 
 
-def _recording(promotion: Promotion) -> Recording:
+def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording:
     """Read the candidate's own recorded requests: what its pods must answer.
 
     Raises:
-        StageEnded: they are gone or unreadable, although the candidate stage read them.
+        StageEnded: they are gone or unreadable, although the candidate stage read them, so nothing can be judged.
     """
     run_id = promotion.version.run_id
     content = promotion.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
@@ -136,7 +136,7 @@ def _recording(promotion: Promotion) -> Recording:
         recording.found if recording else "no such artifact",
         "Put it back (incumbent record), then materialize serving_model.",
     )
-    raise StageEnded(State.HELD, problem)
+    raise not_judged(promotion, committed, StageEnded(State.HELD, problem))
 
 
 def gate_checks(gate: Gate) -> tuple[Check, Check]:

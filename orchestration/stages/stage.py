@@ -7,10 +7,9 @@ from orchestration.promotion.branch_view import BranchView, image_at, view_branc
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients
-from orchestration.promotion.problems import Problem
-from orchestration.promotion.state import State
+from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.stages.lease import ApplicationLease
-from orchestration.stages.results import StageDone, StageEnded
+from orchestration.stages.results import StageDone
 from orchestration.stages.version_record import VersionRecord
 
 
@@ -34,7 +33,7 @@ class Promotion:
         """Fetch the branch and see where this version stands on it.
 
         Raises:
-            StageEnded: the manifest at HEAD cannot be read for this policy.
+            InvalidInputError: the manifest at HEAD cannot be read for this policy.
         """
         return self.view_at(self.clients.git.fetch())
 
@@ -42,11 +41,11 @@ class Promotion:
         """See where this version stands at a head of the branch that was fetched before.
 
         Raises:
-            StageEnded: the manifest there cannot be read for this policy.
+            InvalidInputError: the manifest there cannot be read for this policy.
         """
         view = view_branch(self.clients.git, self.policy, self.version, head)
         if isinstance(view, Problem):
-            raise StageEnded(State.REFUSED, view)
+            raise InvalidInputError(view)
         return view
 
     def image_at(self, commit: str) -> str | None:

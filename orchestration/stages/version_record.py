@@ -20,6 +20,8 @@ class VersionRecord:
         self._policy = policy
         self.version = version
         """The version as it was last read."""
+        self.is_gone = False
+        """Whether the registry does not have the version any more, so that nothing can be written on it."""
 
     @property
     def state(self) -> State | None:
@@ -29,26 +31,24 @@ class VersionRecord:
     def write(self, state: State, reason: str = "", **facts: str) -> None:
         """Write the state and what belongs to it, and read the version again.
 
+        Nothing is written on a version that is known to be gone.
+
         Raises:
             StageEnded: the lease was lost and nothing was written; or the version is gone from the registry.
         """
+        if self.is_gone:
+            return
         if self._lease.is_held or self._lease.is_lost:
             self._lease.confirm()
         moment = moment_tags(self.version, self._policy.name, state, self._clock.now())
         tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
         self._registry.write_tags(self.version, policy_tags(self._policy.name, tags))
-        self._reread()
+        self.version = read_version(self._registry, self._policy, self.version.version)
 
     def give_sign_of_life(self) -> None:
         """Record that a run without a lease is at work, so that the sensor does not start another one."""
         tags = policy_tags(self._policy.name, {"seen_at": format_time(self._clock.now())})
         self._registry.write_tags(self.version, tags)
-
-    def _reread(self) -> None:
-        try:
-            self.version = read_version(self._registry, self._policy, self.version.version)
-        except StageEnded as gone:
-            raise StageEnded(State.HELD, gone.problem) from gone
 
 
 def read_version(registry: Registry, policy: Policy, number: int) -> ModelVersion:

@@ -121,7 +121,7 @@ class Place:
             self.live.status = a_deployment(str(image), pods, namespace="ml-apps", name="iris")
             self.ended(version, State.CHAMPION)
         else:
-            self.committed(version, rollback_trailers(identity, "Failed", "before"), f"{REPOSITORY}:before")
+            self.committed(version, rollback_trailers(identity, "Failed", "before", "slow"), f"{REPOSITORY}:before")
             clock.sleep(20)
             self.ended(version, State.ROLLED_BACK)
         return version

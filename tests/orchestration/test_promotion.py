@@ -469,7 +469,7 @@ def test_a_cancelled_promotion_is_held_by_a_person(world: World, instance: dg.Da
     interrupt(world, instance, by_person=True)
     assert world.state(1) is State.HELD
     assert world.registry.versions["iris", 1].tag(POLICY_NAME, "held_by") == "person"
-    assert "Materialize the partition again" in world.reason(1)
+    assert "To go on, materialize partition iris-edge@1" in world.reason(1)
     assert world.git.leases == {}
     assert run_stages(world, 1, instance).success
     assert world.champion == 1
@@ -489,7 +489,7 @@ def test_a_run_that_is_cancelled_before_the_commit_has_nothing_to_revert(
     world.clock.after(5, stop)
     assert not run_stages(world, 1, instance).success
     assert world.state(1) is State.HELD
-    assert "nothing was committed" in world.reason(1)
+    assert "Nothing was committed" in world.reason(1)
 
 
 def test_a_host_that_shuts_down_holds_nothing(world: World, instance: dg.DagsterInstance) -> None:

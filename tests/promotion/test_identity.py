@@ -103,10 +103,11 @@ def test_trailers_say_what_was_promoted_and_what_was_rolled_back() -> None:
     asked = {"incumbent.iris-classifier-edge.requested_at": "2026-01-31T13:00:00.000+01:00"}
     trailers = promotion_trailers(ID, ModelVersion("m", 7, None, None, asked), IMAGE)
     assert trailers["Requested-At"] == "2026-01-31T12:00:00.000Z"
-    assert rollback_trailers(ID, "Failed", "ghcr.io/team/model:v6") == {
+    assert rollback_trailers(ID, "Failed", "ghcr.io/team/model:v6", "wrong\nanswers") == {
         "Rollback-Of": "iris-classifier-edge/7/0123456789ab/2",
         "Verdict": "Failed",
         "Image": "ghcr.io/team/model:v6",
+        "Reason": "wrong answers",
     }
 
 

@@ -1,0 +1,102 @@
+"""Finishing what an earlier run could not: a rollback that was cut off, and a promotion that others ended."""
+
+from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch, Overtaken, Reverted, TakenBack
+from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.model_version import not_registered
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.state import State
+from orchestration.stages.await_rollout import undone_problem
+from orchestration.stages.results import StageEnded
+from orchestration.stages.rollback import record_ended, roll_back
+from orchestration.stages.rollback_target import is_verified
+from orchestration.stages.stage import Promotion
+
+
+def finish_cut_off(promotion: Promotion, view: BranchView) -> None:
+    """Finish what the branch or the tags say has ended, and the other does not say yet; every stage begins with this.
+
+    A rollback may have its tag `rejected` without its commit, or its commit without the tag of its end. Someone may
+    have replaced our image, or another version may have been promoted over it.
+
+    Raises:
+        StageEnded: there was something. It is finished now, and the promotion stays ended.
+    """
+    if promotion.record.is_gone:
+        take_back_deleted(promotion, view)
+    state = promotion.record.state
+    if state is State.REJECTED:
+        _finish_rollback(promotion, view, reject=True)
+    if state is not None and state.is_end:
+        return
+    match view.standing:
+        case TakenBack():
+            _finish_rollback(promotion, view, reject=False)
+        case Reverted(committed, image) if state is not None or not is_verified(promotion, committed):
+            _take_lease(promotion)
+            problem = undone_problem(promotion, committed.commit.commit, image)
+            roll_back(promotion, committed, problem, reject=True)
+            raise StageEnded(State.ROLLED_BACK, problem)
+        case Overtaken(committed, by) if state is not None:
+            _end_overtaken(promotion, committed, by)
+
+
+def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
+    """Take the promotion of a version back that was deleted from the registry: it can never be judged or crowned.
+
+    Its tags cannot be written, so the reason is in the rollback's commit alone.
+
+    Raises:
+        StageEnded: always.
+    """
+    problem = not_registered(promotion.policy.model, promotion.version.version)
+    match view.standing:
+        case OnBranch(committed) | Reverted(committed) if not is_verified(promotion, committed):
+            take_back(promotion, committed, problem)
+        case TakenBack():
+            raise StageEnded(State.ROLLED_BACK, problem)
+        case _:
+            raise StageEnded(State.REFUSED, problem)
+
+
+def take_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem) -> None:
+    """Take a promotion back without rejecting its version.
+
+    Raises:
+        StageEnded: always, after the rollback.
+    """
+    _take_lease(promotion)
+    roll_back(promotion, committed, problem, reject=False)
+    raise StageEnded(State.ROLLED_BACK, problem)
+
+
+def _finish_rollback(promotion: Promotion, view: BranchView, *, reject: bool) -> None:
+    policy, version = promotion.policy, promotion.version
+    attempts = [committed for committed in view.promotions if committed.identity.version == version.version]
+    reason = version.tag(policy.name, "reason") or "taken back, for a reason that is not recorded"
+    next_step = how_to_retry(policy.name, version.version)
+    problem = Problem(str(version), "a version that was not taken back", reason, next_step)
+    _take_lease(promotion)
+    if attempts:
+        roll_back(promotion, attempts[0], problem, reject=reject)
+    else:  # a copy of a rejected version has its tags, and never had a commit
+        promotion.record.write(State.ROLLED_BACK, f"{reason} The branch has no commit of it.")
+    raise StageEnded(State.ROLLED_BACK, problem)
+
+
+def _end_overtaken(promotion: Promotion, committed: CommittedPromotion, by: CommittedPromotion) -> None:
+    _take_lease(promotion)
+    version, other = promotion.version, by.identity.version
+    found = f"version {other} promoted after it (commit {by.commit.commit[:12]})"
+    problem = Problem(str(version), "the newest promotion", found, "Promote a newer version.")
+    if is_verified(promotion, committed):
+        promotion.record.write(State.FORMER_CHAMPION, f"Verified, and then replaced by version {other}.")
+        raise StageEnded(State.FORMER_CHAMPION, problem)
+    record_ended(promotion, committed, "Error", str(problem))
+    promotion.record.write(State.ROLLED_BACK, str(problem))
+    raise StageEnded(State.ROLLED_BACK, problem)
+
+
+def _take_lease(promotion: Promotion) -> None:
+    if not promotion.lease.is_held:
+        promotion.lease.acquire()

@@ -1,0 +1,99 @@
+"""What serves again when a promotion is taken back (design rule 8)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.promotion.acts import ActKind
+from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
+from orchestration.promotion.branch_view import acts
+from orchestration.promotion.state import State
+from orchestration.stages.stage import Promotion
+
+
+@dataclass(frozen=True)
+class RollbackTarget:
+    """The image that serves again after a rollback."""
+
+    image: str
+    described: str
+    """`version 2`, or `the image before, unverified`."""
+
+
+def rollback_target(
+    promotion: Promotion, earlier: Sequence[CommittedPromotion], before: str | None
+) -> RollbackTarget | None:
+    """Return the image that HEAD had before the promotion, unless that image was itself rejected or taken back.
+
+    In that case, and when the manifest as it was before cannot be read, the newest verified promotion below it is the
+    target. The champion alias is never followed: a person may have left that version by hand.
+
+    Args:
+        promotion: The promotion that is, or may be, taken back.
+        earlier: The policy's promotions before it, newest first.
+        before: The image that HEAD had before it; None when the manifest cannot be read there.
+
+    Returns:
+        The target; None when the image before cannot be read, and no earlier promotion is verified.
+    """
+    had = next((known for known in earlier if before is not None and is_image_of(known.identity, before)), None)
+    if before is not None and had is None:
+        return RollbackTarget(before, "the image before, unverified")
+    if before is not None and had is not None and not _was_taken_back(promotion, had):
+        described = f"version {had.identity.version}" if is_verified(promotion, had) else "the image before, unverified"
+        return RollbackTarget(before, described)
+    below = earlier if had is None else earlier[earlier.index(had) + 1 :]
+    for known in below:
+        differs = had is None or known.identity.digest != had.identity.digest
+        if differs and is_verified(promotion, known) and not _was_taken_back(promotion, known):
+            return RollbackTarget(_image_of(promotion, known), f"version {known.identity.version}")
+    return None if before is None else RollbackTarget(before, "the image before, which had been taken back")
+
+
+def is_verified(promotion: Promotion, committed: CommittedPromotion) -> bool:
+    """Tell whether Git has the evidence tag of a promotion, on its commit."""
+    evidence = promotion.clients.git.tag(committed.identity.evidence_tag)
+    return evidence is not None and evidence.commit == committed.commit.commit
+
+
+def alias_disagreement(promotion: Promotion, promotions: Sequence[CommittedPromotion], before: str) -> str:
+    """Say that the champion alias names a version whose image HEAD did not have before; empty when it agrees.
+
+    Args:
+        promotion: The promotion under way.
+        promotions: All promotions of the policy on the branch.
+        before: The image that HEAD had before the promotion.
+    """
+    policy = promotion.policy
+    named = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    if named is None:
+        return ""
+    known = [committed.identity for committed in promotions if committed.identity.version == named.version]
+    if any(is_image_of(identity, before) for identity in known):
+        return ""
+    disagrees = "whose image the manifest did not have" if known else "of which the branch has no promotion"
+    return (
+        f"Alias {policy.champion_alias} names version {named.version}, {disagrees} before version "
+        f"{promotion.version.version}: it had {before}. The alias is not followed."
+    )
+
+
+def _was_taken_back(promotion: Promotion, committed: CommittedPromotion) -> bool:
+    """Tell whether a promotion was taken back by a commit, ended by someone's change, or left by a person."""
+    policy, clients, identity = promotion.policy, promotion.clients, committed.identity
+    if committed.rollback is not None:
+        return True
+    version = clients.registry.version(policy.model, identity.version)
+    state = version.state(policy.name) if version is not None else None
+    if version is not None and version.attempt(policy.name) == identity.attempt:
+        if state in (State.CHAMPION, State.FORMER_CHAMPION):
+            return False
+        if state in (State.REJECTED, State.ROLLED_BACK):
+            return True
+    return any(act.kind is ActKind.ENDED and act.promotion == identity for act in acts(clients.git, policy.name))
+
+
+def _image_of(promotion: Promotion, committed: CommittedPromotion) -> str:
+    """Return the image that a promotion committed, also when its manifest cannot be read any more."""
+    image = promotion.image_at(committed.commit.commit)
+    digest = committed.commit.trailers.get("Image-Digest", "")
+    return image if image is not None else f"{promotion.policy.image.repository}@{digest}"
