@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.promotion.acts import Act, acts_prefix, newest_first, parse_act
+from orchestration.promotion.acts import Act, ActKind, acts_prefix, newest_first, parse_act
 from orchestration.promotion.branch_standing import (
     BranchStanding,
     CommittedPromotion,
@@ -11,6 +11,7 @@ from orchestration.promotion.branch_standing import (
     live_promotion,
     standing_on_branch,
 )
+from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
@@ -85,7 +86,13 @@ def other_under_way(
         return None if state.is_end or asked_again else (live, other)
     image = image_at(git, policy, head)
     stands = image is None or is_image_of(live.identity, image)
-    return (live, other) if stands and git.tag(live.identity.evidence_tag) is None else None
+    is_over = git.tag(live.identity.evidence_tag) is not None or was_ended(git, live.identity)
+    return (live, other) if stands and not is_over else None
+
+
+def was_ended(git: GitOpsRepository, promotion: PromotionId) -> bool:
+    """Tell whether an act says that a promotion ended without a rollback commit."""
+    return any(act.kind is ActKind.ENDED and act.promotion == promotion for act in acts(git, promotion.policy))
 
 
 def acts(git: GitOpsRepository, policy: str) -> tuple[Act, ...]:

@@ -1,7 +1,7 @@
 """Finishing what an earlier run could not: a rollback that was cut off, and a promotion that others ended."""
 
 from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch, Overtaken, Reverted, TakenBack
-from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.branch_view import BranchView, was_ended
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import not_registered
 from orchestration.promotion.problems import Problem
@@ -51,12 +51,16 @@ def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
     """
     problem = not_registered(promotion.policy.model, promotion.version.version)
     match view.standing:
-        case OnBranch(committed) | Reverted(committed) if not is_verified(promotion, committed):
+        case OnBranch(committed) | Reverted(committed) if not _is_over(promotion, committed):
             take_back(promotion, committed, problem)
         case TakenBack():
             raise StageEnded(State.ROLLED_BACK, problem)
         case _:
             raise StageEnded(State.REFUSED, problem)
+
+
+def _is_over(promotion: Promotion, committed: CommittedPromotion) -> bool:
+    return is_verified(promotion, committed) or was_ended(promotion.clients.git, committed.identity)
 
 
 def take_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem) -> None:

@@ -5,7 +5,7 @@ from textwrap import shorten
 
 from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
-from orchestration.promotion.branch_view import acts
+from orchestration.promotion.branch_view import was_ended
 from orchestration.promotion.identity import rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
@@ -67,7 +67,7 @@ def roll_back(
 def record_ended(promotion: Promotion, committed: CommittedPromotion, verdict: str, reason: str) -> None:
     """Record in Git, once, that a committed promotion ended without a rollback commit of ours."""
     git, policy, identity = promotion.clients.git, promotion.policy.name, committed.identity
-    if any(act.kind is ActKind.ENDED and act.promotion == identity for act in acts(git, policy)):
+    if was_ended(git, identity):
         return
     promotion.lease.confirm()
     short = shorten(reason, _REASON_WIDTH, placeholder=" ...")

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestration.promotion.acts import ActKind
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
-from orchestration.promotion.branch_view import acts
+from orchestration.promotion.branch_view import was_ended
 from orchestration.promotion.state import State
 from orchestration.stages.stage import Promotion
 
@@ -89,7 +88,7 @@ def _was_taken_back(promotion: Promotion, committed: CommittedPromotion) -> bool
             return False
         if state in (State.REJECTED, State.ROLLED_BACK):
             return True
-    return any(act.kind is ActKind.ENDED and act.promotion == identity for act in acts(clients.git, policy.name))
+    return was_ended(clients.git, identity)
 
 
 def _image_of(promotion: Promotion, committed: CommittedPromotion) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from orchestration.promotion.identity import partition_key
 from orchestration.stages.lease import LEASE_SECONDS
 from orchestration.stages.pipeline import STAGES
+from orchestration.stages.results import StageDone
 from orchestration.stages.runner import StageFailed, run_stage
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform
 
@@ -56,6 +57,8 @@ class Host:
     run_id: str
     goes_on: bool
     say: Callable[[str], None]
+    cancelled: bool = False
+    """Whether a person cancelled the run when it is interrupted."""
 
     @property
     def warn(self) -> Callable[[str], None]:
@@ -65,7 +68,17 @@ class Host:
         assert facts["run_id"]
 
     def is_cancelled(self, interruption: BaseException) -> bool:
-        return False
+        return self.cancelled
+
+
+def run_until(world: World, number: int, last: str = STAGES[-1].name, *, run: str = "run") -> StageDone | StageFailed:
+    """Run the stages up to one of them, and return what the last that ran resulted in."""
+    for stage in STAGES:
+        host = Host(run, stage.name != last, world.said.append, cancelled=True)
+        result = run_stage(stage, WorldPlatform(world), partition_key(POLICY_NAME, number), host)
+        if isinstance(result, StageFailed) or stage.name == last:
+            break
+    return result
 
 
 def promote(world: World, number: int, run: str) -> bool:
