@@ -1,6 +1,6 @@
 """Asking for a promotion by hand: promote this version, or try it again after its promotion has ended."""
 
-from orchestration.promotion.branch_standing import committed_promotions
+from orchestration.promotion.branch_standing import committed_promotions, live_attempt
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags
 from orchestration.promotion.policy import Policy
@@ -66,7 +66,7 @@ def retry_promotion(
         )
     committed = committed_promotions(git.history(git.fetch(), policy.name), policy.name)
     attempts = [promotion for promotion in committed if promotion.identity.version == number]
-    under_way = bool(attempts) and attempts[0].rollback is None and state is State.HELD
+    under_way = state is State.HELD and live_attempt(version, policy.name, committed) is not None
     tags = request_tags(clock.now())
     tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
     attempt = len(attempts) + (not under_way)

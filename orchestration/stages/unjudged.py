@@ -11,9 +11,13 @@ from orchestration.stages.stage import Promotion
 def not_judged(promotion: Promotion, committed: CommittedPromotion, ended: StageEnded) -> StageEnded:
     """Do what the policy prescribes for a promotion that could not be judged (design rule 6).
 
+    A champion that is looked at again was judged before, and stays what it is.
+
     Returns:
         The exception to raise: held as given, or rolled back.
     """
+    if promotion.record.state is State.CHAMPION:
+        return ended
     if promotion.policy.gate.when_unjudged == "hold":
         hold(promotion, ended.problem)
         return ended

@@ -41,11 +41,12 @@ class Saboteur:
             self.dead = self.dead or (self.count == self.at and not self.after)
             if self.dead:
                 raise Killed
-            result = write(*arguments, **named)
-            self.dead = self.count == self.at
-            if self.dead:
-                raise Killed
-            return result
+            try:
+                return write(*arguments, **named)
+            finally:
+                self.dead = self.count == self.at
+                if self.dead:
+                    raise Killed
 
         return dying
 

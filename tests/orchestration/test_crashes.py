@@ -1,8 +1,13 @@
 """A promotion that dies at any of its writes, and what the next runs make of it: all is finished, nothing twice."""
 
+from collections.abc import Callable
+from typing import Any
+
 import dagster as dg
 import pytest
 
+from orchestration.promotion.acts import ActKind
+from orchestration.promotion.branch_view import acts
 from orchestration.promotion.state import State
 from tests.fakes.runs import Saboteur, promote, resume
 from tests.fakes.world import POLICY_TEXT, REPOSITORY, World, run_stages
@@ -80,6 +85,61 @@ def test_killed_at_any_write_of_a_promotion_that_is_taken_back(kind: str, verdic
     assert world.git.log[0].trailers["Verdict"] == verdict
     assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
     assert world.live_image == world.image(1)
+    assert is_free(world)
+
+
+def replace_image(world: World) -> None:
+    """A person puts the first version's image back as soon as the second one is committed."""
+    text = world.git.commits[world.git.head].files["apps/iris.yaml"].decode()
+    world.git.commit("Hotfix", {"apps/iris.yaml": text.replace(world.image(2), world.image(1)).encode()})
+    world.reconcile()
+
+
+def delete_version(world: World) -> None:
+    """A person deletes the second version from the registry as soon as it is committed."""
+    del world.registry.versions["iris", 2]
+
+
+def begin_disturbed(disturb: Callable[[World], None]) -> World:
+    world = begin(GOOD)
+    push = world.git.push_edit
+
+    def disturbed(*arguments: Any) -> Any:
+        pushed = push(*arguments)
+        world.git.push_edit = push  # type: ignore[method-assign]
+        disturb(world)
+        return pushed
+
+    world.git.push_edit = disturbed  # type: ignore[method-assign]
+    return world
+
+
+def disturbed_points() -> list[tuple[Callable[[World], None], int, bool]]:
+    points: list[tuple[Callable[[World], None], int, bool]] = []
+    for disturb in (replace_image, delete_version):
+        world = begin_disturbed(disturb)
+        counting = Saboteur(world, 0, after=False)
+        assert promote(world, 2, "run")
+        points += [(disturb, at, after) for at in range(1, counting.count + 1) for after in (False, True)]
+    return points
+
+
+@pytest.mark.parametrize(("disturb", "at", "after"), disturbed_points())
+def test_killed_at_any_write_of_a_promotion_that_a_person_disturbs(
+    disturb: Callable[[World], None], at: int, after: bool
+) -> None:
+    """Its end is in Git exactly once, as an act or as a rollback commit, and the first version serves."""
+    world = begin_disturbed(disturb)
+    saboteur = Saboteur(world, at, after=after)
+    assert not promote(world, 2, "killed")
+    saboteur.revive()
+    resume(world, 2)
+    ended = [act for act in acts(world.git, "iris-edge") if act.kind is ActKind.ENDED]
+    rollbacks = [commit for commit in world.git.log if "Rollback-Of" in commit.trailers]
+    assert (len(ended), len(rollbacks)) == ((1, 0) if disturb is replace_image else (0, 1))
+    assert world.live_image == world.image(1)
+    assert world.champion == 1
+    assert ("iris", 2) not in world.registry.versions or world.state(2) is State.ROLLED_BACK
     assert is_free(world)
 
 
