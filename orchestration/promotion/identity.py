@@ -88,6 +88,11 @@ def how_to_retry(policy: str, version: int) -> str:
     return f"To try the version again: incumbent retry {policy} {version} --reason '...'."
 
 
+def how_to_return(policy: str, version: int) -> str:
+    """The next step for a version that was champion before."""
+    return f"To return to it: incumbent rollback {policy} {version} --reason '...'."
+
+
 def partition_key(policy: str, version: int) -> str:
     """The Dagster partition of one version under one policy, such as `iris-classifier-edge@7`."""
     return f"{policy}@{version}"

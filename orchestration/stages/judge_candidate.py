@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.branch_view import BranchView, other_under_way
-from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.identity import how_to_retry, how_to_return
 from orchestration.promotion.images import ImageRef, choose_image, served_model_problem
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.ports import ResolvedImage
@@ -93,6 +93,10 @@ def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, Sta
     version = promotion.version
     retry = how_to_retry(promotion.policy.name, version.version)
     reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
+    if promotion.record.state is State.FORMER_CHAMPION:
+        next_step = how_to_return(promotion.policy.name, version.version)
+        finding = f"a former champion ({reason})"
+        return Problem(str(version), "a version that was not champion yet", finding, next_step), State.FORMER_CHAMPION
     match view.standing:
         case Ended(state):
             return Problem(str(version), "a version that has not ended yet", f"{state} ({reason})", retry), state

@@ -98,6 +98,15 @@ def test_refused_and_superseded_are_counted_without_times(world: World) -> None:
     assert times(record) == {}
 
 
+def test_a_champion_that_is_succeeded_was_counted_before(world: World) -> None:
+    """Its request ended when it became champion; that another version took over is no second end."""
+    for number in (ask(world), ask(world)):
+        world.registry.set_alias(world.registry.versions["iris", number], "challenger")
+        assert promote(world, number, "run")
+    assert world.state(1) is State.FORMER_CHAMPION
+    assert ends(read(world)) == {"champion": 2}
+
+
 def test_a_version_tried_again_counts_again(world: World) -> None:
     """Each request has its own end, even though a retry overwrites the tags of the version."""
     number = ask(world, accuracy=0.1)

@@ -4,6 +4,7 @@ import pytest
 
 from orchestration.promotion.state import State
 from orchestration.stages.results import StageDone
+from orchestration.stages.runner import StageFailed
 from tests.fakes.runs import run_until
 from tests.fakes.world import World
 
@@ -44,7 +45,10 @@ def test_a_former_champion_that_is_materialized_stays_one(world: World) -> None:
         run_until(world, world.register().version)
     world.registry.set_alias(world.registry.versions["iris", 1], "challenger")
     commits = len(world.git.log)
-    run_until(world, 1)
+    result = run_until(world, 1)
+    assert isinstance(result, StageFailed)
+    assert result.outcome == "former champion"
+    assert "incumbent rollback iris-edge 1" in result.problem.next_step
     assert world.state(1) is State.FORMER_CHAMPION
     assert len(world.git.log) == commits
 

@@ -110,7 +110,7 @@ def begin_disturbed(disturb: Callable[[World], None]) -> World:
         disturb(world)
         return pushed
 
-    world.git.push_edit = disturbed  # type: ignore[method-assign]
+    setattr(world.git, "push_edit", disturbed)  # noqa: B010 - it has the port's generic type
     return world
 
 

@@ -12,6 +12,7 @@ from orchestration.promotion.branch_standing import (
     Reverted,
     TakenBack,
     committed_promotions,
+    live_attempt,
     standing_on_branch,
 )
 from orchestration.promotion.identity import PromotionId
@@ -51,6 +52,7 @@ CASES = [
     ("a version that nobody committed may be committed", 1, [], "old:1", {}, MayCommit(1)),
     ("another version's promotion is no obstacle here", 2, [promotion_of(1)], image_of(1), {}, MayCommit(1)),
     ("a refused version has ended", 1, [], "old:1", {"state": "refused"}, Ended(State.REFUSED)),
+    ("a former champion has ended", 1, [], "old:1", {"state": "former_champion"}, Ended(State.FORMER_CHAMPION)),
     ("a superseded version that is requested again may go on", 1, [], "old:1", {"state": "requested"}, MayCommit(1)),
     (
         "a version that was taken back stays so, whatever tags were lost",
@@ -109,6 +111,24 @@ def test_standing(
     """Each case's own name says what it shows."""
     found = stand(number, history, head_image, **tags)
     assert isinstance(found, expected) if isinstance(expected, type) else found == expected
+
+
+@pytest.mark.parametrize(
+    ("history", "tags", "under_way"),
+    [
+        ([promotion_of(1)], {}, True),
+        ([promotion_of(1)], {"attempt": "2"}, False),
+        ([promotion_of(1), rollback_of(1)], {}, False),
+        ([promotion_of(1), promotion_of(2)], {}, False),
+        ([promotion_of(1), promotion_of(2), rollback_of(2)], {}, True),
+        ([], {}, False),
+    ],
+    ids=["committed", "retried", "taken back", "overtaken", "its successor taken back", "never committed"],
+)
+def test_the_live_attempt_of_a_version(history: list[BranchCommit], tags: dict[str, str], *, under_way: bool) -> None:
+    """It is told without the manifest, so also when that cannot be read."""
+    found = live_attempt(version(1, **tags), POLICY, committed_promotions(history[::-1], POLICY))
+    assert (found is not None) is under_way
 
 
 def test_foreign_trailers_are_ignored() -> None:
