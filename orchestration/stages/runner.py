@@ -4,7 +4,7 @@ Whatever ran before may have died at any point, so a stage reads all state again
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestration.promotion.identity import parse_partition_key
@@ -19,12 +19,20 @@ from orchestration.stages.unjudged import hold
 from orchestration.stages.version_record import VersionRecord, read_version
 
 
+_JUDGEMENTS = (State.REFUSED, State.SUPERSEDED, State.WAITING, State.ROLLED_BACK)
+"""The states in which a promotion may be left without anything being broken."""
+
+
 class Host(Protocol):
     """The run that a stage is part of, as the runner sees it: a run of Dagster, or a test."""
 
     @property
     def run_id(self) -> str:
         """Names the run as the holder of the lease."""
+
+    @property
+    def caller_waits(self) -> bool:
+        """Whether a caller waits for this run in its own process, as in CI, and takes its exit code for the answer."""
 
     @property
     def goes_on(self) -> bool:
@@ -55,6 +63,8 @@ class StageFailed:
     problem: Problem
     checks: tuple[Check, ...] = ()
     """The checks that were judged before the end."""
+    is_judgement: bool = False
+    """Whether the version was judged, or has to wait, and all is as it should be; otherwise something is broken."""
 
 
 def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> StageDone | StageFailed:
@@ -91,7 +101,7 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
             raise
         if host.goes_on:
             lease.hand_over()
-        return StageDone(done.checks, {**stage.links(promotion), **done.facts}, done.end)
+        return replace(done, facts={**stage.links(promotion), **done.facts})
 
 
 def _policy_and_version(partition: str) -> tuple[str, int]:
@@ -122,7 +132,8 @@ def _failed(stage: Stage, error: ProblemError, promotion: Promotion | None, host
     """Return the result of a stage that raised, without checks that belong to another stage."""
     if isinstance(error, StageEnded):
         checks = tuple(check for check in error.checks if check.name in stage.checks)
-        return StageFailed(str(error.state).replace("_", " "), error.problem, checks)
+        outcome = str(error.state).replace("_", " ")
+        return StageFailed(outcome, error.problem, checks, error.state in _JUDGEMENTS)
     if promotion is not None:
         _hold_what_is_committed(promotion, error, host)
     held = promotion is not None and promotion.record.state is State.HELD

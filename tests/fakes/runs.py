@@ -58,6 +58,10 @@ class Host:
     say: Callable[[str], None]
 
     @property
+    def caller_waits(self) -> bool:
+        return False
+
+    @property
     def warn(self) -> Callable[[str], None]:
         return self.say
 
