@@ -1,1 +1,1 @@
-"""What the commands of `incumbent` do, in terms of the ports; `cli.py` parses arguments and prints the outcome."""
+"""What the commands of `incumbent` do, in terms of the ports; `orchestration.cli` parses and prints."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from orchestration.promotion.acts import Act, acts_prefix, newest_first, parse_act
 from orchestration.promotion.branch_standing import (
     BranchStanding,
     CommittedPromotion,
@@ -73,3 +74,10 @@ def other_under_way(
     other = registry.version(policy.model, live.identity.version)
     state = other.state(policy.name) if other is not None else None
     return (live, other) if other is not None and state is not None and state.is_under_way_on_branch else None
+
+
+def acts(git: GitOpsRepository, policy: str) -> tuple[Act, ...]:
+    """Read all acts of a policy as the server has them now, newest first."""
+    records = git.tags_below(acts_prefix(policy))
+    parsed = (parse_act(record.name, record.message, record.commit) for record in records)
+    return newest_first(act for act in parsed if act is not None)

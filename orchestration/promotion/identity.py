@@ -65,9 +65,9 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
     requested = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
     return {
         "Promotion-Id": str(identity),
-        "Model": _one_line(version.model),
+        "Model": one_line(version.model),
         "Model-Version": str(version.version),
-        "MLflow-Run": _one_line(version.run_id or "") or "none",
+        "MLflow-Run": one_line(version.run_id or "") or "none",
         "Image-Digest": image.digest or "none",
         **requested,
     }
@@ -99,5 +99,6 @@ def parse_partition_key(key: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Put a text on one line, so that none of its lines can pass for a trailer."""
     return " ".join(text.split())

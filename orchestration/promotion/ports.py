@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from orchestration.promotion.acts import Act
 from orchestration.promotion.cluster_status import ApplicationStatus, Node, WorkloadStatus
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
@@ -133,6 +134,8 @@ class TagRecord:
     name: str
     commit: str
     message: str
+    at: float = 0.0
+    """When it was made, in seconds since the epoch."""
 
 
 class GitOpsRepository(Protocol):
@@ -176,6 +179,19 @@ class GitOpsRepository(Protocol):
 
     def tag(self, name: str) -> TagRecord | None:
         """Return a tag as the server has it; None when there is no such tag."""
+
+    def tags_below(self, prefix: str) -> tuple[TagRecord, ...]:
+        """Return all annotated tags whose names begin with `prefix`, as the server has them now, by name.
+
+        `prefix` ends with a slash. The server filters, and only tags that were not seen before are transferred.
+        """
+
+    def record_act(self, act: Act) -> Act:
+        """Record an act on the head of the branch, and return it as it was recorded.
+
+        It needs no lease, because acts are only ever added. When another act has the same name, its time is moved on by
+        milliseconds, so that none is lost; the very same act is recorded once.
+        """
 
     def lease(self, application: str) -> LeaseRecord | None:
         """Return the lease as the server has it now, expired or not."""

@@ -2,12 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from orchestration.promotion.ports import FileEdit, GitOpsRepository, LeaseBusy, LeaseLost, LeaseRecord, Pushed
+from orchestration.promotion.acts import Act, ActKind
+from orchestration.promotion.branch_view import acts
+from orchestration.promotion.ports import (
+    FileEdit,
+    GitOpsRepository,
+    LeaseBusy,
+    LeaseLost,
+    LeaseRecord,
+    Pushed,
+    TagRecord,
+)
 from orchestration.promotion.problems import DependencyError
 from tests.adapters.git_fixtures import CONTENT, MANIFEST, World, edit, serving_world
 from tests.fakes.clock import FakeClock
@@ -250,6 +260,39 @@ def test_a_tag_is_created_once(scene: Scene) -> None:
     scene.repository.fetch()
     with pytest.raises(DependencyError, match="a tag of commit"):
         scene.repository.create_tag("incumbent/iris/1-1", other, "Passed", again, 60.0)
+
+
+def test_tags_below_a_prefix_are_those_of_the_server(scene: Scene) -> None:
+    """All annotated tags below a prefix, by name, with commit, message and time; those of other policies are not."""
+    head = scene.repository.fetch()
+    assert scene.repository.tags_below("incumbent/iris/") == ()
+    lease = _leased(scene)
+    for name in ("incumbent/iris/2-1", "incumbent/iris-edge/1-1", "incumbent/iris/1-1"):
+        created = scene.repository.create_tag(name, head, f"{name} passed\n\nVerdict: Passed", lease, 60.0)
+        assert isinstance(created, LeaseRecord)
+        lease = created
+    below = scene.elsewhere.tags_below("incumbent/iris/")
+    assert [tag.name for tag in below] == ["incumbent/iris/1-1", "incumbent/iris/2-1"]
+    assert below[0] == TagRecord(
+        "incumbent/iris/1-1", head, "incumbent/iris/1-1 passed\n\nVerdict: Passed", float(int(scene.clock.now()))
+    )
+    assert below[0] == scene.repository.tag("incumbent/iris/1-1")
+
+
+def test_acts_are_added_and_never_replaced(scene: Scene) -> None:
+    """Acts of two people in the same millisecond both stay, on the head; the same act twice is one."""
+    head = scene.commit_by_another("later")
+    act = Act("iris", ActKind.APPROVE, scene.clock.now(), "ana", "a reason\nBy: bob", 7, f"sha256:{'a' * 64}")
+    first = scene.repository.record_act(act)
+    assert scene.elsewhere.record_act(act) == first
+    second = scene.elsewhere.record_act(replace(act, by="bob"))
+    assert second.at == pytest.approx(act.at + 0.001)
+    read = acts(scene.repository, "iris")
+    assert [(made.by, made.reason, made.commit) for made in read] == [
+        ("bob", "a reason By: bob", head),
+        ("ana", "a reason By: bob", head),
+    ]
+    assert acts(scene.repository, "iris-edge") == ()
 
 
 def test_ancestry_is_known_or_false(scene: Scene) -> None:

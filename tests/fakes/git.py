@@ -3,9 +3,10 @@
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from orchestration.promotion.acts import Act
 from orchestration.promotion.ports import (
     BranchCommit,
     Clock,
@@ -140,12 +141,24 @@ class FakeGitRepository:
         self._others_act()
         if self._is_lost(lease):
             return LeaseLost(self.leases.get(lease.application))
-        self.tags.setdefault(name, TagRecord(name, commit, message.strip()))
+        self.tags.setdefault(name, TagRecord(name, commit, message.strip(), float(int(self._clock.now()))))
         return self._renewed(lease, ttl)
 
     def tag(self, name: str) -> TagRecord | None:
         self._reach_server()
         return self.tags.get(name)
+
+    def tags_below(self, prefix: str) -> tuple[TagRecord, ...]:
+        self._reach_server()
+        return tuple(self.tags[name] for name in sorted(self.tags) if name.startswith(prefix))
+
+    def record_act(self, act: Act) -> Act:
+        self._reach_server()
+        while True:
+            record = TagRecord(act.tag, self.head, act.message.strip(), float(int(self._clock.now())))
+            if self.tags.setdefault(act.tag, record) == record:
+                return replace(act, commit=self.head)
+            act = replace(act, at=act.at + 0.001)
 
     def lease(self, application: str) -> LeaseRecord | None:
         self._reach_server()

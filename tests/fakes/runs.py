@@ -11,7 +11,7 @@ from orchestration.stages.runner import StageFailed, run_stage
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform
 
 REGISTRY_WRITES = ("write_tags", "set_alias", "put_artifact")
-GIT_WRITES = ("push_edit", "create_tag", "acquire_lease", "renew_lease", "release_lease")
+GIT_WRITES = ("push_edit", "create_tag", "acquire_lease", "renew_lease", "release_lease", "record_act")
 
 
 class Killed(BaseException):

@@ -115,6 +115,12 @@ def write_tag(mirror: Mirror, name: str, commit: str, message: str, now: float) 
     return mirror.local("mktag", "--strict", stdin=text.encode(errors="replace")).text
 
 
+def tagged_at(header: bytes) -> float:
+    """Return when a tag was made, by the header of its object; 0 when it does not say."""
+    match = re.search(rb"^tagger .*> ([0-9]{1,12}) [+-][0-9]{4}$", header, re.MULTILINE)
+    return float(match[1]) if match else 0.0
+
+
 def _identity(at: int) -> dict[str, str]:
     return {
         f"GIT_{who}_{what}": value

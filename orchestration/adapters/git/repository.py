@@ -4,6 +4,7 @@ The server's state is asked of the server each time; the mirror on this machine 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,12 +17,15 @@ from orchestration.adapters.git.objects import (
     entry_at,
     is_known,
     read_blob,
+    tagged_at,
     write_commit,
     write_file,
     write_tag,
 )
 from orchestration.adapters.git.push import RefUpdate
 from orchestration.adapters.git.remote import is_ref_name, parse_remote
+from orchestration.adapters.git.tags import add_tag, fetch_tags
+from orchestration.promotion.acts import Act
 from orchestration.promotion.ports import (
     BranchCommit,
     Clock,
@@ -222,8 +226,22 @@ class GitRepository:
         if tag_id == commit:
             return TagRecord(name, commit, "")
         tag = self._access.repairing(lambda: self._access.server_object(ref, "tag"))
-        text = tag[1] if tag is not None and tag[1] is not None else b""
-        return TagRecord(name, commit, text.partition(b"\n\n")[2].decode("utf-8", errors="replace").strip())
+        header, _, message = (tag[1] if tag is not None and tag[1] is not None else b"").partition(b"\n\n")
+        return TagRecord(name, commit, message.decode("utf-8", errors="replace").strip(), tagged_at(header))
+
+    def tags_below(self, prefix: str) -> tuple[TagRecord, ...]:
+        """List the annotated tags whose names begin with `prefix`, as the server has them now, by name."""
+        _tag_ref(prefix.rstrip("/"))
+        return self._access.repairing(lambda: fetch_tags(self._access, prefix))
+
+    def record_act(self, act: Act) -> Act:
+        """Record an act on the head of the branch, at the next millisecond that is free."""
+        head = self.fetch()
+        while True:
+            _tag_ref(act.tag)
+            if add_tag(self._access, self._clock, act.tag, head, act.message):
+                return replace(act, commit=head)
+            act = replace(act, at=act.at + 0.001)
 
     def _tagged(self, ref: str) -> tuple[str, str] | None:
         """Object id of the tag itself and of its commit; they are equal for a lightweight tag."""

@@ -1,0 +1,20 @@
+"""The command `incumbent`: arguments, help and output; `orchestration.commands` does what the commands say.
+
+Heavy imports stay inside the functions, so that `--help` answers at once.
+"""
+
+import click
+
+from orchestration.cli.manifests import set_image
+from orchestration.cli.metrics import metrics
+from orchestration.cli.recording import record
+from orchestration.cli.requests import register, retry
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Promote MLflow models through Git and Argo CD, and keep the incumbent until its challenger has proved healthy."""
+
+
+for _command in (set_image, register, retry, record, metrics):
+    main.add_command(_command)

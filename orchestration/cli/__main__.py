@@ -1,0 +1,5 @@
+"""`python -m orchestration.cli`, as the command `incumbent`."""
+
+from orchestration.cli import main
+
+main()
