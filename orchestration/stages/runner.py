@@ -9,15 +9,16 @@ from typing import Protocol
 
 from orchestration.promotion.identity import parse_partition_key
 from orchestration.promotion.platform import Platform
+from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
+from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
-from orchestration.stages.lease import ApplicationLease
+from orchestration.stages.lease import LEASE_SECONDS, ApplicationLease
 from orchestration.stages.results import Check, StageDone, StageEnded
 from orchestration.stages.rollback import finish_rollback
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import hold
 from orchestration.stages.version_record import VersionRecord, read_version
-
 
 _JUDGEMENTS = (State.REFUSED, State.SUPERSEDED, State.WAITING, State.ROLLED_BACK)
 """The states in which a promotion may be left without anything being broken."""
@@ -70,7 +71,8 @@ class StageFailed:
 def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> StageDone | StageFailed:
     """Run one stage for a partition's version; every problem is part of the result.
 
-    A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. It begins by
+    A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. A run whose
+    caller waits gives another run the time to end first, and then finds what that run did. Each stage begins by
     finishing a rollback that was cut off. After the commit, a problem that is not an end holds the promotion, and so
     does a person who cancels the run. The lease is given back whatever happens, unless the run goes on with another
     stage.
@@ -81,11 +83,14 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
         clients = platform.clients(policy)
     except ProblemError as error:
         return _failed(stage, error, None, host)
-    with ApplicationLease(clients.git, clients.clock, policy.argocd.application, host.run_id, host.warn) as lease:
+    application, patience = policy.argocd.application, _patience(policy) if host.caller_waits else 0.0
+    with ApplicationLease(clients.git, clients.clock, application, host.run_id, host.say, host.warn, patience) as lease:
         promotion: Promotion | None = None
         try:
             if stage.takes_lease:
                 lease.acquire()
+            else:
+                lease.wait_for_others()
             version = read_version(clients.registry, policy, number)
             record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
             promotion = Promotion(clients, policy, record, lease, host.say)
@@ -102,6 +107,11 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
         if host.goes_on:
             lease.hand_over()
         return replace(done, facts={**stage.links(promotion), **done.facts})
+
+
+def _patience(policy: Policy) -> float:
+    """How many seconds a run whose caller waits gives another run: as long as that may take, rollback included."""
+    return LEASE_SECONDS + 2 * policy.rollout.deadline + policy.gate.judge_within
 
 
 def _policy_and_version(partition: str) -> tuple[str, int]:
@@ -125,6 +135,7 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
         "run_id": version.run_id,
         "state": version.tag(policy, "state"),
         "requested_at": version.tag(policy, "requested_at"),
+        "retried_because": retried_because(version, policy),
     }
 
 
