@@ -11,6 +11,7 @@ from orchestration.stages.results import Check
 
 _TAG_WIDTH = 250
 """How many characters of a reason a run's tag keeps."""
+_CUT = " ..."
 
 
 def check_results(checks: Sequence[Check], *, judged: bool = True) -> Iterator[dg.AssetCheckResult]:
@@ -51,8 +52,10 @@ def problem_metadata(problem: Problem) -> dict[str, dg.MetadataValue]:
 
 
 def sentence(text: str) -> str:
-    """Cut a text at a word for the tag of a run, which is one line; never empty when the text is not."""
-    return shorten(text, _TAG_WIDTH, placeholder=" ...") if len(text.split(maxsplit=1)[0]) < _TAG_WIDTH else text
+    """Put a text on one line and cut it at a word, for the tag of a run; never empty when the text is not."""
+    line = " ".join(text.split())
+    cut = shorten(line, _TAG_WIDTH, placeholder=_CUT)
+    return line[:_TAG_WIDTH] if cut == _CUT.strip() else cut
 
 
 def short(value: float) -> float:

@@ -1,5 +1,7 @@
 """Dagster's own command `dg`: it finds the project by `[tool.dg]` in pyproject.toml."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
+from orchestration.assets import OUTCOME_TAG
 from orchestration.definitions import defs
 from orchestration.partitions import model_versions
+from tests.fakes.world import POLICY_NAME
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARTITION = "iris-classifier-edge@7"
@@ -34,6 +38,21 @@ def test_dg_check_defs_passes() -> None:
     checked = CliRunner().invoke(cli, ["check", "defs"])
     assert checked.exit_code == 0, checked.output
     assert "All definitions loaded successfully." in checked.output
+
+
+@pytest.mark.parametrize(("version", "outcome", "exit_code"), [(1, "champion", 0), (2, "superseded", 1)])
+def test_the_exit_code_of_materialize_is_the_answer(
+    instance: dg.DagsterInstance, version: int, outcome: str, exit_code: int
+) -> None:
+    """`dagster asset materialize` ends with 0 for a champion alone, although other runs show a judgement as success."""
+    partition = f"{POLICY_NAME}@{version}"
+    instance.add_dynamic_partitions(model_versions.name or "", [partition])
+    module = ["-m", "tests.orchestration.fake_definitions"]
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", *module, "--partition", partition]
+    done = subprocess.run([*command, "--select", "group:promotion"], capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code, done.stderr
+    (run,) = instance.get_runs()
+    assert run.tags[OUTCOME_TAG] == outcome
 
 
 @pytest.mark.parametrize("target", [["--assets", "group:promotion"], ["--job", "promote"]])
