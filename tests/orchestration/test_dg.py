@@ -61,6 +61,7 @@ def test_dg_launch_runs_the_stages_of_a_partition(instance: dg.DagsterInstance, 
     launched = CliRunner().invoke(cli, ["launch", "--partition", PARTITION, *target])
     assert launched.exit_code == 1
     (run,) = instance.get_runs()
+    assert run.remote_job_origin is None  # by which a stage knows that the command waits for its exit code
     assert run.tags["dagster/partition"] == PARTITION
     planned = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     assert {record.asset_key for record in planned.records} == defs.resolve_asset_graph().executable_asset_keys
