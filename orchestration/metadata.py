@@ -2,22 +2,37 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 
 import dagster as dg
 
 from orchestration.promotion.problems import Problem
 from orchestration.stages.results import Check
 
+_TAG_WIDTH = 250
+"""How many characters of a reason a run's tag keeps."""
+_CUT = " ..."
 
-def check_results(checks: Sequence[Check]) -> Iterator[dg.AssetCheckResult]:
-    """Yield one result per check, with its table and its numbers."""
+
+def check_results(checks: Sequence[Check], *, judged: bool = True) -> Iterator[dg.AssetCheckResult]:
+    """Yield one result per check, with its table and its numbers.
+
+    Args:
+        checks: The checks.
+        judged: Whether a check that failed is a judgement, which is shown in yellow; what is broken is red.
+    """
+    severity = dg.AssetCheckSeverity.WARN if judged else dg.AssetCheckSeverity.ERROR
     for check in checks:
         metadata: dict[str, dg.MetadataValue] = {}
         if check.rows:
             metadata["details"] = table(check.rows)
         metadata.update({name: dg.MetadataValue.float(short(value)) for name, value in check.numbers.items()})
         yield dg.AssetCheckResult(
-            check_name=check.name, passed=check.passed, description=check.summary, metadata=metadata
+            check_name=check.name,
+            passed=check.passed,
+            severity=severity,
+            description=check.summary,
+            metadata=metadata,
         )
 
 
@@ -34,6 +49,13 @@ def problem_metadata(problem: Problem) -> dict[str, dg.MetadataValue]:
         "found": dg.MetadataValue.text(problem.found),
         "next_step": dg.MetadataValue.text(problem.next_step),
     }
+
+
+def sentence(text: str) -> str:
+    """Put a text on one line and cut it at a word, for the tag of a run; never empty when the text is not."""
+    line = " ".join(text.split())
+    cut = shorten(line, _TAG_WIDTH, placeholder=_CUT)
+    return line[:_TAG_WIDTH] if cut == _CUT.strip() else cut
 
 
 def short(value: float) -> float:

@@ -1,6 +1,6 @@
 """The registry sensor: notices a new challenger within seconds, and resumes what a crash or an outage interrupted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,7 +13,7 @@ from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion, policy_tags, tag_key
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import GitOpsRepository, Registry
+from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.sensor_rules import (
     FIRST_SIGN_SECONDS,
@@ -21,15 +21,19 @@ from orchestration.promotion.sensor_rules import (
     LOOK_AGAIN_SECONDS,
     Memory,
     Request,
+    answer_to_move,
     is_alive,
     is_new,
+    is_to_go_on,
     is_unfinished,
+    looked_at,
     may_look,
     pause_after,
     read_cursor,
     request_tags,
     write_cursor,
 )
+from orchestration.stages.pipeline import STAGES
 
 REQUEST_TAG = "incumbent/request"
 
@@ -39,7 +43,7 @@ class _Tick:
     instance: dg.DagsterInstance
     registry: Registry
     git: GitOpsRepository
-    now: float
+    clock: Clock
 
 
 @dg.sensor(
@@ -48,55 +52,71 @@ class _Tick:
     description="Asks the registry which version is the challenger, and requests or resumes its promotion.",
 )
 def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
-    """Do one tick: a registry that is down fails it; a broken policy is reported and does not stop the others."""
+    """Do one tick: a registry that is down fails it; a policy that cannot be watched does not stop the others.
+
+    The tick's text tells a policy that is broken from a dependency that does not answer.
+    """
     memories = read_cursor(context.cursor)
-    tick = _Tick(context.instance, platform.registry(), platform.git(), platform.clock().now())
+    tick = _Tick(context.instance, platform.registry(), platform.git(), platform.clock())
     requests: list[dg.RunRequest] = []
     kept: dict[str, Memory] = {}
-    broken: list[str] = []
+    unwatched: list[str] = []
     for name in platform.policy_names():
         try:
             policy = platform.policy(name)
-            request, memory = _watch(tick, policy, memories.get(name))
+            wanted, kept[name] = _watch(tick, policy, memories.get(name))
         except ProblemError as error:
             if isinstance(error, DependencyError):
                 tick.registry.ping()  # down for all policies: the tick fails here, and not once for each of them
-            context.log.error(f"policy {name} is left out: {error}")
-            broken.append(name)
+            unwatched.append(_why_unwatched(name, error))
+            context.log.error(unwatched[-1])
+            if name in memories:
+                kept[name] = memories[name]
             continue
-        if memory is not None:
-            kept[name] = memory
-        if request is not None:
-            context.log.info(f"{name}: version {request.version} requested, run {request.number}")
+        for request in wanted:
+            what = "has ended; a run says why" if request.is_answer else f"requested, run {request.number}"
+            context.log.info(f"{name}: version {request.version} {what}")
             requests.append(_run_request(policy, request))
     keys = [str(request.partition_key) for request in requests]
-    reason = f"no new challenger{'; broken: ' + ', '.join(broken) if broken else ''}"
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else reason,
+        skip_reason=None if requests else " ".join(("No new challenger.", *unwatched)),
         dynamic_partitions_requests=[model_versions.build_add_request(keys)] if keys else [],
         cursor=write_cursor(kept),
     )
 
 
-def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request | None, Memory | None]:
+def _why_unwatched(policy: str, error: ProblemError) -> str:
+    if isinstance(error, DependencyError):
+        return f"Policy {policy} waits for an answer of {error}"
+    return f"Policy {policy} is broken: {error}"
+
+
+def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[list[Request], Memory]:
     """Decide what to run for one policy now, and what to remember."""
     version = tick.registry.version_by_alias(policy.model, policy.challenger_alias)
-    alias_changed = memory is None or memory.version != _number(version)
+    named, now = _number(version), tick.clock.now()  # the time is taken after the question, so no request is too early
     if version is not None and is_new(version, policy.name):
-        version = _write_request(tick, policy, version)
-    unfinished = version if version is not None and is_unfinished(version, policy.name) else None
-    if not alias_changed and unfinished is None:
-        return None, memory
-    if unfinished is not None and not may_look(memory, unfinished.version, tick.now):
-        return None, memory
-    # Git is read only here: an alias changed, or a promotion is unfinished and due.
-    unfinished = _committed_first(tick, policy, version) or unfinished
+        version = _write_request(tick, policy, version, now)
+    goes_on = version if version is not None and is_to_go_on(memory, version, policy.name) else None
+    if memory is not None and memory.named == named:
+        if goes_on is None and memory.version in (0, named):
+            return [], Memory(named, memory.named_at)
+        if now < memory.look_at:
+            return [], memory
+    # Git is read only here: the alias has moved, or a promotion is unfinished and due.
+    seen = looked_at(memory, named, now)
+    answer = answer_to_move(memory, version, policy.name) if version is not None else None
+    requests = [answer] if answer is not None else []
+    unfinished = _committed_first(tick, policy, version) or goes_on
     if unfinished is None:
-        return None, Memory(_number(version), 0, 0.0)
-    if not may_look(memory, unfinished.version, tick.now):
-        return None, memory
-    return _request(tick, policy, unfinished)
+        return requests, Memory(named, seen.named_at)
+    if not may_look(memory, unfinished.version, now):
+        return requests, seen
+    request, look_at = _request(tick, policy, unfinished)
+    if request is not None:
+        requests.append(request)
+    return requests, replace(seen, version=unfinished.version, look_at=look_at)
 
 
 def _number(version: ModelVersion | None) -> int:
@@ -104,8 +124,8 @@ def _number(version: ModelVersion | None) -> int:
     return version.version if version is not None else 0
 
 
-def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelVersion:
-    tags = policy_tags(policy.name, request_tags(tick.now))
+def _write_request(tick: _Tick, policy: Policy, version: ModelVersion, now: float) -> ModelVersion:
+    tags = policy_tags(policy.name, request_tags(now))
     tick.registry.write_tags(version, tags)
     return ModelVersion(version.model, version.version, version.run_id, version.model_id, {**version.tags, **tags})
 
@@ -131,8 +151,8 @@ def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) 
     return other if is_unfinished(other, policy.name) or replaced else None
 
 
-def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:
-    """Request a run for an unfinished promotion, unless a run is at work on it.
+def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, float]:
+    """Request a run for an unfinished promotion, unless a run is at work on it; and say when to look again.
 
     The instance is asked how many runs there were, because the instance never starts the same key twice.
     """
@@ -140,17 +160,15 @@ def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Reques
     request = Request(version.version, requested_at, 0)
     number = _runs_so_far(tick.instance, policy, request)
     if number > 0 and (_is_about_to_start(tick, policy, request) or _is_worked_on(tick, policy, version)):
-        return None, Memory(version.version, number, tick.now + LOOK_AGAIN_SECONDS)
-    return (
-        Request(version.version, requested_at, number),
-        Memory(version.version, number, tick.now + pause_after(number)),
-    )
+        return None, tick.clock.now() + LOOK_AGAIN_SECONDS
+    return Request(version.version, requested_at, number), tick.clock.now() + pause_after(number)
 
 
 def _is_worked_on(tick: _Tick, policy: Policy, version: ModelVersion) -> bool:
     """Return whether a run holds the lease, or waits without one (for an image) and has just given a sign of life."""
+    now = tick.clock.now()
     lease = tick.git.lease(policy.argocd.application)
-    return (lease is not None and lease.expires_at > tick.now) or is_alive(version, policy.name, tick.now)
+    return (lease is not None and lease.expires_at > now) or is_alive(version, policy.name, now)
 
 
 def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
@@ -163,7 +181,7 @@ def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
         young = dg.RunsFilter(
             tags={REQUEST_TAG: request.tag(policy.name)},
             statuses=statuses,
-            created_after=datetime.fromtimestamp(tick.now - seconds, UTC),
+            created_after=datetime.fromtimestamp(tick.clock.now() - seconds, UTC),
         )
         if tick.instance.get_runs_count(young) > 0:
             return True
@@ -177,6 +195,7 @@ def _runs_so_far(instance: dg.DagsterInstance, policy: Policy, request: Request)
 def _run_request(policy: Policy, request: Request) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=request.run_key(policy.name),
+        asset_selection=[dg.AssetKey(STAGES[0].name)] if request.is_answer else None,
         partition_key=partition_key(policy.name, request.version),
         tags={REQUEST_TAG: request.tag(policy.name)},
     )

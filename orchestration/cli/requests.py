@@ -2,7 +2,15 @@
 
 import click
 
-from orchestration.cli.run import Version, add_partition, platform_of_environment, problems, require_dagster_home, say
+from orchestration.cli.run import (
+    Version,
+    add_partition,
+    platform_of_environment,
+    problems,
+    reason_options,
+    require_dagster_home,
+    say,
+)
 
 
 @click.command(short_help="Make a version the challenger of a policy.")
@@ -24,7 +32,7 @@ def register(policy_name: str, version: int) -> None:
     Exit code:
       0  registered, now or before
       2  wrong usage
-      3  refused (no such version, or its promotion has ended); the reason is on standard error
+      3  refused (no such version, or its promotion has ended); standard error says why, and what leads on
       4  a dependency did not answer
     """
     with problems():
@@ -41,11 +49,12 @@ def register(policy_name: str, version: int) -> None:
 @click.command(short_help="Try a failed or held version once more.")
 @click.argument("policy_name", metavar="POLICY")
 @click.argument("version", type=Version())
-@click.option("--reason", required=True, metavar="TEXT", help="Why to try again; kept on the version.")
-def retry(policy_name: str, version: int, reason: str) -> None:
+@reason_options
+def retry(policy_name: str, version: int, reason: str, by: str) -> None:
     """Try VERSION once more under POLICY, after it was refused, superseded, rolled back or held.
 
-    A version that failed never comes back by itself. This is the only way back, and each attempt is counted.
+    A version that failed never comes back by itself. This is the only way back, and each attempt is counted. Who
+    asked, and why, is kept on the version and in the promotion's commit.
 
     \b
     Example:
@@ -55,7 +64,7 @@ def retry(policy_name: str, version: int, reason: str) -> None:
     Exit code:
       0  it will be tried again
       2  wrong usage
-      3  refused (no such version, or its promotion has not ended); the reason is on standard error
+      3  refused (no such version, its promotion has not ended, or it was the champion); standard error says why
       4  a dependency did not answer
     """
     with problems():
@@ -64,6 +73,7 @@ def retry(policy_name: str, version: int, reason: str) -> None:
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
         require_dagster_home()
-        attempt = retry_promotion(platform.registry(), platform.git(), platform.clock(), policy, version, reason)
+        registry, git, clock = platform.registry(), platform.git(), platform.clock()
+        attempt = retry_promotion(registry, git, clock, policy, version, by=by, reason=reason)
         key = add_partition(policy_name, version)
         say(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")

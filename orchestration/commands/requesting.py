@@ -1,13 +1,20 @@
 """Asking for a promotion by hand: promote this version, or try it again after its promotion has ended."""
 
 from orchestration.promotion.branch_standing import committed_promotions, live_attempt
-from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.identity import how_to_retry, how_to_return
 from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.retries import retry_tags
 from orchestration.promotion.sensor_rules import is_new, request_tags
 from orchestration.promotion.state import State
+
+_MAY_BE_RETRIED = (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD)
+_FINISH_ROLLBACK = (
+    "Its rollback is finished by the sensor, or by materializing its partition; then: incumbent retry, which needs a "
+    "reason."
+)
 
 
 def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> None:
@@ -16,64 +23,81 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
     A version that has been requested before keeps the time of that request.
 
     Raises:
-        InvalidInputError: there is no such version, or its promotion has ended and only `incumbent retry` begins
-            another.
+        InvalidInputError: there is no such version, or its promotion has ended, and the alias alone begins no other.
     """
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
-    if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK):
+    _refuse_former_champion(registry, policy, version)
+    if state in (State.REFUSED, State.ROLLED_BACK, State.REJECTED):
         reason = version.tag(policy.name, "reason") or "no recorded reason"
-        raise InvalidInputError(
-            Problem(
-                str(version),
-                "a version whose promotion has not ended",
-                f"{state} ({reason})",
-                how_to_retry(policy.name, number),
-            )
-        )
+        next_step = _FINISH_ROLLBACK if state is State.REJECTED else how_to_retry(policy.name, number)
+        found = f"{str(state).replace('_', ' ')} ({reason})"
+        raise InvalidInputError(Problem(str(version), "a version whose promotion has not ended", found, next_step))
     if is_new(version, policy.name):
         _write(registry, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
 
 
 def retry_promotion(
-    registry: Registry, git: GitOpsRepository, clock: Clock, policy: Policy, number: int, reason: str
+    registry: Registry, git: GitOpsRepository, clock: Clock, policy: Policy, number: int, *, by: str, reason: str
 ) -> int:
-    """Try a version once more after its promotion has ended; the reason is kept on the version.
+    """Try a version once more after its promotion has ended.
+
+    Who asked, and why, is kept on the version for each retry, and goes into the promotion's commit.
 
     Returns:
         The number of the attempt, from 1.
 
     Raises:
         InvalidInputError: there is no such version, or its promotion has not ended: it continues by itself, or the
-            version is champion.
+            version is or was the champion.
     """
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
-    if state not in (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD):
-        next_step = {
-            None: f"Request its promotion first: incumbent register {policy.name} {number}.",
-            State.CHAMPION: "No action needed.",
-            State.REJECTED: "Its rollback has not finished: materialize its partition, then retry.",
-        }.get(state, "No action needed: the promotion continues by itself.")
-        raise InvalidInputError(
-            Problem(
-                str(version),
-                "a version whose promotion has ended",
-                str(state or "a version that was never requested"),
-                next_step,
-            )
-        )
+    _refuse_former_champion(registry, policy, version)
     committed = committed_promotions(git.history(git.fetch(), policy.name), policy.name)
     attempts = [promotion for promotion in committed if promotion.identity.version == number]
-    under_way = state is State.HELD and live_attempt(version, policy.name, committed) is not None
+    is_under_way = live_attempt(version, policy.name, committed) is not None
+    if state not in _MAY_BE_RETRIED and not (state is State.REJECTED and not is_under_way):
+        raise InvalidInputError(_nothing_to_retry(policy, version))
+    goes_on = is_under_way and state is State.HELD
+    attempt = len(attempts) + (not goes_on)
     tags = request_tags(clock.now())
-    tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
-    attempt = len(attempts) + (not under_way)
-    tags |= {"reason": f"retried: {reason}", "held_by": "", "attempt": str(attempt)}
+    tags |= retry_tags(tags["requested_at"], attempt, by, reason)
+    tags["state"] = str(State.COMMITTED if goes_on else State.REQUESTED)
+    tags |= {"reason": f"Tried again by {by}: {reason}", "held_by": "", "attempt": str(attempt)}
     _write(registry, policy, version, tags)
     registry.set_alias(version, policy.challenger_alias)
     return attempt
+
+
+def _nothing_to_retry(policy: Policy, version: ModelVersion) -> Problem:
+    state = version.state(policy.name)
+    found, next_step = {
+        None: (
+            "a version that was never requested",
+            f"Request its promotion first: incumbent register {policy.name} {version.version}.",
+        ),
+        State.CHAMPION: ("the champion", "No action needed."),
+        State.REJECTED: ("a version whose rollback is under way", _FINISH_ROLLBACK),
+    }.get(state, (f"a version that is {state}", "No action needed: the promotion continues by itself."))
+    return Problem(str(version), "a version whose promotion has ended", found, next_step)
+
+
+def _refuse_former_champion(registry: Registry, policy: Policy, version: ModelVersion) -> None:
+    """Refuse a version that was the champion: what serves is newer, and only a rollback leads back to it.
+
+    Raises:
+        InvalidInputError: the version was the champion and is not now.
+    """
+    if version.state(policy.name) is not State.CHAMPION:
+        return
+    champion = registry.version_by_alias(policy.model, policy.champion_alias)
+    if champion is None or champion.version == version.version:
+        return
+    found = f"a former champion, which version {champion.version} has replaced"
+    expected = "a version that has not been the champion yet"
+    raise InvalidInputError(Problem(str(version), expected, found, how_to_return(policy.name, version.version)))
 
 
 def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:

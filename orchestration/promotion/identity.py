@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.retries import retried_because
 from orchestration.promotion.timestamps import format_time, parse_time
 
 _PROMOTION_ID = re.compile(
@@ -62,6 +63,7 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
     Texts from the registry are put on one line, so that none of them can forge a trailer (design rule 9).
     """
     requested_at = parse_time(version.tag(identity.policy, "requested_at"))
+    why = retried_because(version, identity.policy)
     requested = {} if requested_at is None else {"Requested-At": format_time(requested_at)}
     return {
         "Promotion-Id": str(identity),
@@ -70,6 +72,7 @@ def promotion_trailers(identity: PromotionId, version: ModelVersion, image: Imag
         "MLflow-Run": one_line(version.run_id or "") or "none",
         "Image-Digest": image.digest or "none",
         **requested,
+        **({"Retried-Because": one_line(why)} if why else {}),
     }
 
 
@@ -89,8 +92,8 @@ def how_to_retry(policy: str, version: int) -> str:
 
 
 def how_to_return(policy: str, version: int) -> str:
-    """The next step for a version that was champion before."""
-    return f"To return to it: incumbent rollback {policy} {version} --reason '...'."
+    """The next step for a version that was the champion before: its evidence is kept, and this command uses it."""
+    return f"To go back to it: incumbent rollback {policy} {version} --reason '...'."
 
 
 def partition_key(policy: str, version: int) -> str:

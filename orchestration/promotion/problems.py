@@ -1,6 +1,6 @@
 """What went wrong, in the four parts that a person needs: subject, expectation, finding and next step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class Problem:
     """A statement or noun phrase that also reads by itself: tables and tags of runs show it alone."""
     next_step: str
     """What a person should do now, as a whole sentence."""
+
+    def then(self, step: str) -> "Problem":
+        """Return the same problem with another step after its own."""
+        return replace(self, next_step=f"{self.next_step} {step}")
 
     def __str__(self) -> str:
         return f"{self.subject}: expected {self.expected}, found {self.found}. {self.next_step}"

@@ -14,6 +14,9 @@ _HOW_TO_LOG = (
     '`data = mlflow.data.from_pandas(test_frame, name="iris-test")` and `mlflow.log_input(data, context="test")`.'
 )
 
+TRAIN_BETTER = "Train a better model and register it as a new version."
+"""The next step for a version that is not good enough; to try the same version again would not help."""
+
 
 @dataclass(frozen=True)
 class QualityRow:
@@ -97,7 +100,7 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
         f"metric {bound.metric} of run {run.run_id}",
         bound.bound,
         f"{value:.6g}",
-        "Train a better model and register it as a new version.",
+        TRAIN_BETTER,
     )
 
 
@@ -127,7 +130,7 @@ def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: Tra
         subject,
         f"{bound.sign} {limit:.6g} (the champion's {champion_value:.6g} with a margin of {margin:.6g})",
         f"{value:.6g}, worse than the champion on the same data",
-        "Train a better model and register it as a new version.",
+        TRAIN_BETTER,
     )
 
 

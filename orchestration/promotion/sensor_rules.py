@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestration.promotion.model_version import ModelVersion
@@ -25,11 +25,14 @@ SIGN_OF_LIFE_SECONDS = 20.0
 class Memory:
     """What the sensor remembers of one policy between ticks; may be lost without harm."""
 
-    version: int
-    """The version whose promotion is under way; 0 when there is no challenger."""
-    resumes: int
-    look_at: float
-    """When an unfinished promotion is looked at again, at the earliest, in seconds since the epoch."""
+    named: int
+    """The version that the challenger alias names; 0 for none."""
+    named_at: float
+    """When the sensor first saw that the alias names it, in seconds since the epoch."""
+    version: int = 0
+    """The version whose promotion is under way; 0 for none."""
+    look_at: float = 0.0
+    """When that promotion is looked at again, at the earliest, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,12 @@ class Request:
     version: int
     requested_at: str
     number: int
+    is_answer: bool = False
+    """Whether the run only says why nothing is promoted; `requested_at` is then what makes the alias's move unique."""
 
     def tag(self, policy: str) -> str:
         """Return the run tag that all runs of one request have in common."""
-        return f"{policy}@{self.version}/{self.requested_at}"
+        return f"{policy}@{self.version}/{'answer-' if self.is_answer else ''}{self.requested_at}"
 
     def run_key(self, policy: str) -> str:
         """Return the run's key; Dagster never starts two runs with the same key, so each resume has its own."""
@@ -66,6 +71,35 @@ def is_unfinished(version: ModelVersion, policy: str) -> bool:
     return state is not None and not state.is_end and not held_by_person
 
 
+def is_to_go_on(memory: Memory | None, version: ModelVersion, policy: str) -> bool:
+    """Return whether a challenger's promotion goes on: by itself, or because a person named a held version again."""
+    taken_up = version.state(policy) is State.HELD and _has_moved(memory, version.version)
+    return is_unfinished(version, policy) or taken_up
+
+
+def answer_to_move(memory: Memory | None, version: ModelVersion, policy: str) -> Request | None:
+    """Return the request for the run that answers an alias which was moved to a version that has ended.
+
+    Without a memory nobody knows whether the alias has moved, so a lost cursor answers nothing. The same memory always
+    gives the same run key, so a tick that is repeated answers once.
+    """
+    state = version.state(policy)
+    if memory is None or not _has_moved(memory, version.version) or state is None or not state.is_end:
+        return None
+    return Request(version.version, f"{memory.named}-{format_time(memory.named_at)}", 0, is_answer=True)
+
+
+def looked_at(memory: Memory | None, named: int, now: float) -> Memory:
+    """Return the memory with the version that the alias names now."""
+    if memory is None:
+        return Memory(named, now)
+    return replace(memory, named=named, named_at=now) if _has_moved(memory, named) else memory
+
+
+def _has_moved(memory: Memory | None, named: int) -> bool:
+    return memory is not None and memory.named != named
+
+
 def is_alive(version: ModelVersion, policy: str, now: float) -> bool:
     """Return whether a run that waits without a lease gave a sign of life lately; a dead one has missed three."""
     seen_at = parse_time(version.tag(policy, "seen_at"))
@@ -87,7 +121,9 @@ def read_cursor(text: str | None) -> dict[str, Memory]:
     try:
         raw: Any = json.loads(text or "{}")
         return {
-            str(policy): Memory(int(memory["version"]), int(memory["resumes"]), float(memory["look_at"]))
+            str(policy): Memory(
+                int(memory["named"]), float(memory["named_at"]), int(memory["version"]), float(memory["look_at"])
+            )
             for policy, memory in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError):

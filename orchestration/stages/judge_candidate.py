@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.branch_view import BranchView, other_under_way
-from orchestration.promotion.identity import how_to_retry, how_to_return
+from orchestration.promotion.identity import how_to_return
 from orchestration.promotion.images import ImageRef, choose_image, served_model_problem
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.quality import judge_quality, run_problem
+from orchestration.promotion.quality import TRAIN_BETTER, judge_quality, run_problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, parse_recording, signature_problem
 from orchestration.promotion.sensor_rules import SIGN_OF_LIFE_SECONDS
 from orchestration.promotion.state import State
@@ -53,7 +53,7 @@ def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:
     problem = run_problem(promotion.version, run)
     if run is None or problem is not None:
         assert problem is not None, "a version without a run has a problem"
-        raise checklist.failed("run_finished", problem)
+        raise checklist.failed("run_finished", problem.then(promotion.how_to_retry) if run is not None else problem)
     checklist.passed("run_finished", f"run {run.run_id} is FINISHED")
 
     champion_run = registry.run(champion.run_id) if champion is not None and champion.run_id else None
@@ -90,26 +90,39 @@ def _require_challenger(
 
 def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, State]:
     """Return why a version with a history may not be committed, and the state in which its run ends."""
-    version = promotion.version
-    retry = how_to_retry(promotion.policy.name, version.version)
+    version, state = promotion.version, promotion.record.state
+    retry = promotion.how_to_retry
     reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
     if promotion.record.state is State.FORMER_CHAMPION:
         next_step = how_to_return(promotion.policy.name, version.version)
         finding = f"a former champion ({reason})"
         return Problem(str(version), "a version that was not champion yet", finding, next_step), State.FORMER_CHAMPION
     match view.standing:
-        case Ended(state):
-            return Problem(str(version), "a version that has not ended yet", f"{state} ({reason})", retry), state
+        case Ended(ended):
+            return Problem(str(version), "a version that has not ended yet", f"{ended} ({reason})", retry), ended
         case TakenBack(committed):
             assert committed.rollback is not None, "taken back means that there is a rollback commit"
             finding = f"taken back by commit {committed.rollback.commit[:12]} ({reason})"
             return Problem(str(version), "a version that was not rejected", finding, retry), State.ROLLED_BACK
         case Reverted(committed, image):
             finding = f"commit {committed.commit.commit[:12]} undone by someone else, who put {image} there"
-            return Problem(str(version), "our commit to stand", finding, retry), State.REJECTED
+            if state is State.CHAMPION:
+                back = "Revert that change to serve the champion again, or promote a newer version."
+                return Problem(str(version), "our commit to stand", finding, back), State.REFUSED
+            ended = State.ROLLED_BACK if state is State.ROLLED_BACK else State.REJECTED
+            return Problem(str(version), "our commit to stand", finding, retry), ended
         case Overtaken(_, by):
             finding = f"version {by.identity.version} promoted after it (commit {by.commit.commit[:12]})"
-            return Problem(str(version), "the newest promotion", finding, "Promote a newer version."), State.SUPERSEDED
+            if state is State.CHAMPION:
+                former = Problem(
+                    str(version),
+                    "a version that has not been the champion yet",
+                    f"a former champion: {finding}",
+                    how_to_return(promotion.policy.name, version.version),
+                )
+                return former, State.REFUSED
+            newer = "Register the model again as a new version, and make that one the challenger."
+            return Problem(str(version), "the newest promotion", finding, newer), State.SUPERSEDED
         case MayCommit() | OnBranch():
             raise AssertionError("such a version may be committed, or is on the branch and not judged again")
 
@@ -123,7 +136,7 @@ def require_alias(promotion: Promotion, checklist: Checklist) -> None:
             str(version),
             f"the version that alias {policy.challenger_alias} names",
             f"alias {policy.challenger_alias} " + (f"naming version {named.version}" if named else "not set"),
-            f"To promote it: incumbent register {policy.name} {version.version}.",
+            f"To promote it: incumbent register {policy.name} {version.version}." if named else promotion.how_to_retry,
         )
         raise checklist.failed("is_challenger", problem, State.SUPERSEDED if named else State.REFUSED)
 
@@ -160,7 +173,7 @@ def _require_quality(
             f"no run {champion.run_id} in the registry" if champion.run_id else "a version without a run",
             "Restore the run, or remove no_worse_than_champion_by from the policy for this one promotion.",
         )
-        raise checks.failed("quality", missing)
+        raise checks.failed("quality", missing.then(promotion.how_to_retry))
     rows = judge_quality(promotion.policy, run, champion_run)
     table = [
         {
@@ -175,6 +188,8 @@ def _require_quality(
     numbers = {row.metric: row.value for row in rows if row.value is not None}
     problem = next((row.problem for row in rows if row.problem), None)
     if problem is not None:
+        if problem.next_step != TRAIN_BETTER:
+            problem = problem.then(promotion.how_to_retry)
         raise checks.failed("quality", problem, rows=table, numbers=numbers)
     against = f"compared with champion version {champion.version}" if champion else "no champion yet: thresholds alone"
     checks.passed("quality", f"{len(rows)} metric(s) keep their bounds; {against}", table, numbers)
@@ -191,7 +206,7 @@ def _require_recording(
             str(version),
             "a model signature",
             "a model without a signature",
-            "Log the model with signature=infer_signature(inputs, outputs).",
+            "Log the model again with signature=infer_signature(inputs, outputs), and register it as a new version.",
         )
         raise checklist.failed("recorded_requests_fit", problem)
     rows: list[dict[str, object]] = []
@@ -202,7 +217,7 @@ def _require_recording(
         recording = parse_recording(content) if content is not None else _no_recording(version)
         misfit = recording if isinstance(recording, Problem) else signature_problem(recording, signature)
         if misfit is not None:
-            raise checklist.failed("recorded_requests_fit", misfit, rows=rows)
+            raise checklist.failed("recorded_requests_fit", misfit.then(promotion.how_to_retry), rows=rows)
         assert not isinstance(recording, Problem)
         rows.append({"recorded for": whose, "requests": len(recording.requests), "finding": "fit the signature"})
     checklist.passed("recorded_requests_fit", "recorded requests fit the signature", rows)
@@ -222,7 +237,7 @@ def _require_image(promotion: Promotion, run: TrainingRun, checklist: Checklist)
     policy, version, clock = promotion.policy, promotion.version, promotion.clients.clock
     chosen = choose_image(version, run, policy.image.repository)
     if isinstance(chosen, Problem):
-        raise checklist.failed("image_published", chosen)
+        raise checklist.failed("image_published", chosen.then(promotion.how_to_retry))
     requested_at = parse_time(version.tag(policy.name, "requested_at"))
     deadline = (clock.now() if requested_at is None else requested_at) + policy.image.deadline
     sign_at = 0.0
@@ -241,7 +256,7 @@ def _require_image(promotion: Promotion, run: TrainingRun, checklist: Checklist)
     served = (served_model_problem(platform.environment, version) for platform in image.platforms)
     problem = _architecture_problem(promotion, image) or next(filter(None, served), None)
     if problem is not None:
-        raise checklist.failed("image_published", problem)
+        raise checklist.failed("image_published", problem.then(promotion.how_to_retry))
     rows = [
         {
             "architecture": platform.architecture,

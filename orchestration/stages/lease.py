@@ -12,8 +12,11 @@ from orchestration.stages.results import StageEnded
 LEASE_SECONDS = 60.0
 """How long a lease outlives its owner: long enough for a slow push, short enough that a crash is soon over."""
 
+_ASK_EVERY, _SAY_EVERY = 3.0, 15.0
+"""How many seconds pass between two looks at another run's lease, and between two lines that say so."""
+
 Decision = TypeVar("Decision")
-"""What a caller of `push_edit` decides instead of an edit."""
+"""What a caller of `push_edit` decides instead of an edit, or what comes of waiting."""
 
 
 class ApplicationLease:
@@ -27,13 +30,22 @@ class ApplicationLease:
         clock: The clock by which the lease expires.
         application: The name of the Argo CD application.
         holder: The id of the run, which may take its own lease again.
+        say: Receives a line now and then while another run's lease is waited for.
         warn: Receives a line when the lease could not be given back.
+        patience: How many seconds to wait for another run's lease, at most.
     """
 
     def __init__(
-        self, git: GitOpsRepository, clock: Clock, application: str, holder: str, warn: Callable[[str], None]
+        self,
+        git: GitOpsRepository,
+        clock: Clock,
+        application: str,
+        holder: str,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        patience: float = 0.0,
     ) -> None:
-        self._git, self._clock, self._warn = git, clock, warn
+        self._git, self._clock, self._say, self._warn, self._patience = git, clock, say, warn, patience
         self._application, self._holder = application, holder
         self._record: LeaseRecord | None = None
         self._loss: LeaseLost | None = None
@@ -60,25 +72,59 @@ class ApplicationLease:
         return self._loss is not None
 
     def acquire(self) -> None:
-        """Take the lease.
+        """Take the lease, and wait for another run's as long as this run's patience lasts.
 
         Raises:
             StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
         """
-        taken = self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS)
-        if isinstance(taken, LeaseBusy):
-            remaining = max(0.0, taken.record.expires_at - self._clock.now())
-            raise StageEnded(
-                State.WAITING,
-                Problem(
-                    f"the lease of application {self._application}",
-                    "a free lease",
-                    f"run {taken.record.holder} holding it for another {remaining:.0f} s",
-                    "No action needed: the sensor resumes this promotion when the lease is free; without a sensor, "
-                    "materialize again.",
-                ),
+        self._record = self._wait(lambda: self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS))
+
+    def wait_for_others(self) -> None:
+        """Wait until no other run holds the lease, without taking it; a run without patience does not even ask.
+
+        Raises:
+            StageEnded: another run held it for too long.
+        """
+        if self._patience > 0:
+            self._wait(self._others_lease)
+
+    def _others_lease(self) -> LeaseBusy | None:
+        current = self._git.lease(self._application)
+        if current is None or current.holder == self._holder or current.expires_at <= self._clock.now():
+            return None
+        return LeaseBusy(current)
+
+    def _wait(self, ask: Callable[[], Decision | LeaseBusy]) -> Decision:
+        give_up_at = self._clock.now() + self._patience
+        say_at = 0.0
+        while isinstance(answer := ask(), LeaseBusy):
+            now, record = self._clock.now(), answer.record
+            if now >= give_up_at:
+                raise StageEnded(State.WAITING, self._busy(record, now))
+            if now >= say_at:
+                say_at = now + _SAY_EVERY
+                limit = f"for {give_up_at - now:.0f} s at most"
+                self._say(f"waiting {limit} for run {record.holder}, which works on application {record.application}")
+            self._clock.sleep(min(_ASK_EVERY, give_up_at - now))
+        return answer
+
+    def _busy(self, record: LeaseRecord, now: float) -> Problem:
+        subject = f"the lease of application {record.application}"
+        remaining = max(0.0, record.expires_at - now)
+        if self._patience > 0:
+            return Problem(
+                subject,
+                f"a free lease within {self._patience:.0f} s",
+                f"run {record.holder} still holding it, so the version was not decided here",
+                "Run this again: it waits again, or finds what that run did.",
             )
-        self._record = taken
+        return Problem(
+            subject,
+            "a free lease",
+            f"run {record.holder} holding it for another {remaining:.0f} s",
+            "No action needed: the sensor resumes this promotion when the lease is free; without a sensor, "
+            "materialize again.",
+        )
 
     def keep(self) -> LeaseRecord:
         """Return the lease, renewed when half of its time is over.

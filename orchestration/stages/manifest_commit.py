@@ -82,7 +82,7 @@ def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Check
             "no such image in the registry",
             "Push it again, or commit an image that exists, so that there is a way back.",
         )
-        raise checklist.failed("dependencies_ready", problem, rows=rows)
+        raise checklist.failed("dependencies_ready", problem.then(promotion.how_to_retry), rows=rows)
     rows.append({"what": "rollback target", "finding": f"{target.image} ({target.described})"})
     checklist.passed("dependencies_ready", "dependencies answer, sync is automated and there is a way back", rows)
 
@@ -112,7 +112,7 @@ def _require_automated_sync(promotion: Promotion, checklist: Checklist, rows: li
             "no such application",
             "Apply its manifest, or correct argocd in the policy.",
         )
-        raise checklist.failed("dependencies_ready", problem, rows=rows)
+        raise checklist.failed("dependencies_ready", problem.then(promotion.how_to_retry), rows=rows)
     if not application.auto_sync:
         next_step = "Turn it on; the promotion then goes on by itself."
         problem = Problem(subject, "automated sync", "automated sync turned off", next_step)
@@ -174,7 +174,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
     require_alias(promotion, checklist)
     edit = set_image(view.content, policy.manifest, str(image))
     if isinstance(edit, EditRefused):
-        raise checklist.failed("one_commit", edit.problem)
+        raise checklist.failed("one_commit", edit.problem.then(promotion.how_to_retry))
     if not isinstance(edit, Edited):
         problem = Problem(
             f"{policy.manifest.path} at {view.head[:12]}",
@@ -182,7 +182,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
             f"{view.image}, which is the candidate's already",
             "A commit would change nothing: build an image of its own for this version.",
         )
-        raise checklist.failed("one_commit", problem)
+        raise checklist.failed("one_commit", problem.then(promotion.how_to_retry))
     identity = promotion_id(policy.name, version.version, image, view.standing.attempt)
     trailers = promotion_trailers(identity, version, image)
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from orchestration.promotion.branch_standing import MayCommit, OnBranch
 from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.retries import retried_because
+from orchestration.promotion.state import State
 from orchestration.stages.judge_candidate import find_candidate, record_end
 from orchestration.stages.results import Check, StageDone, StageEnded
 from orchestration.stages.stage import Promotion, Stage
@@ -20,7 +22,11 @@ def examine(promotion: Promotion, view: BranchView) -> StageDone:
         committed = view.standing.promotion
         note = f"judged before commit {committed.commit.commit[:12]}; what is committed is finished first"
         facts = {"image": view.image, "attempt": committed.identity.attempt, "promotion_id": str(committed.identity)}
-        return StageDone(tuple(Check(name, True, note) for name in STAGE.checks), facts)
+        checks = tuple(Check(name, True, note) for name in STAGE.checks)
+        if _is_champion(promotion):
+            already = f"Version {promotion.version.version} of {promotion.version.model} is the champion already."
+            return StageDone(checks, facts, State.CHAMPION, already)
+        return StageDone(checks, facts)
     if isinstance(view.standing, MayCommit):
         promotion.record.give_sign_of_life()
     try:
@@ -28,7 +34,17 @@ def examine(promotion: Promotion, view: BranchView) -> StageDone:
     except StageEnded as ended:
         record_end(promotion, ended)
         raise
-    return StageDone(candidate.checks, {"image": str(candidate.image.reference), "attempt": candidate.attempt})
+    retried = retried_because(promotion.version, promotion.policy.name)
+    facts = {"image": str(candidate.image.reference), "attempt": candidate.attempt, "retried_because": retried}
+    return StageDone(candidate.checks, facts)
+
+
+def _is_champion(promotion: Promotion) -> bool:
+    if promotion.record.state is not State.CHAMPION:
+        return False
+    policy = promotion.policy
+    named = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    return named is not None and named.version == promotion.version.version
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:

@@ -26,6 +26,8 @@ class StageDone:
     facts: Mapping[str, object]
     end: State | None = None
     """The state in which the promotion ended with this stage; None while it goes on."""
+    note: str = ""
+    """What a person should know about that end; empty when the state says it all."""
 
 
 class StageEnded(ProblemError):  # noqa: N818 - an end, which is not always an error

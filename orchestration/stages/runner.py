@@ -4,7 +4,7 @@ Whatever ran before may have died at any point, so a stage reads all state again
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -14,13 +14,17 @@ from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
+from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
 from orchestration.stages.cut_off import finish_cut_off
-from orchestration.stages.lease import ApplicationLease
+from orchestration.stages.lease import LEASE_SECONDS, ApplicationLease
 from orchestration.stages.results import Check, StageDone, StageEnded
 from orchestration.stages.settle import hold_by_person, settle, settle_without_policy
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.version_record import VersionRecord
+
+_JUDGEMENTS = (State.REFUSED, State.SUPERSEDED, State.WAITING, State.ROLLED_BACK)
+"""The states in which a promotion may be left without anything being broken."""
 
 
 class Host(Protocol):
@@ -29,6 +33,10 @@ class Host(Protocol):
     @property
     def run_id(self) -> str:
         """Names the run as the holder of the lease."""
+
+    @property
+    def caller_waits(self) -> bool:
+        """Whether a caller waits for this run in its own process, as in CI, and takes its exit code for the answer."""
 
     @property
     def goes_on(self) -> bool:
@@ -59,12 +67,15 @@ class StageFailed:
     problem: Problem
     checks: tuple[Check, ...] = ()
     """The checks that were judged before the end."""
+    is_judgement: bool = False
+    """Whether the version was judged, or has to wait, and all is as it should be; otherwise something is broken."""
 
 
 def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> StageDone | StageFailed:
     """Run one stage for a partition's version; every problem is part of the result.
 
-    A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. It begins by
+    A stage that writes takes the lease before it looks, so that what it sees stays true until it writes. A run whose
+    caller waits gives another run the time to end first, and then finds what that run did. Each stage begins by
     finishing what was cut off. However it ends, the version says where its promotion stands (`settle.py`); a person who
     cancels the run holds it. The lease is given back whatever happens, unless the run goes on with another stage.
     """
@@ -78,12 +89,15 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
     except ProblemError as error:
         held = settle_without_policy(platform, policy_name, number, error.problem, host.warn)
         return StageFailed(str(State.HELD) if held else "error", error.problem)
-    with ApplicationLease(clients.git, clients.clock, policy.argocd.application, host.run_id, host.warn) as lease:
+    application, patience = policy.argocd.application, _patience(policy) if host.caller_waits else 0.0
+    with ApplicationLease(clients.git, clients.clock, application, host.run_id, host.say, host.warn, patience) as lease:
         promotion: Promotion | None = None
         read = partial(_read_promotion, clients, policy, number, lease, host)
         try:
             if stage.takes_lease:
                 lease.acquire()
+            else:
+                lease.wait_for_others()
             promotion = read()
             if not promotion.record.is_gone:
                 host.version_read(_registry_facts(promotion))
@@ -98,7 +112,12 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
             raise
         if host.goes_on:
             lease.hand_over()
-        return StageDone(done.checks, {**stage.links(promotion), **done.facts}, done.end)
+        return replace(done, facts={**stage.links(promotion), **done.facts})
+
+
+def _patience(policy: Policy) -> float:
+    """How many seconds a run whose caller waits gives another run: as long as that may take, rollback included."""
+    return LEASE_SECONDS + 2 * policy.rollout.deadline + policy.gate.judge_within
 
 
 def _policy_and_version(partition: str) -> tuple[str, int]:
@@ -122,6 +141,7 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
         "run_id": version.run_id,
         "state": version.tag(policy, "state"),
         "requested_at": version.tag(policy, "requested_at"),
+        "retried_because": retried_because(version, policy),
     }
 
 
@@ -163,4 +183,5 @@ def _failed(stage: Stage, error: ProblemError) -> StageFailed:
     if not isinstance(error, StageEnded):
         return StageFailed("error", error.problem)
     checks = tuple(check for check in error.checks if check.name in stage.checks)
-    return StageFailed(str(error.state).replace("_", " "), error.problem, checks)
+    outcome = str(error.state).replace("_", " ")
+    return StageFailed(outcome, error.problem, checks, error.state in _JUDGEMENTS)

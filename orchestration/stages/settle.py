@@ -167,5 +167,5 @@ def _before_commit(promotion: Promotion, error: ProblemError) -> None:
         promotion.record.write(state, reason)
     except DependencyError:
         application = policy.argocd.application
-        unheld = ApplicationLease(clients.git, clients.clock, application, "", promotion.say)
+        unheld = ApplicationLease(clients.git, clients.clock, application, "", promotion.say, promotion.say)
         VersionRecord(clients.registry, clients.clock, policy, version, unheld).write(state, reason)

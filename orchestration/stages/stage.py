@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_view import BranchView, image_at, view_branch
+from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients
@@ -28,6 +29,11 @@ class Promotion:
     def version(self) -> ModelVersion:
         """The version with its tags as they were last read or written."""
         return self.record.version
+
+    @property
+    def how_to_retry(self) -> str:
+        """The step after whatever mends a refused version: setting the alias again begins no second promotion."""
+        return how_to_retry(self.policy.name, self.version.version)
 
     def look(self) -> BranchView:
         """Fetch the branch and see where this version stands on it.

@@ -31,7 +31,8 @@ def ask(world: World, *, good: bool = True, accuracy: float = 0.9) -> int:
 
 def retry(world: World, number: int) -> None:
     world.clock.sleep(1)
-    retry_promotion(world.registry, world.git, world.clock, world.policy(POLICY_NAME), number, "we know why")
+    policy = world.policy(POLICY_NAME)
+    retry_promotion(world.registry, world.git, world.clock, policy, number, by="Jane", reason="we know why")
 
 
 def read(world: World, ledger: Ledger | None = None) -> Record:

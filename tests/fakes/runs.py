@@ -62,6 +62,10 @@ class Host:
     """Whether a person cancelled the run when it is interrupted."""
 
     @property
+    def caller_waits(self) -> bool:
+        return False
+
+    @property
     def warn(self) -> Callable[[str], None]:
         return self.say
 

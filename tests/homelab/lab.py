@@ -24,9 +24,9 @@ _STEADY_SECONDS = 15.0
 _STEADY_BYTES = 512 * 1024
 """More than the client logs in that time."""
 
-_FAILED_RUNS = """
+_ENDED_RUNS = """
 query($partition: String!) {
-  runsOrError(filter: {statuses: [FAILURE], tags: [{key: "dagster/partition", value: $partition}]}) {
+  runsOrError(filter: {statuses: [FAILURE, SUCCESS], tags: [{key: "dagster/partition", value: $partition}]}) {
     ... on Runs { results { runId } }
   }
 }
@@ -191,11 +191,11 @@ class Promotion:
         tags = self.lab.client.get_model_version(self.lab.environment.model, str(self.version)).tags
         return str(tags.get(f"incumbent.{self.lab.environment.policy}.state", ""))
 
-    def failed_runs(self) -> int:
-        """Return how many runs of this promotion have failed."""
+    def ended_runs(self) -> int:
+        """Return how many runs of this promotion have ended, well or not."""
         environment = self.lab.environment
         partition = f"{environment.policy}@{self.version}"
-        return len(environment.ask_dagster(_FAILED_RUNS, {"partition": partition})["runsOrError"]["results"])
+        return len(environment.ask_dagster(_ENDED_RUNS, {"partition": partition})["runsOrError"]["results"])
 
     def end(self) -> Outcome:
         lab = self.lab

@@ -1,5 +1,7 @@
 """Dagster's own command `dg`: it finds the project by `[tool.dg]` in pyproject.toml."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
+from orchestration.assets import OUTCOME_TAG
 from orchestration.definitions import defs
 from orchestration.partitions import model_versions
+from tests.fakes.world import POLICY_NAME
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARTITION = "iris-classifier-edge@7"
@@ -36,12 +40,28 @@ def test_dg_check_defs_passes() -> None:
     assert "All definitions loaded successfully." in checked.output
 
 
+@pytest.mark.parametrize(("version", "outcome", "exit_code"), [(1, "champion", 0), (2, "superseded", 1)])
+def test_the_exit_code_of_materialize_is_the_answer(
+    instance: dg.DagsterInstance, version: int, outcome: str, exit_code: int
+) -> None:
+    """`dagster asset materialize` ends with 0 for a champion alone, although other runs show a judgement as success."""
+    partition = f"{POLICY_NAME}@{version}"
+    instance.add_dynamic_partitions(model_versions.name or "", [partition])
+    module = ["-m", "tests.orchestration.fake_definitions"]
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", *module, "--partition", partition]
+    done = subprocess.run([*command, "--select", "group:promotion"], capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code, done.stderr
+    (run,) = instance.get_runs()
+    assert run.tags[OUTCOME_TAG] == outcome
+
+
 @pytest.mark.parametrize("target", [["--assets", "group:promotion"], ["--job", "promote"]])
 def test_dg_launch_runs_the_stages_of_a_partition(instance: dg.DagsterInstance, target: list[str]) -> None:
     """Both targets start one run of all stages for that partition; its first stage runs, and misses a setting."""
     launched = CliRunner().invoke(cli, ["launch", "--partition", PARTITION, *target])
     assert launched.exit_code == 1
     (run,) = instance.get_runs()
+    assert run.remote_job_origin is None  # by which a stage knows that the command waits for its exit code
     assert run.tags["dagster/partition"] == PARTITION
     planned = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     assert {record.asset_key for record in planned.records} == defs.resolve_asset_graph().executable_asset_keys

@@ -448,7 +448,7 @@ def cancel_after_the_commit(world: World) -> None:
 
 def retry(world: World, number: int) -> int:
     policy = world.policy(POLICY_NAME)
-    return retry_promotion(world.registry, world.git, world.clock, policy, number, "go on")
+    return retry_promotion(world.registry, world.git, world.clock, policy, number, by="ana", reason="go on")
 
 
 @pytest.mark.parametrize("cancelled", [cancel_before_the_commit, cancel_after_the_commit])

@@ -9,10 +9,12 @@ import dagster as dg
 import pytest
 
 from orchestration.promotion.model_version import TrainingRun, tag_key
+from orchestration.promotion.ports import LeaseRecord
 from orchestration.promotion.recorded_requests import RECORDING_PATH
 from orchestration.promotion.state import State
 from orchestration.stages.pipeline import STAGES
 from tests.fakes.cluster import an_application
+from tests.fakes.runs import promote
 from tests.fakes.world import POLICY_NAME, REPOSITORY, World, run_stages
 
 
@@ -311,17 +313,49 @@ def test_a_rejection_without_its_rollback_is_finished_first(world: World, instan
     assert world.live_image == f"{REPOSITORY}:before"
 
 
-def test_a_busy_lease_ends_the_run_as_waiting(world: World, instance: dg.DagsterInstance) -> None:
-    """Another run holds the application: this one writes no state, and says who it waits for."""
+@pytest.mark.parametrize("selection", [None, ["manifest_commit"]])
+def test_a_busy_lease_ends_the_run_as_waiting(
+    world: World, instance: dg.DagsterInstance, selection: list[str] | None
+) -> None:
+    """Another run holds the application for too long: this one writes no state, and says who it waited for."""
     world.register()
     world.git.acquire_lease("iris", "the-other-run", 600)
-    result = run_stages(world, 1, instance)
+    result = run_stages(world, 1, instance, selection)
     assert not result.success
     assert failure(result).startswith("waiting: ")
     assert "the-other-run" in failure(result)
+    assert "not decided here" in failure(result)
     assert world.state(1) is None
     assert world.subjects == []
     assert world.git.leases["iris"].holder == "the-other-run"
+
+
+@pytest.mark.parametrize("selection", [None, ["serving_model"]])
+def test_another_runs_lease_is_waited_for(
+    world: World, instance: dg.DagsterInstance, selection: list[str] | None
+) -> None:
+    """A run whose exit code is the answer finds what the other run did: the version is champion, by one commit."""
+    world.register()
+    assert promote(world, 1, "the-other-run")
+    lease = world.git.acquire_lease("iris", "the-other-run", 600)
+    assert isinstance(lease, LeaseRecord)
+    world.clock.after(40, lambda: world.git.release_lease(lease))
+    result = run_stages(world, 1, instance, selection)
+    assert result.success
+    assert world.subjects == ["Promote iris-edge to version 1"]
+    said = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    waiting = [line for line in said if "for run the-other-run" in line]
+    assert 2 < len(waiting) < 5
+    assert waiting[0].startswith("waiting for 300 s at most ")
+
+
+def test_a_dead_runs_lease_is_waited_for_until_it_expires(world: World, instance: dg.DagsterInstance) -> None:
+    """What a killed run left half done is finished by the run that waited."""
+    world.register()
+    promote(world, 1, "the-other-run")
+    world.git.acquire_lease("iris", "the-other-run", 60)
+    assert run_stages(world, 1, instance).success
+    assert world.champion == 1
 
 
 def test_a_lease_that_is_lost_stops_all_writing(world: World, instance: dg.DagsterInstance) -> None:

@@ -1,7 +1,7 @@
 """Asking for a promotion, and recording requests, by command, on a platform of fakes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 import pytest
@@ -10,6 +10,7 @@ from orchestration.commands.recording import record_answers, recorded_bodies
 from orchestration.commands.requesting import request_promotion, retry_promotion
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
 from tests.fakes.cluster import FakeService
 from tests.fakes.world import POLICY_NAME, World, run_stages
@@ -21,7 +22,7 @@ def ask(world: World, number: int) -> None:
 
 def retry(world: World, number: int) -> int:
     policy = world.policy(POLICY_NAME)
-    return retry_promotion(world.registry, world.git, world.clock, policy, number, "we know why")
+    return retry_promotion(world.registry, world.git, world.clock, policy, number, by="Jane", reason="we know why")
 
 
 def test_register_makes_the_challenger(world: World) -> None:
@@ -75,13 +76,67 @@ def test_retry_after_a_refusal_is_still_the_first_attempt(world: World, instance
     assert run_stages(world, 1, instance).success
 
 
-@pytest.mark.parametrize("state", ["champion", "rejected", "requested", "committed"])
-def test_retry_refuses_what_has_not_ended(world: World, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [("champion", "the champion"), ("rejected", "under way"), ("requested", "requested"), ("committed", "committed")],
+)
+def test_retry_refuses_what_has_not_ended(world: World, instance: dg.DagsterInstance, state: str, found: str) -> None:
     """A promotion that continues by itself, or a champion, needs no retry; the error says what to do instead."""
     version = world.register()
+    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
     world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.state": state})
-    with pytest.raises(InvalidInputError, match=state):
+    with pytest.raises(InvalidInputError, match=found):
         retry(world, 1)
+
+
+def test_a_rejection_without_a_commit_can_be_tried_again(world: World) -> None:
+    """Nothing is left to take back when the branch has no commit of it, so the retry is the way out."""
+    version = world.register()
+    world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.state": "rejected"})
+    assert retry(world, 1) == 1
+    assert world.state(1) is State.REQUESTED
+
+
+def test_each_retry_keeps_its_reason(world: World, instance: dg.DagsterInstance) -> None:
+    """Who asked and why stays on the version whatever the run writes, and stands in the promotion's commit."""
+    world.register(publish=False)
+    for _ in range(2):
+        run_stages(world, 1, instance)
+        assert world.state(1) is State.REFUSED
+        retry(world, 1)
+        world.clock.sleep(60)
+    world.images.publish("ghcr.io/acme/iris", "v1", {"MODEL_URI": "models:/iris/1"})
+    assert run_stages(world, 1, instance).success
+    tags = world.registry.versions["iris", 1].tags
+    kept = [value for key, value in tags.items() if key.startswith(f"incumbent.{POLICY_NAME}.retried.")]
+    assert kept == ["we know why (Jane, attempt 1)"] * 2
+    assert world.git.log[0].trailers["Retried-Because"] == "we know why (Jane, attempt 1)"
+
+
+def test_a_reason_cannot_become_a_trailer(world: World) -> None:
+    """A reason of several lines is one line in the commit's message."""
+    version = world.register()
+    world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.state": "refused"})
+    policy = world.policy(POLICY_NAME)
+    forged = "why\n\nPromotion-Id: iris-edge/1/000000000000/1"
+    retry_promotion(world.registry, world.git, world.clock, policy, 1, by="Jane\nDoe", reason=forged)
+    why = retried_because(world.registry.versions["iris", 1], POLICY_NAME)
+    assert why == "why Promotion-Id: iris-edge/1/000000000000/1 (Jane Doe, attempt 1)"
+
+
+@pytest.mark.parametrize("command", [ask, retry])
+def test_a_former_champion_is_refused(
+    world: World, instance: dg.DagsterInstance, command: Callable[[World, int], object]
+) -> None:
+    """Neither command leads back to it; the error names the one that does, and nothing is changed."""
+    for number in (1, 2):
+        world.register()
+        run_stages(world, number, instance)
+    assert world.champion == 2
+    before = dict(world.registry.aliases), world.registry.versions["iris", 1].tags
+    with pytest.raises(InvalidInputError, match="incumbent rollback iris-edge 1 --reason"):
+        command(world, 1)
+    assert (world.registry.aliases, world.registry.versions["iris", 1].tags) == before
 
 
 def answering(status: int = 200, **fields: object) -> FakeService:

@@ -160,8 +160,25 @@ def test_a_broken_policy_stops_no_other(world: World, instance: dg.DagsterInstan
     world.register()
     assert len(tick(world, instance).run_requests or ()) == 1
     tags(world, 1, state="champion")
-    skip = tick(world, instance).skip_reason
-    assert "a-broken-one" in str(skip)
+    skip = str(tick(world, instance).skip_reason)
+    assert "Policy a-broken-one is broken: " in skip
+    assert "answer" not in skip
+
+
+def test_git_that_is_down_is_no_broken_policy(world: World, instance: dg.DagsterInstance) -> None:
+    """The tick names what does not answer, and forgets nothing: the request goes out when it answers again."""
+    world.register()
+    cursor = tick(world, instance).cursor
+    tags(world, 1, state="champion")
+    world.register()
+    world.git.down = "no answer in 10 s"
+    down = tick(world, instance, cursor)
+    assert "Policy iris-edge waits for an answer of Git repository: " in str(down.skip_reason)
+    assert "broken" not in str(down.skip_reason)
+    assert down.cursor == cursor
+    world.git.down = None
+    (request,) = tick(world, instance, down.cursor).run_requests or ()
+    assert request.partition_key == f"{POLICY_NAME}@2"
 
 
 def test_a_policy_that_the_registry_cannot_answer_stops_no_other(
@@ -194,3 +211,91 @@ def test_a_superseded_version_that_is_named_again_is_a_new_request(world: World,
     tags(world, 1, state="superseded")
     assert tick(world, instance).run_requests
     assert world.state(1) is State.REQUESTED
+
+
+def move_alias(world: World, number: int) -> None:
+    world.registry.set_alias(world.registry.versions["iris", number], "challenger")
+
+
+@pytest.mark.parametrize("state", [str(state) for state in State if state.is_end and state is not State.SUPERSEDED])
+def test_an_alias_that_is_moved_to_an_ended_version_gets_one_answer(
+    world: World, instance: dg.DagsterInstance, state: str
+) -> None:
+    """One run of the first stage alone says why nothing is promoted; each move gets its own, and none repeats."""
+    for _ in range(2):
+        world.register()
+    tags(world, 1, state=state)
+    tags(world, 2, state="champion")
+    cursor = tick(world, instance).cursor
+    keys = set()
+    for _ in range(2):
+        move_alias(world, 1)
+        answered = tick(world, instance, cursor)
+        (request,) = answered.run_requests or ()
+        assert request.partition_key == f"{POLICY_NAME}@1"
+        assert request.asset_selection == [dg.AssetKey("promotion_candidate")]
+        repeated = tick(world, instance, cursor)  # as after a crash before the cursor was kept
+        assert [again.run_key for again in repeated.run_requests or ()] == [request.run_key]
+        assert not tick(world, instance, answered.cursor).run_requests
+        keys.add(request.run_key)
+        world.clock.sleep(5)
+        move_alias(world, 2)
+        cursor = tick(world, instance, answered.cursor).cursor
+        world.clock.sleep(5)
+    assert len(keys) == 2
+
+
+def test_a_lost_cursor_answers_nothing(world: World, instance: dg.DagsterInstance) -> None:
+    """Without its memory the sensor does not know that an alias moved; old ends are not told again."""
+    world.register()
+    tags(world, 1, state="refused")
+    result = tick(world, instance)
+    assert not result.run_requests
+    assert not tick(world, instance, result.cursor).run_requests
+
+
+def test_an_answer_does_not_hide_what_is_under_way(world: World, instance: dg.DagsterInstance) -> None:
+    """A committed version is resumed in the same tick in which another, ended one is answered."""
+    world.register()
+    tags(world, 1, state="refused")
+    world.register()
+    run_stages(world, 2, instance, ["promotion_candidate", "manifest_commit"])
+    cursor = tick(world, instance).cursor
+    kill_runs(world, instance)
+    move_alias(world, 1)
+    keys = {request.partition_key for request in tick(world, instance, cursor).run_requests or ()}
+    assert keys == {f"{POLICY_NAME}@1", f"{POLICY_NAME}@2"}
+
+
+def test_a_version_that_a_person_holds_goes_on_when_it_is_named_again(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    """To move the alias away and back is a wish to go on, and gets a run of the whole promotion."""
+    world.register()
+    tags(world, 1, state="held", held_by="person", requested_at="2026-01-01T00:00:00.000Z")
+    world.register()
+    tags(world, 2, state="champion")
+    cursor = tick(world, instance).cursor
+    move_alias(world, 1)
+    (request,) = tick(world, instance, cursor).run_requests or ()
+    assert request.asset_selection is None
+
+
+def test_a_request_is_never_dated_before_its_alias(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that is set while the sensor asks is dated after that, however long the tick has been at work."""
+    ask = world.registry.version_by_alias
+
+    def slow(model: str, alias: str) -> object:
+        world.clock.sleep(7)
+        if not world.registry.versions:
+            world.register()
+        return ask(model, alias)
+
+    monkeypatch.setattr(world.registry, "version_by_alias", slow)
+    before = world.clock.now()
+    assert tick(world, instance).run_requests
+    requested_at = parse_time(world.registry.versions["iris", 1].tag(POLICY_NAME, "requested_at"))
+    assert requested_at is not None
+    assert requested_at - before == pytest.approx(7, abs=0.01)

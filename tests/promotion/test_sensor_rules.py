@@ -52,7 +52,7 @@ def test_held_by_a_person() -> None:
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True),
-        st.builds(Memory, st.integers(1, 10**6), st.integers(0, 99), st.floats(0, 2e9)),
+        st.builds(Memory, st.integers(0, 10**6), st.floats(0, 2e9), st.integers(0, 10**6), st.floats(0, 2e9)),
     )
 )
 def test_cursor_round_trip(memories: dict[str, Memory]) -> None:
@@ -75,7 +75,7 @@ def test_pauses_grow_and_end() -> None:
 
 def test_when_to_look() -> None:
     """Not before the time that was remembered, but at once for another version or without a memory."""
-    memory = Memory(7, 0, 100.0)
+    memory = Memory(7, 0.0, 7, 100.0)
     assert not may_look(memory, 7, 99.0)
     assert may_look(memory, 7, 100.0)
     assert may_look(memory, 8, 0.0)
