@@ -64,13 +64,13 @@ def _is_over(promotion: Promotion, committed: CommittedPromotion) -> bool:
 
 
 def take_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem) -> None:
-    """Take a promotion back without rejecting its version.
+    """Take a promotion back without rejecting its version, unless it is rejected already.
 
     Raises:
         StageEnded: always, after the rollback.
     """
     _take_lease(promotion)
-    roll_back(promotion, committed, problem, reject=False)
+    roll_back(promotion, committed, problem, reject=promotion.record.state is State.REJECTED)
     raise StageEnded(State.ROLLED_BACK, problem)
 
 

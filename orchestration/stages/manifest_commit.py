@@ -43,6 +43,7 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
         checklist = Checklist()
         candidate = find_candidate(promotion, view)
         _check_dependencies(promotion, view, checklist)
+        _disown_copied_tags(promotion, candidate.attempt)
         outcome = _push(promotion, view, candidate, checklist)
         if not isinstance(outcome, _Changed):
             return _done(promotion, *outcome, checklist)
@@ -58,6 +59,17 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
         "No action needed: the promotion goes on by itself when the manifest has come to rest.",
     )
     raise checklist.failed("one_commit", problem, State.WAITING)
+
+
+def _disown_copied_tags(promotion: Promotion, attempt: int) -> None:
+    """Make the tags say that this attempt is not committed yet, as MLflow copies all tags together with a version.
+
+    A copied `champion` or a copied attempt would otherwise hide, once this is committed, that it was never judged.
+    """
+    state = promotion.record.state
+    has_ended = state is not None and state.is_end
+    if has_ended or promotion.version.attempt(promotion.policy.name) != attempt:
+        promotion.record.write(State.REQUESTED, attempt=str(attempt))
 
 
 def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Checklist) -> None:

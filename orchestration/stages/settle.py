@@ -22,10 +22,10 @@ from orchestration.stages.version_record import VersionRecord, read_version
 
 _BEFORE_COMMIT = (None, State.REQUESTED, State.WAITING)
 _WITHOUT_POLICY = {
-    State.REQUESTED: State.WAITING,
     State.WAITING: State.WAITING,
-    State.COMMITTED: State.HELD,
+    State.REQUESTED: State.WAITING,
     State.HELD: State.HELD,
+    State.COMMITTED: State.HELD,
 }
 """What a state becomes when the policy cannot be used."""
 _ON_BRANCH = (State.COMMITTED, State.HELD, State.REJECTED)
@@ -56,7 +56,7 @@ def settle(promotion: Promotion, error: ProblemError, warn: Callable[[str], None
         if not isinstance(error, StageEnded):
             _before_commit(promotion, error)
     except StageEnded as ended:
-        return ended
+        return error if ended.state is State.WAITING else ended  # another run has the lease, and decides
     except ProblemError as second:
         warn(f"The state could not be written: {second}")
     return error

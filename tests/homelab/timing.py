@@ -36,7 +36,7 @@ def good_promotions(environment: Environment) -> list[Row]:
     story = expected(environment, (), 0)
     for number, version in sorted(seen.versions.items()):
         commits = promotion_commits(seen, story, number)
-        if version_tag(version, story, "state") != "champion" or len(commits) != 1:
+        if version_tag(version, story, "state") not in ("champion", "former_champion") or len(commits) != 1:
             continue
         stages, at = stages_of(environment, story, seen, number), commits[0].at
         requested = seconds_of(version_tag(version, story, "requested_at"))

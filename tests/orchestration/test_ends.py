@@ -11,12 +11,13 @@ from orchestration.promotion.model_version import ModelVersion, tag_key
 from orchestration.promotion.ports import LeaseRecord
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH
+from orchestration.promotion.sensor_rules import is_unfinished
 from orchestration.promotion.state import State
 from orchestration.sensors import challenger_sensor
 from orchestration.stages.results import StageDone
 from orchestration.stages.runner import StageFailed
 from tests.fakes.cluster import DOWN, an_application
-from tests.fakes.runs import REGISTRY_WRITES, run_until
+from tests.fakes.runs import REGISTRY_WRITES, Killed, run_until
 from tests.fakes.world import MANIFEST, POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 
 BEFORE = f"{REPOSITORY}:before"
@@ -301,6 +302,34 @@ def test_a_copy_of_a_version_whose_rollback_was_begun_ends(world: World) -> None
     run_until(world, 1)
     assert world.state(1) is State.ROLLED_BACK
     assert world.subjects == []
+
+
+@pytest.mark.parametrize("state", ["champion", "committed", "held", "superseded"])
+def test_copied_tags_do_not_hide_that_a_version_was_never_judged(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """A copy of a committed version or a champion is held like any other, and judged when the cause is gone."""
+    copy = world.register()
+    copied = {"state": state, "attempt": "2", "commit": "f" * 40}
+    world.registry.write_tags(copy, {tag_key(POLICY_NAME, name): value for name, value in copied.items()})
+    push = world.git.push_edit
+
+    def kill(*arguments: Any) -> None:
+        push(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(world.git, "push_edit", kill)
+    with pytest.raises(Killed):
+        run_until(world, 1)
+    monkeypatch.undo()
+    assert is_unfinished(world.registry.versions["iris", 1], POLICY_NAME)
+    repair = lose_recording(world, monkeypatch)
+    assert failed(run_until(world, 1)).outcome == "held"
+    assert world.state(1) is State.HELD
+    repair()
+    run_until(world, 1)
+    assert world.champion == 1
+    assert world.subjects == ["Promote iris-edge to version 1"]
 
 
 def tick(world: World, instance: dg.DagsterInstance) -> dg.SensorResult:

@@ -26,8 +26,8 @@ class Mutant:
 
 NO_ROLLBACK = Mutant(
     "stages/rollback.py",
-    "    reason = str(problem)\n    promotion.say(",
-    '    return "left as it is"\n    reason = str(problem)\n    promotion.say(',
+    "    reason, verdict = str(problem), ",
+    '    return "left as it is"\n    reason, verdict = str(problem), ',
 )
 NO_COMPARISON = Mutant(
     "stages/judge_candidate.py",
