@@ -5,6 +5,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -79,6 +80,13 @@ def test_hostile_text_takes_linear_time() -> None:
 
 
 TOKEN = 's3cr/et+T0ken=~"é'
+
+
+def _login(encode: Callable[[bytes], bytes], user: str, charset: str, secret: str) -> str:
+    """What a client sends to log in with a user and a secret."""
+    return encode(f"{user}:{secret}".encode(charset)).decode()
+
+
 OUTER: dict[str, Callable[[str], str]] = {
     "nothing": str,
     "percent": lambda text: quote(text, safe=""),
@@ -97,9 +105,7 @@ INNER: dict[str, Callable[[str], str]] = {
     "plain": str,
     "hexadecimal": lambda text: text.encode().hex().upper(),
     **{
-        f"{name} of a {len(user)}-letter user, {charset}": (
-            lambda text, encode=encode, user=user, charset=charset: encode(f"{user}:{text}".encode(charset)).decode()
-        )
+        f"{name} of a {len(user)}-letter user, {charset}": partial(_login, encode, user, charset)
         for name, encode in (("base64", base64.b64encode), ("url-safe base64", base64.urlsafe_b64encode))
         for user in ("", "x", "me", "bot", "x-access-token")
         for charset in ("utf-8", "latin-1")
