@@ -8,6 +8,7 @@ from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.sensor_rules import is_new, request_tags
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import summary_tag
 
 
 def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> None:
@@ -32,7 +33,7 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
             )
         )
     if is_new(version, policy.name):
-        _write(registry, policy, version, request_tags(clock.now()))
+        _write(registry, clock, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
 
 
@@ -71,7 +72,7 @@ def retry_promotion(
     tags["state"] = str(State.COMMITTED if under_way else State.REQUESTED)
     attempt = len(attempts) + (not under_way)
     tags |= {"reason": f"retried: {reason}", "held_by": "", "attempt": str(attempt)}
-    _write(registry, policy, version, tags)
+    _write(registry, clock, policy, version, tags)
     registry.set_alias(version, policy.challenger_alias)
     return attempt
 
@@ -83,5 +84,7 @@ def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
     return version
 
 
-def _write(registry: Registry, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
-    registry.write_tags(version, policy_tags(policy.name, tags))
+def _write(registry: Registry, clock: Clock, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
+    reason, commit = tags.get("reason", ""), version.tag(policy.name, "commit")
+    summary = summary_tag(version, policy.name, State(tags["state"]), clock.now(), reason=reason, commit=commit)
+    registry.write_tags(version, {**summary, **policy_tags(policy.name, tags)})

@@ -34,7 +34,7 @@ class ApplicationLease:
         self, git: GitOpsRepository, clock: Clock, application: str, holder: str, warn: Callable[[str], None]
     ) -> None:
         self._git, self._clock, self._warn = git, clock, warn
-        self._application, self._holder = application, holder
+        self._application, self.holder = application, holder
         self._record: LeaseRecord | None = None
         self._loss: LeaseLost | None = None
 
@@ -48,6 +48,10 @@ class ApplicationLease:
             self.release()
         except DependencyError as problem:
             self._warn(f"The lease could not be given back; it expires by itself. {problem}")
+
+    def commit_url(self, commit: str) -> str:
+        """Return the web page of a commit in the repository that keeps the lease; its id when no page is known."""
+        return self._git.commit_url(commit) or commit
 
     @property
     def is_held(self) -> bool:
@@ -65,7 +69,7 @@ class ApplicationLease:
         Raises:
             StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
         """
-        taken = self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS)
+        taken = self._git.acquire_lease(self._application, self.holder, LEASE_SECONDS)
         if isinstance(taken, LeaseBusy):
             remaining = max(0.0, taken.record.expires_at - self._clock.now())
             raise StageEnded(
@@ -152,7 +156,7 @@ class ApplicationLease:
             State.WAITING,
             Problem(
                 f"the lease of application {self._application}",
-                f"our own lease (run {self._holder})",
+                f"our own lease (run {self.holder})",
                 f"run {lost.current.holder} holding it" if lost.current else "no lease",
                 "This run has stopped writing. The run that holds the lease goes on; otherwise the sensor resumes.",
             ),
