@@ -33,6 +33,8 @@ from orchestration.promotion.sensor_rules import (
     request_tags,
     write_cursor,
 )
+from orchestration.promotion.state import State
+from orchestration.promotion.summary import summary_tag
 from orchestration.stages.pipeline import STAGES
 
 REQUEST_TAG = "incumbent/request"
@@ -125,7 +127,8 @@ def _number(version: ModelVersion | None) -> int:
 
 
 def _write_request(tick: _Tick, policy: Policy, version: ModelVersion, now: float) -> ModelVersion:
-    tags = policy_tags(policy.name, request_tags(now))
+    summary = summary_tag(version, policy.name, State.REQUESTED, now)
+    tags = {**summary, **policy_tags(policy.name, request_tags(now))}
     tick.registry.write_tags(version, tags)
     return ModelVersion(version.model, version.version, version.run_id, version.model_id, {**version.tags, **tags})
 

@@ -92,7 +92,7 @@ class KubernetesCluster:
             return ""
         if reply.status != 200:
             raise self._api.unexpected(reply, f"the log of pod {namespace}/{pod}")
-        return redact(reply.body.decode("utf-8", "replace"))
+        return redact(reply.body.decode("utf-8", "replace"), self._api.secrets())
 
     def ask_pod(
         self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float

@@ -89,7 +89,7 @@ def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool) -> AnyReply:
                     raise _TransientStatusError(f"HTTP {reply.status}")
                 return reply
     except TransientError as error:
-        raise error.problem from error
+        raise error.problem from None
     except _TransientStatusError:
         assert reply is not None
         return reply
@@ -124,9 +124,14 @@ def read_body(
 
 def excerpt(text: str, secrets: Iterable[str] = (), characters: int = 300) -> str:
     """Return the beginning of an unexpected answer, on one line and without secrets, for an error to show."""
-    # Redacted before the last cut, because half a secret is not recognised; cut before, because redacting is slow.
-    line = redact(" ".join(text[: 20 * characters].split()), secrets)
-    return line if len(line) <= characters else f"{line[:characters]}…"
+    # Cut before it is redacted, because that is slow. Half a secret is not recognized, so what is near that cut is not
+    # shown.
+    whole = " ".join(text.split())
+    part = whole[: 20 * characters]
+    line = redact(part, secrets)
+    if part != whole:
+        line = line[: -10 * characters]
+    return line if part == whole and len(line) <= characters else f"{line[:characters]}…"
 
 
 @cache

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,8 @@ class HttpClient:
     """How every error names the dependency."""
     next_step: str
     """What a person does when the dependency does not answer."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Texts that no error may show."""
+    secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
+    """Returns the texts that no error may show, in any encoding; asked for each error, because they change."""
 
     @cached_property
     def _client(self) -> httpx2.Client:
@@ -107,13 +106,13 @@ class HttpClient:
 
     def unexpected(self, reply: Reply, expected: str, next_step: str | None = None) -> DependencyError:
         """Return the error for an answer that is not the `expected` one; the caller raises it."""
-        shown = excerpt(reply.body.decode("utf-8", "replace"), self.secrets)
+        shown = excerpt(reply.body.decode("utf-8", "replace"), self.secrets())
         return self.failure(f"HTTP {reply.status}: {shown}" if shown else f"HTTP {reply.status}", expected, next_step)
 
     def failure(self, found: str, expected: str = "an answer", next_step: str | None = None) -> DependencyError:
         """Return the error for what was found instead of what was expected; the caller raises it."""
         return DependencyError(
-            Problem(self.subject, expected, redact(found, self.secrets), next_step or self.next_step)
+            Problem(self.subject, expected, redact(found, self.secrets()), next_step or self.next_step)
         )
 
     def _ask(
@@ -150,30 +149,26 @@ class HttpClient:
                 body = read_body(response.iter_bytes(), cap=cap, deadline=started + timeout, failure=self.failure)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return HttpReply(response.status_code, body, time.monotonic() - started, headers)
+        # None of these errors is kept as the cause: its own text quotes what the server sent, with the secrets in it.
         except httpx2.TimeoutException as error:
             failure = self.failure(f"no answer in time ({type(error).__name__})")
             # A server that accepted the request and is silent is not asked again: that would only add to its load.
             if isinstance(error, httpx2.ConnectTimeout):
-                raise TransientError(failure) from error
-            raise failure from error
+                raise TransientError(failure) from None
+            raise failure from None
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             failure = self.failure(f"{type(error).__name__}: {error}")
             if _is_refused_certificate(error):  # it would be refused a moment later too
-                raise failure from error
-            raise TransientError(failure) from error
+                raise failure from None
+            raise TransientError(failure) from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise self.failure(f"{type(error).__name__}: {error}") from error
+            raise self.failure(f"{type(error).__name__}: {error}") from None
 
 
 def _is_refused_certificate(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def secrets_of(user: str, password: str) -> tuple[str, ...]:
-    """Return a password in the forms in which a server may repeat it: plain, and as basic authentication carries it."""
-    return password, base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def require_plain_url(subject: str, url: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +132,7 @@ class KubeApi:
         """Return the error for an answer that is not the `expected` one; the caller raises it."""
         document = reply.document
         message = document.get("message") if isinstance(document, dict) else None
-        text = str(message) if message else excerpt(reply.body.decode("utf-8", "replace"))
+        text = excerpt(str(message or reply.body.decode("utf-8", "replace")), self.secrets())
         denied = reply.status in (401, 403)
         advice = "Give its user the rights that docs/architecture.md lists." if denied else None
         return self._failure(f"HTTP {reply.status}: {text}", expected, advice)
@@ -144,7 +145,15 @@ class KubeApi:
 
     def _failure(self, found: str, expected: str = "an answer", next_step: str | None = None) -> DependencyError:
         advice = next_step or f"Check that the cluster is up: kubectl --context {self._context} get --raw /readyz."
-        return DependencyError(Problem(self.subject, expected, redact(found), advice))
+        return DependencyError(Problem(self.subject, expected, redact(found, self.secrets()), advice))
+
+    def secrets(self) -> Iterator[str]:
+        """Yield the texts by which the client logs in at present, which nothing may show."""
+        for header in self._client.configuration.api_key.values():
+            scheme, _, login = header.partition(" ")
+            yield login
+            if scheme == "Basic":
+                yield base64.b64decode(login).decode().partition(":")[2]
 
     @cached_property
     def _client(self) -> Any:
@@ -216,12 +225,13 @@ class KubeApi:
         try:
             answer = client.call_api(*request, _request_timeout=(min(CONNECT_TIMEOUT, timeout), timeout)).response
             body = self._read(answer, started + timeout)
+        # None of these errors is kept as the cause: its own text quotes what the server sent, with the secrets in it.
         except (broken.ConnectTimeoutError, broken.NewConnectionError, broken.ProtocolError) as error:
-            raise TransientError(self._failure(f"{type(error).__name__}: {error}")) from error
+            raise TransientError(self._failure(f"{type(error).__name__}: {error}")) from None
         except broken.HTTPError as error:
-            raise self._failure(f"{type(error).__name__}: {error}") from error
+            raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
-            raise self._failure(str(error.reason)) from error
+            raise self._failure(str(error.reason)) from None
         return ApiReply(answer.status, body, time.monotonic() - started)
 
     def _read(self, answer: Any, deadline: float) -> bytes:

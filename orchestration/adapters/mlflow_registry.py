@@ -6,6 +6,7 @@ sends paths unquoted and waits for minutes. It is imported at the first call, be
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from orchestration.adapters.exchange import excerpt
-from orchestration.adapters.http import require_plain_url, secrets_of
+from orchestration.adapters.http import require_plain_url
 from orchestration.adapters.mlflow_values import read_signature, rows_of, run_of, version_of
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -82,6 +83,8 @@ class MlflowRegistry:
     def _client(self) -> MlflowClient:
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
+        # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
         return MlflowClient(self._url, self._url)
@@ -279,11 +282,12 @@ class MlflowRegistry:
         except MlflowException as error:
             if absent is None or not absent(error):
                 status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-                raise self._failure(error.message, expected, self._missing_access(status)) from error
+                # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
+                raise self._failure(error.message, expected, self._missing_access(status)) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
-            raise self._failure(f"{type(error).__name__}: {error}", expected, self._missing_access(status)) from error
+            raise self._failure(f"{type(error).__name__}: {error}", expected, self._missing_access(status)) from None
 
     def _missing_access(self, status: int) -> str | None:
         """The next step when the account was refused; None for any other status."""
@@ -311,9 +315,7 @@ class MlflowRegistry:
         from mlflow.utils.credentials import get_default_host_creds
 
         credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
-        secrets = [credentials.token] if credentials.token else []
-        if credentials.username and credentials.password:
-            secrets += secrets_of(credentials.username, credentials.password)
+        secrets = filter(None, (credentials.token, credentials.password))
         return DependencyError(
             Problem(
                 f"MLflow at {self._url}",

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from orchestration.adapters.exchange import Reply
-from orchestration.adapters.http import HttpClient, HttpReply, secrets_of
+from orchestration.adapters.http import HttpClient, HttpReply
 from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import InvalidInputError, Problem
 
@@ -68,6 +68,8 @@ class RegistryHost:
         login = auths.get(urlsplit(base).netloc) or (
             auths.get(_DOCKER_HUB_LOGIN) if base.endswith(_DOCKER_HUB) else None
         )
+        password = (login.password,) if login else ()
+        tokens: dict[str, str] = {}
         return cls(
             base=base,
             params={"ns": domain} if mirror else {},
@@ -75,8 +77,9 @@ class RegistryHost:
             http=HttpClient(
                 f"image registry {domain}" + (f" (mirror {mirror})" if mirror else ""),
                 "Check that the registry is up and that it lets this machine in.",
-                secrets=secrets_of(login.user, login.password) if login else (),
+                secrets=lambda: (*password, *tokens.values()),
             ),
+            _tokens=tokens,
         )
 
     def get(self, path: str, what: str, *, digest: str | None, accept: str = "application/json") -> Content | None:

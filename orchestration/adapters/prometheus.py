@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from orchestration.adapters.exchange import Reply
+from orchestration.adapters.exchange import Reply, excerpt
 from orchestration.adapters.http import HttpClient, require_plain_url
 from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
-from orchestration.promotion.redact import redact
 
 
 class Prometheus:
@@ -37,7 +36,7 @@ class Prometheus:
         if not isinstance(document, dict):
             raise self._http.unexpected(reply, "an answer of Prometheus's API")
         if reply.status in (400, 422) and document.get("status") == "error":
-            return QueryRejected(redact(f"{document.get('errorType')}: {document.get('error')}"))
+            return QueryRejected(excerpt(f"{document.get('errorType')}: {document.get('error')}"))
         if reply.status != 200 or document.get("status") != "success" or not isinstance(document.get("data"), dict):
             raise self._http.unexpected(reply, "an answer to a query")
         return self._result(reply, document)
@@ -64,4 +63,4 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 def _texts(notes: object) -> tuple[str, ...]:
-    return tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+    return tuple(excerpt(str(note)) for note in notes) if isinstance(notes, list) else ()

@@ -9,6 +9,7 @@ from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.retries import retry_tags
 from orchestration.promotion.sensor_rules import is_new, request_tags
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import summary_tag
 
 _MAY_BE_RETRIED = (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD)
 _FINISH_ROLLBACK = (
@@ -34,7 +35,7 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
         found = f"{str(state).replace('_', ' ')} ({reason})"
         raise InvalidInputError(Problem(str(version), "a version whose promotion has not ended", found, next_step))
     if is_new(version, policy.name):
-        _write(registry, policy, version, request_tags(clock.now()))
+        _write(registry, clock, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
 
 
@@ -66,7 +67,7 @@ def retry_promotion(
     tags |= retry_tags(tags["requested_at"], attempt, by, reason)
     tags["state"] = str(State.COMMITTED if goes_on else State.REQUESTED)
     tags |= {"reason": f"Tried again by {by}: {reason}", "held_by": "", "attempt": str(attempt)}
-    _write(registry, policy, version, tags)
+    _write(registry, clock, policy, version, tags)
     registry.set_alias(version, policy.challenger_alias)
     return attempt
 
@@ -107,5 +108,7 @@ def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:
     return version
 
 
-def _write(registry: Registry, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
-    registry.write_tags(version, policy_tags(policy.name, tags))
+def _write(registry: Registry, clock: Clock, policy: Policy, version: ModelVersion, tags: dict[str, str]) -> None:
+    reason, commit = tags.get("reason", ""), version.tag(policy.name, "commit")
+    summary = summary_tag(version, policy.name, State(tags["state"]), clock.now(), reason=reason, commit=commit)
+    registry.write_tags(version, {**summary, **policy_tags(policy.name, tags)})

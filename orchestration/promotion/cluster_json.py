@@ -9,7 +9,14 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from orchestration.promotion.cluster_status import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
+from orchestration.promotion.cluster_status import (
+    ApplicationStatus,
+    ContainerSpec,
+    ContainerStatus,
+    Node,
+    PodStatus,
+    WorkloadStatus,
+)
 
 Json = Mapping[str, Any]
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -134,7 +141,7 @@ def _may_be_a_replica(pod: Json) -> bool:
 
 
 def _pod(raw: Json, warnings: tuple[str, ...]) -> PodStatus:
-    metadata, status = _mapping(raw, "metadata"), _mapping(raw, "status")
+    metadata, spec, status = (_mapping(raw, part) for part in ("metadata", "spec", "status"))
     scheduled = _condition(status, "PodScheduled")
     unplaced = scheduled.get("status") == "False"
     statuses = [*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses")]
@@ -145,13 +152,33 @@ def _pod(raw: Json, warnings: tuple[str, ...]) -> PodStatus:
         phase=_text(status, "phase") or "Unknown",
         ready=_condition(status, "Ready").get("status") == "True",
         deleting=_text(metadata, "deletionTimestamp") is not None,
-        node=_text(_mapping(raw, "spec"), "nodeName"),
+        node=_text(spec, "nodeName"),
         created_at=_time(metadata, "creationTimestamp") or 0.0,
         containers=tuple(_container(container) for container in statuses),
         reason=_text(status, "reason"),
         unschedulable=(_text(scheduled, "message") or _text(scheduled, "reason") or "no reason") if unplaced else None,
         warnings=warnings,
+        specs=tuple(_spec(container) for part in ("initContainers", "containers") for container in _list(spec, part)),
     )
+
+
+def _spec(raw: Json) -> ContainerSpec:
+    """Read how a container is started. Of two variables of one name the later one counts, as for the kubelet."""
+    return ContainerSpec(
+        name=_text(raw, "name") or "",
+        environment={_text(variable, "name") or "": literal_value(variable) for variable in _list(raw, "env")},
+        takes_more_environment=bool(_list(raw, "envFrom")),
+        replaces_command=bool(raw.get("command") or raw.get("args")),
+    )
+
+
+def literal_value(variable: Json) -> str | None:
+    """Return the value of an entry of `env`; None when it is not in the entry itself.
+
+    The API server leaves out an empty value. `$(NAME)` in a value stands for another variable.
+    """
+    value = _text(variable, "value") or ""
+    return None if variable.get("valueFrom") is not None or "$(" in value else value
 
 
 def _container(raw: Json) -> ContainerStatus:

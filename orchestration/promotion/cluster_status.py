@@ -1,5 +1,6 @@
 """What Argo CD and a cluster report, as plain values; `cluster_json` reads them from the JSON of their APIs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -45,6 +46,19 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True)
+class ContainerSpec:
+    """How a pod starts one of its containers, as far as its spec says so by itself."""
+
+    name: str
+    environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """Its variables; None for one whose value is elsewhere (`valueFrom`) or is made of others (`$(NAME)`)."""
+    takes_more_environment: bool = False
+    """Whether it has `envFrom`, so that there may be more variables."""
+    replaces_command: bool = False
+    """Whether `command` or `args` stand in place of the image's."""
+
+
+@dataclass(frozen=True)
 class PodStatus:
     """One pod with its containers; `created_at` is in seconds since the epoch."""
 
@@ -63,6 +77,8 @@ class PodStatus:
     """The scheduler's message while it cannot place the pod."""
     warnings: tuple[str, ...] = ()
     """Warning events, newest last, as `Reason: message`."""
+    specs: tuple[ContainerSpec, ...] = ()
+    """How each container is started, init containers included."""
 
     @property
     def finished(self) -> bool:
@@ -72,6 +88,10 @@ class PodStatus:
     def container(self, name: str) -> ContainerStatus | None:
         """The container of that name, init containers included; None while the pod reports no such container."""
         return next((container for container in self.containers if container.name == name), None)
+
+    def spec(self, name: str) -> ContainerSpec | None:
+        """How the container of that name is started, init containers included; None when the pod has none."""
+        return next((spec for spec in self.specs if spec.name == name), None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from orchestration.promotion.policy import Slo
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.promql import Unusable
+from orchestration.promotion.served_model import ServedModel
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Evaluation:
     """Why dependencies did not answer."""
     rejected: tuple[Problem, ...] = ()
     """Queries that Prometheus refuses and always will."""
+    served: tuple[ServedModel, ...] = ()
+    """What each new pod says that it serves."""
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def as_record(evaluation: Evaluation) -> dict[str, Any]:
         "template_hash": evaluation.template_hash,
         "wanted": evaluation.wanted,
         "scrapes": [asdict(pod) for pod in evaluation.freshness],
+        "served": [asdict(served) for served in evaluation.served],
         "real_requests": evaluation.real_requests,
         "replayed_requests": evaluation.replayed_requests,
         "slos": [

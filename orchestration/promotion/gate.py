@@ -67,6 +67,8 @@ def judge(
     """
     begun_with = evaluations[0].template_hash if evaluations else None
     soak = list(takewhile(lambda evaluation: evaluation.template_hash == begun_with is not None, evaluations))
+    if other := next((served.problem for seen in soak for served in seen.served if served.problem), None):
+        return Verdict(VerdictKind.FAILED, f"{other.subject} serves {other.found}", other)
     if failure := _failure(soak, gate):
         return _verdict(VerdictKind.FAILED, failure)
     if refused := next((problem for evaluation in soak for problem in evaluation.rejected), None):

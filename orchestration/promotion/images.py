@@ -1,7 +1,6 @@
 """Image references in the OCI grammar, and which image a model version names."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
@@ -91,39 +90,6 @@ def choose_image(version: ModelVersion, run: TrainingRun, repository: str) -> Im
             expected = "its tags image, image_tag and image_digest to agree"
             return _refuse(version, expected, f"{in_image} in image, but {name}={in_tag}")
     return ImageRef(repository, image.tag or tag, image.digest or digest)
-
-
-def served_model_problem(environment: Mapping[str, str], version: ModelVersion) -> Problem | None:
-    """Why an image does not serve this version, by `MODEL_URI` in the image config's environment; None when it does.
-
-    `MODEL_URI` names this version as `models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`. An
-    image without it (or with an empty one) does not say what it serves, and is accepted. An alias or a stage is
-    refused, because it may name another version tomorrow.
-    """
-    uri = environment.get("MODEL_URI", "")
-    if not uri or _names_version(uri, version):
-        return None
-    fixed = f"MODEL_URI=models:/{version.model}/{version.version}"
-    floating = uri.startswith("models:/") and ("@" in uri or not uri.rpartition("/")[2].isdigit())
-    reason = ", which does not name one fixed version" if floating and not _is_model_id(uri) else ""
-    return Problem(
-        f"the image of {version}",
-        f"{fixed} in its environment, or this version's model id or run",
-        f"MODEL_URI={_shown(uri)}{reason}",
-        "Build the image for this version, or set the version's image tags to the image that serves it.",
-    )
-
-
-def _names_version(uri: str, version: ModelVersion) -> bool:
-    if uri == f"models:/{version.model}/{version.version}":
-        return True
-    if version.model_id and uri == f"models:/{version.model_id}":
-        return True
-    return bool(version.run_id) and re.fullmatch(rf"runs:/{re.escape(version.run_id or '')}/[^/].*", uri) is not None
-
-
-def _is_model_id(uri: str) -> bool:
-    return re.fullmatch(r"models:/m-[0-9a-f]+", uri) is not None
 
 
 def _image_of_commit(version: ModelVersion, run: TrainingRun, repository: str) -> ImageRef | Problem:

@@ -21,7 +21,7 @@ when the file gives the repository, so that it can be compared, and set again by
 from dataclasses import dataclass
 
 from orchestration.promotion.images import is_digest, is_tag, parse_image
-from orchestration.promotion.manifest_place import Place, Selector, find_place
+from orchestration.promotion.manifest_place import Place, Selector, find_place, literal_variable
 from orchestration.promotion.policy import ManifestTarget
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.redact import redact
@@ -41,6 +41,14 @@ from orchestration.promotion.yaml_text import (
 @dataclass(frozen=True)
 class CurrentImage:
     """The image that a file has, as a whole reference if the file gives the repository."""
+
+    value: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable that a file gives the container whose image it has."""
 
     value: str
     line: int
@@ -79,6 +87,16 @@ def read_image(content: bytes, target: ManifestTarget | Selector) -> CurrentImag
         return CurrentImage(_value(place, place.node.value), place.node.line)
     except RefusedError as refused:
         return _refusal(selector, refused)
+
+
+def read_variable(content: bytes, target: ManifestTarget | Selector, name: str) -> Variable | None:
+    """Read a variable that a file sets by itself for the container whose image it has; None when it does not."""
+    try:
+        _, place = _read(content, target if isinstance(target, Selector) else Selector.of(target))
+    except RefusedError:
+        return None
+    value = literal_variable(place, name)
+    return None if value is None else Variable(value.value, value.line)
 
 
 def set_image(

@@ -74,6 +74,8 @@ class Place:
     part: Part = "whole"
     repository: str | None = None
     """For a part: the repository that the file gives beside it; None when it gives none."""
+    container: Node | None = None
+    """What holds a whole image: a container, unless a path leads to another kind of file."""
 
 
 def find_place(stream: Stream, selector: Selector) -> Place:
@@ -106,8 +108,22 @@ def find_place(stream: Stream, selector: Selector) -> Place:
             next_step="Put it in quotes by hand: without them, 1.10 is the number 1.1.",
         )
     if selector.yaml_path is None:
-        return Place(scalar)
+        return Place(scalar, container=path[-2])
     return _place_of_field(_STEP.findall(selector.yaml_path)[-1][0], scalar, path[-2])
+
+
+def literal_variable(place: Place, name: str) -> ScalarNode | None:
+    """Return the value that the container at a place gives a variable in its `env`.
+
+    None when it does not set it, or when the value is elsewhere: `valueFrom`, another variable (`$(NAME)`), a merge
+    key. Of two variables of one name the later one counts, as for the kubelet.
+    """
+    try:
+        entries = [entry for entry in items(get(place.container, "env")) if text_of(get(entry, "name")) == name]
+        value = get(entries[-1], "value") if entries and get(entries[-1], "valueFrom") is None else None
+    except RefusedError:
+        return None
+    return value if isinstance(value, ScalarNode) and "$(" not in value.value else None
 
 
 def _by_container(stream: Stream, selector: Selector) -> list[Node]:
@@ -231,7 +247,7 @@ def _place_of_field(field: str, node: ScalarNode, parent: Node) -> Place:
         )
     part = _PARTS.get(field, "whole")
     if part == "whole":
-        return Place(node)
+        return Place(node, container=parent)
     rivals = ("digest", "tagSuffix") if part == "tag" else ("newTag", "tag", "tagSuffix")
     for rival in rivals:
         beside = get(parent, rival)

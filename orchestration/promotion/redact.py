@@ -1,8 +1,19 @@
-"""Remove secrets from a text before it leaves the program in errors, logs or metadata (design rule 9)."""
+"""Remove secrets from a text before it leaves the program in errors, logs or metadata (design rule 9).
 
+A server that repeats what it was sent repeats a secret in the encoding in which it was sent, and in that of its own
+answer: base64 in an `Authorization` header, percent-encoding in an address, escapes in JSON or HTML, broken into lines.
+So the text is decoded step by step, each step remembers where its characters come from, and whatever shows a secret in
+any step is removed from the text itself.
+"""
+
+import base64
+import contextlib
+import html
 import re
-from collections.abc import Iterable
-from urllib.parse import quote
+import string
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote_plus
 
 REDACTED = "***"
 
@@ -15,8 +26,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Authorization: Basic abc; also in Python's and JSON's notation: 'Authorization': 'Bearer abc'.
     (
         re.compile(
-            r"""(?i)(authorization["']?\s{0,4}[:=]\s{0,4}["']?(?:(?:basic|bearer|token|digest|negotiate)\s{1,4})?)"""
-            r"""[^\s"',;]+"""
+            r"""(?i)(authorization[\\"']{0,4}\s{0,4}[:=]\s{0,4}[\\"'\[]{0,4}"""
+            r"""(?:(?:basic|bearer|token|digest|negotiate)\s{1,4})?)[^\s\\"',;\]]+"""
         ),
         rf"\1{REDACTED}",
     ),
@@ -28,34 +39,168 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?i)((?:password|passphrase)\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
 )
 
+_LAYERS = 3
+"""How many encodings inside each other are undone, such as JSON that quotes JSON that quotes an address."""
+# Runs of escapes are decoded as a whole, because one character may need several.
+_ESCAPE = re.compile(
+    r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)"
+    r"|(?P<utf16>(?:\\u[0-9A-Fa-f]{4})+)"
+    r"|(?P<bytes>(?:\\x[0-9A-Fa-f]{2})+)"
+    r"|\\(?P<short>[nrtbf/\"'\\])"
+    r"|(?P<entity>&(?:[a-z]{2,6}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});)"
+)
+_SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+# Where a long line was broken; Git puts "remote:" before each line of a server's answer.
+_LINE_BREAK = re.compile(r"\s+(?:remote:\s*)?")
+_LINE = 8
+"""Characters that a form of a secret must have to be looked for across white space, or as hexadecimal digits."""
+_CORE = 4
+"""Characters that a form in base64 must have; fewer occur by chance."""
+_BASE64 = frozenset(string.ascii_letters + string.digits + "+/-_=")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # unlike `str.lower`, keeps the length
+
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Remove user information in URLs, Authorization headers, `password=` and `token=` values, and the given secrets.
 
-    A secret is also recognized without the white space around it (a token file ends with a line end) and as a URL
-    quotes it. Whatever the text and the secrets are, the result contains none of the given secrets.
+    A secret is also recognized without the white space around it (a token file ends with a line end), and in each
+    encoding in which a client sends it or a server repeats it. In base64 it need not stand alone: a password is found
+    in `user:password`, whoever the user is. Whatever the text is, the result contains none of the given secrets.
     """
-    known = _forms(secrets)
-    text = _replace(text, known, REDACTED)
+    known = sorted({form for secret in secrets for form in (secret, secret.strip())} - {""})
+    if known:
+        text = _without(text, known)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     # A replacement can join the texts on both sides of it into a secret, or be part of one ("*"). Secrets that remain
     # are removed without a mark; each pass makes the text shorter, so this ends.
     while any(secret in text for secret in known):
-        text = _replace(text, known, "")
+        for secret in sorted(known, key=len, reverse=True):
+            text = text.replace(secret, "")
     return text
 
 
-def _forms(secrets: Iterable[str]) -> list[str]:
-    """All spellings of the secrets, longest first so that replacing one leaves no part of a longer one."""
-    forms: set[str] = set()
-    for secret in secrets:
-        for form in (secret, secret.strip()):
-            forms |= {form, quote(form, safe="", errors="replace")}
-    return sorted(forms - {""}, key=lambda form: (-len(form), form))
+@dataclass(frozen=True)
+class _View:
+    """A text with one more encoding undone; character `i` stands for `starts[i]` to `ends[i]` of the original."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
 
 
-def _replace(text: str, secrets: Iterable[str], replacement: str) -> str:
-    for secret in secrets:
-        text = text.replace(secret, replacement)
-    return text
+def _without(text: str, secrets: Sequence[str]) -> str:
+    """Replace each place that shows one of the secrets, in whatever encoding."""
+    plain = {form for secret in secrets for form in (secret, quote_plus(secret, errors="replace"))}
+    hexadecimal = {encoded.hex() for secret in secrets for encoded in _bytes(secret)}
+    base64_cores = {core for secret in secrets for encoded in _bytes(secret) for core in _cores(encoded)}
+    spans: list[tuple[int, int]] = []
+    for layer in _layers(text):
+        for view, shortest in ((layer, 0), (_rewritten(layer, _LINE_BREAK, lambda _: ""), _LINE)):
+            spans += _found(view, view.text, (form for form in plain if len(form) >= shortest))
+            lower = view.text.translate(_LOWER)
+            spans += _found(view, lower, (form for form in hexadecimal if len(form) >= max(shortest, _LINE)))
+            cores = (core for core in base64_cores if len(core) >= max(shortest, _CORE))
+            spans += _grown(text, sorted(_found(view, view.text, cores)))
+    return _cut(text, spans)
+
+
+def _bytes(secret: str) -> Iterator[bytes]:
+    """Yield a secret's bytes in both encodings that clients use for a header."""
+    for encoding in ("utf-8", "latin-1"):
+        with contextlib.suppress(UnicodeEncodeError):
+            yield secret.encode(encoding)
+
+
+def _cores(secret: bytes) -> Iterator[str]:
+    """Yield the characters by which base64 always shows these bytes, at each of the three positions in a group.
+
+    The characters at both ends depend on the neighbouring bytes, too, and are left out.
+    """
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        core = encoded[(8 * before + 5) // 6 : 8 * (before + len(secret)) // 6].decode()
+        yield core
+        yield core.replace("+", "-").replace("/", "_")
+
+
+def _layers(text: str) -> Iterator[_View]:
+    """Yield the text as it is, then with one encoding after the other undone, while that changes anything."""
+    view = _View(text, range(len(text)), range(1, len(text) + 1))
+    yield view
+    for _ in range(_LAYERS):
+        decoded = _rewritten(view, _ESCAPE, _meaning)
+        if len(decoded.text) == len(view.text):  # every escape is longer than what it stands for
+            return
+        view = decoded
+        yield view
+
+
+def _meaning(escape: re.Match[str]) -> str:
+    """Return what an escape stands for."""
+    match escape.lastgroup:
+        case "percent" | "bytes":
+            return _text(bytes.fromhex(re.sub(r"%|\\x", "", escape[0])))
+        case "utf16":
+            return bytes.fromhex(escape[0].replace("\\u", "")).decode("utf-16-be", errors="replace")
+        case "short":
+            return _SHORT.get(escape["short"], escape["short"])
+        case _:
+            return html.unescape(escape[0])
+
+
+def _text(encoded: bytes) -> str:
+    """Return the text of bytes in whichever encoding of `_bytes` they are."""
+    try:
+        return encoded.decode("utf-8")
+    except UnicodeDecodeError:
+        return encoded.decode("latin-1")
+
+
+def _rewritten(view: _View, pattern: re.Pattern[str], meaning: Callable[[re.Match[str]], str]) -> _View:
+    """Replace all matches of a pattern; what replaces one stands for all of it."""
+    texts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    last = 0
+    for match in pattern.finditer(view.text):
+        replacement = meaning(match)
+        texts += (view.text[last : match.start()], replacement)
+        starts += (*view.starts[last : match.start()], *[view.starts[match.start()]] * len(replacement))
+        ends += (*view.ends[last : match.start()], *[view.ends[match.end() - 1]] * len(replacement))
+        last = match.end()
+    return _View("".join((*texts, view.text[last:])), (*starts, *view.starts[last:]), (*ends, *view.ends[last:]))
+
+
+def _found(view: _View, text: str, forms: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield the spans of the original that show one of the forms; `text` is the view's, in its case or lower."""
+    for form in forms:
+        at = text.find(form)
+        while at >= 0:
+            yield view.starts[at], view.ends[at + len(form) - 1]
+            at = text.find(form, at + len(form))
+
+
+def _grown(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the spans, in order, with all base64 around them: the user's name, and the rest of the secret."""
+    last = 0
+    for start, end in spans:
+        if end <= last:
+            continue
+        while start > last and text[start - 1] in _BASE64:
+            start -= 1
+        last = end
+        while last < len(text) and text[last] in _BASE64:
+            last += 1
+        yield start, last
+
+
+def _cut(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Put one mark in place of each group of spans that touch."""
+    parts: list[str] = []
+    last = 0
+    for start, end in sorted(spans):
+        if start > last or not parts:
+            parts += (text[last:start], REDACTED)
+        last = max(last, end)
+    return "".join((*parts, text[last:]))

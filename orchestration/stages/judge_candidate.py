@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from orchestration.promotion.branch_standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.branch_view import BranchView, other_under_way
 from orchestration.promotion.identity import how_to_return
-from orchestration.promotion.images import ImageRef, choose_image, served_model_problem
+from orchestration.promotion.images import ImageRef, choose_image
+from orchestration.promotion.manifest import read_variable
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.quality import TRAIN_BETTER, judge_quality, run_problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, parse_recording, signature_problem
 from orchestration.promotion.sensor_rules import SIGN_OF_LIFE_SECONDS
+from orchestration.promotion.served_model import MODEL_URI, NOT_STATED, image_problem, manifest_problem, shown
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import parse_time
 from orchestration.stages.results import Check, Checklist, StageEnded
@@ -59,7 +61,7 @@ def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:
     champion_run = registry.run(champion.run_id) if champion is not None and champion.run_id else None
     _require_quality(promotion, run, champion, champion_run, checklist)
     _require_recording(promotion, run, champion_run, checklist)
-    image = _require_image(promotion, run, checklist)
+    image = _require_image(promotion, view, run, checklist)
     return Candidate(attempt, image, tuple(checklist.checks))
 
 
@@ -232,7 +234,7 @@ def _no_recording(version: ModelVersion) -> Problem:
     )
 
 
-def _require_image(promotion: Promotion, run: TrainingRun, checklist: Checklist) -> ResolvedImage:
+def _require_image(promotion: Promotion, view: BranchView, run: TrainingRun, checklist: Checklist) -> ResolvedImage:
     """Wait for the version's image until its deadline; it must run on the cluster's nodes and serve this version."""
     policy, version, clock = promotion.policy, promotion.version, promotion.clients.clock
     chosen = choose_image(version, run, policy.image.repository)
@@ -253,20 +255,40 @@ def _require_image(promotion: Promotion, run: TrainingRun, checklist: Checklist)
             promotion.record.write(State.WAITING, f"image {chosen} is not published yet")
         clock.sleep(_POLL_SECONDS)
         require_alias(promotion, checklist)
-    served = (served_model_problem(platform.environment, version) for platform in image.platforms)
-    problem = _architecture_problem(promotion, image) or next(filter(None, served), None)
+    problem = _architecture_problem(promotion, image)
     if problem is not None:
         raise checklist.failed("image_published", problem.then(promotion.how_to_retry))
+    _require_this_version(promotion, view, image, checklist)
+    return image
+
+
+def _require_this_version(promotion: Promotion, view: BranchView, image: ResolvedImage, checklist: Checklist) -> None:
+    """Require that the manifest and the image let this version be served, as far as they say so by themselves.
+
+    What the manifest sets takes precedence over the image. What it takes from elsewhere is seen in the pods.
+    """
+    policy, version = promotion.policy, promotion.version
+    variable = read_variable(view.content, policy.manifest, MODEL_URI)
+    if variable is not None:
+        place = f"{policy.manifest.path}, line {variable.line}, at {view.head[:12]}"
+        problems = [manifest_problem(place, variable.value, version, promotion.how_to_retry)]
+    else:
+        problems = [image_problem(platform.environment, version) for platform in image.platforms]
+    problem = next(filter(None, problems), None)
     rows = [
         {
             "architecture": platform.architecture,
             "manifest": platform.manifest_digest,
-            "serves": platform.environment.get("MODEL_URI", "not stated"),
+            "serves": shown(
+                variable.value if variable is not None else platform.environment.get(MODEL_URI, NOT_STATED)
+            ),
+            "stated by": "the Kubernetes manifest" if variable is not None else "the image",
         }
         for platform in image.platforms
     ]
+    if problem is not None:
+        raise checklist.failed("image_published", problem, rows=rows)
     checklist.passed("image_published", f"{image.reference} is published and fits the nodes", rows)
-    return image
 
 
 def _not_published(promotion: Promotion, image: ImageRef) -> Problem:

@@ -46,7 +46,7 @@ class ApplicationLease:
         patience: float = 0.0,
     ) -> None:
         self._git, self._clock, self._say, self._warn, self._patience = git, clock, say, warn, patience
-        self._application, self._holder = application, holder
+        self._application, self.holder = application, holder
         self._record: LeaseRecord | None = None
         self._loss: LeaseLost | None = None
 
@@ -60,6 +60,10 @@ class ApplicationLease:
             self.release()
         except DependencyError as problem:
             self._warn(f"The lease could not be given back; it expires by itself. {problem}")
+
+    def commit_url(self, commit: str) -> str:
+        """Return the web page of a commit in the repository that keeps the lease; its id when no page is known."""
+        return self._git.commit_url(commit) or commit
 
     @property
     def is_held(self) -> bool:
@@ -77,7 +81,7 @@ class ApplicationLease:
         Raises:
             StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
         """
-        self._record = self._wait(lambda: self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS))
+        self._record = self._wait(lambda: self._git.acquire_lease(self._application, self.holder, LEASE_SECONDS))
 
     def wait_for_others(self) -> None:
         """Wait until no other run holds the lease, without taking it; a run without patience does not even ask.
@@ -90,7 +94,7 @@ class ApplicationLease:
 
     def _others_lease(self) -> LeaseBusy | None:
         current = self._git.lease(self._application)
-        if current is None or current.holder == self._holder or current.expires_at <= self._clock.now():
+        if current is None or current.holder == self.holder or current.expires_at <= self._clock.now():
             return None
         return LeaseBusy(current)
 
@@ -198,7 +202,7 @@ class ApplicationLease:
             State.WAITING,
             Problem(
                 f"the lease of application {self._application}",
-                f"our own lease (run {self._holder})",
+                f"our own lease (run {self.holder})",
                 f"run {lost.current.holder} holding it" if lost.current else "no lease",
                 "This run has stopped writing. The run that holds the lease goes on; otherwise the sensor resumes.",
             ),

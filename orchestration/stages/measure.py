@@ -7,12 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 from orchestration.promotion.cluster_status import PodStatus, WorkloadStatus
 from orchestration.promotion.evaluation import AnswerFault, Evaluation, PodFreshness, RecordedRound, SloReading
 from orchestration.promotion.gate import stale_after
+from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.pods import lost_with_its_node
 from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
+from orchestration.promotion.served_model import ServedModel, served_model
 from orchestration.promotion.slo_sources import SLO_SOURCES
 
 DEFAULT_PATH = "/predict"
@@ -26,6 +29,7 @@ _NOT_ROUTED = frozenset((0, 502, 503, 504))
 _UP = '{namespace="$namespace",pod=~"$pods"}'
 _SCRAPES = f"sum_over_time(up{_UP}[$window])"
 _NEWEST = f"timestamp(up{_UP}) and (up{_UP} == 1)"
+_INFO = f"model_info{_UP}"
 
 
 def measure(
@@ -33,6 +37,7 @@ def measure(
     policy: Policy,
     workload: WorkloadStatus,
     pods: Sequence[PodStatus],
+    version: ModelVersion,
     recording: Recording,
     soak_started: float,
     promotion: str,
@@ -46,6 +51,7 @@ def measure(
         policy: says what to measure.
         workload: the Deployment as it was last read.
         pods: the new pods to measure; not all of `workload` has to be ready.
+        version: the version that they must serve.
         recording: the requests to replay.
         soak_started: when the soak began, in seconds since the epoch; the queries look back to here.
         promotion: the promotion's id, which marks the replayed requests.
@@ -60,6 +66,7 @@ def measure(
         count = prometheus.number(policy.gate.requests, source, f"the gate's count of {source} requests")
         counts[source] = 0.0 if isinstance(count, Unusable) and count.empty else count  # no series, so no requests
     readings = tuple(_reading(prometheus, slo, policy, workload, counts) for slo in policy.gate.slos)
+    served = _served(prometheus, pods, version)
     return Evaluation(
         at=at,
         window=at - soak_started,
@@ -72,6 +79,7 @@ def measure(
         replayed_requests=_known(counts["replayed"]),
         problems=tuple(problems),
         rejected=tuple(prometheus.rejected),
+        served=served,
     )
 
 
@@ -138,6 +146,20 @@ def _freshness(prometheus: _Prometheus) -> tuple[PodFreshness, ...]:
     counts: Mapping[str, float] = {} if isinstance(scrapes, Unusable) else scrapes
     newest: Mapping[str, float] = {} if isinstance(times, Unusable) else times
     return tuple(PodFreshness(pod, counts.get(pod, 0.0), newest.get(pod)) for pod in prometheus.pods)
+
+
+def _served(prometheus: _Prometheus, pods: Sequence[PodStatus], version: ModelVersion) -> tuple[ServedModel, ...]:
+    """What each pod serves, by the `model_info` of its server and by its spec; an answer in doubt states nothing."""
+    answer = prometheus.answer(_INFO, "real", "what the pods serve")
+    samples = () if isinstance(answer, Unusable) or answer.warnings else answer.samples
+    policy = prometheus.policy
+    container, retry = policy.manifest.container, how_to_retry(policy.name, version.version)
+    served = []
+    for pod in pods:
+        labels = [sample.labels for sample in samples if sample.labels.get("pod") == pod.name]
+        infos = [info for info in labels if info.get("container", container) == container]
+        served.append(served_model(pod.name, pod.spec(container), infos, version, retry))
+    return tuple(served)
 
 
 def _reading(

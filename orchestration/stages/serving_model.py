@@ -52,7 +52,7 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
     if evidence is not None and evidence.commit == committed.commit.commit:
         wait_for(promotion, committed, view.image, Checklist())
         note = f"verified before: Git tag {evidence.name}"
-        checks = (Check("recorded_requests", True, note), Check("slos", True, note))
+        checks = tuple(Check(name, True, note) for name in ("served_model", "recorded_requests", "slos"))
         written = _CHAMPION_BEFORE.search(evidence.message)
         before = written[1] if written else before
         return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()}, before)
@@ -96,7 +96,9 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
         pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
         identity = str(committed.identity)
-        evaluations.append(measure(promotion.clients, policy, workload, pods, recording, soak_started, identity))
+        evaluations.append(
+            measure(promotion.clients, policy, workload, pods, promotion.version, recording, soak_started, identity)
+        )
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
         decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
         match decision:
@@ -139,8 +141,8 @@ def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording
     raise not_judged(promotion, committed, StageEnded(State.HELD, problem))
 
 
-def gate_checks(gate: Gate) -> tuple[Check, Check]:
-    """Return the two checks of the gate, with a table and chartable numbers of its last evaluation."""
+def gate_checks(gate: Gate) -> tuple[Check, ...]:
+    """Return the checks of the gate, with a table and chartable numbers of its last evaluation."""
     last = gate.evaluations[-1]
     passed = gate.verdict.kind is VerdictKind.PASSED
     recorded = last.recorded
@@ -160,6 +162,7 @@ def gate_checks(gate: Gate) -> tuple[Check, Check]:
     right = recorded.asked - len(recorded.wrong) - len(recorded.unanswered)
     answers = [{"asked": fault.asked, "finding": fault.reason} for fault in (*recorded.wrong, *recorded.unanswered)]
     return (
+        _served_check(last),
         Check(
             "recorded_requests",
             answered_right,
@@ -169,6 +172,18 @@ def gate_checks(gate: Gate) -> tuple[Check, Check]:
         ),
         Check("slos", passed, f"{gate.verdict.kind}: {gate.verdict.reason}", tuple(rows), numbers),
     )
+
+
+def _served_check(evaluation: Evaluation) -> Check:
+    """The check of what the pods say that they serve; what is not stated does not fail it."""
+    wrong = next((served.problem for served in evaluation.served if served.problem), None)
+    confirmed = sum(served.confirmed for served in evaluation.served)
+    rows = [
+        {"pod": served.pod, "server says": served.server, "pod's spec says": served.pod_spec}
+        for served in evaluation.served
+    ]
+    summary = f"{confirmed} of {len(rows)} new pods say that they serve this version, and none says otherwise"
+    return Check("served_model", wrong is None, str(wrong) if wrong else summary, tuple(rows))
 
 
 def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> tuple[bytes, str]:
@@ -287,6 +302,7 @@ STAGE = Stage(
     description="The version, proved healthy under its SLOs and recorded requests, and champion; or taken back.",
     kinds=frozenset({"prometheus"}),
     checks={
+        "served_model": "No new pod serves another model than this version, by its server's own word or by its spec.",
         "recorded_requests": "Each new pod and the service answer the recorded requests as they were recorded.",
         "slos": "Every SLO of the policy held for the whole soak, with enough samples and traffic.",
         "champion_alias": "The champion alias names this version: written, and read back.",

@@ -5,6 +5,7 @@ from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, Registry
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import summary_tag
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import StageEnded
@@ -40,9 +41,20 @@ class VersionRecord:
             return
         if self._lease.is_held or self._lease.is_lost:
             self._lease.confirm()
-        moment = moment_tags(self.version, self._policy.name, state, self._clock.now())
+        policy, now = self._policy.name, self._clock.now()
+        commit = facts.get("commit") or self.version.tag(policy, "commit")
+        summary = summary_tag(
+            self.version,
+            policy,
+            state,
+            now,
+            reason=reason,
+            commit=self._lease.commit_url(commit[:12]) if commit else None,
+            run=self._lease.holder,
+        )
+        moment = moment_tags(self.version, policy, state, now)
         tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
-        self._registry.write_tags(self.version, policy_tags(self._policy.name, tags))
+        self._registry.write_tags(self.version, {**summary, **policy_tags(policy, tags)})
         self.version = read_version(self._registry, self._policy, self.version.version)
 
     def give_sign_of_life(self) -> None:

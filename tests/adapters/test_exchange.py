@@ -90,6 +90,12 @@ def test_an_excerpt_shows_no_part_of_a_secret() -> None:
     assert shown.endswith("…")
 
 
+def test_an_excerpt_shows_no_part_of_a_secret_that_came_near_because_of_what_was_removed() -> None:
+    """White space and user information that shrink to nothing do not bring half a secret into what is shown."""
+    for filler in (" " * 5990, "://" + "x" * 5986 + "@"):
+        assert "hunter" not in excerpt(f"{filler} hunter22-hunter22 {'y' * 9000}", ("hunter22-hunter22",))
+
+
 @pytest.fixture
 def self_signed(tmp_path: Path) -> Iterator[tuple[str, list[object]]]:
     """A server whose certificate no client accepts: its address, and a list with an entry for each handshake."""

@@ -15,6 +15,7 @@ from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.cluster_status import PodStatus
 from orchestration.promotion.evaluation import Evaluation
 from orchestration.promotion.gate import Verdict, VerdictKind, judge
+from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import Problem
@@ -55,6 +56,7 @@ RECORDING = Recording(
     requests=tuple(RecordedRequest(request={"features": [n]}, response={"prediction": n}) for n in range(3))
 )
 ID = "iris-edge/7/aaaaaaaaaaaa/1"
+VERSION = ModelVersion("iris", 7, "r7", None)
 
 
 def right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -82,7 +84,8 @@ class World:
         }
 
     def measure(self, policy: Policy = POLICY, workload: Any = WORKLOAD) -> Evaluation:
-        return measure(_clients(self), policy, workload, workload.new_pods, RECORDING, self.clock.now() - 60, ID)
+        started = self.clock.now() - 60
+        return measure(_clients(self), policy, workload, workload.new_pods, VERSION, RECORDING, started, ID)
 
     def kind(self, evaluation: Evaluation, *, late: bool = False) -> VerdictKind | None:
         """The gate's verdict on this one evaluation, at once or when its time is over; None for no verdict."""
@@ -284,6 +287,34 @@ def test_pods_that_are_missing_or_have_no_port_cannot_pass(world: World) -> None
     assert portless.problems[0].found == "no containerPort"
 
 
+def test_a_pod_that_serves_another_version_fails_at_once(world: World) -> None:
+    """Its recorded answers may be right and its SLOs kept: another version of the same model serves, too."""
+    now = world.clock.now()
+    labels = {"model": "iris", "version": "7", "run_id": "r7", "container": "model-server"}
+    infos = [Sample({**labels, "pod": "p1"}, 1.0, now), Sample({**labels, "pod": "p2", "version": "2"}, 1.0, now)]
+    world.metrics.script["model_info"] = QueryResult(tuple(infos))
+    evaluation = world.measure()
+    assert [served.confirmed for served in evaluation.served] == [True, False]
+    verdict = judge([evaluation], soak_started=evaluation.at - 60, now=evaluation.at, gate=POLICY.gate)
+    assert isinstance(verdict, Verdict)
+    assert verdict.kind is VerdictKind.FAILED
+    assert verdict.reason == "pod p2 serves version 2 of iris (run r7), as its server says in model_info"
+    assert "incumbent retry iris-edge 7" in verdict.problem.next_step
+
+
+def test_a_sidecars_word_and_an_answer_in_doubt_state_nothing(world: World) -> None:
+    """Only the container whose image was promoted is asked, and a partial answer is not believed."""
+    other = {"pod": "p1", "model": "iris", "version": "2"}
+    for answer in (
+        QueryResult((Sample({**other, "container": "proxy"}, 1.0, 0.0),)),
+        QueryResult((Sample(other, 1.0, 0.0),), ("partial response",)),
+    ):
+        world.metrics.script["model_info"] = answer
+        evaluation = world.measure()
+        assert [served.server for served in evaluation.served] == ["not stated", "not stated"]
+        assert world.kind(evaluation) is VerdictKind.PASSED
+
+
 class _Metrics(BaseHTTPRequestHandler):
     """A model server's metrics: forty more requests at each scrape, until it is told to fail."""
 
@@ -296,6 +327,7 @@ class _Metrics(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
         self.wfile.write(f'requests_total{{source="real"}} {40 * self.scrapes}\n'.encode())
+        self.wfile.write(b'model_info{model="iris",version="2",run_id="r2"} 1\n')
 
     def log_message(self, *_: object) -> None:
         """Be quiet."""
@@ -339,7 +371,7 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
     seen: list[Evaluation] = []
 
     def look() -> Evaluation:
-        seen.append(measure(_clients(world), policy, one_pod, one_pod.new_pods, RECORDING, started, ID))
+        seen.append(measure(_clients(world), policy, one_pod, one_pod.new_pods, VERSION, RECORDING, started, ID))
         return seen[-1]
 
     wait_until(
@@ -350,6 +382,8 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
     assert started - 1 <= freshness.newest_at <= clock.now() + 1
     assert seen[-1].problems == seen[-1].rejected == ()
     assert seen[-1].replayed_requests == 0.0
+    assert [served.server for served in seen[-1].served] == ["version 2 of iris (run r2)"]
+    assert seen[-1].served[0].problem is not None
     _Metrics.broken = True
     wait_until(lambda: look().freshness[0].newest_at is None, START_SECONDS, "a failed scrape")
     failing = seen[-1].freshness[0].scrapes

@@ -157,6 +157,37 @@ def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
     assert (container.restarts, container.ready, container.image_id) == (3, False, "")
 
 
+def test_a_pod_says_how_its_containers_are_started() -> None:
+    """Literal variables with their values, the later of two; others without one; and what replaces the image's own."""
+    raw = pod("p", "x")
+    elsewhere = {"configMapKeyRef": {"name": "m", "key": "uri"}}
+    raw["spec"] |= {
+        "initContainers": [{"name": "wait", "command": ["sleep", "1"]}],
+        "containers": [
+            {
+                "name": "model-server",
+                "envFrom": [{"configMapRef": {"name": "m"}}],
+                "env": [
+                    {"name": "A", "value": "1"},
+                    {"name": "A", "value": "2"},
+                    {"name": "EMPTY"},
+                    {"name": "MADE", "value": "x/$(A)"},
+                    {"name": "MODEL_URI", "valueFrom": elsewhere},
+                    "hostile",
+                ],
+            }
+        ],
+    }
+    (status,) = parse_workload("Deployment", deployment(), [], [raw], []).pods
+    spec, init = status.spec("model-server"), status.spec("wait")
+    assert spec is not None
+    assert init is not None
+    assert spec.environment == {"A": "2", "EMPTY": "", "MADE": None, "MODEL_URI": None}
+    assert (spec.takes_more_environment, spec.replaces_command) == (True, False)
+    assert (init.takes_more_environment, init.replaces_command) == (False, True)
+    assert status.spec("other") is None
+
+
 C1, C2, C3 = ("1" * 40, "2" * 40, "3" * 64)
 APPLICATION: dict[str, Any] = {
     "metadata": {"name": "iris"},

@@ -1,10 +1,10 @@
-"""Image references, the image that a version names, and the model that an image says it serves."""
+"""Image references, and the image that a version names."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.images import ImageRef, choose_image, is_digest, is_tag, parse_image, served_model_problem
+from orchestration.promotion.images import ImageRef, choose_image, is_digest, is_tag, parse_image
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.problems import Problem
 
@@ -146,58 +146,3 @@ def test_credentials_in_a_tag_are_not_repeated() -> None:
     problem = choose_image(version(image="https://bot:hunter2@ghcr.io/x:1"), RUN, REPOSITORY)
     assert isinstance(problem, Problem)
     assert "hunter2" not in str(problem)
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {},
-        {"MODEL_URI": ""},
-        {"MODEL_URI": "models:/iris-classifier/7"},
-        {"MODEL_URI": "models:/m-0a1b"},
-        {"MODEL_URI": "runs:/r1/model"},
-    ],
-)
-def test_an_image_that_names_this_version_or_none_is_accepted(environment: dict[str, str]) -> None:
-    """A version's number, model id and run all name it; an image that names no model contradicts nothing."""
-    assert served_model_problem(environment, version()) is None
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "models:/iris-classifier/8",
-        "models:/iris-classifier/07",
-        "models:/wine-quality-xgboost/7",
-        "models:/m-ffff",
-        "models:/",
-        "runs:/r2/model",
-        "runs:/r1",
-        "runs:/r1x/model",
-        "s3://bucket/model",
-        "/opt/model",
-    ],
-)
-def test_an_image_of_another_model_is_refused(uri: str) -> None:
-    """Another version, model or run, or an unknown form, is refused; the problem shows the value to set."""
-    problem = served_model_problem({"MODEL_URI": uri}, version())
-    assert problem is not None
-    assert "models:/iris-classifier/7" in problem.expected
-
-
-@pytest.mark.parametrize(
-    "uri",
-    ["models:/iris-classifier@challenger", "models:/iris-classifier/Production", "models:/iris-classifier/latest"],
-)
-def test_an_image_that_follows_an_alias_is_refused(uri: str) -> None:
-    """An alias may name another version tomorrow, and the same image would then serve another model."""
-    problem = served_model_problem({"MODEL_URI": uri}, version())
-    assert problem is not None
-    assert "does not name one fixed version" in problem.found
-
-
-def test_a_version_without_run_or_model_id_matches_no_empty_one() -> None:
-    """An absent id does not equal an empty id in the image's environment."""
-    bare = ModelVersion("iris-classifier", 7, None, None)
-    for uri in ("runs://model", "models:/", "runs:/None/model"):
-        assert served_model_problem({"MODEL_URI": uri}, bare) is not None

@@ -19,6 +19,7 @@ from orchestration.promotion.manifest import (
     _prove,
     _splice,
     read_image,
+    read_variable,
     set_image,
 )
 from orchestration.promotion.manifest_place import Selector, find_place
@@ -538,3 +539,42 @@ def test_an_edit_that_would_change_more_than_its_scalar_is_not_handed_out() -> N
 def test_a_credential_in_a_manifest_is_not_repeated() -> None:
     """A refusal of a value with a password in it does not repeat the password."""
     assert "hunter2" not in refused(deployment("image: https://bot:hunter2@ghcr.io/x:1"))
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ("[{name: MODEL_URI, value: 'models:/m/1'}]", "models:/m/1"),
+        ("[{name: MODEL_URI, value: a}, {name: OTHER, value: c}, {value: b, name: MODEL_URI}]", "b"),
+        ('[{name: MODEL_URI, value: ""}]', ""),
+        ("[{name: OTHER, value: a}]", None),
+        ("[{name: MODEL_URI}]", None),
+        ("[{name: MODEL_URI, value: a/$(OTHER)}]", None),
+        ("[{name: MODEL_URI, valueFrom: {configMapKeyRef: {name: m, key: k}}}]", None),
+        ("[{name: MODEL_URI, <<: *x}]", None),
+        ("*x", None),
+        ("text", None),
+    ],
+)
+def test_a_variable_of_the_container_is_read_when_the_file_has_it_by_itself(env: str, expected: str | None) -> None:
+    """The container is the one whose image is edited, found by its name or by a path; anything else reads as None."""
+    text = (
+        "kind: Deployment\nmetadata: {name: iris, labels: &x {a: b}}\n"
+        "spec:\n  template:\n    spec:\n      containers:\n"
+        "        - {name: other, image: 'a:1', env: [{name: MODEL_URI, value: 'models:/other/1'}]}\n"
+        f"        - name: model\n          image: ghcr.io/o/m:v1\n          env: {env}\n"
+    )
+    for selector in (
+        Selector("f", name="iris", container="model"),
+        Selector("f", yaml_path="spec.template.spec.containers[name=model].image"),
+    ):
+        variable = read_variable(text.encode(), selector, "MODEL_URI")
+        assert (variable and variable.value) == expected
+        assert variable is None or variable.line == 10
+
+
+def test_a_file_that_keeps_the_image_in_parts_gives_no_variables() -> None:
+    """Values and kustomizations say nothing about the container's environment."""
+    for text, path in ((KUSTOMIZATION, "images[name=iris].newTag"), (VALUES, "image.tag")):
+        assert read_variable(text.encode(), Selector("f", yaml_path=path), "MODEL_URI") is None
+    assert read_variable(b"{{ not YAML", Selector("f"), "MODEL_URI") is None

@@ -1,5 +1,13 @@
 """No secret leaves the program."""
 
+import base64
+import html
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import quote, quote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +77,68 @@ def test_hostile_text_takes_linear_time() -> None:
     for piece in ("://", "a", "token", "password = ", "'", "authorization: "):
         text = piece * (200_000 // len(piece))
         assert isinstance(redact(text), str)
+
+
+TOKEN = 's3cr/et+T0ken=~"é'
+
+
+def _login(encode: Callable[[bytes], bytes], user: str, charset: str, secret: str) -> str:
+    """What a client sends to log in with a user and a secret."""
+    return encode(f"{user}:{secret}".encode(charset)).decode()
+
+
+OUTER: dict[str, Callable[[str], str]] = {
+    "nothing": str,
+    "percent": lambda text: quote(text, safe=""),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "lower-case percent of every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "form": quote_plus,
+    "JSON": json.dumps,
+    "JSON in JSON": lambda text: json.dumps(json.dumps([text])),
+    "JSON's escapes": lambda text: "".join(f"\\u{ord(character):04X}" for character in text),
+    "HTML": lambda text: html.escape(text).replace("+", "&#x2B;").replace("=", "&#61;"),
+    "Python's bytes": lambda text: repr(text.encode()),
+    "lines": lambda text: "\n".join(text[start : start + 11] for start in range(0, len(text), 11)),
+    "Git's remote lines": lambda text: "\nremote: ".join(text[start : start + 12] for start in range(0, len(text), 12)),
+}
+INNER: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "hexadecimal": lambda text: text.encode().hex().upper(),
+    **{
+        f"{name} of a {len(user)}-letter user, {charset}": partial(_login, encode, user, charset)
+        for name, encode in (("base64", base64.b64encode), ("url-safe base64", base64.urlsafe_b64encode))
+        for user in ("", "x", "me", "bot", "x-access-token")
+        for charset in ("utf-8", "latin-1")
+    },
+}
+
+
+@pytest.mark.parametrize("outer", OUTER)
+@pytest.mark.parametrize("inner", INNER)
+def test_a_secret_is_recognized_in_every_encoding_in_which_it_is_sent_or_repeated(inner: str, outer: str) -> None:
+    """In base64 of `user:secret` for any user, and that or the secret itself quoted in any way, it is removed."""
+    sent = OUTER[outer](INNER[inner](TOKEN))
+    shown = redact(f"you sent {sent} to me", [f"{TOKEN}\n"])
+    assert shown.startswith("you sent ")
+    assert shown.endswith(" to me")
+    assert len(re.sub(r"\W", "", shown)) <= len("yousenttome") + 20, shown  # a user's name may stay
+
+
+def test_an_error_that_shows_no_secret_is_left_alone_whatever_its_escapes() -> None:
+    """Decoding finds secrets and changes nothing else."""
+    text = r"remote: %41 \u0041 &amp; aGVsbG8gd29ybGQgYW5k" + "\n and 68656c6c6f"
+    assert redact(text, [TOKEN, "another-token"]) == text
+
+
+def test_a_short_secret_is_not_looked_for_in_the_middle_of_prose() -> None:
+    """Across white space, and as hexadecimal digits, only what cannot be there by chance counts."""
+    assert redact("an edge verb", ["gever"]) == "an edge verb"
+    assert redact("commit 6162", ["ab"]) == "commit 6162"
+
+
+def test_hostile_text_takes_linear_time_with_secrets_too() -> None:
+    """Escapes of all kinds, and a secret in base64 again and again, are processed within the time limit."""
+    encoded = base64.b64encode(TOKEN.encode()).decode()
+    for piece in (r"\u0041", "%41", "&amp;", "remote: ", "\n", encoded, f"{encoded} ", "a", "\\", "&#", TOKEN[:-1]):
+        text = piece * (100_000 // len(piece))
+        assert TOKEN not in redact(text, [TOKEN, "a" * 30])

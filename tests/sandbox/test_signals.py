@@ -70,17 +70,18 @@ def test_a_program_that_inherits_an_ignored_sigint_ends_at_ctrl_c(
         process.wait()
 
 
-def test_a_sandbox_that_inherits_an_ignored_sigint_ends_at_ctrl_c(tmp_path: Path) -> None:
-    """The demo ends with the exit code that shells expect, and none of its processes is left."""
+@pytest.mark.parametrize(("command_name", "code"), [("demo", 130), ("ui", 0)])
+def test_a_sandbox_that_inherits_an_ignored_sigint_ends_at_ctrl_c(tmp_path: Path, command_name: str, code: int) -> None:
+    """Demo and UI end with the exit codes that shells expect, and none of their processes is left."""
     identity, log = tmp_path / "state" / "sandbox.id", tmp_path / "log"
-    command = [sys.executable, "-m", "testbeds.sandbox", "demo", "--state", str(tmp_path / "state")]
+    command = [sys.executable, "-m", "testbeds.sandbox", command_name, "--state", str(tmp_path / "state")]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=output)
     try:
         wait_for(process, identity, "\n")
         mark = identity.read_text(encoding="utf-8").strip()
         process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 130, log.read_text()
+        assert process.wait(SECONDS) == code, log.read_text()
     finally:
         process.kill()
         process.wait()

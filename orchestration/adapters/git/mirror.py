@@ -220,6 +220,7 @@ class Mirror:
         settings = [
             part for setting in (*_SETTINGS, f"remote.origin.url={self.remote.url}") for part in ("-c", setting)
         ]
+        secrets = self.remote.secrets()
         with tempfile.TemporaryFile() as istream:
             istream.write(stdin)
             istream.seek(0)
@@ -242,7 +243,8 @@ class Mirror:
             raise _no_git()
         # GitPython's own message for a command that it killed.
         timed_out = status < 0 and error.startswith("Timeout: the command")
-        message = f"no answer within {seconds:g} s" if timed_out else redact(error, self.remote.secrets())
+        # The token may be replaced while Git runs, so both are removed.
+        message = f"no answer within {seconds:g} s" if timed_out else redact(error, (*secrets, *self.remote.secrets()))
         return GitResult(int(status), output, message[-_ERROR_CHARACTERS:].strip(), timed_out)
 
     def _credentials(self) -> dict[str, str]:

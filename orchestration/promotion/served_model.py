@@ -1,0 +1,160 @@
+"""Which model is served, as image, manifest, pod and server say, and whether that is the version to be promoted.
+
+`MODEL_URI` names the model that a server loads. A manifest's value takes precedence over the image's, and what the
+server says about itself over both, because only the process knows what it loaded.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestration.promotion.cluster_status import ContainerSpec
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.redact import redact
+
+MODEL_URI = "MODEL_URI"
+NOT_STATED = "not stated"
+_SHOWN = 120
+"""Characters of a foreign value that a person is shown."""
+
+
+def image_problem(environment: Mapping[str, str], version: ModelVersion) -> Problem | None:
+    """Why an image does not serve this version, by `MODEL_URI` in the image config's environment; None when it does.
+
+    `MODEL_URI` names this version as `models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`. An
+    image without it (or with an empty one) does not say what it serves, and is accepted. An alias or a stage is
+    refused, because it may name another version tomorrow.
+    """
+    return _uri_problem(
+        f"the image of {version}",
+        environment.get(MODEL_URI, ""),
+        version,
+        "Build the image for this version, or set the version's image tags to the image that serves it.",
+    )
+
+
+def manifest_problem(place: str, value: str, version: ModelVersion, retry: str) -> Problem | None:
+    """Why a manifest makes its container serve another model than this version; None when it does not.
+
+    Args:
+        place: where the manifest sets `MODEL_URI`, with its line.
+        value: what it sets.
+        version: the version to promote.
+        retry: how the version is promoted once the manifest is corrected, as a sentence.
+    """
+    return _uri_problem(
+        place,
+        value,
+        version,
+        f"Remove {MODEL_URI} there, so that the image says which model is served, and commit that. {retry}",
+        " in place of the image's",
+    )
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What is known about the model that one new pod serves."""
+
+    pod: str
+    server: str
+    """What the server says about itself in the metric `model_info`, or `not stated`."""
+    pod_spec: str
+    """What the pod's spec says: its `MODEL_URI`, or why that cannot be read from it, or `not stated`."""
+    confirmed: bool
+    """Whether one of them names the version that was promoted."""
+    problem: Problem | None = None
+    """Why that is not the version that was promoted; None also while nothing is stated."""
+
+
+def served_model(
+    pod: str, spec: ContainerSpec | None, infos: Sequence[Mapping[str, str]], version: ModelVersion, retry: str
+) -> ServedModel:
+    """Judge what a new pod serves: by its server's own word, and without one by the pod's spec.
+
+    A server that serves several models, and so has several `model_info`, must serve this version among them.
+
+    Args:
+        pod: the pod's name.
+        spec: how the pod starts the container; None when it does not say.
+        infos: the labels of each `model_info` of that container.
+        version: the version that was promoted.
+        retry: how the version is promoted once the cause is gone, as a sentence.
+    """
+    stated = [info for info in infos if {"model", "version", "run_id"} & info.keys()]
+    server = "; ".join(_shown_info(info) for info in stated) or NOT_STATED
+    uri = spec.environment.get(MODEL_URI) if spec is not None else None
+    said = [_names(info, version) for info in stated]
+    known = [answer for answer in said if answer is not None]
+    problem = None
+    if known and not any(known):
+        problem = Problem(
+            f"pod {pod}",
+            f"a server of {version}",
+            f"{server}, as its server says in model_info",
+            f"Find what makes the container load another model than its image says (env, command or arguments), and "
+            f"correct that. {retry}",
+        )
+    elif not known and uri:
+        problem = manifest_problem(f"pod {pod}", uri, version, retry)
+    confirmed = any(known) or (not known and bool(uri) and problem is None)
+    return ServedModel(pod, server, _shown_spec(spec), confirmed, problem)
+
+
+def _names(info: Mapping[str, str], version: ModelVersion) -> bool | None:
+    """Whether a server's `model_info` names this version; None when it does not tell.
+
+    A server that was started with a run's model knows no version of the registry; then its run decides.
+    """
+    number, model, run_id = info.get("version", ""), info.get("model"), info.get("run_id")
+    if number.isdigit():
+        return number == str(version.version) and model in (None, version.model)
+    return run_id == version.run_id if run_id else None
+
+
+def _shown_info(info: Mapping[str, str]) -> str:
+    number, model, run_id = (shown(info.get(name, "-")) for name in ("version", "model", "run_id"))
+    return f"version {number} of {model}" + (f" (run {run_id})" if "run_id" in info else "")
+
+
+def _shown_spec(spec: ContainerSpec | None) -> str:
+    if spec is None:
+        return NOT_STATED
+    if MODEL_URI in spec.environment:
+        uri = spec.environment[MODEL_URI]
+        text = f"{MODEL_URI}={shown(uri)}" if uri is not None else f"{MODEL_URI} from elsewhere"
+    else:
+        text = f"{NOT_STATED}, but envFrom may" if spec.takes_more_environment else NOT_STATED
+    return f"{text}; replaces the image's command or arguments" if spec.replaces_command else text
+
+
+def _uri_problem(subject: str, uri: str, version: ModelVersion, next_step: str, remark: str = "") -> Problem | None:
+    if not uri or _names_version(uri, version):
+        return None
+    fixed = f"{MODEL_URI}=models:/{version.model}/{version.version}"
+    floating = uri.startswith("models:/") and ("@" in uri or not uri.rpartition("/")[2].isdigit())
+    reason = ", which does not name one fixed version" if floating and not _is_model_id(uri) else ""
+    return Problem(
+        subject,
+        f"{fixed} in its environment, or this version's model id or run",
+        f"{MODEL_URI}={shown(repr(redact(uri)))}{remark}{reason}",
+        next_step,
+    )
+
+
+def _names_version(uri: str, version: ModelVersion) -> bool:
+    if uri == f"models:/{version.model}/{version.version}":
+        return True
+    if version.model_id and uri == f"models:/{version.model_id}":
+        return True
+    return bool(version.run_id) and re.fullmatch(rf"runs:/{re.escape(version.run_id or '')}/[^/].*", uri) is not None
+
+
+def _is_model_id(uri: str) -> bool:
+    return re.fullmatch(r"models:/m-[0-9a-f]+", uri) is not None
+
+
+def shown(text: str) -> str:
+    """Make a value from outside safe to print: on one line, shortened, and without credentials."""
+    text = " ".join(redact(text).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

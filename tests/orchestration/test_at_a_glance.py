@@ -1,0 +1,35 @@
+"""What a person sees of a promotion on the version's page in MLflow."""
+
+import dagster as dg
+
+from orchestration.promotion.summary import summary_key
+from tests.fakes.world import POLICY_NAME, World, run_stages
+
+
+def glance(world: World, number: int) -> str:
+    return world.registry.versions["iris", number].tags[summary_key(POLICY_NAME)]
+
+
+def test_each_end_is_told_with_its_commit_and_run(world: World, instance: dg.DagsterInstance) -> None:
+    """A champion names its commit and its run, a version that was taken back also why, a refused one no commit."""
+    world.register()
+    result = run_stages(world, 1, instance)
+    assert glance(world, 1).startswith("champion since ")
+    assert f"/commit/{world.git.log[0].id[:12]} | run" in glance(world, 1)
+    assert glance(world, 1).endswith(f"run {result.run_id}")
+    world.register()
+    world.bad_images.add(world.image(2))
+    run_stages(world, 2, instance)
+    assert glance(world, 2).startswith("rolled back since ")
+    assert ": success_ratio violated" in glance(world, 2)
+    world.register(accuracy=0.1)
+    run_stages(world, 3, instance)
+    assert glance(world, 3).startswith("refused since ")
+    assert "commit" not in glance(world, 3)
+
+
+def test_it_is_written_with_the_state_and_not_by_itself(world: World, instance: dg.DagsterInstance) -> None:
+    """The tag is written together with those that it sums up."""
+    world.register()
+    run_stages(world, 1, instance)
+    assert world.registry.calls.count("write_tags") == 3  # a sign of life, committed, champion
