@@ -4,13 +4,18 @@ import dagster as dg
 
 from orchestration.assets import registered_model, stage_assets
 from orchestration.jobs import promote
-from orchestration.resources import platform_from_environment
+from orchestration.notifications import Background, notification_sensor
+from orchestration.resources import notifications_from_environment, platform_from_environment
 from orchestration.sensors import challenger_sensor
 
 defs = dg.Definitions(
     assets=[registered_model, *stage_assets],
     jobs=[promote],
-    sensors=[challenger_sensor],
-    resources={"platform": platform_from_environment()},
+    sensors=[challenger_sensor, notification_sensor],
+    resources={
+        "platform": platform_from_environment(),
+        "notifications": notifications_from_environment(),
+        "background": Background(),
+    },
     executor=dg.in_process_executor,
 )

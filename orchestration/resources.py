@@ -1,4 +1,4 @@
-"""The platform as the environment describes it: settings, and the clients made from them."""
+"""The platform and the notifications as the environment describes them: settings, and the clients made from them."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import dagster as dg
 
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
+from orchestration.promotion.ports import Clients, Clock, Cluster, Destination, GitOpsRepository, Notifier, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 
@@ -107,6 +107,36 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
         )
 
 
+class EnvironmentNotifications(dg.ConfigurableResource):  # type: ignore[type-arg] # as above
+    """Implements `Notifications` with the addresses that the environment names.
+
+    INCUMBENT_NOTIFY_URLS is read only when it is used, because it holds secrets and no configuration may show them.
+    """
+
+    notify_file: str
+    dagster_url: str
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """Read where notifications go now.
+
+        Raises:
+            InvalidInputError: the file that INCUMBENT_NOTIFY_FILE names cannot be read.
+        """
+        from orchestration.adapters.notifier import read_destinations
+
+        return read_destinations(self.notify_file, os.environ.get("INCUMBENT_NOTIFY_URLS", ""))
+
+    def notifier(self) -> Notifier:
+        """Return what sends notifications; nothing is contacted yet."""
+        from orchestration.adapters.notifier import AppriseNotifier
+
+        return AppriseNotifier()
+
+    def run_url(self, run_id: str) -> str:
+        """Return the address of a run's page in Dagster; empty when INCUMBENT_DAGSTER_URL is not set."""
+        return f"{self.dagster_url.rstrip('/')}/runs/{run_id}" if self.dagster_url else ""
+
+
 def required(name: str, value: str) -> str:
     """Return a setting's value.
 
@@ -165,4 +195,11 @@ def platform_from_environment() -> EnvironmentPlatform:
         prometheus_url=_setting("PROMETHEUS_URL"),
         oci_mirrors=_setting("INCUMBENT_OCI_MIRRORS"),
         state=_setting("INCUMBENT_STATE"),
+    )
+
+
+def notifications_from_environment() -> EnvironmentNotifications:
+    """Return where notifications go as the environment describes it; nothing is read or contacted yet."""
+    return EnvironmentNotifications(
+        notify_file=_setting("INCUMBENT_NOTIFY_FILE"), dagster_url=_setting("INCUMBENT_DAGSTER_URL")
     )

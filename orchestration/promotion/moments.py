@@ -31,7 +31,7 @@ def moment_tags(version: ModelVersion, policy: str, state: State, now: float) ->
     Only `held` and the ends are kept, each once: because the tag is never overwritten, a write that was cut off can be
     repeated, and a version that has ended can be examined again.
     """
-    name = f"{state}_at.{_request(version, policy)}"
+    name = f"{state}_at.{request_of(version, policy)}"
     if not (state.is_end or state is State.HELD) or version.tag(policy, name) is not None:
         return {}
     return {name: f"{format_time(now)}, attempt {version.attempt(policy)}"}
@@ -56,12 +56,13 @@ def held_since(version: ModelVersion, policy: str) -> float | None:
     """
     if version.state(policy) not in (State.HELD, State.COMMITTED):
         return None
-    request = _request(version, policy)
+    request = request_of(version, policy)
     kept = moments(version, policy)
     times = (moment.at for moment in kept if moment.state is State.HELD and moment.request == request)
     return next(times, None)
 
 
-def _request(version: ModelVersion, policy: str) -> str:
+def request_of(version: ModelVersion, policy: str) -> str:
+    """Return when a version was requested, as `format_time` writes it; `by-hand` for a run without a request."""
     at = parse_time(version.tag(policy, "requested_at"))
     return "by-hand" if at is None else format_time(at)

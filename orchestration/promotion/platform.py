@@ -1,9 +1,9 @@
-"""The platform that promotions run on, as sensors, assets, commands and the exporter see it."""
+"""The platform that promotions run on and are told through, as sensors, assets, commands and the exporter see it."""
 
 from typing import Protocol
 
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
+from orchestration.promotion.ports import Clients, Clock, Cluster, Destination, GitOpsRepository, Notifier, Registry
 
 
 class Platform(Protocol):
@@ -33,3 +33,16 @@ class Platform(Protocol):
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""
+
+
+class Notifications(Protocol):
+    """Where people are told of what happened: `orchestration.resources` reads it from the environment."""
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """Read where notifications go now; raise `InvalidInputError` when that cannot be read."""
+
+    def notifier(self) -> Notifier:
+        """Return what sends them; nothing is contacted yet."""
+
+    def run_url(self, run_id: str) -> str:
+        """Return the address of a run's page in Dagster; empty when it is not known where Dagster's pages are."""

@@ -7,13 +7,14 @@ tests' fakes are held to the same contract tests.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from orchestration.promotion.acts import Act
 from orchestration.promotion.cluster_status import ApplicationStatus, Node, WorkloadStatus
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
+from orchestration.promotion.notifying import Message
 
 Decision = TypeVar("Decision")
 """What a caller's `decide` returns instead of an edit."""
@@ -352,3 +353,20 @@ class Clients:
     service: Service
     metrics: Metrics
     images: ImageRegistry
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where notifications go."""
+
+    name: str
+    """What a person calls it in an error, without anything of the address: `line 2 of notify.txt (Slack)`."""
+    address: str = field(repr=False)
+    """Holds secrets, so nothing shows it."""
+
+
+class Notifier(Protocol):
+    """Sends notifications."""
+
+    def send(self, destination: Destination, message: Message) -> None:
+        """Send a message once, in bounded time; `DependencyError` unless the destination took it."""

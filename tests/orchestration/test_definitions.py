@@ -43,11 +43,14 @@ def test_a_promotion_is_one_group() -> None:
 
 
 def test_jobs_and_sensors() -> None:
-    """One job, and one sensor that is off until someone turns it on."""
+    """One job, one sensor that runs it and one that tells people; both are off until someone turns them on."""
     job = defs.resolve_job_def("promote")
     assert job.executor_def.name == "in_process"
-    sensors = {sensor.name: (sensor.job_name, sensor.minimum_interval_seconds) for sensor in defs.sensors or ()}
-    assert sensors == {"challenger_sensor": ("promote", 5)}
+    sensors = {
+        sensor.name: ([target.job_name for target in sensor.targets], sensor.minimum_interval_seconds)
+        for sensor in defs.sensors or ()
+    }
+    assert sensors == {"challenger_sensor": (["promote"], 5), "notification_sensor": ([], 5)}
     assert all(sensor.default_status is dg.DefaultSensorStatus.STOPPED for sensor in defs.sensors or ())
 
 
@@ -67,7 +70,7 @@ def test_the_pipeline_knows_no_testbed() -> None:
 
 def test_loading_the_definitions_is_light() -> None:
     """The clients are imported when they are used: MLflow alone would cost seconds at each start."""
-    heavy = ("mlflow", "kubernetes", "git", "httpx2", "sklearn")
+    heavy = ("mlflow", "kubernetes", "git", "httpx2", "sklearn", "apprise")
     code = f"import sys, orchestration.definitions; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
