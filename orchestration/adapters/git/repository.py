@@ -238,7 +238,7 @@ class GitRepository:
 
     def signers(self, tags: Sequence[TagRecord], keys: Mapping[str, str]) -> Mapping[str, str]:
         """Return by whose key each tag is signed, with the given public keys and no other."""
-        return signers(self._access.mirror, tags, keys)
+        return self._access.repairing(lambda: signers(self._access.mirror, tags, keys))
 
     def record_act(self, act: Act, sign: Sign | None = None) -> Act:
         """Record an act on the head of the branch, at the next millisecond that is free."""
