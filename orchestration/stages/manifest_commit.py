@@ -12,6 +12,7 @@ from orchestration.promotion.ports import FileEdit
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
+from orchestration.stages.permission import require_permission
 from orchestration.stages.results import Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import rollback_target
 from orchestration.stages.stage import Promotion, Stage
@@ -30,6 +31,7 @@ def commit(promotion: Promotion, view: BranchView) -> StageDone:
     try:
         candidate = find_candidate(promotion, view)
         _check_dependencies(promotion, view, checklist)
+        require_permission(promotion, candidate.image.digest, checklist)
         committed, note = _push(promotion, candidate, checklist)
     except StageEnded as ended:
         record_end(promotion, ended)
@@ -149,6 +151,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
             "A commit would change nothing: build an image of its own for this version.",
         )
         raise checklist.failed("one_commit", problem)
+    require_permission(promotion, candidate.image.digest, checklist)  # again: it may have been held in the meantime
     identity = promotion_id(policy.name, version.version, image, view.standing.attempt)
     trailers = promotion_trailers(identity, version, image)
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)
@@ -165,7 +168,8 @@ def _done(promotion: Promotion, committed: CommittedPromotion, checklist: Checkl
             attempt=str(committed.identity.attempt),
         )
     if not checklist.checks:
-        checklist.passed("dependencies_ready", "checked before the commit")
+        for name in ("dependencies_ready", "allowed"):
+            checklist.passed(name, "checked before the commit")
     checklist.passed("one_commit", f"{committed.identity} is commit {commit_id[:12]}: {note}")
     git = promotion.clients.git
     facts = {
@@ -189,6 +193,7 @@ STAGE = Stage(
     checks={
         "dependencies_ready": "Before the commit: every dependency answers, sync is automated, and there is a way "
         "back.",
+        "allowed": "No hold, no freeze window, and the approvals that the policy asks for.",
         "one_commit": "The branch has exactly one commit of this promotion.",
     },
     takes_lease=True,

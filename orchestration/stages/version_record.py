@@ -2,6 +2,7 @@
 
 from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags
 from orchestration.promotion.moments import moment_tags
+from orchestration.promotion.permission import BLOCKED_TAG
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, Registry
 from orchestration.promotion.state import State
@@ -36,6 +37,8 @@ class VersionRecord:
             self._lease.confirm()
         moment = moment_tags(self.version, self._policy.name, state, self._clock.now())
         tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
+        if self.version.tag(self._policy.name, BLOCKED_TAG):
+            tags.setdefault(BLOCKED_TAG, "")
         self._registry.write_tags(self.version, policy_tags(self._policy.name, tags))
         self._reread()
 
