@@ -1,6 +1,6 @@
 """The registry sensor: notices a new challenger within seconds, and resumes what a crash or an outage interrupted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,11 +11,13 @@ from orchestration.promotion.branch_standing import committed_promotions
 from orchestration.promotion.branch_view import other_under_way
 from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion, policy_tags
+from orchestration.promotion.permission import is_said, still_blocked
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.sensor_rules import (
+    FIRST_LOOK_SECONDS,
     FIRST_SIGN_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
@@ -96,7 +98,13 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request 
         return None, Memory(_number(version), 0, 0.0)
     if not may_look(memory, unfinished.version, tick.now):
         return None, memory
-    return _request(tick, policy, unfinished)
+    blocked = still_blocked(tick.git, policy, unfinished, tick.now)
+    if blocked is not None and is_said(unfinished, policy.name, blocked):
+        return None, Memory(unfinished.version, 0, tick.now + LOOK_AGAIN_SECONDS)
+    request, remembered = _request(tick, policy, unfinished)
+    if blocked is not None:  # the run only says what blocks it now, so the next look need not wait longer each time
+        remembered = replace(remembered, look_at=min(remembered.look_at, tick.now + FIRST_LOOK_SECONDS))
+    return request, remembered
 
 
 def _number(version: ModelVersion | None) -> int:

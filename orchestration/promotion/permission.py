@@ -63,14 +63,22 @@ def ask_permission(git: GitOpsRepository, policy: Policy, version: ModelVersion,
     Raises:
         DependencyError: the Git server does not answer, or a program to check signatures with is missing.
     """
+    acts, signers = read_approvals(git, policy, version.version)
+    return decide(policy, version, digest, acts, signers, now)
+
+
+def read_approvals(git: GitOpsRepository, policy: Policy, version: int) -> tuple[tuple[Act, ...], Mapping[str, str]]:
+    """Read all acts of a policy, newest first, and who signed the approvals of a version, by the tags' names.
+
+    Signatures are checked only where the policy asks for them.
+    """
     records = git.tags_below(acts_prefix(policy.name))
     acts = parse_acts(records)
-    signers: Mapping[str, str] = {}
-    if policy.approval is not None and policy.approval.signed:
-        approvals = {act.tag for act in acts if act.kind is ActKind.APPROVE and act.version == version.version}
-        keys = {approver.name: approver.key for approver in policy.approval.by if approver.key is not None}
-        signers = git.signers([record for record in records if record.name in approvals], keys)
-    return decide(policy, version, digest, acts, signers, now)
+    if policy.approval is None or not policy.approval.signed:
+        return acts, {}
+    approvals = {act.tag for act in acts if act.kind is ActKind.APPROVE and act.version == version}
+    keys = {approver.name: approver.key for approver in policy.approval.by if approver.key is not None}
+    return acts, git.signers([record for record in records if record.name in approvals], keys)
 
 
 def decide(

@@ -20,4 +20,6 @@ def require_permission(promotion: Promotion, digest: str, checklist: Checklist) 
         # This run is over as soon as that is written, so its sign of life must not keep the next one waiting.
         facts = {DIGEST_TAG: digest, BLOCKED_TAG: blocked.fingerprint, "seen_at": ""}
         raise checklist.failed("allowed", blocked.problem, State.WAITING, rows, facts=facts)
-    checklist.passed("allowed", "; ".join(f"{finding.what}: {finding.finding}" for finding in permission.findings), rows)
+    checklist.passed(
+        "allowed", "; ".join(f"{finding.what}: {finding.finding}" for finding in permission.findings), rows
+    )
