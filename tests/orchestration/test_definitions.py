@@ -9,6 +9,7 @@ import dagster as dg
 
 import orchestration
 from orchestration.definitions import defs
+from orchestration.operations import operations
 from orchestration.partitions import model_versions
 from orchestration.stages.pipeline import STAGES
 
@@ -43,9 +44,9 @@ def test_a_promotion_is_one_group() -> None:
 
 
 def test_jobs_and_sensors() -> None:
-    """One job, and one sensor that is off until someone turns it on."""
-    job = defs.resolve_job_def("promote")
-    assert job.executor_def.name == "in_process"
+    """One job that promotes, those of people's decisions, and one sensor that is off until someone turns it on."""
+    for name in ("promote", *(operation.name for operation in operations)):
+        assert defs.resolve_job_def(name).executor_def.name == "in_process"
     sensors = {sensor.name: (sensor.job_name, sensor.minimum_interval_seconds) for sensor in defs.sensors or ()}
     assert sensors == {"challenger_sensor": ("promote", 5)}
     assert all(sensor.default_status is dg.DefaultSensorStatus.STOPPED for sensor in defs.sensors or ())
