@@ -62,6 +62,15 @@ def test_a_freeze_blocks_until_its_end() -> None:
     assert blocked.problem.found == "a freeze until 2027-01-15 08:59 UTC (audit)"
 
 
+def test_a_freeze_without_an_end_says_how_it_is_left() -> None:
+    """No end is known, and the next step is not to wait."""
+    frozen = policy("freeze: [{cron: '0 0 * * *', for: 25h, reason: audit}]")
+    blocked = decide(frozen, VERSION, DIGEST, (), {}, NOW).blocked
+    assert blocked is not None
+    assert blocked.until is None
+    assert "Correct freeze in iris-edge.yaml" in blocked.problem.next_step
+
+
 def test_all_that_blocks_is_told_at_once() -> None:
     """A person need not lift one thing to learn of the next; while several block, no end is known."""
     more = "freeze: [{cron: '0 * * * *', for: 59m, reason: audit}]\napproval: {by: [ana, ben]}"
