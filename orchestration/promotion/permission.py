@@ -146,7 +146,7 @@ def _freeze(policy: Policy, now: float) -> Finding:
         return Finding("freeze", "no freeze window is open" if policy.freeze else "none in the policy", "no freeze")
     next_step = "No action needed: it goes on by itself when the freeze ends."
     if freeze.until is None:
-        next_step = f"Correct freeze in {policy.name}.yaml, or hold the policy instead: incumbent hold {policy.name} --reason '...'."
+        next_step = f"Correct freeze in {policy.name}.yaml, so that the windows leave a gap."
     return Finding("freeze", str(freeze), "no freeze", next_step, freeze.until)
 
 
