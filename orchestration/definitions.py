@@ -5,12 +5,13 @@ import dagster as dg
 from orchestration.assets import registered_model, stage_assets
 from orchestration.jobs import promote
 from orchestration.notifications import Background, notification_sensor
+from orchestration.operations import operations
 from orchestration.resources import notifications_from_environment, platform_from_environment
 from orchestration.sensors import challenger_sensor
 
 defs = dg.Definitions(
     assets=[registered_model, *stage_assets],
-    jobs=[promote],
+    jobs=[promote, *operations],
     sensors=[challenger_sensor, notification_sensor],
     resources={
         "platform": platform_from_environment(),

@@ -7,7 +7,16 @@ import dagster as dg
 
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, Cluster, Destination, GitOpsRepository, Notifier, Registry
+from orchestration.promotion.ports import (
+    Clients,
+    Clock,
+    Cluster,
+    Destination,
+    GitOpsRepository,
+    ImageRegistry,
+    Notifier,
+    Registry,
+)
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 
@@ -73,6 +82,16 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
             clock=self.clock(),
         )
 
+    def images(self) -> ImageRegistry:
+        """Return a client of the image registries; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_OCI_MIRRORS is not a list of mirrors.
+        """
+        from orchestration.adapters.oci import OciRegistry
+
+        return OciRegistry(parse_mirrors(self.oci_mirrors))
+
     def cluster(self, context: str) -> Cluster:
         """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
 
@@ -90,7 +109,6 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
             InvalidInputError: a setting is missing or unusable.
         """
         from orchestration.adapters.argocd import ArgoCDApplications
-        from orchestration.adapters.oci import OciRegistry
         from orchestration.adapters.prometheus import Prometheus
         from orchestration.adapters.service import HttpService
 
@@ -103,7 +121,7 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
             cluster=self.cluster(policy.cluster),
             service=HttpService(),
             metrics=Prometheus(required("PROMETHEUS_URL", self.prometheus_url)),
-            images=OciRegistry(parse_mirrors(self.oci_mirrors)),
+            images=self.images(),
         )
 
 

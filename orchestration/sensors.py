@@ -11,11 +11,13 @@ from orchestration.promotion.branch_standing import committed_promotions, is_ima
 from orchestration.promotion.branch_view import image_at, other_under_way
 from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion, policy_tags, tag_key
+from orchestration.promotion.permission import is_said, still_blocked
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
 from orchestration.promotion.sensor_rules import (
+    FIRST_LOOK_SECONDS,
     FIRST_SIGN_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
@@ -115,9 +117,14 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[list[Req
         return requests, Memory(named, seen.named_at)
     if not may_look(memory, unfinished.version, now):
         return requests, seen
+    blocked = still_blocked(tick.git, policy, unfinished, now)
+    if blocked is not None and is_said(unfinished, policy.name, blocked):
+        return requests, replace(seen, version=unfinished.version, look_at=now + LOOK_AGAIN_SECONDS)
     request, look_at = _request(tick, policy, unfinished)
     if request is not None:
         requests.append(request)
+    if blocked is not None:  # the run only says what blocks it now, so the next look need not wait longer each time
+        look_at = min(look_at, now + FIRST_LOOK_SECONDS)
     return requests, replace(seen, version=unfinished.version, look_at=look_at)
 
 

@@ -36,6 +36,7 @@ OF_FILES = {
     "orchestration/test_crashes.py": FAST,
     "orchestration/test_ends.py": FAST,
     "orchestration/test_persons_images.py": FAST,
+    "orchestration/test_permission.py": FAST,
     "orchestration/test_requests.py": FAST,
     "orchestration/test_sensor.py": FAST,
     "orchestration/test_workflow.py": FAST,

@@ -5,6 +5,8 @@ Heavy imports stay inside the functions, so that `--help` answers at once.
 
 import click
 
+from orchestration.cli.approving import approve
+from orchestration.cli.holding import hold, resume
 from orchestration.cli.manifests import set_image
 from orchestration.cli.metrics import metrics
 from orchestration.cli.notifying import notify_test
@@ -17,5 +19,5 @@ def main() -> None:
     """Promote MLflow models through Git and Argo CD, and keep the incumbent until its challenger has proved healthy."""
 
 
-for _command in (set_image, register, retry, record, metrics, notify_test):
+for _command in (set_image, register, retry, hold, resume, approve, record, metrics, notify_test):
     main.add_command(_command)

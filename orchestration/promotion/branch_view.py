@@ -1,5 +1,6 @@
 """The GitOps branch at one head: the commit, the manifest there, and the policy's promotions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestration.promotion.acts import Act, ActKind, acts_prefix, newest_first, parse_act
@@ -15,7 +16,7 @@ from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import GitOpsRepository, Registry
+from orchestration.promotion.ports import GitOpsRepository, Registry, TagRecord
 from orchestration.promotion.problems import Problem
 
 
@@ -97,6 +98,10 @@ def was_ended(git: GitOpsRepository, promotion: PromotionId) -> bool:
 
 def acts(git: GitOpsRepository, policy: str) -> tuple[Act, ...]:
     """Read all acts of a policy as the server has them now, newest first."""
-    records = git.tags_below(acts_prefix(policy))
+    return parse_acts(git.tags_below(acts_prefix(policy)))
+
+
+def parse_acts(records: Iterable[TagRecord]) -> tuple[Act, ...]:
+    """Read the acts among some tags, newest first."""
     parsed = (parse_act(record.name, record.message, record.commit) for record in records)
     return newest_first(act for act in parsed if act is not None)

@@ -3,7 +3,16 @@
 from typing import Protocol
 
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, Cluster, Destination, GitOpsRepository, Notifier, Registry
+from orchestration.promotion.ports import (
+    Clients,
+    Clock,
+    Cluster,
+    Destination,
+    GitOpsRepository,
+    ImageRegistry,
+    Notifier,
+    Registry,
+)
 
 
 class Platform(Protocol):
@@ -27,6 +36,9 @@ class Platform(Protocol):
 
     def git(self) -> GitOpsRepository:
         """Return a client of the GitOps repository."""
+
+    def images(self) -> ImageRegistry:
+        """Return a client of the registries that images are pulled from."""
 
     def cluster(self, context: str) -> Cluster:
         """Return a client of the cluster that a context of the kubeconfig names."""

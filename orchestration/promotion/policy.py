@@ -1,6 +1,7 @@
 """A policy: one YAML file per target that says what is promoted where, and what a version must prove."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -8,9 +9,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from orchestration.promotion.cron import cron_fault, zone_fault
 from orchestration.promotion.field_faults import field_faults
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.public_keys import key_fault, same_key
 from orchestration.promotion.slo_sources import unreadable
 
 _DURATION = re.compile(r"(?:(?P<h>[0-9]{1,6})h)?(?:(?P<m>[0-9]{1,6})m)?(?:(?P<s>[0-9]{1,9})s)?")
@@ -58,6 +61,17 @@ def _is_address(value: str) -> str:
 
 def _shown(address: str) -> str:
     return "one with credentials" if "@" in address else repr(address)
+
+
+def _is_readable(fault: Callable[[str], str | None]) -> AfterValidator:
+    """Refuse a text with what `fault` says about it."""
+
+    def check(value: str) -> str:
+        if found := fault(value):
+            raise ValueError(found)
+        return value
+
+    return AfterValidator(check)
 
 
 Seconds = Annotated[float, BeforeValidator(_duration_to_seconds), Field(gt=0, le=_LONGEST, strict=True)]
@@ -227,6 +241,53 @@ class GatePolicy(_Part):
         return self
 
 
+class Approver(_Part):
+    """Someone whose approval counts: a name or e-mail address, and the public key that signs for it."""
+
+    name: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
+    key: Annotated[str, AfterValidator(str.strip), _is_readable(key_fault)] | None = None
+    """A line of OpenSSH (`ssh-ed25519 AAAA...`) or an armored PGP public key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class ApprovalPolicy(_Part):
+    """Whose approval a version needs before it is committed."""
+
+    by: Annotated[tuple[Approver, ...], Field(min_length=1)]
+    count: Annotated[Count, Field(ge=1)] = 1
+    """How many of them must approve."""
+    signed: Annotated[bool, Field(strict=True)] = False
+    """Whether an approval must be signed with the approver's key; otherwise a tag's word is taken for who made it."""
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.count > len(self.by):
+            raise ValueError(f"count ({self.count}) is more than the approvers in by ({len(self.by)})")
+        names = [approver.name.casefold() for approver in self.by]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each approver counts once, found {', '.join(approver.name for approver in self.by)}")
+        for approver in self.by:
+            if self.signed != (approver.key is not None):
+                raise ValueError(f"approver {approver.name}: a key is needed with signed: true, and is no use without")
+        keys = [approver.key for approver in self.by if approver.key is not None]
+        if any(same_key(key, other) for at, key in enumerate(keys) for other in keys[:at]):
+            raise ValueError("each approver needs a key of their own, found the same key twice")
+        return self
+
+
+class FreezeWindow(_Part):
+    """A time in which nothing is committed: it begins when `cron` says, and lasts `for`."""
+
+    cron: Annotated[str, _is_readable(cron_fault)]
+    for_: Annotated[Seconds, Field(alias="for")]
+    timezone: Annotated[str, _is_readable(zone_fault)] = "UTC"
+    reason: Annotated[str, Field(min_length=1)]
+
+
 class Policy(_Part):
     """What is promoted where, and what it must prove. The file's name is the policy's name."""
 
@@ -242,6 +303,8 @@ class Policy(_Part):
     quality: Annotated[tuple[QualityBound, ...], Field(min_length=1)]
     rollout: RolloutPolicy = RolloutPolicy()
     gate: GatePolicy
+    approval: ApprovalPolicy | None = None
+    freeze: tuple[FreezeWindow, ...] = ()
 
     @model_validator(mode="after")
     def _aliases_differ(self) -> Self:

@@ -6,7 +6,7 @@ decides on is a value in the return type. `orchestration.adapters` implements ea
 tests' fakes are held to the same contract tests.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from orchestration.promotion.notifying import Message
 
 Decision = TypeVar("Decision")
 """What a caller's `decide` returns instead of an edit."""
+Sign = Callable[[bytes], bytes]
+"""Returns the armored signature of a tag object's content."""
 
 
 class Clock(Protocol):
@@ -137,6 +139,8 @@ class TagRecord:
     message: str
     at: float = 0.0
     """When it was made, in seconds since the epoch."""
+    object_id: str = field(default="", compare=False)
+    """The tag object, so that a signature is checked of what was read."""
 
 
 class GitOpsRepository(Protocol):
@@ -187,8 +191,15 @@ class GitOpsRepository(Protocol):
         `prefix` ends with a slash. The server filters, and only tags that were not seen before are transferred.
         """
 
-    def record_act(self, act: Act) -> Act:
-        """Record an act on the head of the branch, and return it as it was recorded.
+    def signers(self, tags: Sequence[TagRecord], keys: Mapping[str, str]) -> Mapping[str, str]:
+        """Return by whose key each tag is signed: the key's name in `keys`, by the tag's name.
+
+        Left out are tags without a valid signature of one of the keys, and those that were signed under another name:
+        a signature counts for one tag. `keys` are public keys of OpenSSH or armored ones of PGP.
+        """
+
+    def record_act(self, act: Act, sign: Sign | None = None) -> Act:
+        """Record an act on the head of the branch, signed if `sign` is given, and return it as it was recorded.
 
         It needs no lease, because acts are only ever added. When another act has the same name, its time is moved on by
         milliseconds, so that none is lost; the very same act is recorded once.

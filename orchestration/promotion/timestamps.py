@@ -15,3 +15,8 @@ def parse_time(text: str | None) -> float | None:
     except ValueError:
         return None
     return parsed.timestamp() if parsed.tzinfo else None
+
+
+def show_time(at: float) -> str:
+    """Show a person seconds since the epoch as a time in UTC: `2026-01-31 12:00 UTC`."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

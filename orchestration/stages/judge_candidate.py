@@ -37,7 +37,7 @@ def record_end(promotion: Promotion, ended: StageEnded) -> None:
     The branch is looked at again, because the candidate may have waited for its image without a lease.
     """
     if isinstance(promotion.look().standing, MayCommit):
-        promotion.record.write(ended.state, str(ended.problem))
+        promotion.record.write(ended.state, str(ended.problem), **ended.facts)
 
 
 def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:

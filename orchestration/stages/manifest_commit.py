@@ -13,6 +13,7 @@ from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
 from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
+from orchestration.stages.permission import require_permission
 from orchestration.stages.results import Checklist, StageDone, StageEnded
 from orchestration.stages.rollback_target import alias_disagreement, rollback_target
 from orchestration.stages.stage import Promotion, Stage
@@ -44,6 +45,7 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
         candidate = find_candidate(promotion, view)
         _check_dependencies(promotion, view, checklist)
         _disown_copied_tags(promotion, candidate.attempt)
+        require_permission(promotion, candidate.image.digest, checklist)
         outcome = _push(promotion, view, candidate, checklist)
         if not isinstance(outcome, _Changed):
             return _done(promotion, *outcome, checklist)
@@ -195,6 +197,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
             "A commit would change nothing: build an image of its own for this version.",
         )
         raise checklist.failed("one_commit", problem.then(promotion.how_to_retry))
+    require_permission(promotion, candidate.image.digest, checklist)  # again: it may have been held in the meantime
     identity = promotion_id(policy.name, version.version, image, view.standing.attempt)
     trailers = promotion_trailers(identity, version, image)
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)
@@ -211,7 +214,8 @@ def _done(promotion: Promotion, committed: CommittedPromotion, note: str, checkl
             attempt=str(committed.identity.attempt),
         )
     if not checklist.checks:
-        checklist.passed("dependencies_ready", "checked before the commit")
+        for name in ("dependencies_ready", "allowed"):
+            checklist.passed(name, "checked before the commit")
     checklist.passed("one_commit", f"{committed.identity} is commit {commit_id[:12]}: {note}")
     git = promotion.clients.git
     facts = {
@@ -235,6 +239,7 @@ STAGE = Stage(
     checks={
         "dependencies_ready": "Before the commit: every dependency answers, sync is automated, and there is a way "
         "back.",
+        "allowed": "No hold, no freeze window, and the approvals that the policy asks for.",
         "one_commit": "The branch has exactly one commit of this promotion.",
     },
     takes_lease=True,

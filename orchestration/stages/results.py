@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from orchestration.promotion.problems import Problem, ProblemError
 from orchestration.promotion.state import State
@@ -33,10 +34,18 @@ class StageDone:
 class StageEnded(ProblemError):  # noqa: N818 - an end, which is not always an error
     """The promotion does not go on in this run: the state that it is left in, and why."""
 
-    def __init__(self, state: State, problem: Problem, checks: Sequence[Check] = ()) -> None:
+    def __init__(
+        self,
+        state: State,
+        problem: Problem,
+        checks: Sequence[Check] = (),
+        facts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(problem)
         self.state = state
         self.checks = tuple(checks)
+        self.facts = facts
+        """Version tags that are written with the state."""
 
 
 class Checklist:
@@ -53,7 +62,7 @@ class Checklist:
         numbers: Mapping[str, float] | None = None,
     ) -> None:
         """Add a check that passed."""
-        self.checks.append(Check(name, True, summary, tuple(rows), numbers or {}))
+        self._add(Check(name, True, summary, tuple(rows), numbers or {}))
 
     def failed(
         self,
@@ -62,8 +71,11 @@ class Checklist:
         state: State = State.REFUSED,
         rows: Sequence[Mapping[str, object]] = (),
         numbers: Mapping[str, float] | None = None,
+        facts: Mapping[str, str] = MappingProxyType({}),
     ) -> StageEnded:
         """Add a check that failed, and return the exception to raise for it."""
-        self.checks = [check for check in self.checks if check.name != name]  # a check has one result
-        self.checks.append(Check(name, False, str(problem), tuple(rows), numbers or {}))
-        return StageEnded(state, problem, self.checks)
+        self._add(Check(name, False, str(problem), tuple(rows), numbers or {}))
+        return StageEnded(state, problem, self.checks, facts)
+
+    def _add(self, check: Check) -> None:
+        self.checks = [*(other for other in self.checks if other.name != check.name), check]  # a check has one result

@@ -2,6 +2,7 @@
 
 from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags
 from orchestration.promotion.moments import moment_tags
+from orchestration.promotion.permission import BLOCKED_TAG
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, Registry
 from orchestration.promotion.state import State
@@ -54,6 +55,8 @@ class VersionRecord:
         )
         moment = moment_tags(self.version, policy, state, now)
         tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
+        if self.version.tag(policy, BLOCKED_TAG):
+            tags.setdefault(BLOCKED_TAG, "")
         self._registry.write_tags(self.version, {**summary, **policy_tags(policy, tags)})
         self.version = read_version(self._registry, self._policy, self.version.version)
 

@@ -295,6 +295,27 @@ def test_acts_are_added_and_never_replaced(scene: Scene) -> None:
     assert acts(scene.repository, "iris-edge") == ()
 
 
+def test_acts_that_arrive_during_a_push_are_seen_by_the_next_decision(scene: Scene) -> None:
+    """`decide` may read acts: what someone records while the branch is contended is there at the second try."""
+    lease = _leased(scene)
+    hold = Act("iris", ActKind.HOLD, scene.clock.now(), "ana", "we move")
+
+    def act() -> None:
+        scene.commit_by_another("later")
+        scene.elsewhere.record_act(hold)
+
+    scene.before_next_push(act)
+    seen: list[int] = []
+
+    def decide(head: str) -> FileEdit | str:
+        seen.append(len(acts(scene.repository, "iris")))
+        return "held" if seen[-1] else edit()
+
+    assert scene.repository.push_edit(decide, lease, 60.0) == "held"
+    assert seen == [0, 1]
+    assert scene.subjects()[0] == "later"
+
+
 def test_ancestry_is_known_or_false(scene: Scene) -> None:
     """A commit is an ancestor of itself and of later commits; an unknown commit is an ancestor of none."""
     first = scene.repository.fetch()

@@ -23,6 +23,7 @@ from orchestration.promotion.timestamps import format_time
 from tests.adapters.git_fixtures import World, serving_world
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, a_deployment, a_pod
+from tests.fakes.images import FakeImages
 from tests.fakes.world import MANIFEST, POLICY_TEXT, REPOSITORY
 
 PATH = "apps/iris.yaml"
@@ -61,6 +62,9 @@ class Place:
 
     def git(self) -> GitRepository:
         return self.world.repository("another machine")
+
+    def images(self) -> FakeImages:
+        raise AssertionError("the exporter pulls no image")
 
     def cluster(self, context: str) -> FakeCluster:
         return self.live

@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,11 +15,22 @@ from orchestration.promotion.ports import (
     LeaseLost,
     LeaseRecord,
     Pushed,
+    Sign,
     TagRecord,
 )
 from orchestration.promotion.problems import DependencyError, Problem
 
 Decision = TypeVar("Decision")
+
+
+def signing_as(key: str) -> Sign:
+    """Return what signs with the private half of a public key, as the fake believes it."""
+    return lambda content: hashlib.sha256(key.encode() + content).digest()
+
+
+def signed_content(name: str, message: str) -> bytes:
+    """What a tag's signature is about: its name and its message."""
+    return f"{name}\n{message}".encode()
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class FakeGitRepository:
         self.commits: dict[str, FakeCommit] = {}
         self.leases: dict[str, LeaseRecord] = {}
         self.tags: dict[str, TagRecord] = {}
+        self.signatures: dict[str, bytes] = {}
+        """The signatures of tags that have one."""
         self.before_push: list[Callable[[], object]] = []
         self.down: str | None = None
         self.head = ""
@@ -152,11 +165,21 @@ class FakeGitRepository:
         self._reach_server()
         return tuple(self.tags[name] for name in sorted(self.tags) if name.startswith(prefix))
 
-    def record_act(self, act: Act) -> Act:
+    def signers(self, tags: Sequence[TagRecord], keys: Mapping[str, str]) -> Mapping[str, str]:
+        return {
+            tag.name: name
+            for tag in tags
+            for name, key in keys.items()
+            if self.signatures.get(tag.name) == signing_as(key)(signed_content(tag.name, tag.message))
+        }
+
+    def record_act(self, act: Act, sign: Sign | None = None) -> Act:
         self._reach_server()
         while True:
             record = TagRecord(act.tag, self.head, act.message.strip(), float(int(self._clock.now())))
             if self.tags.setdefault(act.tag, record) == record:
+                if sign is not None:
+                    self.signatures[act.tag] = sign(signed_content(act.tag, record.message))
                 return replace(act, commit=self.head)
             act = replace(act, at=act.at + 0.001)
 

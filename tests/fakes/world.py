@@ -212,6 +212,9 @@ class WorldPlatform:
     def git(self) -> FakeGitRepository:
         return self.world.git
 
+    def images(self) -> FakeImages:
+        return self.world.images
+
     def cluster(self, context: str) -> FakeCluster:
         return self.world.cluster
 

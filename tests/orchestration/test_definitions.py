@@ -9,6 +9,7 @@ import dagster as dg
 
 import orchestration
 from orchestration.definitions import defs
+from orchestration.operations import operations
 from orchestration.partitions import model_versions
 from orchestration.stages.pipeline import STAGES
 
@@ -43,9 +44,9 @@ def test_a_promotion_is_one_group() -> None:
 
 
 def test_jobs_and_sensors() -> None:
-    """One job, one sensor that runs it and one that tells people; both are off until someone turns them on."""
-    job = defs.resolve_job_def("promote")
-    assert job.executor_def.name == "in_process"
+    """Jobs that promote and that do what people decide; sensors that promote and that tell, off until turned on."""
+    for name in ("promote", *(operation.name for operation in operations)):
+        assert defs.resolve_job_def(name).executor_def.name == "in_process"
     sensors = {
         sensor.name: ([target.job_name for target in sensor.targets], sensor.minimum_interval_seconds)
         for sensor in defs.sensors or ()

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import pytest
@@ -47,6 +48,9 @@ gate:
     - {name: p95_latency_seconds, query: 'c', at_most: 0.25, min_requests: 20}
     - {name: restarts, from: pods, at_most: 0}
 """
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk0VvbJvXTlHDlwlnYpEwWVu8hYnyNnGZZzGFpsRW6y"
 
 
 def changed(old: str, new: str) -> str:
@@ -172,6 +176,34 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ("at_least: 0.99", "at_least: .nan", "gate.slos.0.at_least"),
         ("min_requests: 20}", "min_requests: -1}", "min_requests"),
         ("min_requests: 20}", "min_requests: 1.5}", "min_requests"),
+        ("cluster: edge", "cluster: edge\nfreeze: [{cron: '0 18 * *', for: 1h, reason: a}]", "freeze.0.cron: expected"),
+        ("cluster: edge", "cluster: edge\nfreeze: [{cron: '0 18 * * 5', reason: a}]", "freeze.0.for: this field"),
+        ("cluster: edge", "cluster: edge\nfreeze: [{cron: '0 18 * * 5', for: 2d, reason: a}]", "freeze.0.for"),
+        ("cluster: edge", "cluster: edge\nfreeze: [{cron: '0 18 * * 5', for: 1h}]", "freeze.0.reason: this field"),
+        (
+            "cluster: edge",
+            "cluster: edge\nfreeze: [{cron: '0 18 * * 5', for: 1h, reason: a, timezone: Zurich}]",
+            "freeze.0.timezone: expected a time zone such as Europe/Zurich, found 'Zurich'",
+        ),
+        ("cluster: edge", "cluster: edge\napproval: {by: []}", "approval.by"),
+        ("cluster: edge", "cluster: edge\napproval: {by: ['']}", "approval.by.0.name"),
+        ("cluster: edge", "cluster: edge\napproval: {by: [ana], count: 0}", "approval.count"),
+        ("cluster: edge", "cluster: edge\napproval: {by: [ana], count: 2}", "more than the approvers in by (1)"),
+        ("cluster: edge", "cluster: edge\napproval: {by: [ana, Ana]}", "each approver counts once"),
+        ("cluster: edge", "cluster: edge\napproval: {by: [ana], signed: 1}", "approval.signed"),
+        ("cluster: edge", "cluster: edge\napproval: {by: [ana], signed: true}", "approver ana: a key is needed"),
+        ("cluster: edge", f"cluster: edge\napproval: {{by: [{{name: ana, key: {KEY}}}]}}", "is no use without"),
+        (
+            "cluster: edge",
+            f"cluster: edge\napproval: {{signed: true, by: [{{name: a, key: {KEY}}}, {{name: b, key: {KEY} b@b}}]}}",
+            "found the same key twice",
+        ),
+        ("cluster: edge", "cluster: edge\napproval: {signed: true, by: [{name: a, key: AAAA}]}", "by.0.key: expected"),
+        (
+            "cluster: edge",
+            f"cluster: edge\napproval: {{signed: true, by: [{{name: a, key: {KEY.replace('ssh-', 'sk-ssh-', 1)}}}]}}",
+            "by.0.key: expected",
+        ),
     ],
 )
 def test_each_wrong_field_is_named(old: str, new: str, field: str) -> None:
@@ -200,6 +232,18 @@ def test_each_wrong_field_is_named(old: str, new: str, field: str) -> None:
 def test_what_is_not_a_mapping_is_refused(text: str) -> None:
     """Empty, malformed, deep, recursive and hostile YAML is refused, and never causes a crash."""
     assert refusal(text)
+
+
+def test_an_approver_is_a_name_or_a_name_with_a_key() -> None:
+    """Both forms are read; windows without a zone are in UTC, and durations are seconds."""
+    named = parse_policy("edge", f"{DESIGN}approval: {{by: [ana, {{name: ben}}], count: 2}}\n").approval
+    assert named is not None
+    assert [approver.name for approver in named.by] == ["ana", "ben"]
+    pgp = "-----BEGIN PGP PUBLIC KEY BLOCK-----\\n\\naGVsbG8=\\n-----END PGP PUBLIC KEY BLOCK-----\\n"
+    text = f'{DESIGN}approval: {{signed: true, by: [{{name: ana, key: {KEY} ana@home}}, {{name: b, key: "{pgp}"}}]}}\n'
+    signed = parse_policy("edge", f"{text}freeze: [{{cron: '0 18 * * 5', for: 62h, reason: weekend}}]\n")
+    assert signed.approval is not None
+    assert (signed.freeze[0].timezone, signed.freeze[0].for_) == ("UTC", 62 * 3600)
 
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a/b", "../a", "a\n", "a" * 64, "a.yaml"])
@@ -248,6 +292,8 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         shown = f"{prefix}{field.alias or name}"
         annotation = field.annotation
+        if typing.get_origin(annotation) is UnionType:  # a part that may be left out
+            annotation = typing.get_args(annotation)[0]
         many = typing.get_origin(annotation) is tuple
         inner = typing.get_args(annotation)[0] if many else annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -107,12 +107,15 @@ def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, no
     ).text
 
 
-def write_tag(mirror: Mirror, name: str, commit: str, message: str, now: float) -> str:
-    """Write an annotated tag object and return its id."""
+def write_tag(
+    mirror: Mirror, name: str, commit: str, message: str, now: float, sign: Callable[[bytes], bytes] | None = None
+) -> str:
+    """Write an annotated tag object, signed if `sign` is given, and return its id."""
     tagger = f"{AUTHOR_NAME} <{AUTHOR_EMAIL}> {int(now)} +0000"
     header = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n"
-    text = header + message.replace("\0", "").strip() + "\n"
-    return mirror.local("mktag", "--strict", stdin=text.encode(errors="replace")).text
+    content = (header + message.replace("\0", "").strip() + "\n").encode(errors="replace")
+    signature = sign(content) if sign is not None else b""
+    return mirror.local("mktag", "--strict", stdin=content + signature).text
 
 
 def tagged_at(header: bytes) -> float:

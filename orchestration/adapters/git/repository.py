@@ -3,7 +3,7 @@
 The server's state is asked of the server each time; the mirror on this machine only saves transfers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,7 @@ from orchestration.adapters.git.objects import (
 )
 from orchestration.adapters.git.push import RefUpdate
 from orchestration.adapters.git.remote import is_ref_name, parse_remote
+from orchestration.adapters.git.signatures import signers
 from orchestration.adapters.git.tags import add_tag, fetch_tags
 from orchestration.promotion.acts import Act
 from orchestration.promotion.ports import (
@@ -34,6 +35,7 @@ from orchestration.promotion.ports import (
     LeaseLost,
     LeaseRecord,
     Pushed,
+    Sign,
     TagRecord,
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -234,12 +236,16 @@ class GitRepository:
         _tag_ref(prefix.rstrip("/"))
         return self._access.repairing(lambda: fetch_tags(self._access, prefix))
 
-    def record_act(self, act: Act) -> Act:
+    def signers(self, tags: Sequence[TagRecord], keys: Mapping[str, str]) -> Mapping[str, str]:
+        """Return by whose key each tag is signed, with the given public keys and no other."""
+        return self._access.repairing(lambda: signers(self._access.mirror, tags, keys))
+
+    def record_act(self, act: Act, sign: Sign | None = None) -> Act:
         """Record an act on the head of the branch, at the next millisecond that is free."""
         head = self.fetch()
         while True:
             _tag_ref(act.tag)
-            if add_tag(self._access, self._clock, act.tag, head, act.message):
+            if add_tag(self._access, self._clock, act.tag, head, act.message, sign):
                 return replace(act, commit=head)
             act = replace(act, at=act.at + 0.001)
 

@@ -4,13 +4,13 @@ from orchestration.adapters.git.access import Access
 from orchestration.adapters.git.objects import write_tag
 from orchestration.adapters.git.push import ATTEMPTS, Applied, RefUpdate, Refused, pause_after_failure, push
 from orchestration.adapters.git.remote import is_useless_to_repeat
-from orchestration.promotion.ports import Clock, TagRecord
+from orchestration.promotion.ports import Clock, Sign, TagRecord
 from orchestration.promotion.problems import DependencyError, Problem
 
 _KEPT = "refs/incumbent/tags/"
 _MESSAGE = "%(contents:subject)%0a%0a%(contents:body)"  # without a signature
-_FORMAT = f"%(refname)%00%(objecttype)%00%(*objectname)%00%(taggerdate:unix)%00{_MESSAGE}%00"
-_FIELDS = 5
+_FORMAT = f"%(refname)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(taggerdate:unix)%00{_MESSAGE}%00"
+_FIELDS = 6
 
 
 def fetch_tags(access: Access, prefix: str) -> tuple[TagRecord, ...]:
@@ -32,14 +32,14 @@ def fetch_tags(access: Access, prefix: str) -> tuple[TagRecord, ...]:
     fields = [field.lstrip("\n") for field in listed.decode("utf-8", errors="replace").split("\0")]
     rows = (fields[at : at + _FIELDS] for at in range(0, len(fields) - _FIELDS, _FIELDS))
     return tuple(
-        TagRecord(ref.removeprefix(_KEPT), commit, message.strip(), float(at))
-        for ref, kind, commit, at, message in rows
+        TagRecord(ref.removeprefix(_KEPT), commit, message.strip(), float(at), object_id)
+        for ref, object_id, kind, commit, at, message in rows
         if kind == "tag" and ref.startswith(f"{_KEPT}{prefix}")
     )
 
 
-def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str) -> bool:
-    """Push a new annotated tag.
+def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str, sign: Sign | None = None) -> bool:
+    """Push a new annotated tag, signed if `sign` is given.
 
     Returns:
         Whether it was added; False when the server has another tag of that name.
@@ -48,7 +48,7 @@ def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str) 
         DependencyError: the server does not answer, or forbids it.
     """
     ref = f"refs/tags/{name}"
-    tag = access.repairing(lambda: write_tag(access.mirror, name, commit, message, clock.now()))
+    tag = access.repairing(lambda: write_tag(access.mirror, name, commit, message, clock.now(), sign))
     for number in range(1, ATTEMPTS + 1):
         result = push(access.mirror, (RefUpdate(ref, tag, None),))
         if isinstance(result, Applied):

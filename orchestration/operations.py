@@ -1,0 +1,98 @@
+"""Jobs for what people decide, started in Dagster's launchpad with a policy, a reason and a name.
+
+Each does what the command of the same name does. A refusal fails the run with its reason, and changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import dagster as dg
+from pydantic import Field, ValidationError, field_validator
+
+from orchestration.commands.approving import approve_version
+from orchestration.commands.holding import hold_policy, resume_policy
+from orchestration.metadata import problem_metadata
+from orchestration.promotion.field_faults import field_faults
+from orchestration.promotion.platform import Platform
+from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
+
+
+class OnPolicy(dg.Config):
+    """What every operation is told."""
+
+    policy: str = Field(description="The policy's name, such as iris-classifier-edge.")
+    reason: str = Field(description="Why; kept in Git.")
+    by: str = Field(description="Who asks for it. Dagster asks for no login, so this is taken as given.")
+
+    @field_validator("reason", "by")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("expected a text, found an empty one")
+        return " ".join(value.split())
+
+
+class OnVersion(OnPolicy):
+    """What an operation on one version is told."""
+
+    version: int = Field(ge=1, description="The number of the model version, such as 7.")
+
+
+Told = TypeVar("Told", bound=OnPolicy)
+
+
+def operation(
+    name: str, description: str, config: type[Told], act: Callable[[Platform, Told], str]
+) -> dg.JobDefinition:
+    """Return a job that does one thing and says what it did.
+
+    Args:
+        name: The job's name, which is the command's.
+        description: What it does, in a sentence.
+        config: What the launchpad asks for.
+        act: Does it, and returns what was done, for a person; it may raise `ProblemError`.
+    """
+
+    @dg.op(name=f"do_{name}", description=description, config_schema=config.to_config_schema().as_field())
+    def work(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+        try:
+            done = act(platform, _told(config, context.op_config))
+        except ProblemError as error:
+            raise dg.Failure(str(error), metadata=problem_metadata(error.problem), allow_retries=False) from None
+        context.log.info(done)
+        context.add_output_metadata({"done": done})
+
+    @dg.job(name=name, description=description, executor_def=dg.in_process_executor)
+    def job() -> None:
+        work()
+
+    return job
+
+
+def _told(config: type[Told], given: Mapping[str, Any]) -> Told:
+    try:
+        return config(**given)
+    except ValidationError as error:
+        found = "; ".join(field_faults(error, "config"))
+        problem = Problem("the launchpad's config", "every field as described", found, "Correct it, and launch again.")
+        raise InvalidInputError(problem) from error
+
+
+def _hold(platform: Platform, told: OnPolicy) -> str:
+    return hold_policy(platform.git(), platform.clock(), platform.policy(told.policy), told.by, told.reason)
+
+
+def _resume(platform: Platform, told: OnPolicy) -> str:
+    return resume_policy(platform.git(), platform.clock(), platform.policy(told.policy), told.by, told.reason)
+
+
+def _approve(platform: Platform, told: OnVersion) -> str:
+    ports = platform.registry(), platform.images(), platform.git(), platform.clock()
+    return approve_version(*ports, platform.policy(told.policy), told.version, told.by, told.reason)
+
+
+operations = (
+    operation("hold", "Keep a policy from committing anything new, until it is resumed.", OnPolicy, _hold),
+    operation("resume", "Let a held policy go on.", OnPolicy, _resume),
+    operation("approve", "Approve the image that a version has now.", OnVersion, _approve),
+)
