@@ -197,9 +197,8 @@ class _Fold:
     def act(self, act: Act) -> None:
         if act.kind is ActKind.ENDED:
             self._end_without_commit(act)
-        elif act.kind is ActKind.ADOPT and act.version is not None and image_key(act.digest or "") == self._live:
-            self._verified[self._live] = act.version
-            self._begin_reign(Reign(act.version, act.digest or "", Began.ADOPTED, act.by, act.reason, act.at))
+        elif act.kind is ActKind.ADOPT and act.version is not None and act.digest is not None:
+            self._adopt(act, act.version, act.digest)
 
     def _begin_attempt(self, identity: PromotionId, commit: BranchCommit, at: float) -> None:
         self._replace(f"promotion {identity}", commit.subject, at)
@@ -256,6 +255,11 @@ class _Fold:
         began = Began.RETURN if attempt.returns_from else Began.PROMOTION
         by = attempt.by or "incumbent"
         self._begin_reign(Reign(identity.version, attempt.digest, began, by, attempt.reason, at))
+
+    def _adopt(self, act: Act, version: int, digest: str) -> None:
+        if image_key(digest) == self._live:
+            self._verified[self._live] = version
+            self._begin_reign(Reign(version, digest, Began.ADOPTED, act.by, act.reason, act.at))
 
     def _end_without_commit(self, act: Act) -> None:
         attempt = self.attempts.get(act.promotion) if act.promotion is not None else None
