@@ -34,6 +34,7 @@ OF_FILES = {
     "manifests/*": TEST,
     "orchestration/test_crashes.py": FAST,
     "orchestration/test_requests.py": FAST,
+    "orchestration/test_showing.py": FAST,
     "orchestration/test_sensor.py": FAST,
     "orchestration/test_workflow.py": FAST,
     "orchestration/*": TEST,

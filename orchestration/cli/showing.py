@@ -16,10 +16,11 @@ from orchestration.cli.run import (
     problems,
     say,
 )
-from orchestration.cli.tables import fields, paragraph, short_image, table, time_of, width
+from orchestration.cli.tables import paragraph, short_image, table, time_of, width
 
 if TYPE_CHECKING:
     from orchestration.commands.history import PolicyHistory
+    from orchestration.commands.verifying import DagsterRecord
     from orchestration.promotion.policy_status import PolicyStatus
 
 
@@ -64,7 +65,7 @@ def _print_status(found: "tuple[PolicyStatus, ...]") -> None:
         {
             "policy": one.policy,
             "live": one.live.version if one.live is not None else None,
-            "digest": short_image(one.live.image.partition("@")[2] or one.live.image) if one.live is not None else None,
+            "image": _brief(one.live.image) if one.live is not None else None,
             "since (UTC)": time_of(one.live.since) if one.live is not None else None,
             "champion": one.champion,
             "challenger": one.challenger,
@@ -157,10 +158,8 @@ def _print_history(found: "PolicyHistory") -> None:
             "version": reign.version,
             "from (UTC)": time_of(reign.since),
             "to (UTC)": time_of(reign.until) or "now",
-            "image": short_image(reign.image.rpartition("/")[2]),
-            "began": reign.began,
-            "by": reign.by,
-            "why": reign.why,
+            "image": _brief(reign.image),
+            "how it began": f"{reign.began} by {reign.by}" + (f": {reign.why}" if reign.why else ""),
         }
         for reign in reversed(found.history.reigns)
     ]
@@ -184,6 +183,11 @@ def _print_history(found: "PolicyHistory") -> None:
             say(f"{title}\n{table(rows, width())}\n")
     if not (reigns or attempts or acts):
         say("Nothing was committed yet.")
+
+
+def _brief(image: str) -> str:
+    """Shorten an image to what tells it from others of its repository: the beginning of its digest, or its tag."""
+    return short_image(image).rpartition("@")[2].rpartition("/")[2]
 
 
 def _why(returns_from: str, reason: str, verdict: str, ended_by: str, why: str) -> str | None:
@@ -225,3 +229,68 @@ def _history_json(found: "PolicyHistory") -> dict[str, object]:
         for act in found.acts
     ]
     return {"head": found.head, "reigns": reigns, "attempts": attempts, "acts": acts}
+
+
+@click.command(short_help="Compare the evidence of a version in Git, MLflow, Dagster and the cluster.")
+@policy_argument
+@click.argument("version", type=Version())
+@json_option
+def verify(policy_name: str, version: int, as_json: bool) -> None:
+    """Compare what is kept about VERSION under POLICY with each other, and with what is live when it is live.
+
+    Its commit, its evidence tag and the tag's digest in Git; the evidence, the tags and the alias in MLflow; the
+    history of the Dagster instance that DAGSTER_HOME names, if it has any; the pods that run.
+
+    \b
+    Example:
+      incumbent verify iris-classifier-edge 7
+
+    \b
+    Exit code:
+      0  everything agrees
+      2  wrong usage
+      3  something differs, or refused (no such version, or it was never committed)
+      4  a dependency did not answer
+    """
+    with problems():
+        from orchestration.commands.verifying import verify_version
+
+        platform = platform_of_environment()
+        policy = platform.policy(policy_name)
+        findings = verify_version(platform.clients(policy), policy, version, _dagster_record(policy_name, version))
+    rows = [{"ok": found.ok, "what": found.what, "where": found.where, "finding": found.finding} for found in findings]
+    if as_json:
+        print_json({"policy": policy_name, "version": version, "agrees": all(r["ok"] for r in rows), "findings": rows})
+    else:
+        say(table([{**row, "ok": "ok" if row["ok"] else "NO"} for row in rows], width()))
+    if not all(found.ok for found in findings):
+        sys.exit(REFUSED)
+
+
+def _dagster_record(policy: str, version: int) -> "DagsterRecord | None":
+    """Read what the instance that DAGSTER_HOME names keeps of the version's last `serving_model`; None for nothing."""
+    import os
+    from pathlib import Path
+
+    home = os.environ.get("DAGSTER_HOME", "")
+    if not home or not Path(home).is_dir():
+        return None
+    import dagster as dg
+
+    from orchestration.commands.verifying import DagsterRecord
+    from orchestration.promotion.identity import partition_key
+    from orchestration.stages.serving_model import STAGE
+
+    key, partition = dg.AssetKey(STAGE.name), partition_key(policy, version)
+    with dg.DagsterInstance.get() as instance:
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
+        ).records
+        if not records or records[0].asset_materialization is None:
+            return None
+        metadata = records[0].asset_materialization.metadata
+        logs = instance.all_logs(records[0].run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in logs]
+    checks = {one.check_name: one.passed for one in evaluations if one.asset_key == key}
+    texts = {name: str(value.value) for name, value in metadata.items()}
+    return DagsterRecord(texts.get("promotion_id"), texts.get("evidence_digest"), checks)

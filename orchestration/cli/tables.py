@@ -8,6 +8,8 @@ from textwrap import wrap
 
 _WIDTH_WITHOUT_TERMINAL = 160
 _GAP = "  "
+_NARROWEST = 20
+"""How many characters a last column must be given."""
 
 
 def width() -> int:
@@ -32,7 +34,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: int) -> str:
     widths = [max(len(line[at]) for line in (names, *cells)) for at in range(len(names))]
     before = sum(widths[:-1]) + len(_GAP) * (len(names) - 1)
     room = min(widths[-1], columns - before)
-    if room < min(widths[-1], 24):
+    if room < min(widths[-1], _NARROWEST):
         return "\n\n".join(fields(dict(zip(names, line, strict=True)), columns) for line in cells)
     lines = []
     for line in ([name.upper() for name in names], *cells):
