@@ -4,23 +4,25 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from textwrap import shorten
 
 import dagster as dg
 
 from orchestration.commands.status import read_status
-from orchestration.metadata import facts_metadata, problem_metadata
+from orchestration.metadata import facts_metadata, problem_metadata, table
 from orchestration.partitions import policies
 from orchestration.promotion.identity import one_line
 from orchestration.promotion.platform import Platform
-from orchestration.promotion.policy_status import PolicyStatus
-from orchestration.promotion.problems import InvalidInputError
+from orchestration.promotion.policy_status import PolicyStatus, silent_services
+from orchestration.promotion.problems import InvalidInputError, Problem
 
 EVERY_SECONDS = 30
-BOUND_SECONDS = 8.0
+BOUND_SECONDS = 10.0
 """How long a tick may wait for answers: the daemon evaluates sensors one after the other, and a challenger waits."""
 AT_LEAST_EVERY_SECONDS = 3600.0
 """How often everything is recorded although nothing changed, so that a page's times tell that somebody looks."""
 
+_WIDTH = 160
 _KEY = dg.AssetKey("live_models")
 _CHECKS = {
     "agrees": "Git, the cluster and the registry agree about what is live, for each policy.",
@@ -42,7 +44,11 @@ def live_models(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     found = read_status(platform, platform.policy_names())
     yield from (
         dg.AssetCheckResult(
-            check_name=one.check_name, passed=one.passed, severity=one.severity, description=one.description
+            check_name=one.check_name,
+            passed=one.passed,
+            severity=one.severity,
+            description=one.description,
+            metadata=one.metadata,
         )
         for one in check_evaluations(found)
     )
@@ -82,29 +88,35 @@ def check_evaluations(found: Sequence[PolicyStatus]) -> list[dg.AssetCheckEvalua
 
     That it is not known whether all agree is a warning: the service that does not answer is the error.
     """
-    differ = [f"{one.policy}: {difference}" for one in found for difference in one.differences]
-    unknown = [f"{one.policy}: not known" for one in found if one.agrees is None]
-    broken = [f"{one.policy}: {one.broken}" for one in found if one.broken is not None]
-    unanswered: dict[str, list[str]] = {}
-    for one in found:
-        for service, problem in one.unanswered:
-            unanswered.setdefault(f"{service}: {problem}", []).append(one.policy)
-    silent = [f"{problem} (asked for {', '.join(names)})" for problem, names in unanswered.items()]
-    agreed = f"all agree: {', '.join(f'{one.policy} {_version(one)}' for one in found) or 'there is no policy'}"
+    differ = [(one.policy, difference) for one in found for difference in one.differences]
+    unknown = [(one.policy, "not known") for one in found if one.agrees is None]
+    broken = [(one.policy, one.broken) for one in found if one.broken is not None]
+    silent = [(silent.problem.subject, silent.problem) for silent in silent_services(found)]
+    agreed = ", ".join(f"{one.policy} {_version(one)}" for one in found) or "there is no policy"
     return [
-        _evaluation("agrees", [*differ, *unknown], agreed, warns=not differ),
+        _evaluation("agrees", [*differ, *unknown], f"all agree: {agreed}", warns=not differ),
         _evaluation("policy_usable", broken, "all policies can be used"),
         _evaluation("services_answer", silent, "all services answer"),
     ]
 
 
-def _evaluation(name: str, wrong: Sequence[str], good: str, *, warns: bool = False) -> dg.AssetCheckEvaluation:
+def _evaluation(
+    name: str, wrong: Sequence[tuple[str, str | Problem]], good: str, *, warns: bool = False
+) -> dg.AssetCheckEvaluation:
+    """Say what is wrong in one line; what was expected, and what to do, stands in the table below it."""
+    found = [(who, one_line(what if isinstance(what, str) else what.found)) for who, what in wrong]
+    rows = [
+        {"what": what.subject, "expected": what.expected, "found": what.found, "next step": what.next_step}
+        for _, what in wrong
+        if isinstance(what, Problem)
+    ]
     return dg.AssetCheckEvaluation(
         asset_key=_KEY,
         check_name=name,
         passed=not wrong,
         severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
-        description="; ".join(map(one_line, wrong)) or good,
+        description="; ".join(f"{who}: {shorten(what, _WIDTH, placeholder=' ...')}" for who, what in found) or good,
+        metadata={"details": table(rows)} if rows else {},
     )
 
 
@@ -149,8 +161,8 @@ def _mark(one: PolicyStatus) -> str:
     """Return what tells whether a policy's status changed; not the branch's head, which others move, nor the words of
     a failure, which differ each time.
     """
-    silent = tuple((service, replace(problem, found="")) for service, problem in one.unanswered)
-    text = json.dumps(asdict(replace(one, head=None, unanswered=silent)), sort_keys=True)
+    silent = [service for service, _ in one.unanswered]
+    text = json.dumps([asdict(replace(one, head=None, unanswered=())), silent], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -61,6 +61,8 @@ def status(policy_name: str | None, as_json: bool) -> None:
 
 
 def _print_status(found: "tuple[PolicyStatus, ...]") -> None:
+    from orchestration.promotion.policy_status import silent_services
+
     rows = [
         {
             "policy": one.policy,
@@ -81,6 +83,11 @@ def _print_status(found: "tuple[PolicyStatus, ...]") -> None:
             say(f"\n{one.policy}")
             for note in notes:
                 say(paragraph(note, width()))
+    silent = silent_services(found)
+    if silent:
+        say("\nNo answer")
+    for service in silent:
+        say(paragraph(f"{service.problem} (Asked for {', '.join(service.policies)}.)", width()))
 
 
 def _notes(one: "PolicyStatus") -> "list[str]":
@@ -92,8 +99,7 @@ def _notes(one: "PolicyStatus") -> "list[str]":
         since = f" since {time_of(act.since)}" if act.since is not None else ""
         notes.append(f"{what}{since}{': ' if act.reason else ''}{act.reason}")
     notes += [f"does not agree: {difference}" for difference in one.differences]
-    notes += [f"broken: {one.broken}"] if one.broken is not None else []
-    return notes + [f"no answer: {problem}" for _, problem in one.unanswered]
+    return notes + ([f"broken: {one.broken}"] if one.broken is not None else [])
 
 
 def _status_json(one: "PolicyStatus") -> dict[str, object]:

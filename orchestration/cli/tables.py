@@ -38,7 +38,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: int) -> str:
         return "\n\n".join(fields(dict(zip(names, line, strict=True)), columns) for line in cells)
     lines = []
     for line in ([name.upper() for name in names], *cells):
-        first, *more = wrap(line[-1], room) or [""]
+        first, *more = wrap(line[-1], room, break_on_hyphens=False) or [""]
         padded = (*(cell.ljust(size) for cell, size in zip(line[:-1], widths, strict=False)), first)
         lines += [_GAP.join(padded).rstrip(), *(" " * before + text for text in more)]
     return "\n".join(lines)
@@ -49,7 +49,7 @@ def fields(values: Mapping[str, object], columns: int) -> str:
     size = max(len(name) for name in values)
     lines = []
     for name, value in values.items():
-        first, *more = wrap(shown(value), max(20, columns - size - len(_GAP))) or [""]
+        first, *more = wrap(shown(value), max(_NARROWEST, columns - size - len(_GAP)), break_on_hyphens=False) or [""]
         indent = " " * (size + len(_GAP))
         lines += [f"{name.ljust(size)}{_GAP}{first}".rstrip(), *(indent + text for text in more)]
     return "\n".join(lines)
@@ -57,8 +57,8 @@ def fields(values: Mapping[str, object], columns: int) -> str:
 
 def paragraph(text: str, columns: int) -> str:
     """Wrap a remark to a table, indented."""
-    lines = wrap(shown(text), max(20, columns), initial_indent=_GAP, subsequent_indent=_GAP * 2)
-    return "\n".join(lines)
+    first, *more = wrap(shown(text), max(_NARROWEST, columns - len(_GAP)), break_on_hyphens=False) or [""]
+    return "\n".join((_GAP + first, *(_GAP + line for line in more)))
 
 
 def shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """What is live under a policy, what is under way, and whether Git, the cluster and the registry agree."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from orchestration.promotion.acts import Act, ActKind, current_hold
 from orchestration.promotion.branch_standing import CommittedPromotion
@@ -120,6 +120,25 @@ class PolicyStatus:
             return False
         unknown = any(name in (GIT, REGISTRY, CLUSTER) for name, _ in self.unanswered)
         return None if unknown or self.broken is not None else True
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A service that did not answer, with what is wrong, and the policies for which it was asked."""
+
+    service: str
+    problem: Problem
+    policies: tuple[str, ...]
+
+
+def silent_services(found: Sequence[PolicyStatus]) -> tuple[Silent, ...]:
+    """Name each service that did not answer once, however many policies it was asked for."""
+    silent: dict[tuple[str, str], Silent] = {}
+    for one in found:
+        for service, problem in one.unanswered:
+            known = silent.get((service, problem.subject), Silent(service, problem, ()))
+            silent[service, problem.subject] = replace(known, policies=(*known.policies, one.policy))
+    return tuple(silent.values())
 
 
 def last_own_image(promotions: tuple[CommittedPromotion, ...]) -> tuple[BranchCommit, str] | None:
