@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, committed_promotions, is_image_of
-from orchestration.promotion.branch_view import image_at
+from orchestration.promotion.branch_view import image_at, other_under_way
 from orchestration.promotion.identity import one_line
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.model_version import ModelVersion, not_registered
@@ -56,11 +56,8 @@ def verify_version(clients: Clients, policy: Policy, number: int, dagster: Dagst
         DependencyError: a dependency does not answer.
     """
     git, head = clients.git, clients.git.fetch()
-    attempts = [
-        known
-        for known in committed_promotions(git.history(head, policy.name), policy.name)
-        if known.identity.version == number
-    ]
+    promotions = committed_promotions(git.history(head, policy.name), policy.name)
+    attempts = [known for known in promotions if known.identity.version == number]
     version = clients.registry.version(policy.model, number)
     if not attempts:
         raise InvalidInputError(_never_committed(policy, number) if version else not_registered(policy.model, number))
@@ -76,7 +73,7 @@ def verify_version(clients: Clients, policy: Policy, number: int, dagster: Dagst
         if chosen == attempts[0]:
             findings += _version_findings(policy, version, chosen, tag)
     findings.append(_dagster_finding(chosen, tag, dagster))
-    findings += _live_findings(clients, policy, head, version, chosen)
+    findings += _live_findings(clients, policy, head, promotions, version, chosen)
     return tuple(findings)
 
 
@@ -172,18 +169,31 @@ def _dagster_finding(chosen: CommittedPromotion, tag: TagRecord | None, dagster:
 
 
 def _live_findings(
-    clients: Clients, policy: Policy, head: str, version: ModelVersion | None, chosen: CommittedPromotion
+    clients: Clients,
+    policy: Policy,
+    head: str,
+    promotions: tuple[CommittedPromotion, ...],
+    version: ModelVersion | None,
+    chosen: CommittedPromotion,
 ) -> Iterator[Finding]:
-    """Compare the version with what is live: it must be live exactly when it is the champion."""
+    """Compare the version with what is live.
+
+    What is on the branch and was made champion must have the alias; and what has the alias must be on the branch,
+    unless another version's promotion is under way.
+    """
     champion = clients.registry.version_by_alias(policy.model, policy.champion_alias)
     is_champion = champion is not None and champion.version == chosen.identity.version
     named = f"version {champion.version}" if champion is not None else "no version"
-    should = version is not None and version.tag(policy.name, "state") == "champion"
-    yield Finding("alias", "MLflow", f"{policy.champion_alias} names {named}", is_champion == should)
+    was_crowned = version is not None and version.tag(policy.name, "state") == "champion"
     image = image_at(clients.git, policy, head)
     is_live = image is not None and is_image_of(chosen.identity, image)
+    as_expected = is_champion if was_crowned and is_live else was_crowned or not is_champion
+    yield Finding("alias", "MLflow", f"{policy.champion_alias} names {named}", as_expected)
     here = "the version's image" if is_live else f"{image or 'no image that can be read'}, which is another one"
-    yield Finding("manifest at the head", "Git", f"has {here}", is_live or not is_champion)
+    other = other_under_way(clients.registry, policy, promotions, chosen.identity.version)
+    under_way = f"; version {other[1].version} is being promoted" if other is not None else ""
+    is_right = is_live or not is_champion or other is not None
+    yield Finding("manifest at the head", "Git", f"has {here}{under_way}", is_right)
     if is_live and image is not None:
         yield from _pod_findings(clients, policy, image)
 
