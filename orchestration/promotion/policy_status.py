@@ -243,14 +243,15 @@ def _differences(
 ) -> Iterator[str]:
     """Say in words what does not agree.
 
-    While a promotion or rollback is rolled out, the cluster may have the other image; and until a promotion is judged,
-    and while it is held, the champion is another version than the branch has.
+    While a promotion or rollback is committed and rolled out, the cluster may have the other image. Until a promotion
+    is judged, and while it is held, the champion is another version than the branch has.
     """
-    states = {version.state(policy.name) for version in registry.versions} if registry is not None else set()
-    moving = bool(states & {State.COMMITTED, State.REJECTED})
+    states = {version.version: version.state(policy.name) for version in registry.versions} if registry else {}
+    committing = {states.get(version) for version in git.versions_with(git.image)} & {State.REQUESTED, State.WAITING}
+    moving = committing or {State.COMMITTED, State.REJECTED} & set(states.values())
     if cluster is not None and not moving:
         yield from _cluster_differences(policy, git, cluster)
-    if registry is not None and not moving and State.HELD not in states:
+    if registry is not None and not moving and State.HELD not in states.values():
         yield from _registry_differences(policy, git, registry)
 
 
