@@ -14,6 +14,7 @@ from orchestration.cli.run import (
     policy_argument,
     print_json,
     problems,
+    require_dagster_home,
     say,
 )
 from orchestration.cli.tables import paragraph, short_image, table, time_of, width
@@ -274,13 +275,29 @@ def verify(policy_name: str, version: int, as_json: bool) -> None:
 
 
 def _dagster_record(policy: str, version: int) -> "DagsterRecord | None":
-    """Read what the instance that DAGSTER_HOME names keeps of the version's last `serving_model`; None for nothing."""
-    import os
-    from pathlib import Path
+    """Read what the instance that DAGSTER_HOME names keeps of the version's last `serving_model`; None for nothing.
 
-    home = os.environ.get("DAGSTER_HOME", "")
-    if not home or not Path(home).is_dir():
+    Raises:
+        InvalidInputError: DAGSTER_HOME is set, and no folder that can be used.
+        DependencyError: the instance's storage does not answer.
+    """
+    import os
+
+    from orchestration.promotion.problems import DependencyError, Problem
+
+    if not os.environ.get("DAGSTER_HOME"):
         return None
+    require_dagster_home()
+    try:
+        return _last_served(policy, version)
+    except Exception as error:  # whatever its storage is, a file or a server
+        found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        next_step = "Check its storage, or unset DAGSTER_HOME to leave Dagster out."
+        problem = Problem("the Dagster instance that DAGSTER_HOME names", "a storage that answers", found, next_step)
+        raise DependencyError(problem) from error
+
+
+def _last_served(policy: str, version: int) -> "DagsterRecord | None":
     import dagster as dg
 
     from orchestration.commands.verifying import DagsterRecord

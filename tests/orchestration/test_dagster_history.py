@@ -32,3 +32,17 @@ def test_what_dagster_remembers_is_compared(world: World, monkeypatch: pytest.Mo
     ok, finding = history_row(1)
     assert not ok
     assert finding.startswith("the evidence was sha256:")
+
+
+@pytest.mark.parametrize("case", ["no folder", "no database"])
+def test_an_instance_that_cannot_be_read_is_a_problem(
+    case: str, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A wrong DAGSTER_HOME is refused, and a storage that does not answer is a dependency's; neither is a traceback."""
+    monkeypatch.setattr("orchestration.cli.showing.platform_of_environment", lambda: WorldPlatform(world))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "none" if case == "no folder" else tmp_path))
+    (tmp_path / "history").write_text("not a folder")
+    world.register()
+    result = CliRunner().invoke(main, ["verify", POLICY_NAME, "1"], catch_exceptions=False)
+    assert result.exit_code == (3 if case == "no folder" else 4), result.output
+    assert "DAGSTER_HOME" in result.stderr
