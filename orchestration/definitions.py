@@ -4,15 +4,16 @@ import dagster as dg
 
 from orchestration.assets import registered_model, stage_assets
 from orchestration.jobs import promote
+from orchestration.live import live_models, live_sensor
 from orchestration.notifications import Background, notification_sensor
 from orchestration.operations import operations
 from orchestration.resources import notifications_from_environment, platform_from_environment
 from orchestration.sensors import challenger_sensor
 
 defs = dg.Definitions(
-    assets=[registered_model, *stage_assets],
+    assets=[registered_model, *stage_assets, live_models],
     jobs=[promote, *operations],
-    sensors=[challenger_sensor, notification_sensor],
+    sensors=[challenger_sensor, live_sensor, notification_sensor],
     resources={
         "platform": platform_from_environment(),
         "notifications": notifications_from_environment(),

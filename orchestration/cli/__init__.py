@@ -12,6 +12,7 @@ from orchestration.cli.metrics import metrics
 from orchestration.cli.notifying import notify_test
 from orchestration.cli.recording import record
 from orchestration.cli.requests import register, retry
+from orchestration.cli.showing import history, status, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,5 +20,9 @@ def main() -> None:
     """Promote MLflow models through Git and Argo CD, and keep the incumbent until its challenger has proved healthy."""
 
 
-for _command in (set_image, register, retry, hold, resume, approve, record, metrics, notify_test):
+for _command in (
+    *(status, history, verify),
+    *(register, retry, hold, resume, approve),
+    *(record, set_image, metrics, notify_test),
+):
     main.add_command(_command)

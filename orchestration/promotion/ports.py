@@ -110,6 +110,16 @@ class BranchCommit:
 
 
 @dataclass(frozen=True)
+class FileChange:
+    """A commit of the branch that changed one file; a merge that brought the change in counts as one."""
+
+    commit: str
+    author: str
+    subject: str
+    committed_at: float
+
+
+@dataclass(frozen=True)
 class FileEdit:
     """One commit to make on top of the head that it was decided on: one file's new content, subject and trailers."""
 
@@ -162,6 +172,12 @@ class GitOpsRepository(Protocol):
         """Return what `history` has at `head` and not at `before`, at the cost of the commits between them.
 
         None when `head` does not descend from `before` (the branch was rewritten), or `before` was never fetched.
+        """
+
+    def changes(self, head: str, path: str, limit: int | None = None) -> tuple[FileChange, ...]:
+        """Return the commits that changed one file as the branch had it, newest first, `limit` of them at most.
+
+        First parents alone are followed: what was changed on another branch counts when its merge brought it in.
         """
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:

@@ -279,6 +279,21 @@ def test_tags_below_a_prefix_are_those_of_the_server(scene: Scene) -> None:
     assert below[0] == scene.repository.tag("incumbent/iris/1-1")
 
 
+def test_changes_are_those_of_one_file(scene: Scene) -> None:
+    """The commits that changed a file, newest first, with who and when; other files' commits are not among them."""
+    pushed = _pushed(scene, _leased(scene))
+    scene.commit_by_another("later")
+    head = scene.repository.fetch()
+    newest, first = scene.elsewhere.changes(scene.elsewhere.fetch(), MANIFEST)
+    assert (newest.commit, newest.subject, newest.author) == (pushed.commit, "Promote iris to version 1", "incumbent")
+    assert newest.committed_at == scene.clock.now()
+    assert scene.repository.read_file(first.commit, MANIFEST) == CONTENT[MANIFEST]
+    assert scene.repository.changes(head, MANIFEST, limit=1) == (newest,)
+    assert scene.repository.changes(pushed.commit, "README.md", limit=5)[0].subject != "later"
+    assert [change.author for change in scene.repository.changes(head, "README.md", limit=1)] == ["person"]
+    assert scene.repository.changes(head, "apps/none.yaml") == ()
+
+
 def test_acts_are_added_and_never_replaced(scene: Scene) -> None:
     """Acts of two people in the same millisecond both stay, on the head; the same act twice is one."""
     head = scene.commit_by_another("later")

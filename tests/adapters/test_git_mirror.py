@@ -114,6 +114,21 @@ def test_a_rewritten_branch_is_followed(world: World) -> None:
     assert not repository.is_ancestor(old, head)
 
 
+def test_a_merge_that_brings_a_change_in_is_the_change(world: World) -> None:
+    """What a person changed on another branch is on ours since the merge, and no blob is fetched to find that out."""
+    base = world.head()
+    side = world.commit("Change the image", {MANIFEST: b"image: repository:two\n"})
+    tree = world.git("rev-parse", f"{side}^{{tree}}")
+    merge = world.git("commit-tree", tree, "-p", base, "-p", side, "-m", "Merge the change")
+    world.git("update-ref", "refs/heads/main", merge)
+    repository = world.repository()
+    head = repository.fetch()
+    sent = len(world.server.requests)
+    changes = repository.changes(head, MANIFEST)
+    assert [change.commit for change in changes] == [merge, base]
+    assert len(world.server.requests) == sent
+
+
 def test_a_merge_brings_promotions_in(world: World) -> None:
     """A promotion on the second side of a merge is part of the history."""
     base = world.head()

@@ -10,6 +10,7 @@ from orchestration.promotion.acts import Act
 from orchestration.promotion.ports import (
     BranchCommit,
     Clock,
+    FileChange,
     FileEdit,
     LeaseBusy,
     LeaseLost,
@@ -41,6 +42,7 @@ class FakeCommit:
     committed_at: float
     files: Mapping[str, bytes]
     trailers: Mapping[str, str]
+    author: str = "person"
 
 
 class FakeGitRepository:
@@ -65,12 +67,19 @@ class FakeGitRepository:
 
     # What a test does and looks at
 
-    def commit(self, subject: str, files: Mapping[str, bytes], trailers: Mapping[str, str] | None = None) -> str:
+    def commit(
+        self,
+        subject: str,
+        files: Mapping[str, bytes],
+        trailers: Mapping[str, str] | None = None,
+        author: str = "person",
+    ) -> str:
         """Make another person's commit on the branch, and return its id."""
         before = self.commits.get(self.head)
         now = max(float(int(self._clock.now())), before.committed_at if before else 0.0)
         content = {**(before.files if before else {}), **files}
-        made = FakeCommit(self._new_id(), before.id if before else None, subject, now, content, dict(trailers or {}))
+        parent = before.id if before else None
+        made = FakeCommit(self._new_id(), parent, subject, now, content, dict(trailers or {}), author)
         self.commits[made.id] = made
         self.head = made.id
         return made.id
@@ -121,6 +130,14 @@ class FakeGitRepository:
         known = {commit.id for commit in self._reachable(before)}
         return tuple(commit for commit in self._history(head, policy) if commit.commit not in known)
 
+    def changes(self, head: str, path: str, limit: int | None = None) -> tuple[FileChange, ...]:
+        changed = [
+            FileChange(commit.id, commit.author, commit.subject, commit.committed_at)
+            for commit in self._reachable(head)
+            if commit.files.get(path) != (self.commits[commit.parent].files.get(path) if commit.parent else None)
+        ]
+        return tuple(changed[:limit])
+
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         return descendant in self.commits and ancestor in {commit.id for commit in self._reachable(descendant)}
 
@@ -140,7 +157,7 @@ class FakeGitRepository:
             if self.head == decided_on:
                 break
             self._clock.sleep(1.0)
-        pushed = self.commit(decision.subject, {decision.path: decision.content}, decision.trailers)
+        pushed = self.commit(decision.subject, {decision.path: decision.content}, decision.trailers, "incumbent")
         return Pushed(pushed, self._renewed(lease, ttl), attempts)
 
     def create_tag(

@@ -9,8 +9,9 @@ import dagster as dg
 
 import orchestration
 from orchestration.definitions import defs
+from orchestration.live import live_models
 from orchestration.operations import operations
-from orchestration.partitions import model_versions
+from orchestration.partitions import model_versions, policies
 from orchestration.stages.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,33 +32,43 @@ def test_the_graph_is_the_documented_one() -> None:
         for node in graph.asset_nodes
     }
     assert defined.pop("registered_model") == ([], [])
+    assert defined.pop("live_models") == ([], ["agrees", "policy_usable", "services_answer"])
     assert defined == {name: (after, sorted(checks)) for (name,), after, checks in documented}
     assert [name for (name,), _, _ in documented] == [stage.name for stage in STAGES]
 
 
 def test_a_promotion_is_one_group() -> None:
-    """`--select group:promotion` takes all stages and nothing else; every asset has a partition for each version."""
+    """`--select group:promotion` takes all stages and nothing else; each has a partition for each version."""
     graph = defs.resolve_asset_graph()
     groups = {node.key.to_user_string(): node.group_name for node in graph.asset_nodes}
-    assert groups == {"registered_model": "registry", **{stage.name: "promotion" for stage in STAGES}}
-    assert all(node.partitions_def is model_versions for node in graph.asset_nodes)
+    own = {"registered_model": "registry", "live_models": "live"}
+    assert groups == {**own, **{stage.name: "promotion" for stage in STAGES}}
+    partitions = {node.key.to_user_string(): node.partitions_def for node in graph.asset_nodes}
+    assert partitions.pop("live_models") is policies
+    assert all(definition is model_versions for definition in partitions.values())
 
 
 def test_jobs_and_sensors() -> None:
-    """Jobs that promote and that do what people decide; sensors that promote and that tell, off until turned on."""
+    """Jobs that promote and that do what people decide; of the sensors, only the one that just looks is on."""
     for name in ("promote", *(operation.name for operation in operations)):
         assert defs.resolve_job_def(name).executor_def.name == "in_process"
     sensors = {
         sensor.name: ([target.job_name for target in sensor.targets], sensor.minimum_interval_seconds)
         for sensor in defs.sensors or ()
     }
-    assert sensors == {"challenger_sensor": (["promote"], 5), "notification_sensor": ([], 5)}
-    assert all(sensor.default_status is dg.DefaultSensorStatus.STOPPED for sensor in defs.sensors or ())
+    assert sensors == {
+        "challenger_sensor": (["promote"], 5),
+        "live_sensor": ([], 30),
+        "notification_sensor": ([], 5),
+    }
+    on = [sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING]
+    assert on == ["live_sensor"]
 
 
-def test_every_check_is_partitioned() -> None:
+def test_every_check_of_a_version_is_partitioned() -> None:
     """A check of an unpartitioned kind would mix the results of all versions."""
-    specs = [spec for asset in defs.resolve_asset_graph().assets_defs for spec in asset.check_specs]
+    every = [spec for asset in defs.resolve_asset_graph().assets_defs for spec in asset.check_specs]
+    specs = [spec for spec in every if spec.asset_key != live_models.key]
     assert specs
     assert all(spec.partitions_def is not None for spec in specs)
 

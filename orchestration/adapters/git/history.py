@@ -6,12 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestration.adapters.git.mirror import Mirror
-from orchestration.adapters.git.objects import is_known
-from orchestration.promotion.ports import BranchCommit
+from orchestration.adapters.git.objects import check_path, is_known
+from orchestration.promotion.ports import BranchCommit, FileChange
 
 OWNING_TRAILERS = ("Promotion-Id", "Rollback-Of")
 _FORMAT = "%H%x00%P%x00%ct%x00%s%x00%(trailers:only,unfold)%x00"
 _FIELDS = 5
+_CHANGE_FORMAT = "%H%x00%ct%x00%an%x00%s%x00"
+_CHANGE_FIELDS = 4
 
 
 def commits_with_trailers(mirror: Mirror, head: str) -> tuple[BranchCommit, ...]:
@@ -38,6 +40,25 @@ def commits_between(mirror: Mirror, before: str, head: str) -> tuple[BranchCommi
         return _scan(mirror, head, f"^{before}") if _grew(mirror, before, head) else None
 
 
+def changes_of(mirror: Mirror, head: str, path: str, limit: int | None) -> tuple[FileChange, ...]:
+    """List the commits on the line of first parents that changed a file, newest first.
+
+    Only trees are compared, so nothing that the partial clone left out is fetched.
+
+    Raises:
+        InvalidInputError: the path is not usable.
+    """
+    check_path(path)
+    most = () if limit is None else (f"--max-count={limit}",)
+    output = mirror.local(
+        *("log", "--first-parent", "--no-show-signature", "--encoding=UTF-8", f"--format=tformat:{_CHANGE_FORMAT}"),
+        *(*most, head, "--", path),
+    ).output
+    fields = _fields(output)
+    rows = (fields[at : at + _CHANGE_FIELDS] for at in range(0, len(fields) - _CHANGE_FIELDS, _CHANGE_FIELDS))
+    return tuple(FileChange(commit, author, subject, float(at)) for commit, at, author, subject in rows)
+
+
 def belongs_to(commit: BranchCommit, policy: str) -> bool:
     """Whether a commit promotes or rolls back a version under that policy."""
     return any(commit.trailers.get(name, "").startswith(f"{policy}/") for name in OWNING_TRAILERS)
@@ -58,9 +79,13 @@ def _scan(mirror: Mirror, *revisions: str) -> tuple[BranchCommit, ...]:
         *("log", "--topo-order", "--no-show-signature", "-E", f"--grep={pattern}", f"--format=tformat:{_FORMAT}"),
         *("--encoding=UTF-8", *revisions, "--"),
     ).output
-    fields = [field.lstrip("\n") for field in output.decode("utf-8", errors="replace").split("\0")]
+    fields = _fields(output)
     commits = (_commit(*fields[at : at + _FIELDS]) for at in range(0, len(fields) - _FIELDS, _FIELDS))
     return tuple(commit for commit in commits if any(name in commit.trailers for name in OWNING_TRAILERS))
+
+
+def _fields(output: bytes) -> list[str]:
+    return [field.lstrip("\n") for field in output.decode("utf-8", errors="replace").split("\0")]
 
 
 def _commit(commit: str, parents: str, committed_at: str, subject: str, trailers: str) -> BranchCommit:

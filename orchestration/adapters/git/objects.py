@@ -34,7 +34,7 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
         InvalidInputError: the path is not usable, or leads to something other than a regular file: with a symbolic
             link, an edit would change another file than the one that a person reads.
     """
-    _check_path(path)
+    check_path(path)
     line = mirror.local("ls-tree", "-z", "--full-tree", "--end-of-options", commit, "--", path).output
     if not line:
         return None
@@ -52,7 +52,8 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
     return mode, object_id
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
+    """Raise `InvalidInputError` unless a path that a person wrote leads to a place inside the repository."""
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or not path.isprintable():
         raise InvalidInputError(

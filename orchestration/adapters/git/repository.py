@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from orchestration.adapters.git.access import Access
 from orchestration.adapters.git.fence import Attempt, Fence, Plan
-from orchestration.adapters.git.history import belongs_to, commits_between, commits_with_trailers
+from orchestration.adapters.git.history import belongs_to, changes_of, commits_between, commits_with_trailers
 from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
 from orchestration.adapters.git.objects import (
     commit_message,
@@ -30,6 +30,7 @@ from orchestration.promotion.acts import Act
 from orchestration.promotion.ports import (
     BranchCommit,
     Clock,
+    FileChange,
     FileEdit,
     LeaseBusy,
     LeaseLost,
@@ -111,6 +112,15 @@ class GitRepository:
 
         commits = self._access.repairing(read)
         return None if commits is None else tuple(commit for commit in commits if belongs_to(commit, policy))
+
+    def changes(self, head: str, path: str, limit: int | None = None) -> tuple[FileChange, ...]:
+        """List the commits of the branch, merges included, that changed one file, newest first."""
+
+        def read() -> tuple[FileChange, ...]:
+            self._access.require_commit(head)
+            return changes_of(self._access.mirror, head, path, limit)
+
+        return self._access.repairing(read)
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Whether a commit is the other one or an ancestor of it; False when the mirror does not have either."""
