@@ -1,0 +1,150 @@
+"""`incumbent plan`: looking ahead, without changing anything."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestration.cli.run import (
+    REFUSED,
+    UNANSWERED,
+    Version,
+    json_option,
+    platform_of_environment,
+    policy_argument,
+    print_json,
+    problems,
+    say,
+)
+
+if TYPE_CHECKING:
+    from orchestration.stages.plan import Plan
+
+_COLOURS = {"passed": "green", "ok": "green", "refused": "red", "failed": "red", "no answer": "red"}
+
+
+@click.command(short_help="Show what a promotion would do now, without doing it.")
+@policy_argument
+@click.argument("version", type=Version(), required=False)
+@json_option
+def plan(policy_name: str, version: int | None, as_json: bool) -> None:
+    """Show what a promotion of VERSION under POLICY would do now; without VERSION, of the challenger.
+
+    It shows every check before the commit (a promotion ends at the first that fails), the change of the manifest, the
+    image to which a rollback would return, the gate's queries with their values for the pods that serve now, and what
+    else is under way. It changes nothing: no commit, tag, lease, alias or state.
+
+    \b
+    Examples:
+      incumbent plan iris-classifier-edge
+      incumbent plan iris-classifier-edge 7 --json
+
+    \b
+    Exit code:
+      0  it would be promoted as far as the commit; what comes after is judged by the gate
+      2  wrong usage
+      3  it would be refused or would wait; the reasons are in the table
+      4  a dependency did not answer
+    """
+    with problems():
+        from orchestration.stages.plan import plan_promotion
+
+        platform = platform_of_environment()
+        policy = platform.policy(policy_name)
+        found = plan_promotion(platform.clients(policy), policy, version, _progress)
+        if as_json:
+            print_json(_plan_document(found))
+        else:
+            say("\n".join(_plan_lines(found)))
+    if found.unanswered:
+        sys.exit(UNANSWERED)
+    if not found.would_promote:
+        sys.exit(REFUSED)
+
+
+def _progress(text: str) -> None:
+    """Show what is being done to a person at a terminal; a pipe or a log gets the result alone."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.echo(f"{text} ...", err=True)
+
+
+def mark(word: str, width: int) -> str:
+    """Return a word as a mark of that width, in colour; click removes the colours where nobody would see them."""
+    return click.style(word.ljust(width), fg=_COLOURS.get(word, "yellow"))
+
+
+def _plan_lines(found: "Plan") -> list[str]:
+    lines = [f"{found.version} under {found.policy}; nothing is changed", "", "Checks"]
+    for check in found.checks:
+        lines.append(f"  {mark(str(check.outlook), 9)}  {check.name.ljust(21)}  {check.finding}")
+        lines += [" " * 36 + check.next_step] if check.next_step else []
+    lines += ["", f"Commit to {found.manifest}"]
+    lines += _commit_lines(found)
+    lines += ["", "A rollback would return to", f"  {found.way_back or 'not known: see the checks'}"]
+    if found.queries:
+        lines += ["", f"The gate's queries, asked now about the pods that serve now ({', '.join(found.pods)})"]
+        for answer in found.queries:
+            asked = answer.asked
+            bound = f", must be {asked.bound}" if asked.bound else ""
+            lines.append(f"  {asked.name} ({asked.source}){bound}: {answer.finding}")
+            lines += [f"      {line}" for line in asked.query.strip().splitlines()]
+    else:
+        lines += [
+            "",
+            "The gate's queries",
+            "  not asked: no pod serves now, or the cluster or Prometheus does not answer",
+        ]
+    lines += ["", "Under way", *(f"  {line}" for line in found.under_way or ["nothing else"])]
+    return [*lines, "", _conclusion(found)]
+
+
+def _commit_lines(found: "Plan") -> list[str]:
+    if found.subject is None:
+        return ["  none: see the checks" if not found.would_promote else "  none: it is committed already"]
+    trailers = [f"  {key}: {value}" for key, value in found.trailers.items()]
+    return [f"  {found.subject}", *trailers, "", *(f"  {line}" for line in found.diff.splitlines())]
+
+
+def _conclusion(found: "Plan") -> str:
+    version = f"Version {found.version.version} of {found.version.model}"
+    if found.unanswered:
+        return f"It is not known whether {found.version} would be promoted: a dependency did not answer."
+    if found.would_promote:
+        return f"{version} would be promoted." if found.subject else f"{version} is on the branch already."
+    waits = all(check.outlook in ("passed", "waiting") for check in found.checks)
+    return f"{version} would {'wait' if waits else 'not be promoted'}."
+
+
+def _plan_document(found: "Plan") -> dict[str, object]:
+    return {
+        "policy": found.policy,
+        "model": found.version.model,
+        "version": found.version.version,
+        "would_promote": found.would_promote and not found.unanswered,
+        "checks": [
+            {
+                "name": check.name,
+                "outlook": str(check.outlook),
+                "finding": check.finding,
+                "next_step": check.next_step,
+            }
+            for check in found.checks
+        ],
+        "manifest": found.manifest,
+        "image_now": found.image,
+        "commit": {"subject": found.subject, "trailers": found.trailers, "diff": found.diff} if found.subject else None,
+        "rollback_target": found.way_back,
+        "pods": list(found.pods),
+        "queries": [
+            {
+                "name": answer.asked.name,
+                "source": answer.asked.source,
+                "query": answer.asked.query,
+                "bound": answer.asked.bound,
+                "value": answer.value,
+                "finding": answer.finding,
+            }
+            for answer in found.queries
+        ],
+        "under_way": found.under_way,
+    }
