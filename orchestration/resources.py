@@ -1,13 +1,24 @@
 """The platform as the environment describes it: settings, and the clients made from them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients, Clock, Cluster, GitOpsRepository, Registry
+from orchestration.promotion.ports import (
+    ArgoCD,
+    Clients,
+    Clock,
+    Cluster,
+    GitOpsRepository,
+    ImageRegistry,
+    Metrics,
+    Registry,
+    Service,
+)
 from orchestration.promotion.problems import InvalidInputError, Problem
 
 
@@ -83,27 +94,68 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
 
         return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
 
+    def argocd(self) -> ArgoCD:
+        """Return a client of Argo CD's Applications; nothing is read yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG or INCUMBENT_ARGOCD_CONTEXT is missing.
+        """
+        from orchestration.adapters.argocd import ArgoCDApplications
+
+        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
+        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
+
+    def metrics(self) -> Metrics:
+        """Return a client of Prometheus; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: PROMETHEUS_URL is missing or unusable.
+        """
+        from orchestration.adapters.prometheus import Prometheus
+
+        return Prometheus(required("PROMETHEUS_URL", self.prometheus_url))
+
+    def images(self) -> ImageRegistry:
+        """Return a client of the image registries; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_OCI_MIRRORS or Docker's configuration is unusable.
+        """
+        from orchestration.adapters.oci import OciRegistry
+
+        return OciRegistry(parse_mirrors(self.oci_mirrors))
+
+    def service(self) -> Service:
+        """Return a client of the models' services."""
+        from orchestration.adapters.service import HttpService
+
+        return HttpService()
+
+    def contexts(self) -> Mapping[str, str]:
+        """Read the kubeconfig's contexts: the address of each one's API server.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing, or names no kubeconfig.
+        """
+        from orchestration.adapters.kube_api import servers_of_contexts
+
+        return servers_of_contexts(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)))
+
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs; nothing is contacted yet.
 
         Raises:
             InvalidInputError: a setting is missing or unusable.
         """
-        from orchestration.adapters.argocd import ArgoCDApplications
-        from orchestration.adapters.oci import OciRegistry
-        from orchestration.adapters.prometheus import Prometheus
-        from orchestration.adapters.service import HttpService
-
-        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
         return Clients(
             clock=self.clock(),
             registry=self.registry(),
             git=self.git(),
-            argocd=ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)),
+            argocd=self.argocd(),
             cluster=self.cluster(policy.cluster),
-            service=HttpService(),
-            metrics=Prometheus(required("PROMETHEUS_URL", self.prometheus_url)),
-            images=OciRegistry(parse_mirrors(self.oci_mirrors)),
+            service=self.service(),
+            metrics=self.metrics(),
+            images=self.images(),
         )
 
 

@@ -9,7 +9,14 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from orchestration.promotion.cluster_status import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
+from orchestration.promotion.cluster_status import (
+    ApplicationSource,
+    ApplicationStatus,
+    ContainerStatus,
+    Node,
+    PodStatus,
+    WorkloadStatus,
+)
 
 Json = Mapping[str, Any]
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -21,7 +28,9 @@ def parse_application(raw: Json) -> ApplicationStatus:
     operation = _mapping(status, "operationState")
     # An operation that has just begun has no result yet, but says what it was asked to sync.
     revision = _commit(_mapping(operation, "syncResult")) or _commit(_mapping(operation, "operation", "sync"))
-    automated = _mapping(raw, "spec", "syncPolicy").get("automated")
+    spec = _mapping(raw, "spec")
+    automated = _mapping(spec, "syncPolicy").get("automated")
+    destination = _mapping(spec, "destination")
     return ApplicationStatus(
         name=_text(_mapping(raw, "metadata"), "name") or "",
         sync_status=_text(_mapping(status, "sync"), "status") or "Unknown",
@@ -38,7 +47,21 @@ def parse_application(raw: Json) -> ApplicationStatus:
             (_text(condition, "type") or "", _text(condition, "message") or "")
             for condition in _list(status, "conditions")
         ),
+        source=_source(spec),
+        destination=_text(destination, "name") or _text(destination, "server") or "",
+        resources=tuple(
+            (_text(each, "kind") or "", _text(each, "namespace") or "", _text(each, "name") or "")
+            for each in _list(status, "resources")
+        ),
     )
+
+
+def _source(spec: Json) -> ApplicationSource | None:
+    source = _mapping(spec, "source")
+    if _list(spec, "sources") or not source:
+        return None
+    repository, revision, path = (_text(source, part) or "" for part in ("repoURL", "targetRevision", "path"))
+    return ApplicationSource(repository, revision, path)
 
 
 def parse_workload(

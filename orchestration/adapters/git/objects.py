@@ -52,6 +52,20 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
     return mode, object_id
 
 
+def files_below(mirror: Mirror, commit: str, folder: str) -> tuple[str, ...]:
+    """List the paths of all files below a folder, sorted; `.` is the whole tree.
+
+    Raises:
+        InvalidInputError: the folder's path is not usable.
+    """
+    below = () if folder in ("", ".") else (folder.rstrip("/") + "/",)
+    for path in below:
+        _check_path(path.rstrip("/"))
+    options = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", commit, "--", *below)
+    names = mirror.local(*options).output.decode("utf-8", errors="replace").split("\0")
+    return tuple(sorted(filter(None, names)))
+
+
 def _check_path(path: str) -> None:
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or not path.isprintable():
