@@ -1,4 +1,4 @@
-"""`incumbent plan`: looking ahead, without changing anything."""
+"""`incumbent plan` and `incumbent doctor`: looking ahead, without changing anything."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from orchestration.cli.run import (
 )
 
 if TYPE_CHECKING:
+    from orchestration.commands.probes import Finding, Probe
     from orchestration.stages.plan import Plan
 
 _COLOURS = {"passed": "green", "ok": "green", "refused": "red", "failed": "red", "no answer": "red"}
@@ -148,3 +149,78 @@ def _plan_document(found: "Plan") -> dict[str, object]:
         ],
         "under_way": found.under_way,
     }
+
+
+@click.command(short_help="Examine everything that promotions will need.")
+@click.argument("policy_name", metavar="[POLICY]", required=False)
+@json_option
+def doctor(policy_name: str | None, as_json: bool) -> None:
+    """Examine everything that promotions under POLICY will need; without POLICY, under all of them.
+
+    It asks for each setting, address, login, right, version and label, and shows what it found and how to put it
+    right. It goes on after failures, and leaves out only what cannot be asked because of one. It changes nothing.
+
+    \b
+    Examples:
+      incumbent doctor
+      incumbent doctor iris-classifier-edge --json
+
+    \b
+    Exit code:
+      0  nothing is wrong, as far as can be known
+      2  wrong usage
+      3  something is wrong: the lines marked "failed"
+      4  a dependency did not answer, or refused the login
+    """
+    with problems():
+        from orchestration.commands.doctor import policies_to_examine, probes
+        from orchestration.commands.probes import Outcome, examine
+
+        platform = platform_of_environment()
+        asked = probes(platform, policies_to_examine(platform, policy_name))
+        found = list(examine(asked, _count))
+        if as_json:
+            print_json(_doctor_document(found))
+        else:
+            say("\n".join(_doctor_lines(found)))
+    if any(finding.unanswered for _, finding in found):
+        sys.exit(UNANSWERED)
+    if any(finding.outcome is Outcome.FAILED for _, finding in found):
+        sys.exit(REFUSED)
+
+
+def _count(done: int, of: int) -> None:
+    """Show a person at a terminal how far it is, on one line that is then overwritten."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        line = f"{done} of {of} probes done" if done < of else ""
+        click.echo(f"\r{line.ljust(30)}\r", err=True, nl=False)
+
+
+def _doctor_lines(found: "list[tuple[Probe, Finding]]") -> list[str]:
+    lines: list[str] = []
+    width = max(len(probe.name) for probe, _ in found)
+    area = None
+    for probe, finding in found:
+        if probe.area != area:
+            lines += ["", probe.area] if lines else [probe.area]
+            area = probe.area
+        lines.append(f"  {mark(str(finding.outcome), 9)}  {probe.name.ljust(width)}  {finding.text}")
+        lines += [f"{' ' * (width + 15)}{finding.fix}"] if finding.fix else []
+    counts: dict[str, int] = {}
+    for _, finding in found:
+        counts[str(finding.outcome)] = counts.get(str(finding.outcome), 0) + 1
+    return [*lines, "", ", ".join(f"{count} {outcome}" for outcome, count in counts.items())]
+
+
+def _doctor_document(found: "list[tuple[Probe, Finding]]") -> list[dict[str, object]]:
+    return [
+        {
+            "area": probe.area,
+            "name": probe.name,
+            "outcome": str(finding.outcome),
+            "finding": finding.text,
+            "fix": finding.fix,
+            "unanswered": finding.unanswered,
+        }
+        for probe, finding in found
+    ]

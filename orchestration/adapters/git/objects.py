@@ -61,7 +61,7 @@ def files_below(mirror: Mirror, commit: str, folder: str) -> tuple[str, ...]:
     below = () if folder in ("", ".") else (folder.rstrip("/") + "/",)
     for path in below:
         _check_path(path.rstrip("/"))
-    options = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", commit, "--", *below)
+    options = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", commit, *below)
     names = mirror.local(*options).output.decode("utf-8", errors="replace").split("\0")
     return tuple(sorted(filter(None, names)))
 
