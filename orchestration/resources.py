@@ -1,7 +1,7 @@
 """The platform as the environment describes it: settings, and the clients made from them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -204,17 +204,22 @@ def _setting(name: str) -> str:
     return dg.EnvVar(name) if os.environ.get(name) else _DEFAULTS.get(name, "")
 
 
-def platform_from_environment() -> EnvironmentPlatform:
+def plain_setting(name: str) -> str:
+    """Return a setting's value or default, for a process that shows and stores no configuration."""
+    return os.environ.get(name) or _DEFAULTS.get(name, "")
+
+
+def platform_from_environment(setting: Callable[[str], str] = _setting) -> EnvironmentPlatform:
     """Return the platform that the environment describes; nothing is contacted yet."""
     return EnvironmentPlatform(
-        mlflow_tracking_uri=_setting("MLFLOW_TRACKING_URI"),
-        policies_folder=_setting("INCUMBENT_POLICIES"),
-        git_url=_setting("INCUMBENT_GIT_URL"),
-        git_branch=_setting("INCUMBENT_GIT_BRANCH"),
-        git_token_file=_setting("INCUMBENT_GIT_TOKEN_FILE"),
-        kubeconfig=_setting("INCUMBENT_KUBECONFIG"),
-        argocd_context=_setting("INCUMBENT_ARGOCD_CONTEXT"),
-        prometheus_url=_setting("PROMETHEUS_URL"),
-        oci_mirrors=_setting("INCUMBENT_OCI_MIRRORS"),
-        state=_setting("INCUMBENT_STATE"),
+        mlflow_tracking_uri=setting("MLFLOW_TRACKING_URI"),
+        policies_folder=setting("INCUMBENT_POLICIES"),
+        git_url=setting("INCUMBENT_GIT_URL"),
+        git_branch=setting("INCUMBENT_GIT_BRANCH"),
+        git_token_file=setting("INCUMBENT_GIT_TOKEN_FILE"),
+        kubeconfig=setting("INCUMBENT_KUBECONFIG"),
+        argocd_context=setting("INCUMBENT_ARGOCD_CONTEXT"),
+        prometheus_url=setting("PROMETHEUS_URL"),
+        oci_mirrors=setting("INCUMBENT_OCI_MIRRORS"),
+        state=setting("INCUMBENT_STATE"),
     )

@@ -158,8 +158,10 @@ class KubeApi:
         document = reply.document
         message = document.get("message") if isinstance(document, dict) else None
         text = str(message) if message else excerpt(reply.body.decode("utf-8", "replace"))
-        denied = reply.status in (401, 403)
-        advice = "Give its user the rights that docs/architecture.md lists." if denied else None
+        advice = {
+            401: f"Renew the login of context {self._context} in the kubeconfig: its token or certificate is refused.",
+            403: "Give its user the rights that docs/architecture.md lists.",
+        }.get(reply.status)
         return self._failure(f"HTTP {reply.status}: {text}", expected, advice)
 
     def _object(self, reply: ApiReply, path: str) -> dict[str, Any]:

@@ -320,7 +320,7 @@ class _Examined:
         answer = answer_now(asked, self.policy, self.workload, self.platform.metrics())
         if answer.usable:
             return ok(f"{answer.finding}{f', must be {asked.bound}' if asked.bound else ''}")
-        field = "gate.requests" if asked.name == "requests" else f"gate.slos, {asked.name}"
+        field = "gate.requests" if asked.name == "requests" else f"SLO {asked.name}"
         pods = "|".join(self._pods())
         next_step = (
             f"Correct {field} in {self.policy.name}.yaml. What the pods have, in Prometheus: "
