@@ -7,7 +7,7 @@ import click
 
 from orchestration.cli.manifests import set_image
 from orchestration.cli.metrics import metrics
-from orchestration.cli.planning import doctor, plan
+from orchestration.cli.planning import doctor, init, plan
 from orchestration.cli.recording import record
 from orchestration.cli.requests import register, retry
 
@@ -17,5 +17,5 @@ def main() -> None:
     """Promote MLflow models through Git and Argo CD, and keep the incumbent until its challenger has proved healthy."""
 
 
-for _command in (doctor, plan, set_image, register, retry, record, metrics):
+for _command in (init, doctor, plan, set_image, register, retry, record, metrics):
     main.add_command(_command)

@@ -1,6 +1,8 @@
-"""`incumbent plan` and `incumbent doctor`: looking ahead, without changing anything."""
+"""`incumbent plan`, `incumbent doctor` and `incumbent init`: what comes before a promotion, and changes nothing."""
 
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -224,3 +226,86 @@ def _doctor_document(found: "list[tuple[Probe, Finding]]") -> list[dict[str, obj
         }
         for probe, finding in found
     ]
+
+
+def _application(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, str]:
+    namespace, slash, name = value.partition("/")
+    if not slash or not all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", part) for part in (namespace, name)):
+        raise click.BadParameter(f"expected NAMESPACE/NAME such as argocd/iris-classifier, found {value!r}")
+    return namespace, name
+
+
+@click.command(short_help="Draft a policy from a live Argo CD application.")
+@click.argument("model")
+@click.option(
+    "--application",
+    metavar="NAMESPACE/NAME",
+    callback=_application,
+    required=True,
+    help="The Argo CD Application that rolls the model out.",
+)
+@click.option("--policy", "policy_name", metavar="NAME", help="The policy's name.  [default: the application's]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write it.  [default: the policy's place in the policies folder]",
+)
+def init(model: str, application: tuple[str, str], policy_name: str | None, output: Path | None) -> None:
+    """Draft a policy for the registered MODEL from a live Argo CD application.
+
+    It takes the manifest from the application and the branch, the container and the image's repository from the
+    workload, the gate's queries from the metrics that Prometheus has of its pods, and the quality bounds from the
+    newest version's run. Every bound is a proposal. What it cannot find out is a comment "# TODO:" in the file, and is
+    said on standard error; a policy with such a gap is refused until it is filled in. No file is overwritten.
+
+    \b
+    Example:
+      incumbent init iris-classifier --application argocd/iris-classifier --policy iris-classifier-edge
+
+    \b
+    Exit code:
+      0  written; standard error says what is left to fill in
+      2  wrong usage
+      3  refused (no such application, or the file exists); the reason is on standard error
+      4  Argo CD did not answer
+    """
+    with problems():
+        from orchestration.commands.drafting import draft_policy
+        from orchestration.promotion.policy import require_policy_name
+
+        namespace, name = application
+        policy_name = policy_name or (output.stem if output is not None else name)
+        require_policy_name(policy_name)
+        platform = platform_of_environment()
+        file = output or Path(platform.policies_folder) / f"{policy_name}.yaml"
+        _require_new(file)
+        draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context)
+        _write_new(file, draft.text)
+        for field, meaning in draft.open.items():
+            click.echo(f"TODO {field}: {meaning}", err=True)
+        left = f"; {len(draft.open)} field(s) are left to fill in" if draft.open else ""
+        say(f"wrote {file}{left}. Next: incumbent doctor {policy_name}")
+
+
+def _require_new(file: Path) -> None:
+    from orchestration.promotion.problems import InvalidInputError, Problem
+
+    if file.exists():
+        next_step = "Name another file with --output, or remove this one."
+        raise InvalidInputError(Problem(str(file), "no file of that name", "a file, which is kept", next_step))
+    if not file.parent.is_dir():
+        next_step = "Create it, set INCUMBENT_POLICIES, or name another file with --output."
+        raise InvalidInputError(Problem(str(file.parent), "a folder for the policy", "no such folder", next_step))
+
+
+def _write_new(file: Path, text: str) -> None:
+    from orchestration.promotion.problems import InvalidInputError, Problem
+
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        next_step = "Name another file with --output."
+        raise InvalidInputError(Problem(str(file), "a new file that can be written", reason, next_step)) from error

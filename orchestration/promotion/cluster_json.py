@@ -115,12 +115,14 @@ def parse_workload(
 def parse_node(raw: Json) -> Node:
     """Read a node. Its label is believed before its own report of the architecture, because scheduling goes by it."""
     metadata, status = _mapping(raw, "metadata"), _mapping(raw, "status")
+    addresses = {_text(each, "type"): _text(each, "address") for each in _list(status, "addresses")}
     return Node(
         name=_text(metadata, "name") or "",
         architecture=_text(_mapping(metadata, "labels"), "kubernetes.io/arch")
         or _text(_mapping(status, "nodeInfo"), "architecture")
         or "",
         ready=_condition(status, "Ready").get("status") == "True",
+        address=addresses.get("ExternalIP") or addresses.get("InternalIP") or "",
     )
 
 

@@ -146,3 +146,5 @@ class Node:
     architecture: str
     """`kubernetes.io/arch`: amd64, arm64, ..."""
     ready: bool
+    address: str = ""
+    """Where its node ports are: an external address if it has one, or else the internal one; empty without any."""

@@ -229,13 +229,16 @@ def test_the_api_servers_errors_are_distinguished_from_the_models(
     assert len(httpserver.log) == 1
 
 
-@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])
+@pytest.mark.parametrize(
+    ("code", "reason", "next_step"),
+    [(401, "Unauthorized", "Renew the login of context edge"), (403, "Forbidden", "docs/architecture.md")],
+)
 def test_a_refused_question_to_a_pod_is_an_error(
-    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str, next_step: str
 ) -> None:
     """The error for a missing right or an invalid token has the API server's message and the next step."""
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
-    with pytest.raises(DependencyError, match=rf"HTTP {code}: .*docs/architecture.md"):
+    with pytest.raises(DependencyError, match=rf"HTTP {code}: .*{next_step}"):
         ask(cluster)
     assert len(httpserver.log) == 1
 
