@@ -14,13 +14,13 @@ from orchestration.promotion.acts import current_hold
 from orchestration.promotion.branch_standing import MayCommit, OnBranch
 from orchestration.promotion.branch_view import BranchView, acts, other_under_way
 from orchestration.promotion.gate_queries import QueryAnswer, answer_now, gate_queries
-from orchestration.promotion.images import choose_image
+from orchestration.promotion.images import ImageRef, choose_image
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients, FileEdit, ResolvedImage
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
 from orchestration.promotion.state import State
-from orchestration.promotion.timestamps import format_time
+from orchestration.promotion.timestamps import format_time, parse_time
 from orchestration.stages.judge_candidate import (
     judge_image,
     require_challenger,
@@ -209,16 +209,23 @@ class _Planning:
             raise checklist.failed("image_published", chosen)
         image = self.clients.images.resolve(chosen)
         if image is None:
-            deadline = f"{self.policy.image.deadline:g} s"
-            problem = Problem(
-                f"image {chosen}",
-                "a published image",
-                "no such image in the registry",
-                f"Push it; a promotion waits for it until {deadline} after its request.",
-            )
-            raise checklist.failed("image_published", problem, State.WAITING)
+            raise self._not_published(chosen, checklist)
         judge_image(self.promotion, image, checklist)
         return image
+
+    def _not_published(self, image: ImageRef, checklist: Checklist) -> StageEnded:
+        """Return how a promotion would end: it waits for its image, but only until the deadline after its request."""
+        seconds = self.policy.image.deadline
+        requested_at = parse_time(self.promotion.version.tag(self.policy.name, "requested_at"))
+        over = requested_at is not None and self.clients.clock.now() >= requested_at + seconds
+        problem = Problem(
+            f"image {image}",
+            f"an image published within {seconds:g} s of the request",
+            "no such image in the registry",
+            "Push it. "
+            + ("Its time is over: the promotion would be refused." if over else "A promotion waits for it."),
+        )
+        return checklist.failed("image_published", problem, State.REFUSED if over else State.WAITING)
 
     def _dependencies(self, view: BranchView | None) -> None:
         answered = True
@@ -277,26 +284,42 @@ class _Planning:
                 self._foresee("gate_queries", Outlook.UNANSWERED, error.problem)
 
     def _under_way(self, view: BranchView | None) -> None:
-        """Say what else is going on: a hold, a lease that another run has, another version's promotion."""
+        """Say what else is going on: another version's promotion, a lease that another run has, a hold."""
         if view is None:
+            self.plan.under_way.append("not known: the branch cannot be read")
             return
         git, policy = self.clients.git, self.policy
-        try:
-            hold = current_hold(acts(git, policy.name))
-            lease = git.lease(policy.argocd.application)
+
+        def another_version(checklist: Checklist) -> None:
             other = other_under_way(self.clients.registry, policy, view.promotions, self.plan.version.version)
-        except DependencyError as error:
-            self._foresee("under_way", Outlook.UNANSWERED, error.problem)
-            return
-        if hold is not None:
-            self.plan.under_way.append(f"held since {format_time(hold.at)} by {hold.by}: {hold.reason}")
-        if lease is not None and lease.expires_at > self.clients.clock.now():
-            until = format_time(lease.expires_at)
-            self.plan.under_way.append(f"run {lease.holder} holds the lease of {lease.application} until {until}")
-        if other is not None:
-            committed, version = other
-            state = version.state(policy.name)
-            self.plan.under_way.append(f"version {version.version} is {state} (commit {committed.commit.commit[:12]})")
+            if other is not None:
+                committed, version = other
+                commit = committed.commit.commit[:12]
+                self.plan.under_way.append(f"version {version.version} is {version.state(policy.name)} ({commit})")
+
+        def allowed(checklist: Checklist) -> None:
+            hold = current_hold(acts(git, policy.name))
+            if hold is not None:
+                found = f"a hold by {hold.by} since {format_time(hold.at)} ({hold.reason})"
+                self.plan.under_way.append(found)
+                next_step = f"When it may go on: incumbent resume {policy.name} --reason '...'."
+                problem = Problem(str(self.plan.version), "no hold", found, next_step)
+                raise checklist.failed("allowed", problem, State.WAITING)
+            checklist.passed("allowed", "the policy is not held")
+
+        def lease(checklist: Checklist) -> None:
+            taken = git.lease(policy.argocd.application)
+            if taken is not None and taken.expires_at > self.clients.clock.now():
+                found = f"run {taken.holder} holding it until {format_time(taken.expires_at)}"
+                self.plan.under_way.append(f"the lease of application {taken.application}: {found}")
+                next_step = "No action needed: the promotion goes on when it is free."
+                problem = Problem(f"the lease of application {taken.application}", "a free lease", found, next_step)
+                raise checklist.failed("lease", problem, State.WAITING)
+            checklist.passed("lease", "it is free")
+
+        self._ask("under_way", another_version)
+        self._ask("allowed", allowed)
+        self._ask("lease", lease)
 
 
 def _diff(edit: FileEdit, before: bytes) -> str:

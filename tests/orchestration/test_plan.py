@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from orchestration.promotion.acts import Act, ActKind
+from orchestration.promotion.model_version import policy_tags
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.sensor_rules import request_tags
 from orchestration.stages.plan import Outlook, Plan, plan_promotion
 from tests.fakes.runs import GIT_WRITES, REGISTRY_WRITES, Saboteur, promote
 from tests.fakes.world import POLICY_NAME, World
@@ -16,6 +18,10 @@ from tests.fakes.world import POLICY_NAME, World
 def plan(world: World, number: int | None = None) -> Plan:
     policy = world.policy(POLICY_NAME)
     return plan_promotion(world.clients(policy), policy, number, world.said.append)
+
+
+def request_tags_of(world: World) -> dict[str, str]:
+    return policy_tags(POLICY_NAME, request_tags(world.clock.now()))
 
 
 def outlooks(found: Plan) -> Mapping[str, Outlook]:
@@ -86,6 +92,9 @@ def test_an_image_that_is_still_to_come_is_waited_for_by_the_promotion_alone(wor
     world.register(publish=False)
     assert outlooks(plan(world))["image_published"] is Outlook.WAITING
     assert world.clock.slept == []
+    world.registry.write_tags(world.registry.versions["iris", 1], request_tags_of(world))
+    world.clock.sleep(31)
+    assert outlooks(plan(world))["image_published"] is Outlook.REFUSED
 
 
 def test_a_silent_dependency_leaves_the_rest_of_the_plan(world: World) -> None:
@@ -127,9 +136,12 @@ def test_what_is_under_way_is_said(world: World) -> None:
     saboteur.revive()
     world.register()
     world.git.record_act(Act(POLICY_NAME, ActKind.HOLD, world.clock.now(), "mo", "the fair is on"))
-    found = " ".join(plan(world, 2).under_way)
-    assert "mo: the fair is on" in found
-    assert "run run-of-1 holds the lease of iris" in found
+    found = plan(world, 2)
+    said = " ".join(found.under_way)
+    assert "a hold by mo since" in said
+    assert "run run-of-1 holding it" in said
+    assert not found.would_promote
+    assert {outlooks(found)[name] for name in ("allowed", "lease")} == {Outlook.WAITING}
 
 
 def test_a_version_on_the_branch_is_not_planned_again(world: World) -> None:
