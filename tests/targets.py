@@ -33,6 +33,8 @@ OF_FILES = {
     "manifests/test_mlflow_objects.py": FAST,
     "manifests/*": TEST,
     "orchestration/test_crashes.py": FAST,
+    "orchestration/test_doctor.py": FAST,
+    "orchestration/test_init.py": FAST,
     "orchestration/test_plan.py": FAST,
     "orchestration/test_requests.py": FAST,
     "orchestration/test_sensor.py": FAST,
