@@ -26,6 +26,8 @@ IN_CLUSTER = "https://kubernetes.default.svc"
 """How Argo CD names the cluster that it runs in."""
 _WINDOW_SECONDS = 3600.0
 """How far to look back for requests, to propose a bound."""
+_PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""What PromQL accepts as a name without quotes; Prometheus 3 has others, too."""
 _PODS = 'namespace="$namespace",pod=~"$pods"'
 
 
@@ -203,7 +205,8 @@ def _gate(platform: PlatformInParts, draft: PolicyDraft, workload: WorkloadStatu
         return
     try:
         listed = _ask(platform, draft, pods, f"count by (__name__) ({{{_PODS}}})")
-        names = [sample.labels.get("__name__", "") for sample in listed]
+        named = (sample.labels.get("__name__", "") for sample in listed)
+        names = [each for each in named if _PLAIN_NAME.fullmatch(each)]
         _requests(platform, draft, pods, names, meaning)
         for histogram in latency_histograms(names)[:1]:
             series = _ask(platform, draft, pods, f"{histogram}{{{_PODS}}}")
