@@ -33,6 +33,7 @@ OF_FILES = {
     "manifests/test_mlflow_objects.py": FAST,
     "manifests/*": TEST,
     "orchestration/test_crashes.py": FAST,
+    "orchestration/test_cli_planning.py": FAST,
     "orchestration/test_doctor.py": FAST,
     "orchestration/test_init.py": FAST,
     "orchestration/test_plan.py": FAST,

@@ -263,7 +263,7 @@ def test_a_server_without_atomic_pushes_is_found_out_by_a_dry_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server says whether it takes atomic pushes before anything is sent."""
-    monkeypatch.setitem(git_server._SETTINGS, "receive.advertiseAtomic", "false")  # type: ignore[index]
+    monkeypatch.setitem(git_server._SETTINGS, "receive.advertiseAtomic", "false")
     with pytest.raises(DependencyError, match="no atomic pushes"):
         world.repository().check_push()
 
