@@ -47,10 +47,10 @@ def plan(policy_name: str, version: int | None, as_json: bool) -> None:
       0  it would be promoted as far as the commit; what comes after is judged by the gate
       2  wrong usage
       3  it would be refused or would wait; the reasons are in the table
-      4  a dependency did not answer
+      4  it is not known, because a dependency did not answer
     """
     with problems():
-        from orchestration.stages.plan import plan_promotion
+        from orchestration.stages.plan import Outlook, plan_promotion
 
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
@@ -59,10 +59,8 @@ def plan(policy_name: str, version: int | None, as_json: bool) -> None:
             print_json(_plan_document(found))
         else:
             say("\n".join(_plan_lines(found)))
-    if found.unanswered:
-        sys.exit(UNANSWERED)
-    if not found.would_promote:
-        sys.exit(REFUSED)
+        code = {Outlook.PASSED: 0, Outlook.UNANSWERED: UNANSWERED}.get(found.outlook, REFUSED)
+    sys.exit(code)
 
 
 def _progress(text: str) -> None:
@@ -110,12 +108,14 @@ def _commit_lines(found: "Plan") -> list[str]:
 
 def _conclusion(found: "Plan") -> str:
     version = f"Version {found.version.version} of {found.version.model}"
-    if found.unanswered:
-        return f"It is not known whether {found.version} would be promoted: a dependency did not answer."
-    if found.would_promote:
-        return f"{version} would be promoted." if found.subject else f"{version} is on the branch already."
-    waits = all(check.outlook in ("passed", "waiting") for check in found.checks)
-    return f"{version} would {'wait' if waits else 'not be promoted'}."
+    match str(found.outlook):
+        case "passed":
+            return f"{version} would be promoted." if found.subject else f"{version} is on the branch already."
+        case "waiting":
+            return f"{version} would wait."
+        case "refused":
+            return f"{version} would not be promoted."
+    return f"It is not known whether {found.version} would be promoted: a dependency did not answer."
 
 
 def _plan_document(found: "Plan") -> dict[str, object]:
@@ -123,7 +123,8 @@ def _plan_document(found: "Plan") -> dict[str, object]:
         "policy": found.policy,
         "model": found.version.model,
         "version": found.version.version,
-        "would_promote": found.would_promote and not found.unanswered,
+        "outlook": str(found.outlook),
+        "would_promote": found.would_promote,
         "checks": [
             {
                 "name": check.name,
@@ -171,8 +172,8 @@ def doctor(policy_name: str | None, as_json: bool) -> None:
     Exit code:
       0  nothing is wrong, as far as can be known
       2  wrong usage
-      3  something is wrong: the lines marked "failed"
-      4  a dependency did not answer, or refused the login
+      3  something is wrong, also when a dependency does not answer as well
+      4  a dependency did not answer, or refused the login, and nothing else is wrong
     """
     with problems():
         from orchestration.commands.doctor import policies_to_examine, probes
@@ -185,10 +186,8 @@ def doctor(policy_name: str | None, as_json: bool) -> None:
             print_json(_doctor_document(found))
         else:
             say("\n".join(_doctor_lines(found)))
-    if any(finding.unanswered for _, finding in found):
-        sys.exit(UNANSWERED)
-    if any(finding.outcome is Outcome.FAILED for _, finding in found):
-        sys.exit(REFUSED)
+    wrong = [finding.unanswered for _, finding in found if finding.outcome is Outcome.FAILED]
+    sys.exit((UNANSWERED if all(wrong) else REFUSED) if wrong else 0)
 
 
 def _count(done: int, of: int) -> None:

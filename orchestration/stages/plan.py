@@ -83,14 +83,19 @@ class Plan:
     under_way: list[str] = field(default_factory=list)
 
     @property
-    def unanswered(self) -> bool:
-        """Whether a dependency did not answer, so that the plan is not complete."""
-        return any(check.outlook is Outlook.UNANSWERED for check in self.checks)
+    def outlook(self) -> Outlook:
+        """How the promotion would end before its commit: `PASSED`, `REFUSED` or `WAITING`; or `UNANSWERED`.
+
+        A refusal is certain whatever a silent dependency would say; anything else is not.
+        """
+        order = (Outlook.REFUSED, Outlook.UNANSWERED, Outlook.WAITING)
+        outlooks = {check.outlook for check in self.checks}
+        return next((outlook for outlook in order if outlook in outlooks), Outlook.PASSED)
 
     @property
     def would_promote(self) -> bool:
         """Whether nothing stands in the way of the commit now."""
-        return all(check.outlook is Outlook.PASSED for check in self.checks)
+        return self.outlook is Outlook.PASSED
 
 
 def plan_promotion(clients: Clients, policy: Policy, number: int | None, say: Callable[[str], None]) -> Plan:

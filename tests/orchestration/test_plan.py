@@ -38,7 +38,6 @@ def test_a_good_version_is_foreseen_to_the_letter(world: World) -> None:
     world.register()
     found = plan(world)
     assert found.would_promote
-    assert not found.unanswered
     assert found.way_back == "ghcr.io/acme/iris:before (the image before, unverified)"
     assert promote(world, 1, "run")
     made = world.git.log[0]
@@ -67,7 +66,7 @@ def test_all_problems_are_shown_at_once(world: World) -> None:
     assert world.argocd.status is not None
     world.argocd.status = replace(world.argocd.status, auto_sync=False)
     found = plan(world, 1)
-    assert not found.would_promote
+    assert found.outlook is Outlook.REFUSED
     rows = outlooks(found)
     refused = {name for name, outlook in rows.items() if outlook is Outlook.REFUSED}
     assert refused == {"is_challenger", "quality", "recorded_requests_fit"}
@@ -102,13 +101,13 @@ def test_a_silent_dependency_leaves_the_rest_of_the_plan(world: World) -> None:
     world.register()
     world.metrics.down = Problem("Prometheus", "an answer", "none", "Start it.")
     found = plan(world)
-    assert found.unanswered
+    assert found.outlook is Outlook.UNANSWERED
     assert found.diff
     assert [check.outlook for check in found.checks].count(Outlook.UNANSWERED) == 1
     world.metrics.down = None
     world.git.down = "no route"
     found = plan(world)
-    assert found.unanswered
+    assert found.outlook is Outlook.UNANSWERED
     assert found.subject is None
     assert outlooks(found)["quality"] is Outlook.PASSED
 
