@@ -81,7 +81,8 @@ def _plan_lines(found: "Plan") -> list[str]:
         lines += [" " * 36 + check.next_step] if check.next_step else []
     lines += ["", f"Commit to {found.manifest}"]
     lines += _commit_lines(found)
-    lines += ["", "A rollback would return to", f"  {found.way_back or 'not known: see the checks'}"]
+    no_way_back = "not asked: it is committed already" if found.would_promote else "not known: see the checks"
+    lines += ["", "A rollback would return to", f"  {found.way_back or no_way_back}"]
     if found.queries:
         lines += ["", f"The gate's queries, asked now about the pods that serve now ({', '.join(found.pods)})"]
         for answer in found.queries:

@@ -101,8 +101,10 @@ class _Examined:
 
     def permission(self) -> Finding:
         """Whether the account may write the model's tags and aliases."""
-        model = self.policy.model
-        allowed = self.platform.registry().may_edit(model)
+        model, registry = self.policy.model, self.platform.registry()
+        if registry.latest_version(model) is None:  # for a model that does not exist, the answer is always no
+            return unknown(f"no version of {model} is registered", "Correct model in the policy, or register one.")
+        allowed = registry.may_edit(model)
         if allowed is None:
             return unknown("the server does not tell: it asks for no login, or is older than 3.17")
         if allowed:
