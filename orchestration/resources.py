@@ -1,6 +1,7 @@
 """The platform and the notifications as the environment describes them: settings, and the clients made from them."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -8,14 +9,17 @@ import dagster as dg
 from orchestration.adapters.policies import load_policy, policy_names
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import (
+    ArgoCD,
     Clients,
     Clock,
     Cluster,
     Destination,
     GitOpsRepository,
     ImageRegistry,
+    Metrics,
     Notifier,
     Registry,
+    Service,
 )
 from orchestration.promotion.problems import InvalidInputError, Problem
 
@@ -102,25 +106,57 @@ class EnvironmentPlatform(dg.ConfigurableResource):  # type: ignore[type-arg] # 
 
         return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
 
+    def argocd(self) -> ArgoCD:
+        """Return a client of Argo CD's Applications; nothing is read yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG or INCUMBENT_ARGOCD_CONTEXT is missing.
+        """
+        from orchestration.adapters.argocd import ArgoCDApplications
+
+        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
+        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
+
+    def metrics(self) -> Metrics:
+        """Return a client of Prometheus; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: PROMETHEUS_URL is missing or unusable.
+        """
+        from orchestration.adapters.prometheus import Prometheus
+
+        return Prometheus(required("PROMETHEUS_URL", self.prometheus_url))
+
+    def service(self) -> Service:
+        """Return a client of the models' services."""
+        from orchestration.adapters.service import HttpService
+
+        return HttpService()
+
+    def contexts(self) -> Mapping[str, str]:
+        """Read the kubeconfig's contexts: the address of each one's API server.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing, or names no kubeconfig.
+        """
+        from orchestration.adapters.kube_api import servers_of_contexts
+
+        return servers_of_contexts(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)))
+
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs; nothing is contacted yet.
 
         Raises:
             InvalidInputError: a setting is missing or unusable.
         """
-        from orchestration.adapters.argocd import ArgoCDApplications
-        from orchestration.adapters.prometheus import Prometheus
-        from orchestration.adapters.service import HttpService
-
-        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
         return Clients(
             clock=self.clock(),
             registry=self.registry(),
             git=self.git(),
-            argocd=ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)),
+            argocd=self.argocd(),
             cluster=self.cluster(policy.cluster),
-            service=HttpService(),
-            metrics=Prometheus(required("PROMETHEUS_URL", self.prometheus_url)),
+            service=self.service(),
+            metrics=self.metrics(),
             images=self.images(),
         )
 
@@ -200,19 +236,24 @@ def _setting(name: str) -> str:
     return dg.EnvVar(name) if os.environ.get(name) else _DEFAULTS.get(name, "")
 
 
-def platform_from_environment() -> EnvironmentPlatform:
+def plain_setting(name: str) -> str:
+    """Return a setting's value or default, for a process that shows and stores no configuration."""
+    return os.environ.get(name) or _DEFAULTS.get(name, "")
+
+
+def platform_from_environment(setting: Callable[[str], str] = _setting) -> EnvironmentPlatform:
     """Return the platform that the environment describes; nothing is contacted yet."""
     return EnvironmentPlatform(
-        mlflow_tracking_uri=_setting("MLFLOW_TRACKING_URI"),
-        policies_folder=_setting("INCUMBENT_POLICIES"),
-        git_url=_setting("INCUMBENT_GIT_URL"),
-        git_branch=_setting("INCUMBENT_GIT_BRANCH"),
-        git_token_file=_setting("INCUMBENT_GIT_TOKEN_FILE"),
-        kubeconfig=_setting("INCUMBENT_KUBECONFIG"),
-        argocd_context=_setting("INCUMBENT_ARGOCD_CONTEXT"),
-        prometheus_url=_setting("PROMETHEUS_URL"),
-        oci_mirrors=_setting("INCUMBENT_OCI_MIRRORS"),
-        state=_setting("INCUMBENT_STATE"),
+        mlflow_tracking_uri=setting("MLFLOW_TRACKING_URI"),
+        policies_folder=setting("INCUMBENT_POLICIES"),
+        git_url=setting("INCUMBENT_GIT_URL"),
+        git_branch=setting("INCUMBENT_GIT_BRANCH"),
+        git_token_file=setting("INCUMBENT_GIT_TOKEN_FILE"),
+        kubeconfig=setting("INCUMBENT_KUBECONFIG"),
+        argocd_context=setting("INCUMBENT_ARGOCD_CONTEXT"),
+        prometheus_url=setting("PROMETHEUS_URL"),
+        oci_mirrors=setting("INCUMBENT_OCI_MIRRORS"),
+        state=setting("INCUMBENT_STATE"),
     )
 
 

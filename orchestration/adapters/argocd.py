@@ -6,6 +6,7 @@ from orchestration.adapters.kube_api import KubeApi, api_path
 from orchestration.promotion.cluster_json import parse_application
 from orchestration.promotion.cluster_status import ApplicationStatus
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.rights import Right
 
 _REFRESH = "argocd.argoproj.io/refresh"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -29,6 +30,10 @@ class ArgoCDApplications:
         """Read an Application's status; None when the Application does not exist."""
         application = self._api.read(_path(namespace, name))
         return None if application is None else parse_application(application)
+
+    def may(self, right: Right) -> bool | None:
+        """Whether the kubeconfig's user has a right; None when the API server does not tell."""
+        return self._api.may(right)
 
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
         """Set the annotation that requests a comparison; the controller removes it when the comparison begins."""

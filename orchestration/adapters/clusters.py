@@ -12,6 +12,7 @@ from orchestration.promotion.cluster_status import Node, WorkloadStatus
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
+from orchestration.promotion.rights import Right
 
 
 class KubernetesCluster:
@@ -28,6 +29,10 @@ class KubernetesCluster:
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server's /readyz says ok."""
         self._api.ready()
+
+    def may(self, right: Right) -> bool | None:
+        """Whether the kubeconfig's user has a right; None when the API server does not tell."""
+        return self._api.may(right)
 
     def nodes(self) -> tuple[Node, ...]:
         """List the cluster's nodes."""

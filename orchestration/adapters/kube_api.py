@@ -22,6 +22,7 @@ from orchestration.adapters.exchange import (
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
+from orchestration.promotion.rights import Right
 
 _CAP = 32 * 1024 * 1024
 _PAGE = 500
@@ -128,13 +129,40 @@ class KubeApi:
         if reply.status != 200:
             raise self.unexpected(reply, "/readyz to say ok")
 
+    def may(self, right: Right) -> bool | None:
+        """Ask whether this context's account has a right (SelfSubjectAccessReview); None when it is not told."""
+        attributes = {
+            "verb": right.verb,
+            "resource": right.resource,
+            "group": right.group,
+            "subresource": right.subresource,
+            "namespace": right.namespace,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = api_path("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+        reply = self.send("POST", path, review, {"Content-Type": "application/json"})
+        if reply.status in (403, 404, 405):  # not every account may ask, and not every API server answers
+            return None
+        if reply.status not in (200, 201):
+            raise self.unexpected(reply, "an answer to a SelfSubjectAccessReview")
+        document = reply.document
+        status = document.get("status") if isinstance(document, dict) else None
+        allowed = status.get("allowed") if isinstance(status, dict) else None
+        return allowed if isinstance(allowed, bool) else None
+
     def unexpected(self, reply: ApiReply, expected: str) -> DependencyError:
         """Return the error for an answer that is not the `expected` one; the caller raises it."""
         document = reply.document
         message = document.get("message") if isinstance(document, dict) else None
         text = excerpt(str(message or reply.body.decode("utf-8", "replace")), self.secrets())
-        denied = reply.status in (401, 403)
-        advice = "Give its user the rights that docs/architecture.md lists." if denied else None
+        advice = {
+            401: f"Renew the login of context {self._context} in the kubeconfig: its token or certificate is refused.",
+            403: "Give its user the rights that docs/architecture.md lists.",
+        }.get(reply.status)
         return self._failure(f"HTTP {reply.status}: {text}", expected, advice)
 
     def _object(self, reply: ApiReply, path: str) -> dict[str, Any]:
@@ -165,7 +193,7 @@ class KubeApi:
         from kubernetes.client import ApiClient, Configuration
         from kubernetes.config import ConfigException, load_kube_config
 
-        contexts = self._contexts()
+        contexts = list(servers_of_contexts(self._kubeconfig))
         if self._context not in contexts:
             names = ", ".join(contexts) or "none"
             raise self._unusable(
@@ -181,23 +209,8 @@ class KubeApi:
         settings.retries = False  # `exchange` repeats reads, and only reads
         return ApiClient(settings)
 
-    def _contexts(self) -> list[str]:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-
-        try:
-            document = YAML(typ="safe", pure=True).load(self._kubeconfig.read_text("utf-8"))
-            return [str(context["name"]) for context in document["contexts"] or ()]
-        except (OSError, ValueError, TypeError, KeyError, YAMLError) as error:
-            # Without the error's text: a parser's message quotes lines of the file, which holds tokens.
-            raise self._unusable(
-                "a kubeconfig with contexts",
-                f"a file that cannot be read ({type(error).__name__})",
-                "Correct INCUMBENT_KUBECONFIG or the file.",
-            ) from error
-
     def _unusable(self, expected: str, found: str, next_step: str) -> InvalidInputError:
-        return InvalidInputError(Problem(f"kubeconfig {self._kubeconfig}", expected, found, next_step))
+        return _unusable(self._kubeconfig, expected, found, next_step)
 
     def _once(
         self,
@@ -244,6 +257,36 @@ class KubeApi:
             raise
         answer.release_conn()
         return body
+
+
+def servers_of_contexts(kubeconfig: Path) -> dict[str, str]:
+    """Read the contexts of a kubeconfig, and the address of each one's API server; empty when the file has none.
+
+    Raises:
+        InvalidInputError: the file cannot be read as a kubeconfig.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe", pure=True).load(kubeconfig.read_text("utf-8"))
+        servers = {
+            str(each["name"]): str((each.get("cluster") or {}).get("server") or "")
+            for each in document.get("clusters") or ()
+        }
+        clusters = {
+            str(each["name"]): str((each.get("context") or {}).get("cluster")) for each in document["contexts"] or ()
+        }
+        return {context: servers.get(cluster, "") for context, cluster in clusters.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
+        # Without the error's text: a parser's message quotes lines of the file, which holds tokens.
+        found = f"a file that cannot be read ({type(error).__name__})"
+        next_step = "Correct INCUMBENT_KUBECONFIG or the file."
+        raise _unusable(kubeconfig, "a kubeconfig with contexts", found, next_step) from error
+
+
+def _unusable(kubeconfig: Path, expected: str, found: str, next_step: str) -> InvalidInputError:
+    return InvalidInputError(Problem(f"kubeconfig {kubeconfig}", expected, found, next_step))
 
 
 def api_path(*parts: str) -> str:

@@ -6,6 +6,7 @@ sends paths unquoted and waits for minutes. It is imported at the first call, be
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -94,6 +95,37 @@ class MlflowRegistry:
         # Not by /health, which answers without credentials and without asking the database.
         with self._asking("a list of registered models"):
             self._client.search_registered_models(max_results=1)
+
+    def server_version(self) -> str | None:
+        """Ask the server for its version; None when what answers has no such page."""
+        status, body = self._page("/version")
+        text = body.strip()
+        return text if status == 200 and re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,63}", text) else None
+
+    def may_edit(self, model: str) -> bool | None:
+        """Ask the server for our account's permission on a model; None for a server without logins, or an older one."""
+        status, body = self._page("/api/2.0/mlflow/users/current")
+        user = _json(body).get("user") if status == 200 else None
+        if not isinstance(user, dict):
+            return None
+        asked = {"username": str(user.get("username")), "resource_type": "registered_model", "resource_id": model}
+        status, body = self._page("/api/3.0/mlflow/users/permissions/get", asked)
+        permission = _json(body).get("permission") if status == 200 else None
+        return permission in ("EDIT", "MANAGE") if isinstance(permission, str) else None
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """Read where a run's artifacts are; `mlflow-artifacts:` is the server's own proxy."""
+        run = self._run(run_id)
+        return None if run is None else str(run.info.artifact_uri)
+
+    def latest_version(self, model: str) -> ModelVersion | None:
+        """Read the version of a model with the highest number; None without a version."""
+        if "'" in model:
+            return None
+        with self._asking(f"the versions of {model}"):
+            found = self._client.search_model_versions(f"name='{model}'", 1, order_by=["version_number DESC"])
+            return version_of(found[0]) if found else None
+        return None
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """Read the version that an alias names, with one request; None without such a model or alias."""
@@ -205,6 +237,17 @@ class MlflowRegistry:
     def version_url(self, version: ModelVersion) -> str:
         """Return the address of the version's page in MLflow's UI."""
         return f"{self._url}/#/models/{quote(version.model, safe='')}/versions/{version.version}"
+
+    def _page(self, path: str, params: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Read a page that MLflow's client has no method for, with the client's own credentials and limits."""
+        with self._asking(f"an answer from {path}"):
+            from mlflow.utils.credentials import get_default_host_creds
+            from mlflow.utils.rest_utils import http_request
+
+            credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+            reply = http_request(credentials, path, "GET", raise_on_status=False, params=params)  # type: ignore[no-untyped-call]
+            return int(reply.status_code), str(reply.text[:_MLMODEL_CAP])
+        raise AssertionError("either there is an answer, or an exception")
 
     def _run(self, run_id: str) -> Run | None:
         if not _RUN_ID.fullmatch(run_id):
@@ -325,6 +368,14 @@ class MlflowRegistry:
                 or "Check that the server is running and that MLFLOW_TRACKING_URI and its credentials are right.",
             )
         )
+
+
+def _json(text: str) -> Mapping[str, object]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _is_absent(error: MlflowException) -> bool:

@@ -24,3 +24,12 @@ class HttpService:
         except DependencyError as error:
             return Answer(status=0, body=error.problem.found.encode(), seconds=time.monotonic() - started)
         return Answer(reply.status, reply.body, reply.seconds)
+
+    def reach(self, url: str, timeout: float) -> Answer:
+        """GET an address once, and wait `timeout` seconds at most; when no answer comes, the body says why."""
+        started = time.monotonic()
+        try:
+            reply = self._http.send("GET", url, content=b"", timeout=timeout)
+        except DependencyError as error:
+            return Answer(status=0, body=error.problem.found.encode(), seconds=time.monotonic() - started)
+        return Answer(reply.status, reply.body, reply.seconds)

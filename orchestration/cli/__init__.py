@@ -10,6 +10,7 @@ from orchestration.cli.holding import hold, resume
 from orchestration.cli.manifests import set_image
 from orchestration.cli.metrics import metrics
 from orchestration.cli.notifying import notify_test
+from orchestration.cli.planning import doctor, init, plan
 from orchestration.cli.recording import record
 from orchestration.cli.requests import register, retry
 from orchestration.cli.showing import history, status, verify
@@ -21,8 +22,8 @@ def main() -> None:
 
 
 for _command in (
-    *(status, history, verify),
+    *(status, history, verify, plan, doctor),
     *(register, retry, hold, resume, approve),
-    *(record, set_image, metrics, notify_test),
+    *(init, record, set_image, metrics, notify_test),
 ):
     main.add_command(_command)

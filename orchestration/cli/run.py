@@ -36,12 +36,10 @@ class Version(click.ParamType[int]):
 
 
 def platform_of_environment() -> "EnvironmentPlatform":
-    """Return the platform with its settings read from the environment, as Dagster reads them for a run."""
-    from orchestration.resources import EnvironmentPlatform, platform_from_environment
+    """Return the platform with its settings read from the environment, without an instance of Dagster."""
+    from orchestration.resources import plain_setting, platform_from_environment
 
-    resolved = platform_from_environment().process_config_and_initialize()
-    assert isinstance(resolved, EnvironmentPlatform), "a resource resolves to itself"
-    return resolved
+    return platform_from_environment(plain_setting)
 
 
 def require_dagster_home() -> None:

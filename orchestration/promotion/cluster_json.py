@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from orchestration.promotion.cluster_status import (
+    ApplicationSource,
     ApplicationStatus,
     ContainerSpec,
     ContainerStatus,
@@ -28,7 +29,9 @@ def parse_application(raw: Json) -> ApplicationStatus:
     operation = _mapping(status, "operationState")
     # An operation that has just begun has no result yet, but says what it was asked to sync.
     revision = _commit(_mapping(operation, "syncResult")) or _commit(_mapping(operation, "operation", "sync"))
-    automated = _mapping(raw, "spec", "syncPolicy").get("automated")
+    spec = _mapping(raw, "spec")
+    automated = _mapping(spec, "syncPolicy").get("automated")
+    destination = _mapping(spec, "destination")
     return ApplicationStatus(
         name=_text(_mapping(raw, "metadata"), "name") or "",
         sync_status=_text(_mapping(status, "sync"), "status") or "Unknown",
@@ -45,7 +48,21 @@ def parse_application(raw: Json) -> ApplicationStatus:
             (_text(condition, "type") or "", _text(condition, "message") or "")
             for condition in _list(status, "conditions")
         ),
+        source=_source(spec),
+        destination=_text(destination, "name") or _text(destination, "server") or "",
+        resources=tuple(
+            (_text(each, "kind") or "", _text(each, "namespace") or "", _text(each, "name") or "")
+            for each in _list(status, "resources")
+        ),
     )
+
+
+def _source(spec: Json) -> ApplicationSource | None:
+    source = _mapping(spec, "source")
+    if _list(spec, "sources") or not source:
+        return None
+    repository, revision, path = (_text(source, part) or "" for part in ("repoURL", "targetRevision", "path"))
+    return ApplicationSource(repository, revision, path)
 
 
 def parse_workload(
@@ -99,12 +116,14 @@ def parse_workload(
 def parse_node(raw: Json) -> Node:
     """Read a node. Its label is believed before its own report of the architecture, because scheduling goes by it."""
     metadata, status = _mapping(raw, "metadata"), _mapping(raw, "status")
+    addresses = {_text(each, "type"): _text(each, "address") for each in _list(status, "addresses")}
     return Node(
         name=_text(metadata, "name") or "",
         architecture=_text(_mapping(metadata, "labels"), "kubernetes.io/arch")
         or _text(_mapping(status, "nodeInfo"), "architecture")
         or "",
         ready=_condition(status, "Ready").get("status") == "True",
+        address=addresses.get("ExternalIP") or addresses.get("InternalIP") or "",
     )
 
 

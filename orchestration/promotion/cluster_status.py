@@ -5,6 +5,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class ApplicationSource:
+    """Where an Application's manifests come from; each part is empty when the Application does not state it."""
+
+    repository: str
+    revision: str
+    """A branch, tag or commit; empty and `HEAD` mean the repository's default branch."""
+    path: str
+
+
+@dataclass(frozen=True)
 class ApplicationStatus:
     """The parts of an Argo CD Application that a rollout is judged by. Times are seconds since the epoch."""
 
@@ -24,6 +34,12 @@ class ApplicationStatus:
     auto_sync: bool
     conditions: tuple[tuple[str, str], ...] = ()
     """Type and message of each condition, such as ComparisonError."""
+    source: ApplicationSource | None = None
+    """None when there are several sources."""
+    destination: str = ""
+    """The name of the cluster that it deploys to, or else the address of its API server."""
+    resources: tuple[tuple[str, str, str], ...] = ()
+    """Kind, namespace and name of what it has deployed."""
 
 
 @dataclass(frozen=True)
@@ -150,3 +166,5 @@ class Node:
     architecture: str
     """`kubernetes.io/arch`: amd64, arm64, ..."""
     ready: bool
+    address: str = ""
+    """Where its node ports are: an external address if it has one, or else the internal one; empty without any."""

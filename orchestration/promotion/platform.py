@@ -1,17 +1,21 @@
 """The platform that promotions run on and are told through, as sensors, assets, commands and the exporter see it."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import (
+    ArgoCD,
     Clients,
     Clock,
     Cluster,
     Destination,
     GitOpsRepository,
     ImageRegistry,
+    Metrics,
     Notifier,
     Registry,
+    Service,
 )
 
 
@@ -45,6 +49,25 @@ class Platform(Protocol):
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""
+
+
+class PlatformInParts(Platform, Protocol):
+    """A platform whose dependencies can be asked one by one, whatever is wrong with the others."""
+
+    def argocd(self) -> ArgoCD:
+        """Return a client of Argo CD."""
+
+    def metrics(self) -> Metrics:
+        """Return a client of Prometheus."""
+
+    def images(self) -> ImageRegistry:
+        """Return a client of the image registries."""
+
+    def service(self) -> Service:
+        """Return a client of the models' services."""
+
+    def contexts(self) -> Mapping[str, str]:
+        """Return the address of each context's API server, by the context's name."""
 
 
 class Notifications(Protocol):

@@ -316,6 +316,17 @@ class Policy(_Part):
         return self
 
 
+def require_policy_name(name: str) -> None:
+    """Refuse what cannot be the name of a policy.
+
+    Raises:
+        InvalidInputError: it is not a name.
+    """
+    if not _POLICY_NAME.fullmatch(name):
+        expected = "a name of lower-case letters, digits and dashes, 63 at most"
+        raise InvalidInputError(Problem("the policy's name", expected, repr(name), "Name it otherwise with --policy."))
+
+
 def parse_policy(name: str, text: str) -> Policy:
     """Read a policy from its file.
 

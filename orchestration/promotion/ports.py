@@ -15,6 +15,7 @@ from orchestration.promotion.cluster_status import ApplicationStatus, Node, Work
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.notifying import Message
+from orchestration.promotion.rights import Right
 
 Decision = TypeVar("Decision")
 """What a caller's `decide` returns instead of an edit."""
@@ -37,6 +38,18 @@ class Registry(Protocol):
 
     def ping(self) -> None:
         """Raise `DependencyError` unless the registry answers."""
+
+    def server_version(self) -> str | None:
+        """Return the server's own version, such as `3.17.2`; None when it does not tell."""
+
+    def may_edit(self, model: str) -> bool | None:
+        """Return whether our account may write to a model; None when the server does not tell, or asks for no login."""
+
+    def artifact_root(self, run_id: str) -> str | None:
+        """Return where a run's artifacts are, as the registry has it; None when the run is gone."""
+
+    def latest_version(self, model: str) -> ModelVersion | None:
+        """Return the version of a model with the highest number; None when there is no such model, or no version."""
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """Return the version that an alias names, in one call; None when the model or the alias does not exist."""
@@ -153,8 +166,29 @@ class TagRecord:
     """The tag object, so that a signature is checked of what was read."""
 
 
+@dataclass(frozen=True)
+class RepositoryAddress:
+    """Where a repository is, and the branch in it."""
+
+    url: str
+    branch: str
+
+
 class GitOpsRepository(Protocol):
     """The GitOps repository: one branch, the leases beside it, and no checkout."""
+
+    def address(self) -> RepositoryAddress:
+        """Return the address and the branch that this is, from the settings."""
+
+    def check_push(self) -> None:
+        """Raise `DependencyError` unless the server lets us begin an atomic push; nothing is pushed.
+
+        That proves the login and the right to push to the repository, but not what is decided only when refs arrive:
+        protected branches and tags, and hooks.
+        """
+
+    def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
+        """Return the paths of all files below a folder at a commit, sorted; none when there is no such folder."""
 
     def fetch(self) -> str:
         """Fetch the branch and return the id of its head commit."""
@@ -249,6 +283,9 @@ class ArgoCD(Protocol):
     def application(self, namespace: str, name: str) -> ApplicationStatus | None:
         """Return an Application; None when there is no such Application."""
 
+    def may(self, right: Right) -> bool | None:
+        """Return whether our account has a right; None when the API server does not tell."""
+
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
         """Ask the controller to compare again. It may drop the request, so ask until something moves."""
 
@@ -268,6 +305,9 @@ class Cluster(Protocol):
 
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server's /readyz says ok."""
+
+    def may(self, right: Right) -> bool | None:
+        """Return whether our account has a right; None when the API server does not tell."""
 
     def nodes(self) -> tuple[Node, ...]:
         """Return all nodes, ready or not."""
@@ -289,6 +329,9 @@ class Service(Protocol):
 
     def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
         """POST JSON to the policy's `service_url`; a connection that fails is an `Answer` of status 0."""
+
+    def reach(self, url: str, timeout: float) -> Answer:
+        """GET an address, which changes nothing and counts as no request; a failed connection has status 0."""
 
 
 @dataclass(frozen=True)

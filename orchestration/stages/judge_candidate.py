@@ -49,23 +49,16 @@ def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:
     policy, registry = promotion.policy, promotion.clients.registry
     checklist = Checklist()
     champion = registry.version_by_alias(policy.model, policy.champion_alias)
-    attempt = _require_challenger(promotion, view, champion, checklist)
-
-    run = registry.run(promotion.version.run_id) if promotion.version.run_id else None
-    problem = run_problem(promotion.version, run)
-    if run is None or problem is not None:
-        assert problem is not None, "a version without a run has a problem"
-        raise checklist.failed("run_finished", problem.then(promotion.how_to_retry) if run is not None else problem)
-    checklist.passed("run_finished", f"run {run.run_id} is FINISHED")
-
+    attempt = require_challenger(promotion, view, champion, checklist)
+    run = require_run(promotion, checklist)
     champion_run = registry.run(champion.run_id) if champion is not None and champion.run_id else None
-    _require_quality(promotion, run, champion, champion_run, checklist)
-    _require_recording(promotion, run, champion_run, checklist)
+    require_quality(promotion, run, champion, champion_run, checklist)
+    require_recording(promotion, run, champion_run, checklist)
     image = _require_image(promotion, view, run, checklist)
     return Candidate(attempt, image, tuple(checklist.checks))
 
 
-def _require_challenger(
+def require_challenger(
     promotion: Promotion, view: BranchView, champion: ModelVersion | None, checklist: Checklist
 ) -> int:
     """Return the attempt that a commit would be, or end the stage when this is not the version to promote."""
@@ -88,6 +81,18 @@ def _require_challenger(
     compared = f"it is newer than champion version {champion.version}" if champion else "there is no champion yet"
     checklist.passed("is_challenger", f"alias {policy.challenger_alias} names it, and {compared}")
     return view.standing.attempt
+
+
+def require_run(promotion: Promotion, checklist: Checklist) -> TrainingRun:
+    """Return the version's training run, or end the stage unless it is FINISHED."""
+    version = promotion.version
+    run = promotion.clients.registry.run(version.run_id) if version.run_id else None
+    problem = run_problem(version, run)
+    if run is None or problem is not None:
+        assert problem is not None, "a version without a run has a problem"
+        raise checklist.failed("run_finished", problem.then(promotion.how_to_retry) if run is not None else problem)
+    checklist.passed("run_finished", f"run {run.run_id} is FINISHED")
+    return run
 
 
 def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, State]:
@@ -160,13 +165,14 @@ def _unfinished_promotion(promotion: Promotion, view: BranchView) -> Problem | N
     )
 
 
-def _require_quality(
+def require_quality(
     promotion: Promotion,
     run: TrainingRun,
     champion: ModelVersion | None,
     champion_run: TrainingRun | None,
     checks: Checklist,
 ) -> None:
+    """Require that the version's metrics keep the policy's bounds, and compare with the champion's."""
     compared = [bound.metric for bound in promotion.policy.quality if bound.no_worse_than_champion_by is not None]
     if champion is not None and champion_run is None and compared:
         missing = Problem(
@@ -197,7 +203,7 @@ def _require_quality(
     checks.passed("quality", f"{len(rows)} metric(s) keep their bounds; {against}", table, numbers)
 
 
-def _require_recording(
+def require_recording(
     promotion: Promotion, run: TrainingRun, champion_run: TrainingRun | None, checklist: Checklist
 ) -> None:
     """Require recorded requests of the candidate, and that they and the champion's fit its signature."""
@@ -255,11 +261,16 @@ def _require_image(promotion: Promotion, view: BranchView, run: TrainingRun, che
             promotion.record.write(State.WAITING, f"image {chosen} is not published yet")
         clock.sleep(_POLL_SECONDS)
         require_alias(promotion, checklist)
+    judge_image(promotion, view, image, checklist)
+    return image
+
+
+def judge_image(promotion: Promotion, view: BranchView, image: ResolvedImage, checklist: Checklist) -> None:
+    """Require that a published image runs on the cluster's nodes, and that it and the manifest serve this version."""
     problem = _architecture_problem(promotion, image)
     if problem is not None:
         raise checklist.failed("image_published", problem.then(promotion.how_to_retry))
     _require_this_version(promotion, view, image, checklist)
-    return image
 
 
 def _require_this_version(promotion: Promotion, view: BranchView, image: ResolvedImage, checklist: Checklist) -> None:

@@ -1,12 +1,12 @@
 """Stage 2, `manifest_commit`: check all that can be known, then put the image into the manifest by one commit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, MayCommit, OnBranch, committed_promotions
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.identity import promotion_id, promotion_subject, promotion_trailers
-from orchestration.promotion.images import parse_image
+from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
@@ -81,7 +81,15 @@ def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Check
     """
     rows: list[dict[str, object]] = []
     _require_answers(promotion, checklist, rows)
-    _require_automated_sync(promotion, checklist, rows)
+    require_automated_sync(promotion, checklist, rows)
+    require_way_back(promotion, view, checklist, rows)
+    checklist.passed("dependencies_ready", "dependencies answer, sync is automated and there is a way back", rows)
+
+
+def require_way_back(
+    promotion: Promotion, view: BranchView, checklist: Checklist, rows: list[dict[str, object]]
+) -> None:
+    """Require that the image to which a rollback would return can still be pulled; report an alias that Git denies."""
     target = rollback_target(promotion, view.promotions, view.image)
     assert target is not None, "the image before is known"
     disagreement = alias_disagreement(promotion, view.promotions, view.image)
@@ -98,16 +106,20 @@ def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Check
         )
         raise checklist.failed("dependencies_ready", problem.then(promotion.how_to_retry), rows=rows)
     rows.append({"what": "rollback target", "finding": f"{target.image} ({target.described})"})
-    checklist.passed("dependencies_ready", "dependencies answer, sync is automated and there is a way back", rows)
+
+
+def dependencies(promotion: Promotion) -> Mapping[str, Callable[[], None]]:
+    """What must answer before the commit, and how each is asked."""
+    clients = promotion.clients
+    return {
+        "Argo CD's API": clients.argocd.ready,
+        f"cluster {promotion.policy.cluster}": clients.cluster.ready,
+        "Prometheus": clients.metrics.ready,
+    }
 
 
 def _require_answers(promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]) -> None:
-    clients = promotion.clients
-    for name, ask in (
-        ("Argo CD's API", clients.argocd.ready),
-        (f"cluster {promotion.policy.cluster}", clients.cluster.ready),
-        ("Prometheus", clients.metrics.ready),
-    ):
+    for name, ask in dependencies(promotion).items():
         try:
             ask()
         except DependencyError as error:
@@ -115,7 +127,8 @@ def _require_answers(promotion: Promotion, checklist: Checklist, rows: list[dict
         rows.append({"what": name, "finding": "ready"})
 
 
-def _require_automated_sync(promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]) -> None:
+def require_automated_sync(promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]) -> None:
+    """Require the policy's Application, with automated sync."""
     target = promotion.policy.argocd
     subject = f"Application {target.namespace}/{target.application}"
     application = promotion.clients.argocd.application(target.namespace, target.application)
@@ -183,9 +196,18 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
     Raises:
         StageEnded: this version must not be committed on top of that head.
     """
-    policy, version, image = promotion.policy, promotion.version, candidate.image.reference
     assert isinstance(view.standing, MayCommit), "the branch stands as it did when the version was judged"
     require_alias(promotion, checklist)
+    return plan_edit(promotion, view, candidate.image.reference, view.standing.attempt, checklist)
+
+
+def plan_edit(promotion: Promotion, view: BranchView, image: ImageRef, attempt: int, checklist: Checklist) -> FileEdit:
+    """Plan the edit that puts an image into the manifest at one head.
+
+    Raises:
+        StageEnded: the manifest cannot be edited, or has that image already.
+    """
+    policy, version = promotion.policy, promotion.version
     edit = set_image(view.content, policy.manifest, str(image))
     if isinstance(edit, EditRefused):
         raise checklist.failed("one_commit", edit.problem.then(promotion.how_to_retry))
@@ -197,8 +219,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
             "A commit would change nothing: build an image of its own for this version.",
         )
         raise checklist.failed("one_commit", problem.then(promotion.how_to_retry))
-    require_permission(promotion, candidate.image.digest, checklist)  # again: it may have been held in the meantime
-    identity = promotion_id(policy.name, version.version, image, view.standing.attempt)
+    identity = promotion_id(policy.name, version.version, image, attempt)
     trailers = promotion_trailers(identity, version, image)
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)
 

@@ -7,7 +7,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from orchestration.adapters.argocd import ArgoCDApplications
+from orchestration.promotion.cluster_status import ApplicationSource
 from orchestration.promotion.problems import DependencyError
+from orchestration.promotion.rights import Right
 from tests.adapters.kubeconfigs import write_kubeconfig
 from tests.adapters.test_clusters import status
 
@@ -35,6 +37,39 @@ def test_an_application_is_read(httpserver: HTTPServer, argocd: ArgoCDApplicatio
     sync = (application.sync_status, application.sync_revision)
     assert (*sync, application.health_status) == ("Synced", "a" * 40, "Healthy")
     assert application.auto_sync
+
+
+def test_an_application_says_what_it_reads_and_where_it_deploys(
+    httpserver: HTTPServer, argocd: ArgoCDApplications
+) -> None:
+    """Source and destination are those of the spec; several sources are none that can be compared."""
+    source = {"repoURL": "https://git.example/a.git", "targetRevision": "main", "path": "apps"}
+    deployed = [
+        {"kind": "Deployment", "namespace": "ml-apps", "name": "iris"},
+        {"kind": "Namespace", "name": "ml-apps"},
+    ]
+    spec = {"source": source, "destination": {"server": "https://edge:6443", "namespace": "ml-apps"}}
+    httpserver.expect_oneshot_request(APPLICATION).respond_with_json({"spec": spec, "status": {"resources": deployed}})
+    application = argocd.application("argocd", "iris-classifier")
+    assert application is not None
+    assert application.source == ApplicationSource("https://git.example/a.git", "main", "apps")
+    assert application.destination == "https://edge:6443"
+    assert application.resources == (("Deployment", "ml-apps", "iris"), ("Namespace", "", "ml-apps"))
+    several = {"sources": [source, source], "destination": {"name": "edge"}}
+    httpserver.expect_oneshot_request(APPLICATION).respond_with_json({"spec": several})
+    application = argocd.application("argocd", "iris-classifier")
+    assert application is not None
+    assert (application.source, application.destination, application.resources) == (None, "edge", ())
+
+
+def test_a_right_is_asked_of_the_api_server_with_the_applications(
+    httpserver: HTTPServer, argocd: ArgoCDApplications
+) -> None:
+    """Applications belong to Argo CD's API group."""
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    httpserver.expect_request(path).respond_with_json({"status": {"allowed": True}}, status=201)
+    assert argocd.may(Right("patch", "applications", "argoproj.io", namespace="argocd"))
+    assert httpserver.log[0][0].json["spec"]["resourceAttributes"]["group"] == "argoproj.io"
 
 
 def test_a_missing_application_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:

@@ -10,7 +10,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.adapters.kube_api import servers_of_contexts
 from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.rights import Right
 from tests.adapters.kubeconfigs import TOKEN, write_kubeconfig
 from tests.adapters.test_service import raw_server
 
@@ -229,15 +231,62 @@ def test_the_api_servers_errors_are_distinguished_from_the_models(
     assert len(httpserver.log) == 1
 
 
-@pytest.mark.parametrize(("code", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])
+@pytest.mark.parametrize(
+    ("code", "reason", "next_step"),
+    [(401, "Unauthorized", "Renew the login of context edge"), (403, "Forbidden", "docs/architecture.md")],
+)
 def test_a_refused_question_to_a_pod_is_an_error(
-    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, reason: str, next_step: str
 ) -> None:
     """The error for a missing right or an invalid token has the API server's message and the next step."""
     httpserver.expect_request(ANY_PATH).respond_with_json(status(code, reason), status=code)
-    with pytest.raises(DependencyError, match=rf"HTTP {code}: .*docs/architecture.md"):
+    with pytest.raises(DependencyError, match=rf"HTTP {code}: .*{next_step}"):
         ask(cluster)
     assert len(httpserver.log) == 1
+
+
+REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_right_is_asked_of_the_api_server(httpserver: HTTPServer, cluster: KubernetesCluster, allowed: bool) -> None:
+    """The review names verb, kind, part and namespace, and its answer is the API server's own."""
+    right = {"verb": "create", "resource": "pods", "group": "", "subresource": "proxy", "namespace": "ml-apps"}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": right},
+    }
+    httpserver.expect_request(REVIEW, method="POST", json=review).respond_with_json(
+        {"status": {"allowed": allowed}}, status=201
+    )
+    assert cluster.may(Right("create", "pods", subresource="proxy", namespace="ml-apps")) is allowed
+
+
+@pytest.mark.parametrize(("code", "body"), [(403, "{}"), (404, "{}"), (405, "no"), (201, "{}"), (201, "<html>")])
+def test_an_api_server_may_not_tell_about_rights(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, body: str
+) -> None:
+    """An account that may not ask, and an answer without a result, mean that the right is not known."""
+    httpserver.expect_request(REVIEW).respond_with_data(body, code, content_type="application/json")
+    assert cluster.may(Right("list", "nodes")) is None
+
+
+def test_a_refused_login_is_not_a_missing_right(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """A token that is not accepted is an error, whose next step is to renew it."""
+    httpserver.expect_request(REVIEW).respond_with_json(status(401, "Unauthorized"), status=401)
+    with pytest.raises(DependencyError, match="Renew the login"):
+        cluster.may(Right("list", "nodes"))
+
+
+def test_the_contexts_servers_are_those_of_their_clusters(tmp_path: Path) -> None:
+    """Each context has the address of its cluster's API server; a context without one has none."""
+    file = tmp_path / "kubeconfig"
+    file.write_text(
+        "clusters: [{name: c1, cluster: {server: https://one:6443}}]\n"
+        "contexts: [{name: edge, context: {cluster: c1, user: u}}, {name: gcp, context: {cluster: c2}}]\n"
+    )
+    assert servers_of_contexts(file) == {"edge": "https://one:6443", "gcp": ""}
 
 
 def test_an_api_server_that_is_silent_is_an_error(tmp_path: Path) -> None:

@@ -101,6 +101,26 @@ def test_reads_files_of_a_commit(scene: Scene) -> None:
     assert scene.repository.read_file(second, "apps/none.yaml") is None
 
 
+def test_lists_the_files_below_a_folder(scene: Scene) -> None:
+    """All files below a folder are listed with their whole paths, of the commit that is asked for."""
+    head = scene.repository.fetch()
+    below = ("apps/iris classifier/deployment.yaml", "apps/iris classifier/service.yaml")
+    assert scene.repository.list_files(head, "apps/iris classifier") == below
+    assert scene.repository.list_files(head, ".") == tuple(sorted(CONTENT))
+    assert scene.repository.list_files(head, "apps/iris") == ()
+
+
+def test_a_check_of_the_push_pushes_nothing(scene: Scene) -> None:
+    """A server that takes pushes passes, and has no new commit, lease or tag afterwards."""
+    before = scene.repository.fetch()
+    scene.repository.check_push()
+    assert scene.elsewhere.fetch() == before
+    assert scene.repository.lease("dry-run") is None
+    assert scene.repository.tags_below("incumbent/") == ()
+    assert scene.repository.tag("incumbent/dry-run") is None
+    assert scene.repository.address().branch == "main"
+
+
 def test_pushes_one_commit_with_its_trailers(scene: Scene) -> None:
     """An edit becomes one commit on the branch, which its trailers identify, with nothing else in the diff."""
     before = scene.repository.fetch()

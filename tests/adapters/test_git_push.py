@@ -13,6 +13,7 @@ import pytest
 
 from orchestration.promotion.ports import FileEdit, LeaseBusy, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError
+from testbeds.common import git_server
 from tests.adapters import git_promoter
 from tests.adapters.git_fixtures import MANIFEST, World, edit, world
 
@@ -243,3 +244,36 @@ def test_the_orphan_of_a_killed_process_keeps_its_mirror(world: World) -> None:
         process.wait(timeout=200)
     assert world.repository().fetch() == world.head()  # waits for the orphan to end
     assert excluded == [True]
+
+
+@pytest.mark.parametrize(
+    ("status", "next_step"),
+    [(401, "INCUMBENT_GIT_TOKEN_FILE"), (403, "write access"), (404, "INCUMBENT_GIT_URL"), (503, "healthy")],
+)
+def test_a_server_that_takes_no_push_is_found_out_by_a_dry_run(world: World, status: int, next_step: str) -> None:
+    """A token that may only read is refused when the server is asked for the refs to push to; nothing was pushed."""
+    world.repository().fetch()
+    world.server.order("info/refs?service=git-receive-pack", status=status, times=9)
+    with pytest.raises(DependencyError, match=next_step):
+        world.repository().check_push()
+    assert not [request for request in world.server.requests if request.startswith(_PUSH)]
+
+
+def test_a_server_without_atomic_pushes_is_found_out_by_a_dry_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says whether it takes atomic pushes before anything is sent."""
+    monkeypatch.setitem(git_server._SETTINGS, "receive.advertiseAtomic", "false")
+    with pytest.raises(DependencyError, match="no atomic pushes"):
+        world.repository().check_push()
+
+
+def test_a_dry_run_does_not_prove_what_hooks_decide(world: World) -> None:
+    """A hook runs only when a push arrives, so a dry run passes on a server that refuses every push."""
+    hook = world.bare / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    world.repository().check_push()
+    refs = world.git("for-each-ref", "--format=%(refname)")
+    assert refs == "refs/heads/main"

@@ -227,6 +227,35 @@ def test_ping_answers(world: World) -> None:
     world.registry.ping()
 
 
+def test_the_server_tells_its_version(world: World) -> None:
+    """It is a version's number, by which a doctor tells what the server can do."""
+    assert re.fullmatch(r"3\.[0-9]+\.[0-9]+", world.registry.server_version() or "")
+
+
+def test_a_server_without_logins_tells_no_rights(world: World, model: str) -> None:
+    """Where everyone may write, there is no account to ask about."""
+    assert world.registry.may_edit(model) is None
+
+
+def test_the_newest_version_is_the_one_with_the_highest_number(world: World, model: str) -> None:
+    """A model without versions has none; tags and aliases change nothing."""
+    assert world.registry.latest_version(model) is None
+    run_id = world.run({})
+    first = world.version(model, run_id)
+    for _ in range(10):
+        newest = world.version(model, run_id)
+    world.registry.write_tags(first, {"touched": "later"})
+    assert world.registry.latest_version(model) == newest
+
+
+def test_a_runs_artifacts_are_behind_the_proxy(world: World) -> None:
+    """A server with --serve-artifacts gives each run a place in its own scheme; a missing run has none."""
+    root = world.registry.artifact_root(world.run({}))
+    assert root is not None
+    assert root.startswith("mlflow-artifacts:/")
+    assert world.registry.artifact_root("f" * 32) is None
+
+
 def test_the_fake_can_be_taken_down() -> None:
     """A fake that is down fails each call like a dead server."""
     registry = FakeRegistry(down=True)
@@ -618,3 +647,26 @@ def test_unusable_addresses_are_refused_without_repeating_secrets(uri: str) -> N
         MlflowRegistry(uri)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
     assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("permission", "may"), [("EDIT", True), ("MANAGE", True), ("READ", False), ("NO_PERMISSIONS", False), (None, None)]
+)
+def test_the_server_tells_what_our_account_may_do(httpserver: HTTPServer, permission: str | None, may: bool) -> None:
+    """The server is asked for its own decision about the account and the model; an older server has no such page."""
+    httpserver.expect_request("/api/2.0/mlflow/users/current").respond_with_json({"user": {"username": "incumbent"}})
+    asked = {"username": "incumbent", "resource_type": "registered_model", "resource_id": "iris"}
+    if permission is not None:
+        httpserver.expect_request("/api/3.0/mlflow/users/permissions/get", query_string=asked).respond_with_json(
+            {"allowed": True, "permission": permission}
+        )
+    else:
+        httpserver.expect_request("/api/3.0/mlflow/users/permissions/get").respond_with_data("no page", 404)
+    assert MlflowRegistry(httpserver.url_for("")).may_edit("iris") is may
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, "not found"), (200, "<html>an ingress</html>"), (200, "")])
+def test_what_is_not_a_version_is_none(httpserver: HTTPServer, status: int, body: str) -> None:
+    """A page that MLflow did not write is not shown as a version."""
+    httpserver.expect_request("/version").respond_with_data(body, status)
+    assert MlflowRegistry(httpserver.url_for("")).server_version() is None

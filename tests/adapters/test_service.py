@@ -104,3 +104,13 @@ def test_time_passes() -> None:
     clock.sleep(0.01)
     clock.sleep(-5)
     assert clock.now() >= before + 0.009
+
+
+def test_reaching_an_address_is_one_get(httpserver: HTTPServer, free_address: str) -> None:
+    """Any status is an answer; a connection that fails has status 0, and the body says why."""
+    httpserver.expect_request("/", method="GET").respond_with_data("no page here", 404)
+    assert HttpService().reach(httpserver.url_for("/"), 5).status == 404
+    assert len(httpserver.log) == 1
+    answer = HttpService().reach(f"http://{free_address}", 5)
+    assert answer.status == 0
+    assert b"refused" in answer.body

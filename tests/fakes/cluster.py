@@ -6,6 +6,7 @@ from dataclasses import replace
 from orchestration.promotion.cluster_status import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.rights import Right
 
 DOWN = Problem("the fake", "an answer", "that it is down", "Set `down` to None.")
 Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer | Problem]
@@ -26,10 +27,16 @@ class FakeCluster:
         self.respond: Respond = no_answer
         self.asked: list[tuple[str, int, str, bytes, Mapping[str, str]]] = []
         self.down: Problem | None = None
+        self.denied: set[str] | None = set()
+        """The rights that the account lacks, in words; None when the API server does not tell."""
 
     def ready(self) -> None:
         if self.down is not None:
             raise DependencyError(self.down)
+
+    def may(self, right: Right) -> bool | None:
+        self.ready()
+        return None if self.denied is None else str(right) not in self.denied
 
     def nodes(self) -> tuple[Node, ...]:
         self.ready()
@@ -58,10 +65,15 @@ class FakeService:
     def __init__(self, respond: Respond = no_answer) -> None:
         self.respond = respond
         self.asked: list[tuple[str, bytes, Mapping[str, str]]] = []
+        self.reached = Answer(404, b"not found", 0.01)
+        """What answers a GET; a model's server has no page at `/`."""
 
     def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
         self.asked.append((url, body, headers))
         return _said(self.respond(url, "", body, headers))
+
+    def reach(self, url: str, timeout: float) -> Answer:
+        return self.reached
 
 
 class FakeArgoCD:
@@ -72,10 +84,15 @@ class FakeArgoCD:
         self.refreshes: list[str] = []
         self.on_refresh: Callable[[str], None] = lambda kind: None
         self.down: Problem | None = None
+        self.denied: set[str] | None = set()
 
     def ready(self) -> None:
         if self.down is not None:
             raise DependencyError(self.down)
+
+    def may(self, right: Right) -> bool | None:
+        self.ready()
+        return None if self.denied is None else str(right) not in self.denied
 
     def application(self, namespace: str, name: str) -> ApplicationStatus | None:
         self.ready()

@@ -16,6 +16,7 @@ from orchestration.promotion.ports import (
     LeaseLost,
     LeaseRecord,
     Pushed,
+    RepositoryAddress,
     Sign,
     TagRecord,
 )
@@ -62,6 +63,8 @@ class FakeGitRepository:
         """The signatures of tags that have one."""
         self.before_push: list[Callable[[], object]] = []
         self.down: str | None = None
+        self.push_forbidden: str | None = None
+        """Why the server forbids pushes; None while it allows them."""
         self.head = ""
         self.commit("Start with what is deployed", files)
 
@@ -113,6 +116,20 @@ class FakeGitRepository:
             raise DependencyError(Problem("Git repository", "an answer", self.down, "Check that it is well."))
 
     # The port
+
+    def address(self) -> RepositoryAddress:
+        return RepositoryAddress("https://git.example/acme/gitops.git", "main")
+
+    def check_push(self) -> None:
+        self._reach_server()
+        if self.push_forbidden is not None:
+            raise DependencyError(
+                Problem("Git repository", "the server to let us push", self.push_forbidden, "Allow it.")
+            )
+
+    def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
+        below = "" if folder in ("", ".") else folder.rstrip("/") + "/"
+        return tuple(sorted(path for path in self.commits[commit].files if path.startswith(below)))
 
     def fetch(self) -> str:
         self._reach_server()

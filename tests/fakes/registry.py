@@ -18,6 +18,11 @@ class FakeRegistry:
     examples: dict[tuple[str, int], tuple[tuple[object, ...], ...]] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], bytes] = field(default_factory=dict)
     down: bool = False
+    version_of_server: str | None = "3.17.2"
+    editable: bool | None = None
+    """What `may_edit` says; None as a server without logins does."""
+    roots: dict[str, str] = field(default_factory=dict)
+    """Where a run's artifacts are, by the run's id; behind the server's proxy unless a test says otherwise."""
     calls: list[str] = field(default_factory=list)
     """The names of the calls that were made, in order."""
 
@@ -44,6 +49,26 @@ class FakeRegistry:
 
     def ping(self) -> None:
         self._called("ping")
+
+    def server_version(self) -> str | None:
+        self._called("server_version")
+        return self.version_of_server
+
+    def may_edit(self, model: str) -> bool | None:
+        self._called("may_edit")
+        return self.editable
+
+    def artifact_root(self, run_id: str) -> str | None:
+        self._called("artifact_root")
+        return self.roots.get(run_id, f"mlflow-artifacts:/0/{run_id}/artifacts") if run_id in self.runs else None
+
+    def latest_version(self, model: str) -> ModelVersion | None:
+        self._called("latest_version")
+        return max(
+            (known for (name, _), known in self.versions.items() if name == model),
+            key=lambda known: known.version,
+            default=None,
+        )
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         self._called("version_by_alias")

@@ -218,6 +218,18 @@ class WorldPlatform:
     def cluster(self, context: str) -> FakeCluster:
         return self.world.cluster
 
+    def argocd(self) -> FakeArgoCD:
+        return self.world.argocd
+
+    def metrics(self) -> FakeMetrics:
+        return self.world.metrics
+
+    def service(self) -> FakeService:
+        return self.world.service
+
+    def contexts(self) -> dict[str, str]:
+        return {"edge": "https://edge:6443", "gcp": "https://gcp"}
+
 
 def run_stages(
     world: World, number: int, instance: dg.DagsterInstance, selection: list[str] | None = None

@@ -52,6 +52,20 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
     return mode, object_id
 
 
+def files_below(mirror: Mirror, commit: str, folder: str) -> tuple[str, ...]:
+    """List the paths of all files below a folder, sorted; `.` is the whole tree.
+
+    Raises:
+        InvalidInputError: the folder's path is not usable.
+    """
+    below = () if folder in ("", ".") else (folder.rstrip("/") + "/",)
+    for path in below:
+        check_path(path.rstrip("/"))
+    options = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", commit, *below)
+    names = mirror.local(*options).output.decode("utf-8", errors="replace").split("\0")
+    return tuple(sorted(filter(None, names)))
+
+
 def check_path(path: str) -> None:
     """Raise `InvalidInputError` unless a path that a person wrote leads to a place inside the repository."""
     parts = path.split("/")

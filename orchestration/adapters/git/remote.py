@@ -24,6 +24,11 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "Give the token write access to this repository (its contents, not its administration).",
     ),
     (
+        r"does not support --atomic push",
+        "the server takes no atomic pushes",
+        "Use a Git server that does: without them a commit cannot be fenced by its lease.",
+    ),
+    (
         r"repository .*not found|returned error: (404|30[1278])|does not appear to be a git repository"
         r"|unable to update url base from redirection",
         "no such repository",

@@ -15,6 +15,7 @@ from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
 from orchestration.adapters.git.objects import (
     commit_message,
     entry_at,
+    files_below,
     is_known,
     read_blob,
     tagged_at,
@@ -36,6 +37,7 @@ from orchestration.promotion.ports import (
     LeaseLost,
     LeaseRecord,
     Pushed,
+    RepositoryAddress,
     Sign,
     TagRecord,
 )
@@ -43,6 +45,7 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError,
 
 Decision = TypeVar("Decision")
 _MAX_DIFF_CHARACTERS = 200_000
+_DRY_RUN_LEASE, _DRY_RUN_TAG = "refs/incumbent/lease/dry-run", "refs/tags/incumbent/dry-run"
 
 
 class GitRepository:
@@ -93,6 +96,33 @@ class GitRepository:
             return self._access.reading_from_server(lambda: read_blob(self._access.mirror, entry[1]))
 
         return self._access.repairing(read)
+
+    def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
+        """List the paths of all files below a folder at a commit, sorted; `.` is the whole repository."""
+
+        def read() -> tuple[str, ...]:
+            self._access.require_commit(commit)
+            return files_below(self._access.mirror, commit, folder)
+
+        return self._access.repairing(read)
+
+    def address(self) -> RepositoryAddress:
+        """Return the repository's address and branch, as the settings have them."""
+        remote = self._access.remote
+        return RepositoryAddress(remote.url, remote.branch)
+
+    def check_push(self) -> None:
+        """Begin a push as a promotion makes it, to the branch, a lease and a tag, and end it before anything is sent.
+
+        A dry run gets as far as the list of refs that the server offers for pushing, for which it asks for the login,
+        and with it whether the server takes atomic pushes.
+        """
+        head = self.fetch()
+        refs = (self._access.branch, _DRY_RUN_LEASE, _DRY_RUN_TAG)
+        specs = [f"{head}:{ref}" for ref in refs]
+        result = self._access.mirror.network("push", "--dry-run", "--porcelain", "--atomic", "--", "origin", *specs)
+        if result.status != 0:
+            raise self._access.remote.failure("push", result.error)
 
     def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
         """List the policy's promotion and rollback commits reachable from `head`, newest first."""

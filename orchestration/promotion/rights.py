@@ -1,0 +1,42 @@
+"""The rights in Kubernetes that a promotion uses, as docs/architecture.md lists them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestration.promotion.policy import Policy
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one kind of object."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    """The API group; empty for the core group."""
+    subresource: str = ""
+    namespace: str = ""
+    """Empty for objects without a namespace."""
+
+    def __str__(self) -> str:
+        kind = "/".join(filter(None, (self.resource, self.subresource)))
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {kind}{f'.{self.group}' if self.group else ''}{where}"
+
+
+def cluster_rights(policy: Policy) -> Iterator[Right]:
+    """What the account needs in the cluster that serves the model."""
+    namespace = policy.manifest.namespace
+    yield Right("get", "deployments", "apps", namespace=namespace)
+    yield Right("list", "replicasets", "apps", namespace=namespace)
+    for resource in ("pods", "events"):
+        yield Right("list", resource, namespace=namespace)
+    yield Right("get", "pods", subresource="log", namespace=namespace)
+    yield Right("create", "pods", subresource="proxy", namespace=namespace)
+    yield Right("list", "nodes")
+
+
+def argocd_rights(policy: Policy) -> Iterator[Right]:
+    """What the account needs in the cluster that holds the Applications."""
+    for verb in ("get", "patch"):
+        yield Right(verb, "applications", "argoproj.io", namespace=policy.argocd.namespace)

@@ -1,0 +1,286 @@
+"""`incumbent doctor` on a platform of fakes: each fault is found, named and given its fix, and nothing is changed."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from orchestration.commands.doctor import policies_to_examine, probes
+from orchestration.commands.probes import Finding, Outcome, Probe, examine, ok
+from orchestration.promotion.cluster_status import ApplicationSource
+from orchestration.promotion.ports import Answer, QueryRejected, QueryResult
+from orchestration.promotion.problems import InvalidInputError, Problem
+from tests.fakes.clock import FakeClock
+from tests.fakes.metrics import FakeMetrics
+from tests.fakes.runs import Saboteur, promote
+from tests.fakes.world import POLICY_NAME, World, WorldPlatform
+
+DOWN = Problem("the fake", "an answer", "that it is down", "Start it again.")
+
+
+@pytest.fixture
+def healthy() -> World:
+    """A world in which a version is champion, another one is challenger, and nothing is wrong."""
+    world = World()
+    world.register()
+    assert promote(world, 1, "run")
+    world.register()
+    assert world.argocd.status is not None
+    source = ApplicationSource("git@GIT.example:acme/gitops", "main", "apps")
+    world.argocd.status = replace(world.argocd.status, source=source)
+    pods = {pod.name: 1.0 for pod in world.cluster.status.pods} if world.cluster.status else {}
+    world.metrics.script |= {"up{": pods, "time()": world.clock.now()}
+    return world
+
+
+def look(world: World, platform: WorldPlatform | None = None) -> Mapping[str, Finding]:
+    """What each probe found, by its name; those of the platform by area and name."""
+    asked = probes(platform or WorldPlatform(world), (POLICY_NAME,))
+    found = examine(asked, lambda done, of: None)
+    return {probe.key.removeprefix(f"{POLICY_NAME}: "): finding for probe, finding in found}
+
+
+def wrong(found: Mapping[str, Finding]) -> set[str]:
+    return {name for name, finding in found.items() if finding.outcome is Outcome.FAILED}
+
+
+def test_nothing_is_wrong_and_nothing_is_changed(healthy: World) -> None:
+    """Everything is green, except what a server does not tell, and no probe writes anything."""
+    saboteur = Saboteur(healthy, 0, after=False)
+    before = (dict(healthy.git.tags), dict(healthy.git.leases), healthy.git.head)
+    found = look(healthy)
+    others = {name: finding for name, finding in found.items() if finding.outcome is not Outcome.OK}
+    assert list(others) == ["right to edit"]
+    assert others["right to edit"].outcome is Outcome.UNKNOWN
+    assert saboteur.count == 0
+    assert before == (healthy.git.tags, healthy.git.leases, healthy.git.head)
+
+
+def _stop(world: World) -> None:
+    assert world.argocd.status is not None
+    world.argocd.status = replace(world.argocd.status, auto_sync=False)
+
+
+def _read_elsewhere(world: World, **changes: str) -> None:
+    status = world.argocd.status
+    assert status is not None
+    assert status.source is not None
+    world.argocd.status = replace(status, source=replace(status.source, **changes), sync_revision="f" * 40)
+
+
+def _unscrape(world: World) -> None:
+    pods = list(world.metrics.script["up{"])  # type: ignore[arg-type]
+    world.metrics.script["up{"] = {pods[0]: 1.0}
+
+
+def _change_workload(world: World, **changes: object) -> None:
+    assert world.cluster.status is not None
+    world.cluster.status = replace(world.cluster.status, **changes)  # type: ignore[arg-type]
+
+
+def _scrape_rarely(world: World) -> None:
+    pods = list(world.metrics.script["up{"])  # type: ignore[arg-type]
+    world.metrics.script["timestamp(up"] = dict.fromkeys(pods, world.clock.now() - 90)
+
+
+FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
+    "an old MLflow": (lambda w: setattr(w.registry, "version_of_server", "2.22.0"), {"MLflow: version"}, "Upgrade"),
+    "pushes forbidden": (lambda w: setattr(w.git, "push_forbidden", "a 403"), {"Git: push"}, "Allow it"),
+    "no right to edit": (lambda w: setattr(w.registry, "editable", False), {"right to edit"}, "mlflow-accounts"),
+    "artifacts elsewhere": (
+        lambda w: w.registry.roots.update(run2="s3://bucket/2"),
+        {"artifacts"},
+        "--serve-artifacts",
+    ),
+    "no recorded requests": (
+        lambda w: w.registry.artifacts.pop(("run2", "incumbent/recorded_requests.json")),
+        {"challenger"},
+        "incumbent record iris 2 --url URL",
+    ),
+    "broken recorded requests": (
+        lambda w: w.registry.artifacts.update({("run1", "incumbent/recorded_requests.json"): b"{}"}),
+        {"champion"},
+        "incumbent record iris 1 --url URL",
+    ),
+    "no manifest": (lambda w: w.git.commit("Move", {"apps/iris.yaml": b"kind: List\n"}), {"manifest"}, "correct"),
+    "no image": (lambda w: w.images.images.clear(), {"image registry"}, "Push it again"),
+    "no application": (lambda w: setattr(w.argocd, "status", None), {"application"}, "get applications"),
+    "another repository": (
+        lambda w: _read_elsewhere(w, repository="https://git.example/acme/other.git"),
+        {"its source"},
+        "INCUMBENT_GIT_URL",
+    ),
+    "another branch": (lambda w: _read_elsewhere(w, revision="prod"), {"its source"}, "INCUMBENT_GIT_BRANCH"),
+    "another folder": (lambda w: _read_elsewhere(w, path="apps/other"), {"its source"}, "manifest.path"),
+    "no automated sync": (_stop, {"automated sync"}, "argocd app set iris --sync-policy automated"),
+    "a right in Argo CD": (
+        lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io in namespace argocd"}),
+        {"rights in Argo CD"},
+        "control-plane",
+    ),
+    "a right in the cluster": (
+        lambda w: setattr(w.cluster, "denied", {"create pods/proxy in namespace ml-apps"}),
+        {"rights in cluster"},
+        "manifests/platform/access/edge",
+    ),
+    "no node ready": (
+        lambda w: setattr(w.cluster, "node_list", (replace(w.cluster.node_list[0], ready=False),)),
+        {"nodes"},
+        "kubectl --context edge get nodes",
+    ),
+    "no workload": (lambda w: setattr(w.cluster, "status", None), {"workload"}, "get deployments,pods"),
+    "another container": (lambda w: _change_workload(w, images={"server": "x"}), {"container"}, "manifest.container"),
+    "no port": (lambda w: _change_workload(w, ports={}), {"container"}, "containerPort"),
+    "no service": (
+        lambda w: setattr(w.service, "reached", Answer(0, b"connection refused", 0.0)),
+        {"service_url"},
+        "Correct service_url",
+    ),
+    "routes that lead nowhere": (
+        lambda w: setattr(w.service, "reached", Answer(503, b"", 0.0)),
+        {"service_url"},
+        "endpoints",
+    ),
+    "a pod without scrapes": (_unscrape, {"scrapes"}, "docs/policies.md"),
+    "rare scrapes": (_scrape_rarely, {"scrapes"}, "docs/policies.md"),
+    "a query with a typing error": (
+        lambda w: w.metrics.script.update({"ratio_of": QueryRejected("parse error")}),
+        {"query success_ratio"},
+        "Correct SLO success_ratio in iris-edge.yaml",
+    ),
+    "a query without data": (
+        lambda w: w.metrics.script.update({"ratio_of": QueryResult(())}),
+        {"query success_ratio"},
+        "count by (__name__)",
+    ),
+    "clocks that differ": (
+        lambda w: setattr(w.metrics, "clock", FakeClock(w.clock.now() + 60)),
+        {"Prometheus: clock"},
+        "timedatectl set-ntp true",
+    ),
+    "a broken policy": (
+        lambda w: w.policies.update({POLICY_NAME: "model: [1"}),
+        {"policy"},
+        "Correct iris-edge.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found_alone_and_has_a_fix(healthy: World, fault: str) -> None:
+    """A fault makes exactly its own line red, with the fix; what needs it is not asked, all else stays green."""
+    put_wrong, expected, fix = FAULTS[fault]
+    put_wrong(healthy)
+    if fault == "clocks that differ":  # its pods' scrapes are then as far away
+        healthy.metrics.script["timestamp(up"] = {pod: healthy.clock.now() + 60 for pod in _pods(healthy)}
+    found = look(healthy)
+    assert wrong(found) == expected
+    assert all(fix in found[name].fix for name in expected)
+    for finding in found.values():
+        if finding.outcome is Outcome.NOT_ASKED:
+            needed = finding.text.removeprefix("needs ").removeprefix(f"{POLICY_NAME}: ")
+            assert found[needed].outcome in (Outcome.FAILED, Outcome.NOT_ASKED)
+
+
+def _pods(world: World) -> list[str]:
+    return [pod.name for pod in world.cluster.status.pods] if world.cluster.status else []
+
+
+@pytest.mark.parametrize(
+    ("take_down", "first"),
+    [
+        (lambda w: setattr(w.registry, "down", True), "MLflow: answers"),
+        (lambda w: setattr(w.git, "down", "no route"), "Git: branch"),
+        (lambda w: setattr(w.argocd, "down", DOWN), "Argo CD: answers"),
+        (lambda w: setattr(w.cluster, "down", DOWN), "cluster"),
+        (lambda w: setattr(w.metrics, "down", DOWN), "Prometheus: answers"),
+        (lambda w: setattr(w.images, "down", True), "image registry"),
+    ],
+)
+def test_a_silent_dependency_is_one_red_line(healthy: World, take_down: Callable[[World], object], first: str) -> None:
+    """What needs a dependency that does not answer is not asked, and says what it needs; the rest is asked."""
+    take_down(healthy)
+    found = look(healthy)
+    assert wrong(found) == {first}
+    assert found[first].unanswered
+    assert found[first].fix
+    assert sum(finding.outcome is Outcome.OK for finding in found.values()) >= 14
+
+
+def test_a_missing_setting_leaves_the_others(healthy: World) -> None:
+    """Without one setting, its line is red, and only what needs it is not asked."""
+
+    class Unset(WorldPlatform):
+        def metrics(self) -> FakeMetrics:
+            raise InvalidInputError(Problem("setting PROMETHEUS_URL", "a value", "no value", "Set it."))
+
+    found = look(healthy, Unset(healthy))
+    assert wrong(found) == {"settings: PROMETHEUS_URL"}
+    assert found["scrapes"].outcome is Outcome.NOT_ASKED
+    assert found["workload"].outcome is Outcome.OK
+
+
+def test_the_same_repository_by_another_name_is_accepted(healthy: World) -> None:
+    """Argo CD may know the repository by another address, if what it compared is a commit of our branch."""
+    _read_elsewhere(healthy, repository="http://gitea.internal:3000/gitops")
+    assert healthy.argocd.status is not None
+    healthy.argocd.status = replace(healthy.argocd.status, sync_revision=healthy.git.head)
+    finding = look(healthy)["its source"]
+    assert finding.outcome is Outcome.OK
+    assert "another address" in finding.text
+
+
+def test_what_an_api_server_does_not_tell_is_not_known(healthy: World) -> None:
+    """Rights that cannot be asked for are neither green nor red."""
+    healthy.cluster.denied = None
+    assert look(healthy)["rights in cluster"].outcome is Outcome.UNKNOWN
+
+
+def test_nan_is_what_no_traffic_gives(healthy: World) -> None:
+    """A ratio of nothing proves that its series exist, so the query works."""
+    healthy.metrics.script["ratio_of"] = float("nan")
+    assert look(healthy)["query success_ratio"].outcome is Outcome.OK
+
+
+def test_the_present_image_may_be_from_elsewhere(healthy: World) -> None:
+    """When the branch has an image of another repository, the login to the policy's own is tried too."""
+    healthy.images.publish("ghcr.io/acme/other", "v1")
+    text = healthy.git.commits[healthy.git.head].files["apps/iris.yaml"].decode()
+    line = next(line for line in text.splitlines() if "image:" in line)
+    healthy.git.commit(
+        "Replace", {"apps/iris.yaml": text.replace(line, "          image: ghcr.io/acme/other:v1").encode()}
+    )
+    assert "lets us in" in look(healthy)["image registry"].text
+
+
+def test_a_probe_that_hangs_is_given_up(healthy: World) -> None:
+    """A probe without an answer in its time is red, and the others are there all the same."""
+    never = threading.Event()
+
+    def hang() -> Finding:
+        never.wait()
+        return ok("too late")
+
+    asked = [
+        Probe("a", "hangs", hang),
+        Probe("a", "answers", lambda: ok("yes")),
+        Probe("a", "needs it", hang, ("a: hangs",)),
+    ]
+    found = {probe.name: finding for probe, finding in examine(asked, lambda done, of: None, seconds=0.05)}
+    never.set()
+    assert found["hangs"].outcome is Outcome.FAILED
+    assert found["hangs"].unanswered
+    assert found["answers"].outcome is Outcome.OK
+    assert found["needs it"].outcome is Outcome.NOT_ASKED
+
+
+def test_all_policies_or_one(healthy: World) -> None:
+    """Without a name all policies are examined; an unknown name is refused with the known ones."""
+    platform = WorldPlatform(healthy)
+    assert policies_to_examine(platform, None) == (POLICY_NAME,)
+    with pytest.raises(InvalidInputError, match=POLICY_NAME):
+        policies_to_examine(platform, "nope")
+    healthy.policies.clear()
+    with pytest.raises(InvalidInputError, match="incumbent init"):
+        policies_to_examine(platform, None)

@@ -1,0 +1,190 @@
+"""`incumbent init` on a platform of fakes: what a draft takes from what runs, and what it leaves open."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from orchestration.commands.drafting import IN_CLUSTER, draft_policy
+from orchestration.promotion.cluster_status import ApplicationSource, Node
+from orchestration.promotion.model_version import TrainingRun
+from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.policy_draft import PolicyDraft, propose_quality, request_counters, scalar
+from orchestration.promotion.ports import QueryResult, Sample
+from orchestration.promotion.problems import InvalidInputError, Problem
+from tests.fakes.world import World, WorldPlatform
+
+SERVICE = b"kind: Service\nspec:\n  type: NodePort\n  ports:\n    - port: 80\n      nodePort: 30808\n"
+COUNTER = "model_predictions_total"
+BUCKETS = "model_inference_duration_seconds_bucket"
+
+
+def series(name: str, **labels: str) -> Sample:
+    return Sample({"__name__": name, "namespace": "ml-apps", "pod": "iris-1", **labels}, 1.0, 0.0)
+
+
+def script(*names: str, counted: tuple[Sample, ...] = (), p95: float | None = None) -> dict[str, QueryResult]:
+    """What Prometheus answers about pods that have metrics of these names."""
+    buckets = tuple(series(BUCKETS, le=le, source="real") for le in ("0.1", "0.25", "1", "+Inf"))
+    measured = () if p95 is None else (Sample({}, p95, 0.0),)
+    return {
+        "count by (__name__)": QueryResult(tuple(Sample({"__name__": name}, 1.0, 0.0) for name in names)),
+        "histogram_quantile": QueryResult(measured),
+        BUCKETS: QueryResult(buckets),
+        COUNTER: QueryResult(counted),
+    }
+
+
+OUTCOMES = tuple(
+    series(COUNTER, source=source, outcome=outcome)
+    for source in ("real", "replayed")
+    for outcome in ("ok", "error", "invalid")
+)
+
+
+@pytest.fixture
+def running() -> World:
+    """A model that was deployed by hand: an application, its workload and metrics, and a version in the registry."""
+    world = World()
+    world.register()
+    world.git.commit("Add the service", {"apps/service.yaml": SERVICE})
+    assert world.argocd.status is not None
+    world.argocd.status = replace(
+        world.argocd.status,
+        source=ApplicationSource("https://git.example/acme/gitops.git", "main", "apps"),
+        destination="edge",
+        resources=(("Service", "ml-apps", "iris"), ("Deployment", "ml-apps", "iris")),
+    )
+    world.cluster.node_list = (Node("edge-0", "amd64", True, "10.0.0.7"),)
+    world.metrics.script = dict(script(COUNTER, BUCKETS, "process_cpu_seconds_total", counted=OUTCOMES, p95=0.09))
+    return world
+
+
+def draft(world: World, name: str = "iris-edge", model: str = "iris") -> PolicyDraft:
+    return draft_policy(WorldPlatform(world), model, "argocd", "iris", name, "gcp")
+
+
+def test_all_that_runs_is_found(running: World) -> None:
+    """With everything in its place nothing is left open, and the draft is a policy about what runs."""
+    found = draft(running)
+    assert found.open == {}
+    policy = parse_policy("iris-edge", found.text)
+    assert policy.image.repository == "ghcr.io/acme/iris"
+    assert policy.manifest.model_dump() == {
+        "path": "apps/iris.yaml",
+        "kind": "Deployment",
+        "namespace": "ml-apps",
+        "name": "iris",
+        "container": "model-server",
+        "yaml_path": None,
+    }
+    assert (policy.cluster, policy.service_url) == ("edge", "http://10.0.0.7:30808")
+    assert [(bound.metric, bound.at_least) for bound in policy.quality] == [("accuracy", 0.9)]
+    assert [slo.name for slo in policy.gate.slos] == ["restarts", "success_ratio", "p95_latency_seconds"]
+    assert 'outcome=~"ok|error"' in policy.gate.requests
+    assert policy.gate.slos[2].at_most == 0.25, "the boundary of a bucket above twice what was measured"
+
+
+def _split(world: World) -> None:
+    manifest = world.git.commits[world.git.head].files["apps/iris.yaml"]
+    world.git.commit("Copy", {"apps/copy.yaml": manifest})
+
+
+def _change_application(world: World, **changes: object) -> None:
+    assert world.argocd.status is not None
+    world.argocd.status = replace(world.argocd.status, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("remove", "left"),
+    [
+        (lambda w: _change_application(w, destination="https://10.0.0.1:6443"), "cluster"),
+        (lambda w: _change_application(w, resources=()), "manifest.name"),
+        (lambda w: _change_application(w, source=None), "manifest.path"),
+        (_split, "manifest.path"),
+        (lambda w: setattr(w.git, "down", "no route"), "manifest.path"),
+        (lambda w: setattr(w.cluster, "node_list", ()), "service_url"),
+        (lambda w: setattr(w.service, "reached", replace(w.service.reached, status=0)), "service_url"),
+        (lambda w: setattr(w.cluster, "status", None), "manifest.container"),
+        (lambda w: setattr(w.registry, "down", True), "quality"),
+        (lambda w: w.registry.versions.clear(), "quality"),
+        (lambda w: w.registry.add_run(TrainingRun("run1", "FINISHED", {"rows": 5.0})), "quality"),
+        (lambda w: setattr(w.metrics, "down", Problem("Prometheus", "it", "none", "Start it.")), "gate.requests"),
+        (lambda w: w.metrics.script.update(script("up")), "gate.requests"),
+        (lambda w: w.metrics.script.update(script(COUNTER, counted=(series(COUNTER),))), "gate.requests"),
+        (lambda w: w.metrics.script.update(script(COUNTER, counted=(series(COUNTER, source="real"),))), "gate.slos"),
+    ],
+)
+def test_what_cannot_be_found_is_left_open(running: World, remove: Callable[[World], object], left: str) -> None:
+    """The file says what must be filled in and where; nothing is made up in its place."""
+    remove(running)
+    found = draft(running)
+    assert left in found.open
+    assert f"# TODO: {left}: {found.open[left]}" in found.text
+    if left != "gate.slos":  # there is an SLO without it
+        with pytest.raises(InvalidInputError):
+            parse_policy("iris-edge", found.text)
+
+
+def test_filling_in_what_is_open_gives_a_policy(running: World) -> None:
+    """A person replaces the TODO, and nothing else."""
+    running.cluster.node_list = ()
+    lines = draft(running).text.splitlines()
+    filled = ["service_url: http://edge:30808" if "TODO: service_url" in line else line for line in lines]
+    assert isinstance(parse_policy("iris-edge", "\n".join(filled)), Policy)
+
+
+def test_argo_cds_own_cluster_and_one_by_its_address(running: World) -> None:
+    """`kubernetes.default.svc` is the cluster of Argo CD's own context, and an address that of the kubeconfig."""
+    _change_application(running, destination=IN_CLUSTER)
+    assert draft(running).cluster == "gcp"
+    _change_application(running, destination="https://edge:6443")
+    assert draft(running).cluster == "edge"
+
+
+def test_a_kustomization_is_edited_by_its_path(running: World) -> None:
+    """Where Kustomize sets the image, a promotion must edit the kustomization, not the base."""
+    text = "images:\n  - name: ghcr.io/acme/iris\n    newTag: before\n"
+    running.git.commit("Use Kustomize", {"apps/kustomization.yaml": text.encode()})
+    found = draft(running)
+    assert (found.path, found.yaml_path) == ("apps/kustomization.yaml", "images[name=ghcr.io/acme/iris].newTag")
+    assert parse_policy("iris-edge", found.text).manifest.yaml_path == found.yaml_path
+
+
+def test_http_codes_tell_failures(running: World) -> None:
+    """A counter by HTTP status gives a success ratio of answers other than 5xx."""
+    counted = tuple(series(COUNTER, source="real", code=code) for code in ("200", "500"))
+    running.metrics.script = dict(script(COUNTER, counted=counted))
+    found = draft(running)
+    assert 'code!~"5.*"' in found.text
+    assert parse_policy("iris-edge", found.text).gate.slos[1].name == "success_ratio"
+
+
+def test_an_unknown_application_is_refused(running: World) -> None:
+    """There is nothing to draft from; the error says how to list what there is."""
+    running.argocd.status = None
+    with pytest.raises(InvalidInputError, match="get applications"):
+        draft(running)
+
+
+def test_bounds_follow_the_metrics_names() -> None:
+    """Losses are bounded from above and scores from below; training metrics and unknown names are not bounded."""
+    metrics = {"accuracy": 0.957, "log_loss": 0.231, "training_accuracy": 1.0, "rows": 54.0, "f1": float("nan")}
+    assert [line.partition(" #")[0] for line in propose_quality(metrics)] == [
+        "  - {metric: accuracy, at_least: 0.95, no_worse_than_champion_by: 0.0}",
+        "  - {metric: log_loss, at_most: 0.24, no_worse_than_champion_by: 0.0}",
+    ]
+
+
+def test_counters_of_the_runtime_are_not_requests() -> None:
+    """The likeliest counter comes first, and what every Python process counts is left out."""
+    names = ["process_requests_total", "http_requests_total", "model_predictions_total", "requests", "gc_total"]
+    assert request_counters(names) == ["model_predictions_total", "http_requests_total"]
+
+
+@pytest.mark.parametrize("text", ["yes", "7", "a: b", "it's", 'say "x"', "# no", "naïve", "null", "1e3", "plain-name"])
+def test_names_are_read_back_as_they_are(text: str) -> None:
+    """Whatever a model or metric is called, YAML reads the same text from the draft."""
+    from ruamel.yaml import YAML
+
+    assert YAML(typ="safe", pure=True).load(f"{{name: {scalar(text)}}}") == {"name": text}
