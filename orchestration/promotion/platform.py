@@ -60,9 +60,6 @@ class PlatformInParts(Platform, Protocol):
     def metrics(self) -> Metrics:
         """Return a client of Prometheus."""
 
-    def images(self) -> ImageRegistry:
-        """Return a client of the image registries."""
-
     def service(self) -> Service:
         """Return a client of the models' services."""
 
