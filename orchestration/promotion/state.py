@@ -13,6 +13,8 @@ class State(StrEnum):
     HELD = "held"
     """Committed and not judged, until the cause ends or a person acts."""
     CHAMPION = "champion"
+    FORMER_CHAMPION = "former_champion"
+    """Was champion until another version became it."""
     REFUSED = "refused"
     """Ended before any commit."""
     SUPERSEDED = "superseded"
@@ -24,9 +26,12 @@ class State(StrEnum):
     @property
     def is_end(self) -> bool:
         """Whether nothing more happens by itself. `rejected` is not an end: its rollback must still be finished."""
-        return self in (State.CHAMPION, State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK)
+        return self in _ENDS
 
     @property
     def is_under_way_on_branch(self) -> bool:
         """Whether the version is committed, and neither champion nor taken back yet."""
         return self in (State.COMMITTED, State.HELD, State.REJECTED)
+
+
+_ENDS = frozenset((State.CHAMPION, State.FORMER_CHAMPION, State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from orchestration.promotion.decided import Decided
 from orchestration.promotion.ports import Clock, FileEdit, GitOpsRepository, LeaseBusy, LeaseLost, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
@@ -14,6 +15,28 @@ LEASE_SECONDS = 60.0
 
 Decision = TypeVar("Decision")
 """What a caller of `push_edit` decides instead of an edit."""
+
+_ABORT = "abort by "
+_LONGEST_HOLDER = 400
+
+
+def abort_holder(decided: Decided) -> str:
+    """Name the holder of the lease while a person ends a promotion, so that the run that had it can say why."""
+    return f"{_ABORT}{decided}"[:_LONGEST_HOLDER]
+
+
+def is_abort(holder: str) -> bool:
+    """Whether a person who ends a promotion holds the lease."""
+    return holder.startswith(_ABORT)
+
+
+def _aborted(holder: str) -> Problem:
+    return Problem(
+        "this run",
+        "to go on until the promotion ends",
+        holder.replace("abort by", "an abort by", 1),
+        "It has stopped writing; what was committed is taken back. `incumbent retry` tries the version again.",
+    )
 
 
 class ApplicationLease:
@@ -59,14 +82,16 @@ class ApplicationLease:
         """Whether this run took the lease and found that another run has it; nothing may be written any more."""
         return self._loss is not None
 
-    def acquire(self) -> None:
-        """Take the lease.
+    def acquire(self, *, take_over: bool = False) -> None:
+        """Take the lease; with `take_over`, also from a run that is at work, which writes nothing from then on.
 
         Raises:
             StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
         """
-        taken = self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS)
+        taken = self._git.acquire_lease(self._application, self._holder, LEASE_SECONDS, take_over=take_over)
         if isinstance(taken, LeaseBusy):
+            if is_abort(taken.record.holder):
+                raise StageEnded(State.WAITING, _aborted(taken.record.holder))
             remaining = max(0.0, taken.record.expires_at - self._clock.now())
             raise StageEnded(
                 State.WAITING,
@@ -148,6 +173,8 @@ class ApplicationLease:
     def _lost(self, lost: LeaseLost) -> StageEnded:
         """Forget the lease, and return the exception for a run that has lost it."""
         self._record, self._loss = None, lost
+        if lost.current is not None and is_abort(lost.current.holder):
+            return StageEnded(State.WAITING, _aborted(lost.current.holder))
         return StageEnded(
             State.WAITING,
             Problem(

@@ -10,6 +10,7 @@ from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.returns import is_return, is_verified
 from orchestration.promotion.state import State
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
 from orchestration.stages.results import Checklist, StageDone, StageEnded
@@ -157,7 +158,7 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
 def _done(promotion: Promotion, committed: CommittedPromotion, checklist: Checklist, note: str) -> StageDone:
     """Record the commit on the version, unless a later state stands there already."""
     commit_id = committed.commit.commit
-    if promotion.record.state not in (State.CHAMPION, State.REJECTED):
+    if promotion.record.state not in (State.CHAMPION, State.REJECTED) or _is_unrecorded(promotion, committed):
         promotion.record.write(
             State.COMMITTED,
             commit=commit_id,
@@ -176,6 +177,12 @@ def _done(promotion: Promotion, committed: CommittedPromotion, checklist: Checkl
         "committed_at": committed.commit.committed_at,
     }
     return StageDone(tuple(checklist.checks), facts)
+
+
+def _is_unrecorded(promotion: Promotion, committed: CommittedPromotion) -> bool:
+    """Whether the version still has the tags from before it was brought back: the command died after its commit."""
+    recorded = promotion.version.tag(promotion.policy.name, "commit") == committed.commit.commit
+    return is_return(committed) and not recorded and not is_verified(promotion.clients.git, committed)
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:

@@ -1,9 +1,11 @@
 """Taking a promotion back: a forward commit puts the last verified image there again, and its rollout is waited for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, TakenBack, is_image_of
 from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.decided import decided_in
 from orchestration.promotion.identity import how_to_retry, rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
@@ -15,6 +17,10 @@ from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import Undone, wait_rolled_out
 from orchestration.stages.results import StageEnded
 from orchestration.stages.stage import Promotion
+
+
+ABORTED = "Aborted"
+"""The verdict of a rollback by which a person ended a promotion."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,14 @@ def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Prob
     if promotion.record.state is not State.REJECTED:
         state = State.REJECTED if reject else State.HELD
         promotion.record.write(state, reason, attempt=str(committed.identity.attempt))
-    outcome = _commit_rollback(promotion, committed, reject=reject)
+    take_back(promotion, committed, reason, "Failed" if reject else "Error", {})
+
+
+def take_back(
+    promotion: Promotion, committed: CommittedPromotion, reason: str, verdict: str, more: Mapping[str, str]
+) -> None:
+    """Commit the rollback with its verdict and `more` trailers, wait until the target serves, and write the end."""
+    outcome = _commit_rollback(promotion, committed, verdict, more)
     if isinstance(outcome, _PersonsChange):
         note = f"the manifest has {outcome.image} now, which someone else put there; it is left alone"
     else:
@@ -84,7 +97,7 @@ class _PersonsChange:
 
 
 def _commit_rollback(
-    promotion: Promotion, committed: CommittedPromotion, *, reject: bool
+    promotion: Promotion, committed: CommittedPromotion, verdict: str, more: Mapping[str, str]
 ) -> _RolledBack | _PersonsChange:
     policy = promotion.policy
     before = promotion.image_at(committed.commit.parent)
@@ -104,7 +117,7 @@ def _commit_rollback(
         if not isinstance(edit, Edited):
             return _PersonsChange(view.image)
         subject = rollback_subject(committed.identity, target.described)
-        trailers = rollback_trailers(committed.identity, "Failed" if reject else "Error", target.image)
+        trailers = {**rollback_trailers(committed.identity, verdict, target.image), **more}
         return FileEdit(policy.manifest.path, edit.content, subject, trailers)
 
     pushed: Pushed | _RolledBack | _PersonsChange = promotion.lease.push_edit(decide)
@@ -151,5 +164,10 @@ def finish_rollback(promotion: Promotion, view: BranchView) -> None:
     if attempts:
         if not promotion.lease.is_held:
             promotion.lease.acquire()
+        rollback = attempts[0].rollback
+        if rollback is not None and rollback.trailers.get("Verdict") == ABORTED:
+            reason = f"Aborted by {decided_in(rollback.trailers)}."
+            take_back(promotion, attempts[0], reason, ABORTED, {})
+            raise StageEnded(State.ROLLED_BACK, Problem(problem.subject, problem.expected, reason, next_step))
         roll_back(promotion, attempts[0], problem, reject=state is State.REJECTED)
     raise StageEnded(State.ROLLED_BACK if attempts else State.REJECTED, problem)

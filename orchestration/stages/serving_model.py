@@ -12,10 +12,13 @@ from orchestration.promotion.evaluation import Evaluation, as_record
 from orchestration.promotion.gate import Continue, SoakAgain, Verdict, VerdictKind, judge
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
+from orchestration.promotion.returns import in_words, is_return
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
+from orchestration.stages.former_champions import end_former_champions
 from orchestration.stages.judge_rollout import require_on_branch, wait_for
 from orchestration.stages.measure import measure
+from orchestration.stages.prove_return import prove_return, record_left
 from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
 from orchestration.stages.stage import Promotion, Stage
@@ -47,6 +50,8 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
         note = f"verified before: Git tag {evidence.name}"
         checks = (Check("recorded_requests", True, note), Check("slos", True, note))
         return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()})
+    if is_return(committed):
+        return _crown(promotion, committed, *prove_return(promotion, committed, view.image))
     gate = run_gate(promotion, committed, view.image)
     while (
         gate.verdict.kind is VerdictKind.PASSED
@@ -219,7 +224,9 @@ def _crown(
         )
         raise checklist.failed("champion_alias", problem, State.HELD)
     evidence_path = str(evidence.get("evidence", ""))
-    promotion.record.write(State.CHAMPION, "", evidence=evidence_path, commit=committed.commit.commit)
+    record_left(promotion, committed)
+    end_former_champions(promotion)
+    promotion.record.write(State.CHAMPION, in_words(committed), evidence=evidence_path, commit=committed.commit.commit)
     promotion.say(f"version {version.version} of {version.model} is the champion of {policy.name}")
     checklist.passed("champion_alias", f"alias {policy.champion_alias} names version {version.version}, read back")
     facts = {"promotion_id": str(committed.identity), "version_url": registry.version_url(version), **evidence}

@@ -2,6 +2,7 @@
 
 from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.problems import Problem
+from orchestration.promotion.returns import is_return
 from orchestration.promotion.state import State
 from orchestration.stages.results import StageEnded
 from orchestration.stages.rollback import roll_back
@@ -11,10 +12,12 @@ from orchestration.stages.stage import Promotion
 def not_judged(promotion: Promotion, committed: CommittedPromotion, ended: StageEnded) -> StageEnded:
     """Do what the policy prescribes for a promotion that could not be judged (design rule 6).
 
+    A return is held whatever the policy says: a person left what served before.
+
     Returns:
         The exception to raise: held as given, or rolled back.
     """
-    if promotion.policy.gate.when_unjudged == "hold":
+    if promotion.policy.gate.when_unjudged == "hold" or is_return(committed):
         hold(promotion, ended.problem)
         return ended
     roll_back(promotion, committed, ended.problem, reject=False)
