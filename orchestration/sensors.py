@@ -15,8 +15,10 @@ from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
+from orchestration.promotion.returns import unfinished_return
 from orchestration.promotion.sensor_rules import (
     FIRST_SIGN_SECONDS,
+    IDLE_LOOK_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
     Memory,
@@ -30,6 +32,7 @@ from orchestration.promotion.sensor_rules import (
     request_tags,
     write_cursor,
 )
+from orchestration.promotion.state import State
 
 REQUEST_TAG = "incumbent/request"
 
@@ -86,14 +89,14 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[Request 
     if version is not None and is_new(version, policy.name):
         version = _write_request(tick, policy, version)
     unfinished = version if version is not None and is_unfinished(version, policy.name) else None
-    if not alias_changed and unfinished is None:
+    if not alias_changed and unfinished is None and not may_look(memory, _number(version), tick.now):
         return None, memory
     if unfinished is not None and not may_look(memory, unfinished.version, tick.now):
         return None, memory
-    # Git is read only here: an alias changed, or a promotion is unfinished and due.
+    # Git is read only here: an alias changed, a promotion is unfinished and due, or a minute has passed.
     unfinished = _committed_first(tick, policy, version) or unfinished
     if unfinished is None:
-        return None, Memory(_number(version), 0, 0.0)
+        return None, Memory(_number(version), 0, tick.now + IDLE_LOOK_SECONDS)
     if not may_look(memory, unfinished.version, tick.now):
         return None, memory
     return _request(tick, policy, unfinished)
@@ -113,9 +116,26 @@ def _write_request(tick: _Tick, policy: Policy, version: ModelVersion) -> ModelV
 def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) -> ModelVersion | None:
     """Return another version that is committed and unfinished, which is finished before the challenger's turn."""
     promotions = committed_promotions(tick.git.history(tick.git.fetch(), policy.name), policy.name)
+    returning = unfinished_return(tick.git, promotions)
+    if returning is not None:
+        return _returning(tick, policy, returning.identity.version)
     number = version.version if version is not None else None
     under_way = other_under_way(tick.registry, policy, promotions, number)
     return under_way[1] if under_way is not None and is_unfinished(under_way[1], policy.name) else None
+
+
+def _returning(tick: _Tick, policy: Policy, number: int) -> ModelVersion | None:
+    """Return the version that a command began to bring back, unless someone is at work on it or a person holds it.
+
+    Its state may be from before, because the registry did not answer, or the command died.
+    """
+    version = tick.registry.version(policy.model, number)
+    is_held = (
+        version is not None and version.state(policy.name) is State.HELD and not is_unfinished(version, policy.name)
+    )
+    lease = tick.git.lease(policy.argocd.application)
+    at_work = lease is not None and lease.expires_at > tick.now
+    return None if is_held or at_work else version
 
 
 def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, Memory]:

@@ -9,6 +9,7 @@ from orchestration.cli.manifests import set_image
 from orchestration.cli.metrics import metrics
 from orchestration.cli.recording import record
 from orchestration.cli.requests import register, retry
+from orchestration.cli.serving import abort, adopt, rollback
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -16,5 +17,5 @@ def main() -> None:
     """Promote MLflow models through Git and Argo CD, and keep the incumbent until its challenger has proved healthy."""
 
 
-for _command in (set_image, register, retry, record, metrics):
+for _command in (set_image, register, retry, rollback, abort, adopt, record, metrics):
     main.add_command(_command)

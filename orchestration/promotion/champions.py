@@ -29,9 +29,7 @@ class Champion:
     """Whether a person has gone back from it to another version since."""
 
 
-def champions(
-    git: GitOpsRepository, policy: Policy, promotions: Sequence[CommittedPromotion]
-) -> tuple[Champion, ...]:
+def champions(git: GitOpsRepository, policy: Policy, promotions: Sequence[CommittedPromotion]) -> tuple[Champion, ...]:
     """List the policy's verified champions, present and former, newest first; a version may be among them repeatedly.
 
     Args:

@@ -58,9 +58,7 @@ def is_verified(git: GitOpsRepository, committed: CommittedPromotion) -> bool:
     return tag is not None and tag.commit == committed.commit.commit
 
 
-def unfinished_return(
-    git: GitOpsRepository, promotions: tuple[CommittedPromotion, ...]
-) -> CommittedPromotion | None:
+def unfinished_return(git: GitOpsRepository, promotions: tuple[CommittedPromotion, ...]) -> CommittedPromotion | None:
     """Return the newest promotion that stands when it is a return that was not verified yet, as Git alone knows."""
     live = live_promotion(promotions)
     if live is None or not is_return(live) or is_verified(git, live):

@@ -94,6 +94,8 @@ def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, Sta
     retry = how_to_retry(promotion.policy.name, version.version)
     reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
     match view.standing:
+        case Ended(State.CHAMPION):
+            return Problem(str(version), "a version to promote", "the champion", "No action needed."), State.CHAMPION
         case Ended(state):
             return Problem(str(version), "a version that has not ended yet", f"{state} ({reason})", retry), state
         case TakenBack(committed):
@@ -122,6 +124,12 @@ def require_alias(promotion: Promotion, checklist: Checklist) -> None:
             f"To promote it: incumbent register {policy.name} {version.version}.",
         )
         raise checklist.failed("is_challenger", problem, State.SUPERSEDED if named else State.REFUSED)
+    if named.state(policy.name) is State.REFUSED and version.state(policy.name) is not State.REFUSED:
+        finding = f"refused meanwhile ({named.tag(policy.name, 'reason') or 'no reason kept'})"
+        problem = Problem(
+            str(version), "a promotion to go on with", finding, how_to_retry(policy.name, version.version)
+        )
+        raise checklist.failed("is_challenger", problem)
 
 
 def _unfinished_promotion(promotion: Promotion, view: BranchView) -> Problem | None:

@@ -12,6 +12,7 @@ from orchestration.promotion.ports import FileEdit
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.returns import is_return, is_verified
 from orchestration.promotion.state import State
+from orchestration.stages.abort import require_not_aborted
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
 from orchestration.stages.results import Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import rollback_target
@@ -30,6 +31,7 @@ def commit(promotion: Promotion, view: BranchView) -> StageDone:
     checklist = Checklist()
     try:
         candidate = find_candidate(promotion, view)
+        require_not_aborted(promotion, checklist)
         _check_dependencies(promotion, view, checklist)
         committed, note = _push(promotion, candidate, checklist)
     except StageEnded as ended:

@@ -82,9 +82,7 @@ def _ask(
     while True:
         workload = _live(promotion, committed, image)
         problems: list[Problem] = []
-        recorded = replay(
-            clients, policy, workload, workload.new_pods, recording, str(committed.identity), problems
-        )
+        recorded = replay(clients, policy, workload, workload.new_pods, recording, str(committed.identity), problems)
         if recorded.wrong:
             raise _wrong(promotion, recorded)
         complete = not recorded.unanswered and recorded.asked == recorded.due

@@ -18,7 +18,6 @@ from orchestration.stages.await_rollout import Undone, wait_rolled_out
 from orchestration.stages.results import StageEnded
 from orchestration.stages.stage import Promotion
 
-
 ABORTED = "Aborted"
 """The verdict of a rollback by which a person ended a promotion."""
 
@@ -54,9 +53,6 @@ def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Prob
     With `reject` the fault is the model's: the tag `rejected` is written before the commit, so that a crash between
     them is noticed and finished. Without it the promotion could not be judged, and the version keeps its good name.
 
-    Returns:
-        What serves now, in words for a person.
-
     Raises:
         StageEnded: the lease was lost, or the rollback is committed but not rolled out by its deadline.
         DependencyError: a dependency does not answer; the next run finishes the rollback.
@@ -71,8 +67,12 @@ def roll_back(promotion: Promotion, committed: CommittedPromotion, problem: Prob
 
 def take_back(
     promotion: Promotion, committed: CommittedPromotion, reason: str, verdict: str, more: Mapping[str, str]
-) -> None:
-    """Commit the rollback with its verdict and `more` trailers, wait until the target serves, and write the end."""
+) -> str:
+    """Commit the rollback with its verdict and `more` trailers, wait until the target serves, and write the end.
+
+    Returns:
+        What serves now, in words for a person.
+    """
     outcome = _commit_rollback(promotion, committed, verdict, more)
     if isinstance(outcome, _PersonsChange):
         note = f"the manifest has {outcome.image} now, which someone else put there; it is left alone"
@@ -81,6 +81,7 @@ def take_back(
         _wait_for_target(promotion, outcome)
     promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}.")
     promotion.say(note)
+    return note
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestration.promotion.identity import parse_partition_key
+from orchestration.promotion.identity import how_to_retry, parse_partition_key
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.state import State
@@ -121,12 +121,30 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
 def _failed(stage: Stage, error: ProblemError, promotion: Promotion | None, host: Host) -> StageFailed:
     """Return the result of a stage that raised, without checks that belong to another stage."""
     if isinstance(error, StageEnded):
+        error = _ended_meanwhile(promotion, error)
         checks = tuple(check for check in error.checks if check.name in stage.checks)
         return StageFailed(str(error.state).replace("_", " "), error.problem, checks)
     if promotion is not None:
         _hold_what_is_committed(promotion, error, host)
     held = promotion is not None and promotion.record.state is State.HELD
     return StageFailed(str(State.HELD) if held else "error", error.problem)
+
+
+def _ended_meanwhile(promotion: Promotion | None, ended: StageEnded) -> StageEnded:
+    """Return the end that someone else wrote on the version since this run lost its lease; it says who and why."""
+    if promotion is None or not promotion.lease.is_lost:
+        return ended
+    policy = promotion.policy
+    try:
+        version = read_version(promotion.clients.registry, policy, promotion.version.version)
+    except ProblemError:
+        return ended
+    state = version.state(policy.name)
+    if state not in (State.REFUSED, State.ROLLED_BACK) or state is promotion.record.state:
+        return ended
+    reason = version.tag(policy.name, "reason") or "no reason kept"
+    next_step = how_to_retry(policy.name, version.version)
+    return StageEnded(state, Problem(str(version), "to be promoted by this run", f"{state}: {reason}", next_step))
 
 
 def _hold_what_is_committed(promotion: Promotion, error: ProblemError, host: Host) -> None:

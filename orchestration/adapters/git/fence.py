@@ -77,9 +77,7 @@ class Fence:
             )
         return record
 
-    def acquire(
-        self, application: str, holder: str, ttl: float, *, take_over: bool = False
-    ) -> LeaseRecord | LeaseBusy:
+    def acquire(self, application: str, holder: str, ttl: float, *, take_over: bool = False) -> LeaseRecord | LeaseBusy:
         """Take an application's lease for `ttl` seconds, when it is free, expired or already the holder's own.
 
         With `take_over` it is also taken from another holder, whose pushes are fenced off from then on.
