@@ -10,7 +10,7 @@ from orchestration.promotion.identity import how_to_retry, rollback_subject, rol
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
-from orchestration.promotion.problems import Problem
+from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.rollout_assessment import RolledOut
 from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
@@ -37,7 +37,10 @@ def rollback_target(promotion: Promotion, view: BranchView, *, before: str) -> R
     A champion counts as verified when its promotion stands on the branch and Git has that promotion's evidence tag.
     """
     policy, git = promotion.policy, promotion.clients.git
-    champion = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    try:
+        champion = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    except DependencyError:  # an abort takes the image back all the same
+        champion = None
     if champion is not None and champion.version != promotion.version.version:
         for committed in view.promotions:
             if committed.identity.version == champion.version and committed.rollback is None:

@@ -28,6 +28,6 @@ def hold(promotion: Promotion, problem: Problem) -> None:
     """Leave the commit as it is, and write why the promotion is held and how to leave that state."""
     way_out = (
         "Held: it goes on by itself when the cause ends (or materialize rollout and serving_model); "
-        "to give it up, revert the commit."
+        f"to give it up: incumbent abort {promotion.policy.name} --reason '...'."
     )
     promotion.record.write(State.HELD, f"{problem} {way_out}")

@@ -124,7 +124,7 @@ def test_what_is_verified_already_is_left_by_a_rollback() -> None:
     world = challenged()
     assert promote(world, 2, "run")
     world.registry.write_tags(world.registry.versions["iris", 2], {tag_key(POLICY_NAME, "state"): "committed"})
-    with pytest.raises(InvalidInputError, match="verified already.*incumbent rollback iris-edge"):
+    with pytest.raises(InvalidInputError, match=r"verified already.*incumbent rollback iris-edge"):
         abort(world)
     assert world.live_image == world.image(2)
 
@@ -244,7 +244,7 @@ def test_a_registry_that_is_down_keeps_no_aborted_model_serving() -> None:
     promote(world, 2, "the sensor's")
     assert world.state(2) is State.ROLLED_BACK
     assert WHO in world.reason(2)
-    assert world.subjects.count("Roll back iris-edge from version 2 to version 1") == 1
+    assert len(world.subjects) == 3
 
 
 def test_removing_the_alias_before_the_commit_ends_as_refused() -> None:

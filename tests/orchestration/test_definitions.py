@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -49,6 +50,16 @@ def test_jobs_and_sensors() -> None:
     sensors = {sensor.name: (sensor.job_name, sensor.minimum_interval_seconds) for sensor in defs.sensors or ()}
     assert sensors == {"challenger_sensor": ("promote", 5)}
     assert all(sensor.default_status is dg.DefaultSensorStatus.STOPPED for sensor in defs.sensors or ())
+
+
+def test_operations_ask_who_and_why() -> None:
+    """What people decide in the launchpad needs a policy, a name and a reason, and adopt needs a version."""
+    for name, fields in (("rollback", set()), ("abort", set()), ("adopt", {"version"})):
+        (op,) = defs.resolve_job_def(name).nodes
+        assert op.definition.config_schema is not None
+        config: Any = op.definition.config_schema.config_type
+        required = {field for field, schema in config.fields.items() if schema.is_required}
+        assert required == {"policy", "reason", "by"} | fields
 
 
 def test_every_check_is_partitioned() -> None:

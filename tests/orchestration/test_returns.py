@@ -1,4 +1,4 @@
-"""`incumbent rollback` on a platform of fakes: back to a former champion, by one commit that everything else follows."""
+"""`incumbent rollback` on a platform of fakes: back to a former champion, by one commit that the rest follows."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_the_last_champion_serves_again_and_is_champion() -> None:
 
 
 def test_a_return_has_evidence_of_its_own() -> None:
-    """The recorded requests that were asked are kept beside the run, and a tag in Git names them; nothing was soaked."""
+    """What was asked is kept beside the run, and a tag in Git names it; nothing was soaked."""
     world = champions(2)
     queries = len(world.metrics.queries)
     asked = len(world.cluster.asked)
@@ -155,10 +155,10 @@ def test_another_promotion_under_way_is_ended_first(instance: dg.DagsterInstance
     world = champions(2)
     world.register()
     run_stages(world, 3, instance, ["promotion_candidate", "manifest_commit"])
-    with pytest.raises(InvalidInputError, match="version 3.*incumbent abort iris-edge"):
+    with pytest.raises(InvalidInputError, match=r"version 3.*incumbent abort iris-edge"):
         go_back(world)
     world.git.acquire_lease("iris", "a run", 600)
-    with pytest.raises(InvalidInputError, match="a run.*incumbent abort iris-edge"):
+    with pytest.raises(InvalidInputError, match=r"a run.*incumbent abort iris-edge"):
         go_back(world)
     assert len(world.subjects) == 3
 
@@ -213,7 +213,7 @@ def wrong(target: str, path: str, body: bytes, headers: object) -> Answer:
 
 
 def test_a_wrong_answer_holds_and_takes_nothing_back() -> None:
-    """The image stays, because a person left what served before; once the answers are right, a run makes it champion."""
+    """The image stays, because a person left what served before; once it answers right, a run makes it champion."""
     world = champions(2)
     right = world.cluster.respond
     world.cluster.respond = wrong
@@ -261,7 +261,7 @@ def test_a_registry_that_is_down_keeps_no_bad_model_serving() -> None:
     """The image comes back, and the command says what is left; when the registry answers, one run finishes it."""
     world = champions(2)
     world.registry.down = True
-    with pytest.raises(UnfinishedError, match="no answer from the registry, while .* serves"):
+    with pytest.raises(UnfinishedError, match=r"no answer from the registry, while .* serves"):
         go_back(world)
     assert world.live_image == world.image(1)
     assert world.cluster.status is not None
@@ -306,7 +306,12 @@ def test_a_return_ends_when_a_person_puts_another_image_there() -> None:
     world = champions(2)
     world.service.respond = lambda *_: Answer(503, b"", 0.01)
     before = world.git.commits[world.git.head].files
-    world.clock.after(10, lambda: (world.git.commit("No, keep version 2", before), world.reconcile()))
+
+    def keep_version_2() -> None:
+        world.git.commit("No, keep version 2", before)
+        world.reconcile()
+
+    world.clock.after(10, keep_version_2)
     with pytest.raises(UnfinishedError):
         go_back(world)
     assert world.live_image == world.image(2)
@@ -325,7 +330,7 @@ def points() -> list[tuple[int, bool]]:
 @pytest.mark.parametrize("again", ["sensor", "command"])
 @pytest.mark.parametrize(("at", "after"), points())
 def test_killed_at_any_write_of_a_return(at: int, after: bool, again: str) -> None:
-    """What was committed is finished by the next run, what was not is begun again by the command: one commit, one tag."""
+    """A run finishes what was committed, and the command begins again otherwise: one commit, one tag."""
     world = champions(2)
     saboteur = Saboteur(world, at, after=after)
     with pytest.raises(Killed):
