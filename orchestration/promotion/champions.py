@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestration.promotion.acts import ActKind, parse_act
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
-from orchestration.promotion.branch_view import image_at
+from orchestration.promotion.branch_view import acts, image_at
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository
@@ -74,23 +74,33 @@ def pinned_image(git: GitOpsRepository, policy: Policy, champion: Champion) -> I
 
 
 def version_of_image(
-    git: GitOpsRepository,
-    policy: Policy,
-    promotions: Sequence[CommittedPromotion],
-    known: Sequence[Champion],
-    image: str,
+    git: GitOpsRepository, policy: Policy, promotions: Sequence[CommittedPromotion], image: str
 ) -> int | None:
     """Return the version whose image the manifest has, by its promotion or its adoption; None when neither is known."""
     live = live_promotion(promotions)
     candidates = [*([live] if live is not None else []), *promotions]
     promoted = next((made for made in candidates if is_image_of(made.identity, image)), None)
-    if promoted is not None:
-        return promoted.identity.version
+    return promoted.identity.version if promoted is not None else adopted_version(git, policy, image)
+
+
+def adopted_version(git: GitOpsRepository, policy: Policy, image: str) -> int | None:
+    """Return the version that was adopted last with that image; None when it never was.
+
+    An image without a digest counts as adopted when the manifest had the same text then.
+    """
     reference = parse_image(image)
     digest = reference.digest if reference is not None else None
-    for champion in known:
-        if champion.promotion is None and (
-            champion.digest == digest or (digest is None and image_at(git, policy, champion.commit) == image)
-        ):
-            return champion.version
-    return None
+    made = (act for act in acts(git, policy.name) if act.kind is ActKind.ADOPT)
+    same = (
+        act.version
+        for act in made
+        if (act.digest == digest if digest is not None else image_at(git, policy, act.commit) == image)
+    )
+    return next(same, None)
+
+
+def adopted_image(git: GitOpsRepository, policy: Policy, version: int) -> ImageRef | None:
+    """Return the image with which a version was adopted last, by its digest; None when it never was."""
+    made = (act for act in acts(git, policy.name) if act.kind is ActKind.ADOPT and act.version == version)
+    digest = next((act.digest for act in made), None)
+    return ImageRef(policy.image.repository, None, digest) if digest is not None else None

@@ -60,7 +60,7 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
         desk.say(f"going on with commit {open_promotion.commit.commit[:12]}, which brings it back")
         return _record(desk, open_promotion, view.image)
     known = champions(desk.clients.git, desk.policy, view.promotions)
-    serving = version_of_image(desk.clients.git, desk.policy, view.promotions, known, view.image)
+    serving = version_of_image(desk.clients.git, desk.policy, view.promotions, view.image)
     champion = _choose(desk, known, number, serving)
     if champion.version == serving:
         return _serves_already(desk, view, champion)
