@@ -133,8 +133,8 @@ def standing_on_branch(
     attempts = [promotion for promotion in promotions if promotion.identity.version == version.version]
     if not attempts or version.attempt(policy) > max(promotion.identity.attempt for promotion in attempts):
         state = version.state(policy)
-        if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK, State.CHAMPION, State.FORMER_CHAMPION):
-            return Ended(state)  # without a commit, a champion is one that was adopted
+        if state in (State.REFUSED, State.REJECTED, State.ROLLED_BACK, State.FORMER_CHAMPION):
+            return Ended(state)
         return MayCommit(1 + len(attempts))
     newest = attempts[0]
     if newest.rollback is not None:

@@ -34,6 +34,8 @@ def record_end(promotion: Promotion, ended: StageEnded) -> None:
 
     The branch is looked at again, because the candidate may have waited for its image without a lease.
     """
+    if ended.state is State.CHAMPION:
+        return  # it was adopted, so it has no commit, and stays what it is
     if isinstance(promotion.look().standing, MayCommit):
         promotion.record.write(ended.state, str(ended.problem))
 
@@ -71,6 +73,9 @@ def _require_challenger(
     if not isinstance(view.standing, MayCommit):
         problem, state = _cannot_commit(promotion, view)
         raise checklist.failed("is_challenger", problem, state)
+    if champion is not None and champion.version == version.version and version.state(policy.name) is State.CHAMPION:
+        problem = Problem(str(version), "a version to promote", "the champion, which was adopted", "No action needed.")
+        raise checklist.failed("is_challenger", problem, State.CHAMPION)
     require_alias(promotion, checklist)
     if champion is not None and champion.version >= version.version:
         problem = Problem(
@@ -94,8 +99,6 @@ def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, Sta
     retry = how_to_retry(promotion.policy.name, version.version)
     reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
     match view.standing:
-        case Ended(State.CHAMPION):
-            return Problem(str(version), "a version to promote", "the champion", "No action needed."), State.CHAMPION
         case Ended(state):
             return Problem(str(version), "a version that has not ended yet", f"{state} ({reason})", retry), state
         case TakenBack(committed):
