@@ -143,14 +143,19 @@ def test_people_go_back_and_end_a_promotion_in_mid_soak(after_the_story: Environ
     requested_at = request_promotion(environment, client, third)
     wait_for_state(environment, client, third, ["committed"], requested_at, print)
     wait_until(lambda: {serving.version for serving in environment.serving()} == {str(third)})
-    assert environment.run_processes()
-    assert f"version {third}" in decide(environment, "abort", environment.policy)
+    runs = environment.run_processes()
+    for process in runs:
+        os.kill(process, signal.SIGSTOP)  # however slowly the command starts, the soak does not end before
+    assert f"version {third} of {environment.model} was aborted" in decide(environment, "abort", environment.policy)
+    for process in runs:
+        os.kill(process, signal.SIGCONT)
     seen = look(environment)
     assert seen.champion == first
     assert {serving.version for serving in seen.serving} == {str(first)}
     assert seen.commits[-1].trailers["Verdict"] == "Aborted"
     assert seen.commits[-1].trailers["By"] == "ana@localhost"
     assert version_state(seen, environment, third) == "rolled_back"
+    assert len(runs) == 1
     wait_until(lambda: not environment.run_processes())
     after = look(environment)
     assert (after.commits, after.tags, after.champion) == (seen.commits, seen.tags, first)
