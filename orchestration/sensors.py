@@ -16,9 +16,11 @@ from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
+from orchestration.promotion.returns import unfinished_return
 from orchestration.promotion.sensor_rules import (
     FIRST_LOOK_SECONDS,
     FIRST_SIGN_SECONDS,
+    IDLE_LOOK_SECONDS,
     LONGEST_START_SECONDS,
     LOOK_AGAIN_SECONDS,
     Memory,
@@ -104,17 +106,17 @@ def _watch(tick: _Tick, policy: Policy, memory: Memory | None) -> tuple[list[Req
         version = _write_request(tick, policy, version, now)
     goes_on = version if version is not None and is_to_go_on(memory, version, policy.name) else None
     if memory is not None and memory.named == named:
-        if goes_on is None and memory.version in (0, named):
-            return [], Memory(named, memory.named_at)
+        if goes_on is None and memory.version == named:
+            memory = replace(memory, version=0)
         if now < memory.look_at:
             return [], memory
-    # Git is read only here: the alias has moved, or a promotion is unfinished and due.
+    # Git is read only here: the alias has moved, a promotion is unfinished and due, or a minute has passed.
     seen = looked_at(memory, named, now)
     answer = answer_to_move(memory, version, policy.name) if version is not None else None
     requests = [answer] if answer is not None else []
     unfinished = _committed_first(tick, policy, version) or goes_on
     if unfinished is None:
-        return requests, Memory(named, seen.named_at)
+        return requests, Memory(named, seen.named_at, look_at=now + IDLE_LOOK_SECONDS)
     if not may_look(memory, unfinished.version, now):
         return requests, seen
     blocked = still_blocked(tick.git, policy, unfinished, now)
@@ -144,10 +146,13 @@ def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) 
     """Return another version that is committed and unfinished, which is finished before the challenger's turn.
 
     One that a person holds is left alone until its image was replaced. One that was deleted from the registry, or lost
-    its tags, is known by its commit.
+    its tags, is known by its commit, and so is a return that a command began.
     """
     head = tick.git.fetch()
     promotions = committed_promotions(tick.git.history(head, policy.name), policy.name)
+    returning = unfinished_return(tick.git, promotions)
+    if returning is not None:
+        return _returning(tick, policy, returning.identity.version)
     number = version.version if version is not None else None
     under_way = other_under_way(tick.registry, tick.git, policy, head, promotions, number)
     if under_way is None:
@@ -159,6 +164,20 @@ def _committed_first(tick: _Tick, policy: Policy, version: ModelVersion | None) 
     image = image_at(tick.git, policy, head)
     replaced = image is not None and not is_image_of(committed.identity, image)
     return other if is_unfinished(other, policy.name) or replaced else None
+
+
+def _returning(tick: _Tick, policy: Policy, number: int) -> ModelVersion | None:
+    """Return the version that a command began to bring back, unless someone is at work on it or a person holds it.
+
+    Its state may be from before, because the registry did not answer, or the command died.
+    """
+    version = tick.registry.version(policy.model, number)
+    is_held = (
+        version is not None and version.state(policy.name) is State.HELD and not is_unfinished(version, policy.name)
+    )
+    lease = tick.git.lease(policy.argocd.application)
+    at_work = lease is not None and lease.expires_at > tick.clock.now()
+    return None if is_held or at_work else version
 
 
 def _request(tick: _Tick, policy: Policy, version: ModelVersion) -> tuple[Request | None, float]:

@@ -13,6 +13,7 @@ from orchestration.cli.notifying import notify_test
 from orchestration.cli.planning import doctor, init, plan
 from orchestration.cli.recording import record
 from orchestration.cli.requests import register, retry
+from orchestration.cli.serving import abort, adopt, rollback
 from orchestration.cli.showing import history, status, verify
 
 
@@ -23,7 +24,7 @@ def main() -> None:
 
 for _command in (
     *(status, history, verify, plan, doctor),
-    *(register, retry, hold, resume, approve),
+    *(register, retry, rollback, abort, adopt, hold, resume, approve),
     *(init, record, set_image, metrics, notify_test),
 ):
     main.add_command(_command)

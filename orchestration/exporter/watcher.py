@@ -15,6 +15,7 @@ from orchestration.exporter.ledger import (
 )
 from orchestration.promotion.branch_standing import is_image_of
 from orchestration.promotion.branch_view import image_at
+from orchestration.promotion.champions import adopted_image, adopted_version
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.platform import Platform
@@ -31,7 +32,7 @@ class Champion:
 
     version: int
     image: str
-    """The image in its promotion's commit; empty when a person made it champion by hand."""
+    """The image in its promotion's commit, or with which it was adopted; empty when a person only set the alias."""
     has_evidence: bool
 
 
@@ -126,7 +127,7 @@ class Watcher:
             return Findings(policy.name, failures=failed.failures, problem=failed.problem)
         known = replace(before, model=policy.model, record=record, record_is_fresh=True, champion=champion)
         try:
-            live = self._live(watched.ledger, record.champion)
+            live = self._live(watched.ledger, record.champion, champion)
         except ProblemError as error:
             return replace(known, live=None, failures=before.failures + 1, problem=str(error))
         return replace(known, live=live, looked_at=now, problem="")
@@ -143,7 +144,8 @@ class Watcher:
             return None
         committed = champion_commit(watched.ledger, version)
         if committed is None:
-            return Champion(version.version, "", has_evidence=False)
+            adopted = adopted_image(self._git, watched.ledger.policy, version.version)
+            return Champion(version.version, str(adopted or ""), has_evidence=adopted is not None)
         if watched.champion_image[0] != committed.commit:
             image = image_at(self._git, watched.ledger.policy, committed.commit) or ""
             watched.champion_image = (committed.commit, image)
@@ -163,17 +165,22 @@ class Watcher:
         digest = f"sha256:{hashlib.sha256(evidence).hexdigest()}" if evidence is not None else None
         return named is not None and named[1] == digest
 
-    def _live(self, ledger: Ledger, champion: ModelVersion | None) -> Live:
+    def _live(self, ledger: Ledger, champion: ModelVersion | None, known: Champion | None) -> Live:
         target = ledger.policy.manifest
         workload = self._platform.cluster(ledger.policy.cluster).workload(target.kind, target.namespace, target.name)
         image = workload.images.get(target.container) if workload is not None else None
         committed = champion_commit(ledger, champion) if champion is not None else None
+        is_known = committed is not None or (known is not None and known.image != "")
         if image is None:
-            return Live(None, None, None if committed is None else False)
+            return Live(None, None, False if is_known else None)
         # The champion first: another version may have been committed with the same image.
         if committed is not None and is_image_of(committed.identity, image):
             return Live(image, committed.identity.version, is_champion=True)
-        return Live(image, _committed_with(ledger, image), None if committed is None else False)
+        if committed is None and known is not None and is_known:
+            adopted = adopted_version(self._git, ledger.policy, image)
+            if adopted == known.version:
+                return Live(image, adopted, is_champion=True)
+        return Live(image, _committed_with(ledger, image), False if is_known else None)
 
 
 def _committed_with(ledger: Ledger, image: str) -> int | None:

@@ -91,6 +91,12 @@ def other_under_way(
     return (live, other) if stands and not is_over else None
 
 
+def is_verified(git: GitOpsRepository, committed: CommittedPromotion) -> bool:
+    """Whether Git has the evidence tag of a promotion, on that promotion's commit."""
+    tag = git.tag(committed.identity.evidence_tag)
+    return tag is not None and tag.commit == committed.commit.commit
+
+
 def was_ended(git: GitOpsRepository, promotion: PromotionId) -> bool:
     """Tell whether an act says that a promotion ended without a rollback commit."""
     return any(act.kind is ActKind.ENDED and act.promotion == promotion for act in acts(git, promotion.policy))

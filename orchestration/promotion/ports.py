@@ -258,8 +258,13 @@ class GitOpsRepository(Protocol):
     def lease(self, application: str) -> LeaseRecord | None:
         """Return the lease as the server has it now, expired or not."""
 
-    def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
-        """Take the lease when it is free, expired or already the holder's own, for `ttl` seconds."""
+    def acquire_lease(
+        self, application: str, holder: str, ttl: float, *, take_over: bool = False
+    ) -> LeaseRecord | LeaseBusy:
+        """Take the lease when it is free, expired or already the holder's own, for `ttl` seconds.
+
+        With `take_over` it is also taken from a run that is at work: that run's next push, tag or renewal fails.
+        """
 
     def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
         """Extend the lease to `ttl` seconds from now, if it is still ours."""

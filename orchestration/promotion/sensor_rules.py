@@ -12,6 +12,8 @@ from orchestration.promotion.timestamps import format_time, parse_time
 FIRST_LOOK_SECONDS = 20.0
 """How long a requested run may take to write its first sign of life (7 s were measured from request to start)."""
 LOOK_AGAIN_SECONDS = 5.0
+IDLE_LOOK_SECONDS = 60.0
+"""How often the branch is looked at while nothing is under way: a return that a command began may be unfinished."""
 LONGEST_PAUSE_SECONDS = 120.0
 LONGEST_START_SECONDS = 300.0
 """How long a run may take from its request to its process, on a machine that is very busy."""

@@ -1,15 +1,15 @@
 """Finishing what an earlier run could not: a rollback that was cut off, and a promotion that others ended."""
 
 from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch, Overtaken, Reverted, TakenBack
-from orchestration.promotion.branch_view import BranchView, was_ended
+from orchestration.promotion.branch_view import BranchView, is_verified, was_ended
+from orchestration.promotion.decided import Decided, decided_in
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import not_registered
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import undone_problem
 from orchestration.stages.results import StageEnded
-from orchestration.stages.rollback import record_ended, roll_back
-from orchestration.stages.rollback_target import is_verified
+from orchestration.stages.rollback import ABORTED, OURS, record_ended, roll_back, take_back
 from orchestration.stages.stage import Promotion
 
 
@@ -32,7 +32,7 @@ def finish_cut_off(promotion: Promotion, view: BranchView) -> None:
     match view.standing:
         case TakenBack():
             _finish_rollback(promotion, view, reject=False)
-        case Reverted(committed, image) if state is not None or not is_verified(promotion, committed):
+        case Reverted(committed, image) if state is not None or not is_verified(promotion.clients.git, committed):
             _take_lease(promotion)
             problem = undone_problem(promotion, committed.commit.commit, image)
             roll_back(promotion, committed, problem, reject=True)
@@ -52,7 +52,7 @@ def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
     problem = not_registered(promotion.policy.model, promotion.version.version)
     match view.standing:
         case OnBranch(committed) | Reverted(committed) if not _is_over(promotion, committed):
-            take_back(promotion, committed, problem)
+            end_by_rollback(promotion, committed, problem)
         case TakenBack():
             raise StageEnded(State.ROLLED_BACK, problem)
         case _:
@@ -60,10 +60,10 @@ def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
 
 
 def _is_over(promotion: Promotion, committed: CommittedPromotion) -> bool:
-    return is_verified(promotion, committed) or was_ended(promotion.clients.git, committed.identity)
+    return is_verified(promotion.clients.git, committed) or was_ended(promotion.clients.git, committed.identity)
 
 
-def take_back(promotion: Promotion, committed: CommittedPromotion, problem: Problem) -> None:
+def end_by_rollback(promotion: Promotion, committed: CommittedPromotion, problem: Problem) -> None:
     """Take a promotion back without rejecting its version, unless it is rejected already.
 
     Raises:
@@ -81,6 +81,12 @@ def _finish_rollback(promotion: Promotion, view: BranchView, *, reject: bool) ->
     next_step = how_to_retry(policy.name, version.version)
     problem = Problem(str(version), "a version that was not taken back", reason, next_step)
     _take_lease(promotion)
+    rollback = attempts[0].rollback if attempts else None
+    if rollback is not None and rollback.trailers.get("Verdict") == ABORTED:
+        decided = decided_in(rollback.trailers)
+        reason = f"Aborted by {decided}."
+        take_back(promotion, attempts[0], reason, ABORTED, decided)
+        raise StageEnded(State.ROLLED_BACK, Problem(problem.subject, problem.expected, reason, next_step))
     if attempts:
         roll_back(promotion, attempts[0], problem, reject=reject)
     else:  # a copy of a rejected version has its tags, and never had a commit
@@ -93,10 +99,10 @@ def _end_overtaken(promotion: Promotion, committed: CommittedPromotion, by: Comm
     version, other = promotion.version, by.identity.version
     found = f"version {other} promoted after it (commit {by.commit.commit[:12]})"
     problem = Problem(str(version), "the newest promotion", found, "Promote a newer version.")
-    if is_verified(promotion, committed):
+    if is_verified(promotion.clients.git, committed):
         promotion.record.write(State.FORMER_CHAMPION, f"Verified, and then replaced by version {other}.")
         raise StageEnded(State.FORMER_CHAMPION, problem)
-    record_ended(promotion, committed, "Error", str(problem))
+    record_ended(promotion, committed, "Error", Decided(OURS, str(problem)))
     promotion.record.write(State.ROLLED_BACK, str(problem))
     raise StageEnded(State.ROLLED_BACK, problem)
 

@@ -36,6 +36,8 @@ def record_end(promotion: Promotion, ended: StageEnded) -> None:
 
     The branch is looked at again, because the candidate may have waited for its image without a lease.
     """
+    if ended.state is State.CHAMPION:
+        return  # it was adopted, so it has no commit, and stays what it is
     if isinstance(promotion.look().standing, MayCommit):
         promotion.record.write(ended.state, str(ended.problem), **ended.facts)
 
@@ -66,6 +68,9 @@ def require_challenger(
     if not isinstance(view.standing, MayCommit):
         problem, state = _cannot_commit(promotion, view)
         raise checklist.failed("is_challenger", problem, state)
+    if champion is not None and champion.version == version.version and version.state(policy.name) is State.CHAMPION:
+        problem = Problem(str(version), "a version to promote", "the champion, which was adopted", "No action needed.")
+        raise checklist.failed("is_challenger", problem, State.CHAMPION)
     require_alias(promotion, checklist)
     if champion is not None and champion.version >= version.version:
         problem = Problem(
@@ -146,6 +151,10 @@ def require_alias(promotion: Promotion, checklist: Checklist) -> None:
             f"To promote it: incumbent register {policy.name} {version.version}." if named else promotion.how_to_retry,
         )
         raise checklist.failed("is_challenger", problem, State.SUPERSEDED if named else State.REFUSED)
+    if named.state(policy.name) is State.REFUSED and version.state(policy.name) is not State.REFUSED:
+        finding = f"refused meanwhile ({named.tag(policy.name, 'reason') or 'no reason kept'})"
+        problem = Problem(str(version), "a promotion to go on with", finding, promotion.how_to_retry)
+        raise checklist.failed("is_challenger", problem)
 
 
 def _unfinished_promotion(promotion: Promotion, view: BranchView) -> Problem | None:

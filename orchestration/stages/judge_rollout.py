@@ -6,6 +6,7 @@ from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.returns import is_return
 from orchestration.promotion.rollout_assessment import ModelFailed, NotJudged, RolledOut
 from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
@@ -53,6 +54,8 @@ def wait_for(promotion: Promotion, committed: CommittedPromotion, image: str, ch
                 held = checklist.failed("rolled_out", platform_fault, State.HELD, rows)
                 raise not_judged(promotion, committed, held)
             problem, in_short = _with_log(promotion, failed), failed.problem
+            if is_return(committed):
+                raise not_judged(promotion, committed, checklist.failed("rolled_out", problem, State.HELD, rows))
     ended = checklist.failed("rolled_out", problem, State.ROLLED_BACK, rows)
     roll_back(promotion, committed, problem, reject=True, in_short=in_short)
     raise ended

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from orchestration.promotion.decided import Decided
 from orchestration.promotion.ports import Clock, FileEdit, GitOpsRepository, LeaseBusy, LeaseLost, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
@@ -17,6 +18,28 @@ _ASK_EVERY, _SAY_EVERY = 3.0, 15.0
 
 Decision = TypeVar("Decision")
 """What a caller of `push_edit` decides instead of an edit, or what comes of waiting."""
+
+_ABORT = "abort by "
+_LONGEST_HOLDER = 400
+
+
+def abort_holder(decided: Decided) -> str:
+    """Name the holder of the lease while a person ends a promotion, so that the run that had it can say why."""
+    return f"{_ABORT}{decided}"[:_LONGEST_HOLDER]
+
+
+def is_abort(holder: str) -> bool:
+    """Whether a person who ends a promotion holds the lease."""
+    return holder.startswith(_ABORT)
+
+
+def _aborted(holder: str) -> Problem:
+    return Problem(
+        "this run",
+        "to go on until the promotion ends",
+        holder.replace("abort by", "an abort by", 1),
+        "It has stopped writing; what was committed is taken back. `incumbent retry` tries the version again.",
+    )
 
 
 class ApplicationLease:
@@ -75,13 +98,18 @@ class ApplicationLease:
         """Whether this run took the lease and found that another run has it; nothing may be written any more."""
         return self._loss is not None
 
-    def acquire(self) -> None:
+    def acquire(self, *, take_over: bool = False) -> None:
         """Take the lease, and wait for another run's as long as this run's patience lasts.
+
+        Args:
+            take_over: Take it also from a run that is at work, which writes nothing from then on.
 
         Raises:
             StageEnded: another run holds it. This run ends as waiting, and the sensor resumes it.
         """
-        self._record = self._wait(lambda: self._git.acquire_lease(self._application, self.holder, LEASE_SECONDS))
+        self._record = self._wait(
+            lambda: self._git.acquire_lease(self._application, self.holder, LEASE_SECONDS, take_over=take_over)
+        )
 
     def wait_for_others(self) -> None:
         """Wait until no other run holds the lease, without taking it; a run without patience does not even ask.
@@ -113,6 +141,8 @@ class ApplicationLease:
         return answer
 
     def _busy(self, record: LeaseRecord, now: float) -> Problem:
+        if is_abort(record.holder):
+            return _aborted(record.holder)
         subject = f"the lease of application {record.application}"
         remaining = max(0.0, record.expires_at - now)
         if self._patience > 0:
@@ -198,6 +228,8 @@ class ApplicationLease:
     def _lost(self, lost: LeaseLost) -> StageEnded:
         """Forget the lease, and return the exception for a run that has lost it."""
         self._record, self._loss = None, lost
+        if lost.current is not None and is_abort(lost.current.holder):
+            return StageEnded(State.WAITING, _aborted(lost.current.holder))
         return StageEnded(
             State.WAITING,
             Problem(

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, MayCommit, OnBranch, committed_promotions
-from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.branch_view import BranchView, is_verified
 from orchestration.promotion.identity import promotion_id, promotion_subject, promotion_trailers
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.returns import is_return
 from orchestration.promotion.state import State
+from orchestration.stages.abort import require_not_aborted
 from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
 from orchestration.stages.permission import require_permission
@@ -43,6 +45,7 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
     for _ in range(_LOOKS):
         checklist = Checklist()
         candidate = find_candidate(promotion, view)
+        require_not_aborted(promotion, checklist)
         _check_dependencies(promotion, view, checklist)
         _disown_copied_tags(promotion, candidate.attempt)
         require_permission(promotion, candidate.image.digest, checklist)
@@ -227,7 +230,7 @@ def plan_edit(promotion: Promotion, view: BranchView, image: ImageRef, attempt: 
 def _done(promotion: Promotion, committed: CommittedPromotion, note: str, checklist: Checklist) -> StageDone:
     """Record the commit on the version, unless a later state stands there already."""
     commit_id = committed.commit.commit
-    if promotion.record.state not in (State.CHAMPION, State.REJECTED):
+    if promotion.record.state not in (State.CHAMPION, State.REJECTED) or _is_unrecorded(promotion, committed):
         promotion.record.write(
             State.COMMITTED,
             commit=commit_id,
@@ -247,6 +250,12 @@ def _done(promotion: Promotion, committed: CommittedPromotion, note: str, checkl
         "committed_at": committed.commit.committed_at,
     }
     return StageDone(tuple(checklist.checks), facts)
+
+
+def _is_unrecorded(promotion: Promotion, committed: CommittedPromotion) -> bool:
+    """Whether the version still has the tags from before it was brought back: the command died after its commit."""
+    recorded = promotion.version.tag(promotion.policy.name, "commit") == committed.commit.commit
+    return is_return(committed) and not recorded and not is_verified(promotion.clients.git, committed)
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:

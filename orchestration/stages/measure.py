@@ -57,7 +57,7 @@ def measure(
         promotion: the promotion's id, which marks the replayed requests.
     """
     problems: list[Problem] = []
-    recorded = _replay(clients, policy, workload, pods, recording, promotion, problems)
+    recorded = replay(clients, policy, workload, pods, recording, promotion, problems)
     at = clients.clock.now()
     prometheus = _Prometheus(clients, policy, pods, at - soak_started, problems)
     freshness = _freshness(prometheus)
@@ -192,7 +192,7 @@ def _known(count: float | Unusable) -> float | None:
     return None if isinstance(count, Unusable) else count
 
 
-def _replay(
+def replay(
     clients: Clients,
     policy: Policy,
     workload: WorkloadStatus,
@@ -201,7 +201,17 @@ def _replay(
     promotion: str,
     problems: list[Problem],
 ) -> RecordedRound:
-    """Send every recorded request to each new pod through the pod proxy, and to the service."""
+    """Send every recorded request to each new pod through the pod proxy, and to the service.
+
+    Args:
+        clients: The ports to ask through.
+        policy: Names the service and the container.
+        workload: The Deployment as it was last read.
+        pods: The new pods to ask.
+        recording: The requests.
+        promotion: The promotion's id, which marks the requests as replayed.
+        problems: Receives why a dependency did not answer.
+    """
     url, path = _service_address(policy.service_url)
     headers = {REPLAY_HEADER: promotion}
     container, namespace = policy.manifest.container, workload.namespace

@@ -6,6 +6,7 @@ from textwrap import shorten
 from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
 from orchestration.promotion.branch_view import was_ended
+from orchestration.promotion.decided import Decided
 from orchestration.promotion.identity import rollback_subject, rollback_trailers
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
@@ -19,6 +20,10 @@ from orchestration.stages.results import StageEnded
 from orchestration.stages.rollback_target import alias_disagreement, rollback_target
 from orchestration.stages.stage import Promotion
 
+ABORTED = "Aborted"
+"""The verdict of a rollback by which a person ended a promotion."""
+OURS = "incumbent"
+"""Who took a promotion back when no person did."""
 _REASON_WIDTH = 500
 """A reason in Git is cut after this many characters."""
 
@@ -53,27 +58,44 @@ def roll_back(
     if promotion.record.state is not State.REJECTED:
         state = State.REJECTED if reject else State.HELD
         promotion.record.write(state, reason, attempt=str(committed.identity.attempt))
-    outcome = _commit_rollback(promotion, committed, verdict, str(in_short or problem))
+    take_back(promotion, committed, reason, verdict, Decided(OURS, str(in_short or problem)))
+
+
+def take_back(promotion: Promotion, committed: CommittedPromotion, reason: str, verdict: str, decided: Decided) -> str:
+    """Commit the rollback, wait until the target serves, and write the end.
+
+    Args:
+        promotion: The promotion of the version.
+        committed: Its commit.
+        reason: Why it is taken back, as the version says it.
+        verdict: `Failed`, `Error` or `Aborted`.
+        decided: Who took it back and why, as Git says it.
+
+    Returns:
+        What serves now, in words for a person.
+    """
+    outcome = _commit_rollback(promotion, committed, verdict, decided)
     if isinstance(outcome, _PersonsChange):
-        record_ended(promotion, committed, verdict, str(in_short or problem))
+        record_ended(promotion, committed, verdict, decided)
         note = f"the manifest has {outcome.image} now, which someone else put there; it is left alone."
     else:
         _wait_for_target(promotion, outcome)
         note = f"{outcome.image} serves again (commit {outcome.commit[:12]}). {outcome.disagreement}".rstrip()
     promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}")
     promotion.say(note)
+    return note
 
 
-def record_ended(promotion: Promotion, committed: CommittedPromotion, verdict: str, reason: str) -> None:
+def record_ended(promotion: Promotion, committed: CommittedPromotion, verdict: str, decided: Decided) -> None:
     """Record in Git, once, that a committed promotion ended without a rollback commit of ours."""
     git, policy, identity = promotion.clients.git, promotion.policy.name, committed.identity
     if was_ended(git, identity):
         return
     promotion.lease.confirm()
-    short = shorten(reason, _REASON_WIDTH, placeholder=" ...")
+    short = shorten(decided.reason, _REASON_WIDTH, placeholder=" ...")
     now = promotion.clients.clock.now()
     git.record_act(
-        Act(policy, ActKind.ENDED, now, "incumbent", short, identity.version, promotion=identity, verdict=verdict)
+        Act(policy, ActKind.ENDED, now, decided.by, short, identity.version, promotion=identity, verdict=verdict)
     )
 
 
@@ -93,7 +115,7 @@ class _PersonsChange:
 
 
 def _commit_rollback(
-    promotion: Promotion, committed: CommittedPromotion, verdict: str, reason: str
+    promotion: Promotion, committed: CommittedPromotion, verdict: str, decided: Decided
 ) -> _RolledBack | _PersonsChange:
     policy = promotion.policy
     before = promotion.image_at(committed.commit.parent)
@@ -118,9 +140,9 @@ def _commit_rollback(
             refused = edit.problem if isinstance(edit, EditRefused) else _no_way_back(promotion, committed)
             raise StageEnded(State.HELD, refused)
         subject = rollback_subject(committed.identity, target.described)
-        in_full = f"{reason} {disagreement}".rstrip()
-        short = shorten(in_full, _REASON_WIDTH, placeholder=" ...")
-        trailers = rollback_trailers(committed.identity, verdict, target.image, short)
+        short = shorten(f"{decided.reason} {disagreement}", _REASON_WIDTH, placeholder=" ...")
+        by = {} if decided.by == OURS else {"By": decided.by}
+        trailers = {**rollback_trailers(committed.identity, verdict, target.image, short), **by}
         return FileEdit(policy.manifest.path, edit.content, subject, trailers)
 
     pushed: Pushed | _RolledBack | _PersonsChange = promotion.lease.push_edit(decide)

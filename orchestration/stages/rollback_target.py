@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
-from orchestration.promotion.branch_view import was_ended
+from orchestration.promotion.branch_view import is_verified, was_ended
+from orchestration.promotion.champions import adopted_version
+from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.state import State
 from orchestration.stages.stage import Promotion
+
+_UNVERIFIED = "the image before, unverified"
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,18 @@ def rollback_target(
     """
     had = next((known for known in earlier if before is not None and is_image_of(known.identity, before)), None)
     if before is not None and had is None:
-        return RollbackTarget(before, "the image before, unverified")
-    if before is not None and had is not None and not _was_taken_back(promotion, had):
-        described = f"version {had.identity.version}" if is_verified(promotion, had) else "the image before, unverified"
+        adopted = adopted_version(promotion.clients.git, promotion.policy, before)
+        described = _UNVERIFIED if adopted is None else f"version {adopted}, which was adopted"
         return RollbackTarget(before, described)
+    if before is not None and had is not None and not _was_taken_back(promotion, had):
+        verified = is_verified(promotion.clients.git, had)
+        return RollbackTarget(before, f"version {had.identity.version}" if verified else _UNVERIFIED)
     below = earlier if had is None else earlier[earlier.index(had) + 1 :]
     for known in below:
         differs = had is None or known.identity.digest != had.identity.digest
-        if differs and is_verified(promotion, known) and not _was_taken_back(promotion, known):
+        if differs and is_verified(promotion.clients.git, known) and not _was_taken_back(promotion, known):
             return RollbackTarget(_image_of(promotion, known), f"version {known.identity.version}")
     return None if before is None else RollbackTarget(before, "the image before, which had been taken back")
-
-
-def is_verified(promotion: Promotion, committed: CommittedPromotion) -> bool:
-    """Tell whether Git has the evidence tag of a promotion, on its commit."""
-    evidence = promotion.clients.git.tag(committed.identity.evidence_tag)
-    return evidence is not None and evidence.commit == committed.commit.commit
 
 
 def alias_disagreement(promotion: Promotion, promotions: Sequence[CommittedPromotion], before: str) -> str:
@@ -63,8 +63,11 @@ def alias_disagreement(promotion: Promotion, promotions: Sequence[CommittedPromo
         before: The image that HEAD had before the promotion.
     """
     policy = promotion.policy
-    named = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
-    if named is None:
+    try:
+        named = promotion.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    except DependencyError:  # a person's abort takes the image back all the same
+        return ""
+    if named is None or named.version == adopted_version(promotion.clients.git, policy, before):
         return ""
     known = [committed.identity for committed in promotions if committed.identity.version == named.version]
     if any(is_image_of(identity, before) for identity in known):

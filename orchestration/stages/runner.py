@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from orchestration.promotion.identity import parse_partition_key
+from orchestration.promotion.identity import how_to_retry, parse_partition_key
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
@@ -163,12 +163,28 @@ def _settled(
     """
     if promotion is None and isinstance(error, StageEnded):
         return error
+    if promotion is not None and promotion.lease.is_lost and isinstance(error, StageEnded):
+        return _ended_meanwhile(promotion, error)
     try:
         promotion = promotion or read()
     except ProblemError as second:
         host.warn(f"The state could not be written: {second}")
         return error
     return settle(promotion, error, host.warn)
+
+
+def _ended_meanwhile(promotion: Promotion, ended: StageEnded) -> StageEnded:
+    """Return the end that someone else wrote on the version since this run lost its lease; it says who and why."""
+    policy, number = promotion.policy.name, promotion.version.version
+    try:
+        version = promotion.clients.registry.version(promotion.policy.model, number)
+    except ProblemError:
+        return ended
+    state = version.state(policy) if version is not None else None
+    if version is None or state not in (State.REFUSED, State.ROLLED_BACK) or state is promotion.record.state:
+        return ended
+    found = f"{str(state).replace('_', ' ')}: {version.tag(policy, 'reason') or 'no reason kept'}"
+    return StageEnded(state, Problem(str(version), "to be promoted by this run", found, how_to_retry(policy, number)))
 
 
 def _hold_cancelled(promotion: Promotion | None, read: Callable[[], Promotion], host: Host) -> None:

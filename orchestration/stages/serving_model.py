@@ -11,18 +11,19 @@ from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.evaluation import Evaluation, as_record
 from orchestration.promotion.gate import Continue, SoakAgain, Verdict, VerdictKind, judge
-from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
+from orchestration.promotion.returns import in_words, is_return
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
+from orchestration.stages.former_champions import end_former_champions
 from orchestration.stages.judge_rollout import require_on_branch, wait_for
 from orchestration.stages.measure import measure
+from orchestration.stages.prove_return import prove_return, record_left
 from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import not_judged
-from orchestration.stages.version_record import VersionRecord
 
 _CHAMPION_BEFORE = re.compile(r"^Champion-Before: (.+)$", re.MULTILINE)
 """In the evidence tag: what the alias named when the judging began, for a run that resumes after the tag."""
@@ -56,6 +57,8 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
         written = _CHAMPION_BEFORE.search(evidence.message)
         before = written[1] if written else before
         return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()}, before)
+    if is_return(committed):
+        return _crown(promotion, committed, *prove_return(promotion, committed, view.image), before)
     gate = run_gate(promotion, committed, view.image)
     while (
         gate.verdict.kind is VerdictKind.PASSED
@@ -273,24 +276,15 @@ def _crown(
         )
         raise checklist.failed("champion_alias", problem, State.HELD)
     evidence_path = str(evidence.get("evidence", ""))
-    _end_former_champions(promotion)
-    promotion.record.write(State.CHAMPION, moved, evidence=evidence_path, commit=committed.commit.commit)
+    record_left(promotion, committed)
+    end_former_champions(promotion)
+    reason = f"{in_words(committed)} {moved}".strip()
+    promotion.record.write(State.CHAMPION, reason, evidence=evidence_path, commit=committed.commit.commit)
     promotion.say(f"version {version.version} of {version.model} is the champion of {policy.name}")
     read_back = f"Alias {policy.champion_alias} names version {version.version}, read back."
     checklist.passed("champion_alias", f"{read_back} {moved}".rstrip())
     facts = {"promotion_id": str(committed.identity), "version_url": registry.version_url(version), **evidence}
     return StageDone(tuple(checklist.checks), facts, State.CHAMPION)
-
-
-def _end_former_champions(promotion: Promotion) -> None:
-    """Write on each version that was champion until now which one took over."""
-    clients, policy, number = promotion.clients, promotion.policy, promotion.version.version
-    reason = f"Champion until version {number} took over at {format_time(clients.clock.now())}."
-    for other in clients.registry.tagged(tag_key(policy.name, "state"), str(State.CHAMPION)):
-        is_champion = other.model == policy.model and other.state(policy.name) is State.CHAMPION
-        if is_champion and other.version != number:
-            record = VersionRecord(clients.registry, clients.clock, policy, other, promotion.lease)
-            record.write(State.FORMER_CHAMPION, reason)
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:

@@ -13,7 +13,7 @@ from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
 from orchestration.promotion.state import State
-from orchestration.stages.cut_off import take_back
+from orchestration.stages.cut_off import end_by_rollback
 from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import StageEnded
 from orchestration.stages.stage import Promotion
@@ -134,7 +134,7 @@ def _after_commit(promotion: Promotion, committed: CommittedPromotion | None, er
     number = promotion.version.version
     if committed is not None and promotion.clients.registry.version(policy.model, number) is None:
         record.is_gone = True
-        take_back(promotion, committed, not_registered(policy.model, number))
+        end_by_rollback(promotion, committed, not_registered(policy.model, number))
     checks = error.checks if isinstance(error, StageEnded) else ()
     if record.state is State.REJECTED:
         return StageEnded(State.REJECTED, error.problem, checks)

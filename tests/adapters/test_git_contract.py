@@ -209,6 +209,39 @@ def test_a_stale_owner_is_fenced(scene: Scene) -> None:
     assert scene.repository.lease("iris") == taken
 
 
+def test_a_lease_that_is_taken_over_fences_its_owner(scene: Scene) -> None:
+    """A run at work whose lease is taken over can push no commit, no tag and no renewal, and frees nothing."""
+    stale = _leased(scene, ttl=600.0)
+    taken = scene.elsewhere.acquire_lease("iris", "abort by ana", 60.0, take_over=True)
+    assert isinstance(taken, LeaseRecord)
+    assert taken.holder == "abort by ana"
+    head = scene.repository.fetch()
+    assert scene.repository.push_edit(lambda head: edit(), stale, 60.0) == LeaseLost(taken)
+    assert scene.repository.create_tag("incumbent/iris/1-1", head, "Passed", stale, 60.0) == LeaseLost(taken)
+    assert scene.repository.renew_lease(stale, 60.0) == LeaseLost(taken)
+    assert scene.repository.acquire_lease("iris", "run one", 60.0) == LeaseBusy(taken)
+    scene.repository.release_lease(stale)
+    assert scene.subjects() == ["Start with what is deployed"]
+    assert scene.repository.tag("incumbent/iris/1-1") is None
+    assert scene.elsewhere.lease("iris") == taken
+
+
+def test_a_lease_that_is_renewed_meanwhile_is_taken_over_all_the_same(scene: Scene) -> None:
+    """The owner's renewal just before the push does not stop whoever takes the lease over."""
+    owned = [_leased(scene, ttl=600.0)]
+
+    def renew() -> None:
+        renewed = scene.elsewhere.renew_lease(owned[-1], 600.0)
+        assert isinstance(renewed, LeaseRecord)
+        owned.append(renewed)
+
+    scene.before_next_push(renew)
+    taken = scene.repository.acquire_lease("iris", "abort by ana", 60.0, take_over=True)
+    assert isinstance(taken, LeaseRecord)
+    assert scene.repository.lease("iris") == taken
+    assert scene.elsewhere.renew_lease(owned[-1], 600.0) == LeaseLost(taken)
+
+
 def test_a_lease_taken_between_decision_and_push_fences(scene: Scene) -> None:
     """A lease that is deleted after the decision and before the push stops that push."""
     lease = _leased(scene)

@@ -9,12 +9,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.commands.requesting import request_promotion
+from orchestration.commands.serving import adopt_version
 from orchestration.exporter.exposition import FindingsCollector
 from orchestration.exporter.watcher import Watcher
+from orchestration.promotion.decided import Decided
 from orchestration.promotion.state import State
 from tests.fakes.cluster import DOWN
 from tests.fakes.runs import promote
-from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
+from tests.fakes.world import MANIFEST, POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 
 P = f'policy="{POLICY_NAME}"'
 PM = f'model="iris",{P}'
@@ -67,6 +69,25 @@ def scraped() -> Scraped:
 
 def names(samples: dict[str, float]) -> set[str]:
     return {name.partition("{")[0] for name in samples}
+
+
+def test_an_adopted_champion_is_reported_like_any_other(scraped: Scraped) -> None:
+    """Its adoption in Git stands for the evidence; an image that a person puts there later is not the champion's."""
+    world = scraped.world
+    world.register()
+    by_hand = MANIFEST.format(image=world.image(1)).encode()
+    world.git.commit("By hand", {"apps/iris.yaml": by_hand})
+    world.reconcile()
+    decided = Decided("ana", "served since last year")
+    adopt_version(WorldPlatform(world), POLICY_NAME, 1, decided, "adopt by ana", world.said.append)
+    samples = scraped.look()
+    digest = world.images.tags[REPOSITORY, "v1"]
+    assert samples[f'champion_info{{image="{REPOSITORY}@{digest}",{PM},version="1"}}'] == 1
+    assert samples[f"champion_has_evidence{{{PM}}}"] == 1
+    assert samples[f"live_is_champion{{{PM}}}"] == 1
+    world.git.commit("Hotfix", {"apps/iris.yaml": MANIFEST.format(image=f"{REPOSITORY}:before").encode()})
+    world.reconcile()
+    assert scraped.look()[f"live_is_champion{{{PM}}}"] == 0
 
 
 def test_there_are_no_samples_before_the_first_look(scraped: Scraped) -> None:

@@ -221,10 +221,15 @@ class FakeGitRepository:
         self._reach_server()
         return self.leases.get(application)
 
-    def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
+    def acquire_lease(
+        self, application: str, holder: str, ttl: float, *, take_over: bool = False
+    ) -> LeaseRecord | LeaseBusy:
         current = self.lease(application)
-        if current is not None and current.holder != holder and current.expires_at > self._clock.now():
+        is_anothers = current is not None and current.holder != holder and current.expires_at > self._clock.now()
+        if current is not None and is_anothers and not take_over:
             return LeaseBusy(current)
+        if take_over:
+            self._others_act()
         return self._renewed(LeaseRecord(application, holder, 0.0, ""), ttl)
 
     def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -63,6 +64,18 @@ def test_jobs_and_sensors() -> None:
     }
     on = [sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING]
     assert on == ["live_sensor"]
+
+
+def test_operations_ask_who_and_why() -> None:
+    """What people decide in the launchpad needs a policy, a name and a reason, and some of it a version."""
+    with_version = {"approve", "adopt"}
+    for name in (operation.name for operation in operations):
+        fields = {"version"} if name in with_version else set()
+        (op,) = defs.resolve_job_def(name).nodes
+        assert op.definition.config_schema is not None
+        config: Any = op.definition.config_schema.config_type
+        required = {field for field, schema in config.fields.items() if schema.is_required}
+        assert required == {"policy", "reason", "by"} | fields
 
 
 def test_every_check_of_a_version_is_partitioned() -> None:

@@ -6,9 +6,11 @@ import uuid
 import dagster as dg
 import pytest
 
+from orchestration.commands.serving import UnfinishedError, return_to_champion
+from orchestration.promotion.decided import Decided
 from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.sensor_rules import FIRST_SIGN_SECONDS
+from orchestration.promotion.sensor_rules import FIRST_SIGN_SECONDS, IDLE_LOOK_SECONDS
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time, parse_time
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
@@ -145,6 +147,48 @@ def test_a_committed_version_goes_before_a_newer_challenger(world: World, instan
     (request,) = first.run_requests or ()
     assert request.partition_key == f"{POLICY_NAME}@1"
     assert not tick(world, instance, first.cursor).run_requests  # its run may not have begun yet
+
+
+def begin_return(world: World, instance: dg.DagsterInstance) -> dg.SensorResult:
+    """Versions 1 and 2 were champion, all is quiet, and a command dies right after the commit that goes back to 1."""
+    for number in (1, 2):
+        world.register()
+        run_stages(world, number, instance)
+    quiet = tick(world, instance)
+    assert not quiet.run_requests
+    world.registry.down = True
+    decided = Decided("ana", "complaints")
+    with pytest.raises(UnfinishedError):
+        return_to_champion(WorldPlatform(world), POLICY_NAME, None, decided, "rollback by ana", world.said.append)
+    world.registry.down = False
+    assert world.state(1) is State.FORMER_CHAMPION
+    return quiet
+
+
+def test_a_return_that_a_command_left_is_finished(world: World, instance: dg.DagsterInstance) -> None:
+    """Nothing in the registry shows it, so the branch is looked at once a minute; a run makes the champion."""
+    quiet = begin_return(world, instance)
+    assert not tick(world, instance, quiet.cursor).run_requests
+    world.clock.sleep(IDLE_LOOK_SECONDS + 1)
+    found = tick(world, instance, quiet.cursor)
+    (request,) = found.run_requests or ()
+    assert request.partition_key == f"{POLICY_NAME}@1"
+    assert run_stages(world, 1, instance).success
+    assert world.champion == 1
+    kill_runs(world, instance)
+    assert not tick(world, instance, found.cursor).run_requests
+
+
+def test_a_return_at_which_a_command_works_is_left_to_it(world: World, instance: dg.DagsterInstance) -> None:
+    """While someone holds the lease no run is requested, and neither when a person holds the return."""
+    begin_return(world, instance)
+    world.git.acquire_lease("iris", "rollback by ana", 600)
+    assert not tick(world, instance).run_requests
+    world.git.leases.clear()
+    tags(world, 1, state="held", held_by="person")
+    assert not tick(world, instance).run_requests
+    tags(world, 1, held_by="")
+    assert tick(world, instance).run_requests
 
 
 def test_a_registry_that_is_down_fails_the_tick(world: World, instance: dg.DagsterInstance) -> None:

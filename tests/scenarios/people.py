@@ -81,6 +81,25 @@ def commit_and_push(git: Git, message: str) -> None:
         git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)  # someone else pushed first
 
 
+def decide(environment: Environment, *command: str) -> str:
+    """Give a command of `incumbent` that changes what serves, as Ana, and return what it says; it must succeed."""
+    who = ("--by", "ana@localhost", "--reason", "the story asks for it")
+    variables = {**os.environ, **environment.settings(), "PYTHONPATH": str(CHECKOUT)}
+    process = subprocess.run(
+        [str(Path(sys.executable).parent / "incumbent"), *command, *who],
+        cwd=CHECKOUT,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_CI_SECONDS,
+        check=False,
+    )
+    print(process.stderr, process.stdout)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
 class Ci:
     """A CI job with its own Dagster and no daemon; `pipeline` is the folder that contains its `orchestration`."""
 

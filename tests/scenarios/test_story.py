@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ from testbeds.story.stories import (
     registry,
     request_promotion,
     wait_for_end,
+    wait_for_state,
 )
 from testbeds.story.verifier import false_claims, verify
 from tests.scenarios import mutants
 from tests.scenarios.mutants import Mutant
-from tests.scenarios.people import Ci, put_image_back, register_again, write_state
+from tests.scenarios.people import Ci, decide, put_image_back, register_again, write_state
 
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
@@ -117,6 +119,57 @@ def test_a_promotion_that_is_scaled_meanwhile_makes_a_champion(after_the_story: 
     seen = look(environment, requested_at)
     assert false_claims(verify(seen, story)) == {}
     assert sizes[:3] == [4, 2, 3], "it was scaled in mid-rollout and in mid-soak"
+
+
+@pytest.mark.scenarios
+@pytest.mark.timeout(3 * END_SECONDS)
+def test_people_go_back_and_end_a_promotion_in_mid_soak(after_the_story: Environment) -> None:
+    """Rollback makes the champion before serve again, and abort takes a version back on which a run is at work."""
+    environment, client = after_the_story, registry(after_the_story)
+    first = look(environment).champion
+    assert first is not None
+    second = register_again(environment, of=2)
+    requested_at = request_promotion(environment, client, second)
+    assert wait_for_end(environment, client, second, requested_at, print).state == "champion"
+
+    assert f"version {first} serves again" in decide(environment, "rollback", environment.policy)
+    seen = look(environment)
+    assert seen.champion == first
+    assert {serving.version for serving in seen.serving} == {str(first)}
+    assert seen.commits[-1].trailers["Returns-From"] == str(second)
+    assert version_state(seen, environment, second) == "rolled_back"
+
+    third = register_again(environment, of=2)
+    requested_at = request_promotion(environment, client, third)
+    wait_for_state(environment, client, third, ["committed"], requested_at, print)
+    wait_until(lambda: {serving.version for serving in environment.serving()} == {str(third)})
+    runs = environment.run_processes()
+    for process in runs:
+        os.kill(process, signal.SIGSTOP)  # however slowly the command starts, the soak does not end before
+    assert f"version {third} of {environment.model} was aborted" in decide(environment, "abort", environment.policy)
+    for process in runs:
+        os.kill(process, signal.SIGCONT)
+    seen = look(environment)
+    assert seen.champion == first
+    assert {serving.version for serving in seen.serving} == {str(first)}
+    assert seen.commits[-1].trailers["Verdict"] == "Aborted"
+    assert seen.commits[-1].trailers["By"] == "ana@localhost"
+    assert version_state(seen, environment, third) == "rolled_back"
+    assert len(runs) == 1
+    wait_until(lambda: not environment.run_processes())
+    after = look(environment)
+    assert (after.commits, after.tags, after.champion) == (seen.commits, seen.tags, first)
+
+
+def version_state(seen: Seen, environment: Environment, version: int) -> str:
+    return seen.versions[version].tags.get(f"incumbent.{environment.policy}.state", "")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.scenarios

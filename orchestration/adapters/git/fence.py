@@ -77,8 +77,10 @@ class Fence:
             )
         return record
 
-    def acquire(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
+    def acquire(self, application: str, holder: str, ttl: float, *, take_over: bool = False) -> LeaseRecord | LeaseBusy:
         """Take an application's lease for `ttl` seconds, when it is free, expired or already the holder's own.
+
+        With `take_over` it is also taken from another holder, whose pushes are fenced off from then on.
 
         Raises:
             DependencyError: the server does not answer, or refuses although the lease did not change.
@@ -90,7 +92,8 @@ class Fence:
             # A push that was not acknowledged may have been applied after all.
             if current is not None and any(current.object_id == lease.object_id for lease in written):
                 return current
-            if current is not None and current.holder != holder and current.expires_at > self._clock.now():
+            is_anothers = current is not None and current.holder != holder and current.expires_at > self._clock.now()
+            if current is not None and is_anothers and not take_over:
                 return LeaseBusy(current)
             if refusals:
                 leases_refused_at = [lease for lease, _ in refusals[-2:]]

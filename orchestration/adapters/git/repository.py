@@ -193,9 +193,11 @@ class GitRepository:
         """Read an application's lease as the server has it now, expired or not; None when it is free."""
         return self._fence.lease(application)
 
-    def acquire_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord | LeaseBusy:
-        """Take an application's lease for `ttl` seconds, when it is free, expired or already the holder's own."""
-        return self._fence.acquire(application, holder, ttl)
+    def acquire_lease(
+        self, application: str, holder: str, ttl: float, *, take_over: bool = False
+    ) -> LeaseRecord | LeaseBusy:
+        """Take an application's lease for `ttl` seconds, when it is free, expired, the holder's own, or to be had."""
+        return self._fence.acquire(application, holder, ttl, take_over=take_over)
 
     def renew_lease(self, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
         """Extend a lease to `ttl` seconds from now, unless it was lost."""

@@ -1,0 +1,56 @@
+"""What a person's commands work with: a promotion without a run, also while the registry does not answer."""
+
+from collections.abc import Callable
+
+from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
+from orchestration.promotion.branch_view import BranchView, is_verified
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import Clients
+from orchestration.promotion.problems import DependencyError
+from orchestration.promotion.state import State
+from orchestration.stages.lease import ApplicationLease
+from orchestration.stages.stage import Promotion
+from orchestration.stages.version_record import VersionRecord
+
+
+def promotion_of(
+    clients: Clients, policy: Policy, version: ModelVersion, lease: ApplicationLease, say: Callable[[str], None]
+) -> Promotion:
+    """Return a version's promotion as a stage sees it."""
+    record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
+    return Promotion(clients, policy, record, lease, say)
+
+
+def unread_version(policy: Policy, number: int, run_id: str | None = None) -> ModelVersion:
+    """Return a version as Git alone knows it, without its tags."""
+    return ModelVersion(policy.model, number, run_id, None)
+
+
+def read_if_possible(promotion: Promotion, number: int) -> ModelVersion | DependencyError | None:
+    """Read a version; None when the registry has none of that number, the error when it does not answer."""
+    try:
+        return promotion.clients.registry.version(promotion.policy.model, number)
+    except DependencyError as error:
+        promotion.say(f"going on without the registry: {error}")
+        return error
+
+
+def under_way(promotion: Promotion, view: BranchView) -> CommittedPromotion | None:
+    """Return the committed promotion, of whatever version, that is neither verified nor taken back.
+
+    Git decides; the registry is asked only whether the promotion has ended all the same: a champion whose tag was
+    deleted, or one whose image a person replaced.
+    """
+    live = live_promotion(view.promotions)
+    if live is None or is_verified(promotion.clients.git, live):
+        return None
+    version = read_if_possible(promotion, live.identity.version)
+    stands = is_image_of(live.identity, view.image)
+    if not isinstance(version, ModelVersion):
+        return live if stands else None
+    state = version.state(promotion.policy.name)
+    if version.tag(promotion.policy.name, "commit") != live.commit.commit:
+        return live if stands else None  # the tags are of an earlier attempt
+    ended = state in (State.CHAMPION, State.FORMER_CHAMPION, State.ROLLED_BACK)
+    return None if ended else live

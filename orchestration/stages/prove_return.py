@@ -1,0 +1,174 @@
+"""Proving a return to a former champion: its recorded requests are asked, and any failure holds.
+
+It was soaked before it became champion for the first time. A person left what served, so nothing here goes back there.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from orchestration.promotion.branch_standing import CommittedPromotion
+from orchestration.promotion.cluster_status import WorkloadStatus
+from orchestration.promotion.decided import decided_in
+from orchestration.promotion.evaluation import RecordedRound
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
+from orchestration.promotion.returns import RETURNS_FROM, left_version
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
+from orchestration.stages.judge_rollout import wait_for
+from orchestration.stages.measure import replay
+from orchestration.stages.results import Check, Checklist, StageEnded
+from orchestration.stages.stage import Promotion
+from orchestration.stages.unjudged import hold
+from orchestration.stages.version_record import VersionRecord
+
+_ASK_AGAIN_SECONDS = 2.0
+_NO_SOAK = "not judged again: the version kept them before it became champion"
+_LEFT_STATES = (None, State.CHAMPION, State.FORMER_CHAMPION, State.COMMITTED, State.HELD)
+"""States in which a version can be that a return leaves; in others it was asked for again since, or has ended."""
+
+
+def prove_return(
+    promotion: Promotion, committed: CommittedPromotion, image: str
+) -> tuple[tuple[Check, ...], Mapping[str, object]]:
+    """Ask each pod and the service the version's recorded requests, and keep the answers as the evidence.
+
+    Returns:
+        The checks, and the evidence's facts; the alias may move now.
+
+    Raises:
+        StageEnded: an answer was wrong or did not come, and the return is held; or the lease was lost.
+    """
+    started = promotion.clients.clock.now()
+    recording = _recording(promotion)
+    if recording is None:
+        workload = _live(promotion, committed, image)
+        recorded = RecordedRound(0, 0)
+        summary = "the version has no recorded requests, so only the rollout was checked"
+        promotion.say(summary)
+    else:
+        workload, recorded = _ask(promotion, committed, image, recording)
+        summary = f"all {recorded.asked} recorded requests answered correctly"
+    numbers = {"right": float(recorded.asked), "asked": float(recorded.asked)}
+    checks = (Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
+    return checks, _keep_evidence(promotion, committed, workload, recorded, started)
+
+
+def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> WorkloadStatus:
+    waited = wait_for(promotion, committed, image, Checklist())
+    assert waited.workload is not None, "a rollout that stands has a workload"
+    return waited.workload
+
+
+def _recording(promotion: Promotion) -> Recording | None:
+    """Read the version's recorded requests; None when it has none, as an adopted version may."""
+    run_id = promotion.version.run_id
+    content = promotion.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
+    recording = parse_recording(content) if content is not None else None
+    if not isinstance(recording, Problem):
+        return recording
+    next_step = "Record them again (incumbent record); the return then goes on by itself."
+    raise _held(promotion, Problem(recording.subject, recording.expected, recording.found, next_step))
+
+
+def _ask(
+    promotion: Promotion, committed: CommittedPromotion, image: str, recording: Recording
+) -> tuple[WorkloadStatus, RecordedRound]:
+    """Ask until every request is answered by the pods that serve; a wrong answer ends it at once."""
+    clients, policy = promotion.clients, promotion.policy
+    give_up_at = clients.clock.now() + policy.gate.judge_within
+    while True:
+        workload = _live(promotion, committed, image)
+        problems: list[Problem] = []
+        recorded = replay(clients, policy, workload, workload.new_pods, recording, str(committed.identity), problems)
+        if recorded.wrong:
+            raise _wrong(promotion, recorded)
+        complete = not recorded.unanswered and recorded.asked == recorded.due
+        if complete and _live(promotion, committed, image).template_hash == workload.template_hash:
+            return workload, recorded
+        if clients.clock.now() >= give_up_at:
+            raise _unanswered(promotion, recorded, problems)
+        clients.clock.sleep(_ASK_AGAIN_SECONDS)
+
+
+def _wrong(promotion: Promotion, recorded: RecordedRound) -> StageEnded:
+    fault = recorded.wrong[0]
+    next_step = (
+        "Its image serves already. Return to another version (incumbent rollback POLICY VERSION), or correct the cause."
+    )
+    problem = Problem(fault.asked, "the recorded answer", fault.reason, next_step)
+    rows = tuple(asdict(wrong) for wrong in recorded.wrong)
+    return _held(promotion, problem, (Check("recorded_requests", False, str(problem), rows),))
+
+
+def _unanswered(promotion: Promotion, recorded: RecordedRound, problems: list[Problem]) -> StageEnded:
+    asked, reason = (
+        (recorded.unanswered[0].asked, recorded.unanswered[0].reason)
+        if recorded.unanswered
+        else ("the recorded requests", f"{recorded.asked} of {recorded.due} that could be asked")
+    )
+    next_step = "Its image serves already, and the champion's alias moves by itself when they are answered."
+    problem = problems[0] if problems else Problem(asked, "an answer", reason, next_step)
+    rows = tuple(asdict(fault) for fault in recorded.unanswered)
+    return _held(promotion, problem, (Check("recorded_requests", False, str(problem), rows),))
+
+
+def _held(promotion: Promotion, problem: Problem, checks: tuple[Check, ...] = ()) -> StageEnded:
+    hold(promotion, problem)
+    return StageEnded(State.HELD, problem, checks)
+
+
+def _keep_evidence(
+    promotion: Promotion,
+    committed: CommittedPromotion,
+    workload: WorkloadStatus,
+    recorded: RecordedRound,
+    started: float,
+) -> Mapping[str, object]:
+    """Keep what was asked beside the training run, then the annotated tag that names it."""
+    identity, trailers, run_id = committed.identity, committed.commit.trailers, promotion.version.run_id
+    document = {
+        "promotion_id": str(identity),
+        "commit": committed.commit.commit,
+        "image_digest": trailers.get("Image-Digest"),
+        "verdict": "Passed",
+        "reason": f"a return to a version that was verified before: {decided_in(trailers)}",
+        "returns_from": trailers.get(RETURNS_FROM),
+        "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in workload.new_pods],
+        "template_hash": workload.template_hash,
+        "gate_started": format_time(started),
+        "soak_ended": format_time(promotion.clients.clock.now()),
+        "recorded": {"due": recorded.due, "asked": recorded.asked, "wrong": [], "unanswered": []},
+    }
+    content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+    kept: dict[str, object] = {}
+    if run_id is not None:
+        promotion.lease.confirm()
+        promotion.clients.registry.put_artifact(run_id, identity.evidence_path, content)
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        kept = {"evidence": identity.evidence_path, "evidence_digest": digest}
+    lines = [f"Evidence: {kept['evidence']}", f"Evidence-Digest: {kept['evidence_digest']}"] if kept else []
+    body = "\n".join([f"Promotion-Id: {identity}", "Verdict: Passed", *lines])
+    message = f"{identity.policy}: returned to version {identity.version}\n\n{body}\n"
+    promotion.lease.create_tag(identity.evidence_tag, committed.commit.commit, message)
+    return kept
+
+
+def record_left(promotion: Promotion, committed: CommittedPromotion) -> None:
+    """Write on the version that a return left that a person went back from it, so that nothing promotes it again.
+
+    Nothing is written when the return had ended before: the version may have been asked for again since.
+    """
+    policy, registry, number = promotion.policy, promotion.clients.registry, left_version(committed)
+    ended_before = (
+        promotion.record.state is State.CHAMPION
+        and promotion.version.tag(policy.name, "commit") == committed.commit.commit
+    )
+    left = registry.version(policy.model, number) if number is not None and not ended_before else None
+    if left is None or left.version == promotion.version.version or left.state(policy.name) not in _LEFT_STATES:
+        return
+    record = VersionRecord(registry, promotion.clients.clock, policy, left, promotion.lease)
+    by = decided_in(committed.commit.trailers)
+    record.write(State.ROLLED_BACK, f"Rolled back to version {promotion.version.version} by {by}.")

@@ -1,0 +1,212 @@
+"""Returning to a former champion: one forward commit to its verified digest, made for a person.
+
+Only Git and the image registry are needed for it, so that a model registry that is down keeps no bad model serving.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.promotion.branch_standing import CommittedPromotion, live_promotion
+from orchestration.promotion.branch_view import BranchView
+from orchestration.promotion.champions import Champion, champions, pinned_image, version_of_image
+from orchestration.promotion.decided import Decided
+from orchestration.promotion.identity import PromotionId, one_line, promotion_id
+from orchestration.promotion.images import ImageRef, parse_image
+from orchestration.promotion.manifest import Edited, EditRefused, set_image
+from orchestration.promotion.model_version import ModelVersion, not_registered
+from orchestration.promotion.ports import FileEdit, Pushed
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
+from orchestration.promotion.returns import is_return, return_subject, return_trailers
+from orchestration.promotion.rollout_assessment import ModelFailed, NotJudged, RolledOut
+from orchestration.promotion.rollout_conditions import Expected
+from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
+from orchestration.stages.await_rollout import Undone, undone_problem, wait_rolled_out
+from orchestration.stages.by_hand import promotion_of, read_if_possible, under_way, unread_version
+from orchestration.stages.stage import Promotion
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A former champion whose image the branch has again."""
+
+    version: int
+    image: str
+    commit: str
+    is_done: bool = False
+    """Whether it serves and is champion already, so that there is nothing to do."""
+    is_recorded: bool = True
+    """Whether the registry knows of it; False while it does not answer."""
+
+
+def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Returned:
+    """Put a former champion's image back by a commit, under the lease; safe to run again at any point.
+
+    Args:
+        desk: The ports, the policy and the lease; its version has no part in this.
+        number: The version to return to; None for the newest champion that neither serves nor was left by a return.
+        decided: Who returns, and why.
+
+    Raises:
+        InvalidInputError: refused, and nothing was changed.
+        StageEnded: the lease was lost, or the manifest cannot be read for this policy.
+        DependencyError: Git or the image registry does not answer.
+    """
+    view = desk.look()
+    open_promotion = under_way(desk, view)
+    if open_promotion is not None:
+        if not is_return(open_promotion) or number not in (None, open_promotion.identity.version):
+            raise _under_way(desk, open_promotion)
+        desk.say(f"going on with commit {open_promotion.commit.commit[:12]}, which brings it back")
+        return _record(desk, open_promotion, view.image)
+    known = champions(desk.clients.git, desk.policy, view.promotions)
+    serving = version_of_image(desk.clients.git, desk.policy, view.promotions, view.image)
+    champion = _choose(desk, known, number, serving)
+    if champion.version == serving:
+        return _serves_already(desk, view, champion)
+    image = _image(desk, champion)
+    version = read_if_possible(desk, champion.version)
+    if version is None:
+        raise InvalidInputError(not_registered(desk.policy.model, champion.version))
+    committed = _push(desk, view, champion, image, str(serving or view.image), decided)
+    return _record(desk, committed, str(image))
+
+
+def _choose(desk: Promotion, known: Sequence[Champion], number: int | None, serving: int | None) -> Champion:
+    """Return the champion to go back to."""
+    policy = desk.policy
+    if number is not None:
+        named = next((champion for champion in known if champion.version == number), None)
+        if named is not None:
+            return named
+        subject, expected = f"version {number} of {policy.model}", f"a version that was verified under {policy.name}"
+    else:
+        earlier = (champion for champion in known if champion.version != serving and not champion.left)
+        last = next(earlier, None)
+        if last is not None:
+            return last
+        subject, expected = f"policy {policy.name}", "a former champion to return to"
+    others = dict.fromkeys(str(champion.version) for champion in known if champion.version != serving)
+    finding = f"verified were: {', '.join(others)}" if others else "no other version that was ever verified"
+    next_step = "Name one of those." if others else f"Promote it: incumbent register {policy.name} VERSION."
+    raise InvalidInputError(Problem(subject, expected, finding, next_step))
+
+
+def _under_way(desk: Promotion, committed: CommittedPromotion) -> InvalidInputError:
+    number, name = committed.identity.version, desk.policy.name
+    found = f"that of version {number} (commit {committed.commit.commit[:12]})"
+    next_step = f"End it, which takes its image back: incumbent abort {name} --reason '...'."
+    return InvalidInputError(Problem(f"policy {name}", "no other promotion under way", found, next_step))
+
+
+def _serves_already(desk: Promotion, view: BranchView, champion: Champion) -> Returned:
+    """Decide about a version whose image the manifest has: it is champion, becomes it now, or is to be adopted."""
+    policy, number = desk.policy, champion.version
+    named = desk.clients.registry.version_by_alias(policy.model, policy.champion_alias)
+    returned = Returned(number, view.image, champion.commit)
+    if named is not None and named.version == number and named.state(policy.name) is State.CHAMPION:
+        return Returned(number, view.image, champion.commit, is_done=True)
+    live = live_promotion(view.promotions)
+    if champion.promotion is not None and live is not None and live.identity == champion.promotion.identity:
+        return returned  # verified, and its run died before the alias
+    raise InvalidInputError(
+        Problem(
+            f"version {number} of {policy.model}",
+            "another image in the manifest",
+            f"its own, which someone put there without making it {policy.champion_alias}",
+            f"Make it the champion: incumbent adopt {policy.name} {number} --reason '...'.",
+        )
+    )
+
+
+def _image(desk: Promotion, champion: Champion) -> ImageRef:
+    """Return the verified image; it must still be there to be pulled."""
+    policy = desk.policy
+    image = pinned_image(desk.clients.git, policy, champion)
+    if image is not None and desk.clients.images.resolve(image) is not None:
+        return image
+    raise InvalidInputError(
+        Problem(
+            f"image {image or champion.digest} of version {champion.version}",
+            "the image that was verified, in its registry",
+            "no such image",
+            f"Push it again, or name another version: incumbent rollback {policy.name} VERSION --reason '...'.",
+        )
+    )
+
+
+def _push(
+    desk: Promotion, first: BranchView, champion: Champion, image: ImageRef, left: str, decided: Decided
+) -> CommittedPromotion:
+    """Push the commit; one whose answer was lost is recognised."""
+    policy, number = desk.policy, champion.version
+    made = champion.promotion.commit.trailers if champion.promotion is not None else {}
+    version = unread_version(policy, number, made.get("MLflow-Run"))
+    attempts = (known.identity.attempt for known in first.promotions if known.identity.version == number)
+    identity = promotion_id(policy.name, number, image, 1 + max(attempts, default=0))
+    trailers = return_trailers(identity, version, image, one_line(left), decided, desk.clients.clock.now())
+
+    def decide(head: str) -> FileEdit | CommittedPromotion:
+        view = desk.view_at(head)
+        done = _found(view, identity)
+        if done is not None:
+            return done
+        edit = set_image(view.content, policy.manifest, str(image), expected=first.image)
+        if isinstance(edit, EditRefused):
+            raise InvalidInputError(edit.problem)
+        assert isinstance(edit, Edited), "the manifest has another version's image"
+        return FileEdit(policy.manifest.path, edit.content, return_subject(identity), trailers)
+
+    desk.say(f"committing {image} to {policy.manifest.path}")
+    pushed: Pushed | CommittedPromotion = desk.lease.push_edit(decide)
+    if isinstance(pushed, CommittedPromotion):
+        return pushed
+    committed = _found(desk.view_at(pushed.commit), identity)
+    assert committed is not None, "the pushed commit is on the branch"
+    return committed
+
+
+def _found(view: BranchView, identity: PromotionId) -> CommittedPromotion | None:
+    return next((known for known in view.promotions if known.identity == identity), None)
+
+
+def _record(desk: Promotion, committed: CommittedPromotion, image: str) -> Returned:
+    """Write on the version that it is brought back, unless the registry does not answer or a run has done it."""
+    number, policy, trailers = committed.identity.version, desk.policy.name, committed.commit.trailers
+    returned = Returned(number, image, committed.commit.commit)
+    version = read_if_possible(desk, number)
+    if not isinstance(version, ModelVersion):
+        return Returned(number, image, committed.commit.commit, is_recorded=False)
+    state = version.state(policy)
+    is_known = version.tag(policy, "commit") == committed.commit.commit
+    if is_known and state is not None and state.is_under_way_on_branch:
+        return returned
+    try:
+        promotion_of(desk.clients, desk.policy, version, desk.lease, desk.say).record.write(
+            State.COMMITTED,
+            commit=committed.commit.commit,
+            digest=trailers.get("Image-Digest", ""),
+            attempt=str(committed.identity.attempt),
+            requested_at=trailers.get("Requested-At") or format_time(committed.commit.committed_at),
+        )
+    except DependencyError as error:
+        desk.say(f"going on without the registry: {error}")
+        return Returned(number, image, committed.commit.commit, is_recorded=False)
+    return returned
+
+
+def await_return(desk: Promotion, returned: Returned) -> Problem | None:
+    """Wait until the image of a return serves, without the registry; return why it does not by the deadline."""
+    reference = parse_image(returned.image)
+    resolved = desk.clients.images.resolve(reference) if reference is not None else None
+    if reference is None or resolved is None:
+        return Problem(f"image {returned.image}", "an image in its registry", "no such image", "Push it again.")
+    container = desk.policy.manifest.container
+    waited = wait_rolled_out(desk, Expected(returned.commit, reference, container, resolved.known_digests))
+    match waited.outcome:
+        case RolledOut():
+            return None
+        case ModelFailed(problem) | NotJudged(problem):
+            return problem
+        case Undone(image):
+            return undone_problem(desk, returned.commit, image)
