@@ -91,12 +91,16 @@ def _refuse_former_champion(registry: Registry, policy: Policy, version: ModelVe
     Raises:
         InvalidInputError: the version was the champion and is not now.
     """
-    if version.state(policy.name) is not State.CHAMPION:
+    state = version.state(policy.name)
+    if state not in (State.CHAMPION, State.FORMER_CHAMPION):
         return
     champion = registry.version_by_alias(policy.model, policy.champion_alias)
-    if champion is None or champion.version == version.version:
+    if champion is not None and champion.version == version.version:
         return
-    found = f"a former champion, which version {champion.version} has replaced"
+    if champion is None and state is State.CHAMPION:  # someone removed the alias of what serves
+        return
+    successor = f"version {champion.version}" if champion is not None else "another version"
+    found = f"a former champion, which {successor} has replaced"
     expected = "a version that has not been the champion yet"
     raise InvalidInputError(Problem(str(version), expected, found, how_to_return(policy.name, version.version)))
 

@@ -16,7 +16,7 @@ from orchestration.stages.await_rollout import observe
 from orchestration.stages.by_hand import under_way
 from orchestration.stages.former_champions import end_former_champions
 from orchestration.stages.judge_candidate import judge_image
-from orchestration.stages.measure import replay
+from orchestration.stages.measure import replay, served_models
 from orchestration.stages.results import Checklist
 from orchestration.stages.stage import Promotion
 
@@ -135,6 +135,10 @@ def _require_live(promotion: Promotion, view: BranchView, image: ResolvedImage) 
         next_step = "Let Argo CD roll it out first, then adopt it."
         subject = str(workload) if workload is not None else "the workload"
         raise InvalidInputError(Problem(subject, f"pods that run {image.reference}", found, next_step))
+    served = served_models(promotion.clients, policy, workload.new_pods, promotion.version)
+    other = next((pod.problem for pod in served if pod.problem), None)
+    if other is not None:
+        raise InvalidInputError(other)
     for condition in unmet:
         promotion.say(f"adopted all the same: {condition.name} is not met ({condition.finding})")
     return workload

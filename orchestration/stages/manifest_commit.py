@@ -201,7 +201,9 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
     """
     assert isinstance(view.standing, MayCommit), "the branch stands as it did when the version was judged"
     require_alias(promotion, checklist)
-    return plan_edit(promotion, view, candidate.image.reference, view.standing.attempt, checklist)
+    edit = plan_edit(promotion, view, candidate.image.reference, view.standing.attempt, checklist)
+    require_permission(promotion, candidate.image.digest, checklist)  # again: it may have been held in the meantime
+    return edit
 
 
 def plan_edit(promotion: Promotion, view: BranchView, image: ImageRef, attempt: int, checklist: Checklist) -> FileEdit:

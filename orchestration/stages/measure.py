@@ -17,6 +17,7 @@ from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_s
 from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
 from orchestration.promotion.served_model import ServedModel, served_model
 from orchestration.promotion.slo_sources import SLO_SOURCES
+from orchestration.stages.results import Check
 
 DEFAULT_PATH = "/predict"
 """The path that requests go to when `service_url` has none."""
@@ -146,6 +147,22 @@ def _freshness(prometheus: _Prometheus) -> tuple[PodFreshness, ...]:
     counts: Mapping[str, float] = {} if isinstance(scrapes, Unusable) else scrapes
     newest: Mapping[str, float] = {} if isinstance(times, Unusable) else times
     return tuple(PodFreshness(pod, counts.get(pod, 0.0), newest.get(pod)) for pod in prometheus.pods)
+
+
+def served_models(
+    clients: Clients, policy: Policy, pods: Sequence[PodStatus], version: ModelVersion
+) -> tuple[ServedModel, ...]:
+    """Find out what each pod serves, apart from a gate; while Prometheus does not answer, only the pods' specs say."""
+    return _served(_Prometheus(clients, policy, pods, policy.gate.soak, []), pods, version)
+
+
+def served_check(served: Sequence[ServedModel]) -> Check:
+    """Return the check of what the pods say that they serve; what is not stated does not fail it."""
+    wrong = next((pod.problem for pod in served if pod.problem), None)
+    rows = [{"pod": pod.pod, "server says": pod.server, "pod's spec says": pod.pod_spec} for pod in served]
+    confirmed = sum(pod.confirmed for pod in served)
+    summary = f"{confirmed} of {len(rows)} new pods say that they serve this version, and none says otherwise"
+    return Check("served_model", wrong is None, str(wrong) if wrong else summary, tuple(rows))
 
 
 def _served(prometheus: _Prometheus, pods: Sequence[PodStatus], version: ModelVersion) -> tuple[ServedModel, ...]:

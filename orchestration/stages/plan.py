@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from orchestration.promotion.acts import current_hold
 from orchestration.promotion.branch_standing import MayCommit, OnBranch
-from orchestration.promotion.branch_view import BranchView, other_under_way
+from orchestration.promotion.branch_view import BranchView, acts, other_under_way
 from orchestration.promotion.gate_queries import QueryAnswer, answer_now, gate_queries
 from orchestration.promotion.images import ImageRef, choose_image
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
@@ -319,6 +320,9 @@ class _Planning:
             checklist.passed("lease", "it is free")
 
         self._ask("under_way", another_version)
+        hold = current_hold(acts(git, policy.name))
+        if hold is not None:
+            self.plan.under_way.append(f"a hold by {hold.by} since {format_time(hold.at)} ({hold.reason})")
         if image is not None:
             self._ask("allowed", lambda checklist: require_permission(self.promotion, image.digest, checklist))
         self._ask("lease", lease)

@@ -15,10 +15,11 @@ from orchestration.promotion.evaluation import RecordedRound
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
 from orchestration.promotion.returns import RETURNS_FROM, left_version
+from orchestration.promotion.served_model import ServedModel
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.judge_rollout import wait_for
-from orchestration.stages.measure import replay
+from orchestration.stages.measure import replay, served_check, served_models
 from orchestration.stages.results import Check, Checklist, StageEnded
 from orchestration.stages.stage import Promotion
 from orchestration.stages.unjudged import hold
@@ -51,9 +52,19 @@ def prove_return(
     else:
         workload, recorded = _ask(promotion, committed, image, recording)
         summary = f"all {recorded.asked} recorded requests answered correctly"
+    served = served_check(_require_this_version(promotion, workload))
     numbers = {"right": float(recorded.asked), "asked": float(recorded.asked)}
-    checks = (Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
+    checks = (served, Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
     return checks, _keep_evidence(promotion, committed, workload, recorded, started)
+
+
+def _require_this_version(promotion: Promotion, workload: WorkloadStatus) -> tuple[ServedModel, ...]:
+    """Hold the return when a pod serves another model than the version, by its server's own word or by its spec."""
+    served = served_models(promotion.clients, promotion.policy, workload.new_pods, promotion.version)
+    wrong = next((pod.problem for pod in served if pod.problem), None)
+    if wrong is not None:
+        raise _held(promotion, wrong, (served_check(served),))
+    return served
 
 
 def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> WorkloadStatus:

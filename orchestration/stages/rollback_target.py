@@ -84,7 +84,10 @@ def _was_taken_back(promotion: Promotion, committed: CommittedPromotion) -> bool
     policy, clients, identity = promotion.policy, promotion.clients, committed.identity
     if committed.rollback is not None:
         return True
-    version = clients.registry.version(policy.model, identity.version)
+    try:
+        version = clients.registry.version(policy.model, identity.version)
+    except DependencyError:  # a person's abort takes the image back all the same, by what Git knows
+        version = None
     state = version.state(policy.name) if version is not None else None
     if version is not None and version.attempt(policy.name) == identity.attempt:
         if state in (State.CHAMPION, State.FORMER_CHAMPION):

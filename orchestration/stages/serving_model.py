@@ -18,7 +18,7 @@ from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.former_champions import end_former_champions
 from orchestration.stages.judge_rollout import require_on_branch, wait_for
-from orchestration.stages.measure import measure
+from orchestration.stages.measure import measure, served_check
 from orchestration.stages.prove_return import prove_return, record_left
 from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
@@ -165,7 +165,7 @@ def gate_checks(gate: Gate) -> tuple[Check, ...]:
     right = recorded.asked - len(recorded.wrong) - len(recorded.unanswered)
     answers = [{"asked": fault.asked, "finding": fault.reason} for fault in (*recorded.wrong, *recorded.unanswered)]
     return (
-        _served_check(last),
+        served_check(last.served),
         Check(
             "recorded_requests",
             answered_right,
@@ -175,18 +175,6 @@ def gate_checks(gate: Gate) -> tuple[Check, ...]:
         ),
         Check("slos", passed, f"{gate.verdict.kind}: {gate.verdict.reason}", tuple(rows), numbers),
     )
-
-
-def _served_check(evaluation: Evaluation) -> Check:
-    """The check of what the pods say that they serve; what is not stated does not fail it."""
-    wrong = next((served.problem for served in evaluation.served if served.problem), None)
-    confirmed = sum(served.confirmed for served in evaluation.served)
-    rows = [
-        {"pod": served.pod, "server says": served.server, "pod's spec says": served.pod_spec}
-        for served in evaluation.served
-    ]
-    summary = f"{confirmed} of {len(rows)} new pods say that they serve this version, and none says otherwise"
-    return Check("served_model", wrong is None, str(wrong) if wrong else summary, tuple(rows))
 
 
 def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> tuple[bytes, str]:

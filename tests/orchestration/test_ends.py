@@ -358,7 +358,7 @@ def stop_cluster(world: World, _: pytest.MonkeyPatch) -> Repair:
 
 def hook_on(name: str) -> Callable[[World, pytest.MonkeyPatch], Repair]:
     def install(world: World, monkeypatch: pytest.MonkeyPatch) -> Repair:
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             found = "a refusal although nobody else pushed (pre-receive hook declined: no changes on Fridays)"
             raise DependencyError(Problem("Git repository", "the server to let us push", found, "Allow it."))
 
@@ -562,7 +562,7 @@ def test_a_run_that_is_cancelled_while_it_takes_the_lease_is_held(
     world.register()
     run_until(world, 1, "promotion_candidate")
 
-    def cancelled(application: str, holder: str, ttl: float) -> LeaseRecord:
+    def cancelled(application: str, holder: str, ttl: float, *, take_over: bool) -> LeaseRecord:
         raise CancelledError
 
     monkeypatch.setattr(world.git, "acquire_lease", cancelled)

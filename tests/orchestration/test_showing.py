@@ -171,6 +171,7 @@ def test_what_is_under_way_is_no_disagreement(world: World, ask: Ask) -> None:
     assert "hold, 2 waiting" in shown
     assert "hold since 1970-01-12 13:48: the fair is on (ana)" in shown
     assert "version 2 waiting since 2026-11-26 10:00: the image is not published" in shown
+    world.git.record_act(Act(POLICY_NAME, ActKind.RESUME, world.clock.now() + 1, "ana", "the fair is over"))
     for stage in STAGES[:2]:
         run_stage(stage, WorldPlatform(world), f"{POLICY_NAME}@2", Host("run", True, world.said.append))
     assert world.live_image == world.image(2)
