@@ -70,7 +70,7 @@ def _expected(promotion: Promotion, committed: CommittedPromotion, image: str) -
     reference = parse_image(image)
     resolved = promotion.clients.images.resolve(reference) if reference is not None else None
     if reference is None or resolved is None:
-        next_step = "Push it again, or revert the commit."
+        next_step = f"Push it again, or give it up: incumbent abort {promotion.policy.name} --reason '...'."
         problem = Problem(f"image {image}", "an image in the registry", "no such image in the registry", next_step)
         raise not_judged(promotion, committed, StageEnded(State.HELD, problem))
     container = promotion.policy.manifest.container

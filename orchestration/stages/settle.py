@@ -88,8 +88,8 @@ def hold_by_person(promotion: Promotion, warn: Callable[[str], None]) -> None:
         committed = committed_attempt(promotion)
         give_up = "Nothing was committed, so there is nothing to take back."
         if committed is not None:
-            commit = committed.commit.commit[:12]
-            give_up = f"To give it up, revert commit {commit} and materialize the partition once more."
+            give_up = f"To give it up: incumbent abort {policy} --reason '...', which takes commit "
+            give_up += f"{committed.commit.commit[:12]} back."
     except DependencyError:
         give_up = f"Git does not answer: look at the branch for a commit of version {number} before you give it up."
     go_on = f"To go on, materialize partition {policy}@{number}, or: incumbent retry {policy} {number} --reason '...'."

@@ -472,7 +472,7 @@ def cancel_after_the_commit(world: World) -> None:
     with pytest.raises(CancelledError):
         run_until(world, 1)
     assert world.state(1) is State.HELD
-    assert f"revert commit {world.git.head[:12]}" in world.reason(1)
+    assert f"incumbent abort iris-edge --reason '...', which takes commit {world.git.head[:12]} back" in world.reason(1)
 
 
 def retry(world: World, number: int) -> int:
