@@ -16,6 +16,12 @@ def test_fields_of_a_synced_application(place: Place) -> None:
         "metadata": "dict",
         "metadata.name": "str",
         "spec": "dict",
+        "spec.destination": "dict",
+        "spec.destination.name": "str",
+        "spec.source": "dict",
+        "spec.source.path": "str",
+        "spec.source.repoURL": "str",
+        "spec.source.targetRevision": "str",
         "spec.syncPolicy": "dict",
         "spec.syncPolicy.automated": "dict",
         "status": "dict",
@@ -28,6 +34,10 @@ def test_fields_of_a_synced_application(place: Place) -> None:
         "status.operationState.syncResult": "dict",
         "status.operationState.syncResult.revision": "str",
         "status.reconciledAt": "time",
+        "status.resources": "list",
+        "status.resources[].kind": "str",
+        "status.resources[].name": "str",
+        "status.resources[].namespace": "str",
         "status.sync": "dict",
         "status.sync.revision": "str",
         "status.sync.status": "str",
@@ -181,7 +191,7 @@ def test_fields_of_a_warning(place: Place) -> None:
 
 
 def test_fields_of_a_node(place: Place) -> None:
-    """A node has a label with its processor architecture, and conditions."""
+    """A node has a label with its processor architecture, addresses, and conditions."""
     noted: dict[str, str] = {}
     for document in place.edge.items("/api/v1/nodes"):
         parse_node(Reading(document, noted))
@@ -191,6 +201,9 @@ def test_fields_of_a_node(place: Place) -> None:
         "metadata.labels.kubernetes.io/arch": "str",
         "metadata.name": "str",
         "status": "dict",
+        "status.addresses": "list",
+        "status.addresses[].address": "str",
+        "status.addresses[].type": "str",
         "status.conditions": "list",
         "status.conditions[].status": "str",
         "status.conditions[].type": "str",

@@ -229,7 +229,7 @@ class Running:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds; the time limit only matters when it never does."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while not condition():
             assert self.process.poll() is None, f"the server ended: {self.output}"
             assert time.monotonic() < deadline, f"the server printed: {self.output}"
