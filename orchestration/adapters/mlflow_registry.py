@@ -326,11 +326,13 @@ class MlflowRegistry:
             if absent is None or not absent(error):
                 status = error.get_http_status_code()  # type: ignore[no-untyped-call]
                 # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
-                raise self._failure(error.message, expected, self._missing_access(status)) from None
+                found = _broken_connection(error) or error.message
+                raise self._failure(found, expected, self._missing_access(status)) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
-            raise self._failure(f"{type(error).__name__}: {error}", expected, self._missing_access(status)) from None
+            found = _broken_connection(error) or f"{type(error).__name__}: {error}"
+            raise self._failure(found, expected, self._missing_access(status)) from None
 
     def _missing_access(self, status: int) -> str | None:
         """The next step when the account was refused; None for any other status."""
@@ -368,6 +370,18 @@ class MlflowRegistry:
                 or "Check that the server is running and that MLFLOW_TRACKING_URI and its credentials are right.",
             )
         )
+
+
+def _broken_connection(error: BaseException) -> str | None:
+    """Return what the operating system said of a connection; None when that is not what the error is about.
+
+    The libraries between it and us each wrap the text of the one below, with the whole address again.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        error, inner = inner, inner.__cause__ or inner.__context__
+    is_systems = isinstance(error, OSError) and type(error).__module__ in ("builtins", "socket", "ssl")
+    return f"{type(error).__name__}: {error}" if is_systems else None
 
 
 def _json(text: str) -> Mapping[str, object]:

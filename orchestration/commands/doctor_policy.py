@@ -236,7 +236,7 @@ class _Examined:
         nodes = self.platform.cluster(self.policy.cluster).nodes()
         ready = [node for node in nodes if node.ready]
         if not ready:
-            found = f"{len(nodes)} nodes, none of them ready" if nodes else "no nodes"
+            found = f"{len(nodes)} node(s), none of them ready" if nodes else "no nodes"
             next_step = f"Look at them: kubectl --context {self.policy.cluster} get nodes."
             return failed(Problem(f"cluster {self.policy.cluster}", "a node that is ready", found, next_step))
         return ok(f"{len(ready)} of {len(nodes)} ready; {', '.join(sorted({node.architecture for node in ready}))}")
@@ -251,7 +251,7 @@ class _Examined:
             return failed(Problem(subject, "the workload that the policy names", "no such workload", next_step))
         ready = self._pods()
         if not ready:
-            found = f"{len(workload.new_pods)} pods, none of them ready"
+            found = f"{len(workload.new_pods)} pod(s) of its newest template, none of them ready"
             return failed(Problem(subject, "a pod that is ready", found, f"Look at them: {look}."))
         return ok(f"{subject} has {len(ready)} of {workload.wanted} pods ready")
 

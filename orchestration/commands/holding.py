@@ -1,8 +1,8 @@
 """Holding a policy and letting it go on: a hold keeps new versions from being committed, and stops nothing else."""
 
 from orchestration.promotion.acts import Act, ActKind, current_hold
-from orchestration.promotion.branch_standing import committed_promotions, live_promotion
-from orchestration.promotion.branch_view import acts
+from orchestration.promotion.branch_standing import committed_promotions
+from orchestration.promotion.branch_view import acts, unfinished
 from orchestration.promotion.permission import describe
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository
@@ -44,9 +44,8 @@ def resume_policy(git: GitOpsRepository, clock: Clock, policy: Policy, by: str, 
 
 def _under_way(git: GitOpsRepository, policy: Policy, made: tuple[Act, ...]) -> str:
     """Say which committed promotion a hold does not stop, and what does, in a sentence; empty when there is none."""
-    live = live_promotion(committed_promotions(git.history(git.fetch(), policy.name), policy.name))
-    ended = {act.promotion for act in made if act.kind is ActKind.ENDED}
-    if live is None or live.identity in ended or git.tag(live.identity.evidence_tag) is not None:
+    live = unfinished(git, committed_promotions(git.history(git.fetch(), policy.name), policy.name), made)
+    if live is None:
         return ""
     return (
         f" Version {live.identity.version} is committed and is finished first; to stop it: "

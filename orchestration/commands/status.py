@@ -7,7 +7,7 @@ from threading import Thread
 from typing import TypeVar
 
 from orchestration.promotion.branch_standing import committed_promotions, live_promotion
-from orchestration.promotion.branch_view import acts, image_at
+from orchestration.promotion.branch_view import acts, image_at, unfinished
 from orchestration.promotion.manifest import EditRefused, read_image
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
@@ -149,7 +149,8 @@ def _ask_git(git: GitOpsRepository, policy: Policy) -> GitView:
     own = last_own_image(promotions)
     is_own = own is not None and own[1] == image_key(current.value)
     by_hand = None if is_own else _change_by_hand(git, policy, head, image_key(current.value))
-    return GitView(head, current.value, promotions, acts(git, policy.name), by_hand)
+    made = acts(git, policy.name)
+    return GitView(head, current.value, promotions, made, by_hand, unfinished(git, promotions, made))
 
 
 def _change_by_hand(git: GitOpsRepository, policy: Policy, head: str, key: str) -> FileChange | None:

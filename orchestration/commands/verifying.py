@@ -157,8 +157,8 @@ def _dagster_finding(chosen: CommittedPromotion, tag: TagRecord | None, dagster:
     if dagster is None:
         return Finding("history", "Dagster", "none of this version in this instance", True)
     if dagster.promotion_id != str(chosen.identity):
-        note = f"its last materialization is of {dagster.promotion_id or 'an unknown promotion'}"
-        return Finding("history", "Dagster", note, tag is None)
+        last = dagster.promotion_id or "an unknown promotion"
+        return Finding("history", "Dagster", f"none of this attempt in this instance; the last is of {last}", True)
     named = _trailer(tag, "Evidence-Digest") if tag is not None else None
     if dagster.evidence_digest not in (None, named):
         return Finding("history", "Dagster", f"the evidence was {dagster.evidence_digest}", False)

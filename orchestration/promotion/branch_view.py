@@ -1,6 +1,6 @@
 """The GitOps branch at one head: the commit, the manifest there, and the policy's promotions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.acts import Act, ActKind, acts_prefix, newest_first, parse_act
@@ -55,6 +55,22 @@ def view_branch(git: GitOpsRepository, policy: Policy, version: ModelVersion, he
     promotions = committed_promotions(git.history(head, policy.name), policy.name)
     standing = standing_on_branch(version, policy.name, promotions, current.value)
     return BranchView(head, content, current.value, promotions, standing)
+
+
+def unfinished(
+    git: GitOpsRepository, promotions: Sequence[CommittedPromotion], made: Iterable[Act]
+) -> CommittedPromotion | None:
+    """Return the committed promotion that is neither verified nor taken back nor ended by an act, as Git alone knows.
+
+    Args:
+        git: The repository.
+        promotions: The policy's promotions, newest first.
+        made: The policy's acts.
+    """
+    live = live_promotion(promotions)
+    ended = {act.promotion for act in made if act.kind is ActKind.ENDED}
+    is_open = live is not None and live.identity not in ended and git.tag(live.identity.evidence_tag) is None
+    return live if is_open else None
 
 
 def image_at(git: GitOpsRepository, policy: Policy, commit: str) -> str | None:

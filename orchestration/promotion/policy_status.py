@@ -30,6 +30,8 @@ class GitView:
     acts: tuple[Act, ...]
     by_hand: FileChange | None = None
     """The commit that put the image there, when no promotion or rollback did and it was found."""
+    unfinished: CommittedPromotion | None = None
+    """The committed promotion whose end Git does not know."""
 
     def versions_with(self, image: str) -> tuple[int, ...]:
         """Return the versions that were committed or adopted with an image, the last one first."""
@@ -220,6 +222,9 @@ def _under_way(policy: str, git: GitView | None, registry: RegistryView | None) 
     hold = current_hold(git.acts) if git is not None else None
     if hold is not None:
         found.append(UnderWay(None, "hold", hold.at, f"{hold.reason or 'no reason given'} ({hold.by or 'a person'})"))
+    if registry is None and git is not None and git.unfinished is not None:
+        number, commit = git.unfinished.identity.version, git.unfinished.commit
+        found.append(UnderWay(number, str(State.COMMITTED), commit.committed_at, "Git knows no end of it yet"))
     for version in registry.versions if registry is not None else ():
         state = version.state(policy)
         if state is not None and not state.is_end:
@@ -248,7 +253,8 @@ def _differences(
     """
     states = {version.version: version.state(policy.name) for version in registry.versions} if registry else {}
     committing = {states.get(version) for version in git.versions_with(git.image)} & {State.REQUESTED, State.WAITING}
-    moving = committing or {State.COMMITTED, State.REJECTED} & set(states.values())
+    is_unfinished = registry is None and git.unfinished is not None
+    moving = is_unfinished or bool(committing or {State.COMMITTED, State.REJECTED} & set(states.values()))
     if cluster is not None and not moving:
         yield from _cluster_differences(policy, git, cluster)
     if registry is not None and not moving and State.HELD not in states.values():

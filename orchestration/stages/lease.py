@@ -8,7 +8,7 @@ from orchestration.promotion.decided import Decided
 from orchestration.promotion.ports import Clock, FileEdit, GitOpsRepository, LeaseBusy, LeaseLost, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.state import State
-from orchestration.stages.results import StageEnded
+from orchestration.stages.results import Aborted, StageEnded
 
 LEASE_SECONDS = 60.0
 """How long a lease outlives its owner: long enough for a slow push, short enough that a crash is soon over."""
@@ -33,11 +33,15 @@ def is_abort(holder: str) -> bool:
     return holder.startswith(_ABORT)
 
 
+def _the_abort(holder: str) -> str:
+    return f"an {holder}"
+
+
 def _aborted(holder: str) -> Problem:
     return Problem(
         "this run",
         "to go on until the promotion ends",
-        holder.replace("abort by", "an abort by", 1),
+        _the_abort(holder),
         "It has stopped writing; what was committed is taken back. `incumbent retry` tries the version again.",
     )
 
@@ -141,9 +145,15 @@ class ApplicationLease:
         return answer
 
     def _busy(self, record: LeaseRecord, now: float) -> Problem:
-        if is_abort(record.holder):
-            return _aborted(record.holder)
         subject = f"the lease of application {record.application}"
+        if is_abort(record.holder):  # of this version or of another one
+            return Problem(
+                subject,
+                "a free lease",
+                f"{_the_abort(record.holder)} at work",
+                "No action needed: the version that it ends stays as it is until `incumbent retry`, and any other goes "
+                "on by itself.",
+            )
         remaining = max(0.0, record.expires_at - now)
         if self._patience > 0:
             return Problem(
@@ -229,7 +239,7 @@ class ApplicationLease:
         """Forget the lease, and return the exception for a run that has lost it."""
         self._record, self._loss = None, lost
         if lost.current is not None and is_abort(lost.current.holder):
-            return StageEnded(State.WAITING, _aborted(lost.current.holder))
+            return Aborted(_aborted(lost.current.holder))
         return StageEnded(
             State.WAITING,
             Problem(

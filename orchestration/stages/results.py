@@ -48,6 +48,13 @@ class StageEnded(ProblemError):  # noqa: N818 - an end, which is not always an e
         """Version tags that are written with the state."""
 
 
+class Aborted(StageEnded):
+    """A person ended the promotion while this run was at work on it; the abort writes the version's state."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(State.WAITING, problem)
+
+
 class Checklist:
     """The checks of one stage as they are judged; the first that fails ends the stage, after those that passed."""
 

@@ -18,7 +18,7 @@ from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
 from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.lease import LEASE_SECONDS, ApplicationLease
-from orchestration.stages.results import Check, StageDone, StageEnded
+from orchestration.stages.results import Aborted, Check, StageDone, StageEnded
 from orchestration.stages.settle import hold_by_person, settle, settle_without_policy
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.version_record import VersionRecord
@@ -199,5 +199,5 @@ def _failed(stage: Stage, error: ProblemError) -> StageFailed:
     if not isinstance(error, StageEnded):
         return StageFailed("error", error.problem)
     checks = tuple(check for check in error.checks if check.name in stage.checks)
-    outcome = str(error.state).replace("_", " ")
+    outcome = "aborted" if isinstance(error, Aborted) else str(error.state).replace("_", " ")
     return StageFailed(outcome, error.problem, checks, error.state in _JUDGEMENTS)

@@ -1,6 +1,7 @@
 """`python -m testbeds.sandbox`: the whole platform on one machine, to watch or to work with."""
 
 import argparse
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     for name, run, interrupted, description in (
         ("demo", demo, _INTERRUPTED, "tell the story of five versions, show its outcome, and end"),
         ("ui", ui, 0, "keep the sandbox and Dagster running, sensor on, until Ctrl-C"),
-        ("up", up, 0, "keep the sandbox running without Dagster, and print the settings that point the pipeline to it"),
+        ("up", up, 0, "keep the sandbox running without Dagster, until Ctrl-C"),
     ):
         command = commands.add_parser(name, help=description, description=description)
         command.add_argument(
@@ -72,14 +73,12 @@ def ui(options: argparse.Namespace) -> int:
 def up(options: argparse.Namespace) -> int:
     with Sandbox(options.state) as sandbox:
         describe(sandbox)
-        for name, value in sandbox.environment().items():
-            print(f"export {name}='{value}'", flush=True)
         signal.pause()
     return 0
 
 
 def describe(sandbox: Sandbox) -> None:
-    """Print the addresses of everything that runs."""
+    """Print the addresses of everything that runs, and how a shell gets the settings for the command line."""
     for name, url in (
         ("Dagster", sandbox.dagster.url),
         ("MLflow", sandbox.mlflow_url),
@@ -88,7 +87,9 @@ def describe(sandbox: Sandbox) -> None:
     ):
         if url:
             print(f"  {name:12} {url}")
-    print(f"  {'logs':12} {sandbox.state / 'logs'}", flush=True)
+    print(f"  {'logs':12} {sandbox.state / 'logs'}")
+    settings = shlex.quote(str(sandbox.settings_file))
+    print(f"  {'commands':12} source {settings}   (in another terminal; then: incumbent status)", flush=True)
 
 
 if __name__ == "__main__":

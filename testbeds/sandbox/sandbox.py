@@ -7,8 +7,10 @@ a kubeconfig, here as anywhere else.
 import json
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +134,7 @@ class Sandbox:
         if self._training is not None:
             await_end(self._training, _START_SECONDS, "all models are trained and published")
         await_end(dagster_home, _START_SECONDS, "Dagster's databases are laid out")
+        self.settings_file.write_text(_shell_settings(self.environment()), encoding="utf-8")
         self._ports.write_text(json.dumps(ports), encoding="utf-8")
 
     def stop(self) -> None:
@@ -145,6 +148,11 @@ class Sandbox:
     def models(self, policy: str = POLICY) -> dict[str, Published]:
         """Read what has been published of a policy's model so far, by its names in the story (`version 1`, ...)."""
         return published_models(self._results, read_policy(_POLICIES, policy).model)
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings as a file that a shell reads with `source`, for the command line."""
+        return self.state / "settings.sh"
 
     def _url_of(self, port: int) -> str:
         """Return where a node port of the cluster answers."""
@@ -166,6 +174,15 @@ class Sandbox:
             "DAGSTER_HOME": str(self.state / "dagster"),
             MARK: self.processes.identity,
         }
+
+
+def _shell_settings(settings: Mapping[str, str]) -> str:
+    """Return the settings in a shell's words, and the folder of `incumbent` and `dagster` on its PATH.
+
+    The mark is left out: a person's editor, started in that shell, is not the sandbox's to end.
+    """
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items() if name != MARK]
+    return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""])
 
 
 def _clear(state: Path, kept: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from orchestration.promotion.sensor_rules import is_new, is_unfinished
 from orchestration.promotion.state import State
-from orchestration.stages.lease import LEASE_SECONDS
+from orchestration.stages.lease import LEASE_SECONDS, abort_holder
 from orchestration.stages.pipeline import STAGES
 from orchestration.stages.runner import StageFailed, run_stage
 from tests.fakes.runs import Host, Killed, Saboteur, promote
@@ -147,6 +147,26 @@ def test_a_run_in_mid_soak_ends_with_who_and_why(seconds: float) -> None:
     assert sorted(world.git.tags) == ["incumbent/iris-edge/1-1"]
 
 
+def test_a_run_that_loses_its_lease_to_an_abort_is_told_from_one_that_waits() -> None:
+    """While the image is still being taken back, the run's outcome is neither an end of the version nor a wait."""
+    world = challenged()
+    commit_only(world)
+    application = world.policy(POLICY_NAME).argocd.application
+    world.clock.after(
+        5.0, lambda: world.git.acquire_lease(application, abort_holder(ANA), LEASE_SECONDS, take_over=True)
+    )
+    ended = run_stage(
+        STAGES[2], WorldPlatform(world), partition_key(POLICY_NAME, 2), Host("a run", False, world.said.append)
+    )
+    if not isinstance(ended, StageFailed):  # rolled out before; the gate notices
+        ended = run_stage(
+            STAGES[3], WorldPlatform(world), partition_key(POLICY_NAME, 2), Host("a run", False, world.said.append)
+        )
+    assert isinstance(ended, StageFailed)
+    assert (ended.outcome, ended.is_judgement) == ("aborted", True)
+    assert WHO in str(ended.problem)
+
+
 def test_a_run_that_meets_the_abort_at_work_says_who_and_why() -> None:
     """While the abort still waits, another run finds the lease taken, with the reason."""
     world = challenged()
@@ -171,6 +191,7 @@ def test_a_run_that_meets_the_abort_at_work_says_who_and_why() -> None:
     assert isinstance(ended, StageFailed)
     assert "an abort by ana@team" in str(ended.problem)
     assert ANA.reason in str(ended.problem)
+    assert ended.outcome == "waiting"  # it may be another version's abort
 
 
 def test_a_run_that_waits_for_its_image_stops() -> None:

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from orchestration.cli import main
+from orchestration.commands.serving import return_to_champion
+from orchestration.promotion.decided import Decided
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform, run_stages
 
 
@@ -32,6 +34,24 @@ def test_what_dagster_remembers_is_compared(world: World, monkeypatch: pytest.Mo
     ok, finding = history_row(1)
     assert not ok
     assert finding.startswith("the evidence was sha256:")
+
+
+def test_an_attempt_that_another_process_made_is_no_fault(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After a return on the command line, this instance's newest history is of an earlier attempt, which is said."""
+    monkeypatch.setattr("orchestration.cli.showing.platform_of_environment", lambda: WorldPlatform(world))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as kept:
+        for number in (1, 2):
+            world.register()
+            run_stages(world, number, kept)
+    return_to_champion(
+        WorldPlatform(world), POLICY_NAME, None, Decided("ana@team", "complaints"), "run", world.said.append
+    )
+    ok, finding = history_row(1)
+    assert ok
+    assert finding.startswith("none of this attempt in this instance; the last is of iris-edge/1/")
 
 
 @pytest.mark.parametrize("case", ["no folder", "no database"])

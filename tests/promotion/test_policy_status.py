@@ -110,6 +110,16 @@ def test_what_is_not_known_is_not_guessed() -> None:
     assert policy_status(POLICY, None, registry(1), None).live is None
 
 
+def test_while_the_registry_is_silent_git_says_what_is_under_way() -> None:
+    """A committed promotion without an end in Git is shown, and its rollout is no disagreement with the cluster."""
+    branch = git(2, 1, 2)
+    branch = replace(branch, unfinished=branch.promotions[0])
+    status = policy_status(POLICY, branch, None, cluster(1))
+    assert [(found.version, found.state, found.since) for found in status.under_way] == [(2, "committed", 200.0)]
+    assert status.differences == ()
+    assert policy_status(POLICY, branch, registry(2), cluster(2)).under_way == ()
+
+
 def test_a_silent_service_is_named_once() -> None:
     """However many policies it was asked for; two clusters are two services."""
     down = Problem("MLflow", "an answer", "none", "Start it.")

@@ -44,6 +44,22 @@ def test_the_baseline_serves(sandbox: Sandbox) -> None:
     assert sandbox.models()["baseline"].image_tag == baseline_image("iris-classifier").tag
 
 
+def test_a_shell_gets_the_settings_from_a_file(sandbox: Sandbox) -> None:
+    """A shell that sources the settings file finds the command, and the command finds the sandbox."""
+    command = [
+        "bash",
+        "-c",
+        'source "$1" && incumbent plan iris-classifier-edge 1 | head -1',
+        "-",
+        str(sandbox.settings_file),
+    ]
+    shell = subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert shell.stdout == "version 1 of iris-classifier under iris-classifier-edge; nothing is changed\n"
+    assert MARK not in sandbox.settings_file.read_text(encoding="utf-8")
+
+
 def test_the_second_model_serves_too(sandbox: Sandbox) -> None:
     """The second model serves with its own policy, port and versions."""
     policy = read_policy(sandbox.state / "policies", SECOND_POLICY)
