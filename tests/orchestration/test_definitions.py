@@ -59,7 +59,7 @@ def test_jobs_and_sensors() -> None:
     }
     assert sensors == {
         "challenger_sensor": (["promote"], 5),
-        "live_sensor": ([], 30),
+        "live_sensor": ([], 15),
         "notification_sensor": ([], 5),
     }
     on = [sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING]
