@@ -42,6 +42,8 @@ _PAGE = 1000
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
+_DEEPEST_CAUSE = 10
+"""How many errors that caused one another are followed; a broken connection has about five."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
 _MODEL_ID = re.compile(r"models:/(m-[\w-]{1,255})/?")
 
@@ -326,7 +328,7 @@ class MlflowRegistry:
             if absent is None or not absent(error):
                 status = error.get_http_status_code()  # type: ignore[no-untyped-call]
                 # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
-                raise self._failure(error.message, expected, self._missing_access(status)) from None
+                raise self._failure(_found(error), expected, self._missing_access(status)) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
@@ -376,6 +378,27 @@ def _json(text: str) -> Mapping[str, object]:
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _found(error: MlflowException) -> str:
+    """Say what went wrong; of a connection that broke, the reason alone, which ends the client's long text of it."""
+    from requests.exceptions import ConnectionError as BrokenConnectionError
+    from requests.exceptions import Timeout
+
+    broken = error.__cause__ or error.__context__
+    if not isinstance(broken, BrokenConnectionError | Timeout):
+        return error.message
+    reason: BaseException = broken
+    for _ in range(_DEEPEST_CAUSE):
+        reason = _below(reason) or reason
+    return f"no answer ({getattr(reason, 'strerror', None) or reason})"
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """The error that caused another one: chained to it, its `reason`, or the last thing that it was made of."""
+    last = error.args[-1] if error.args else None
+    causes = (getattr(error, "reason", None), last, error.__cause__, error.__context__)
+    return next((cause for cause in causes if isinstance(cause, BaseException)), None)
 
 
 def _is_absent(error: MlflowException) -> bool:
