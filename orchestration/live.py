@@ -83,7 +83,8 @@ def live_sensor(
 ) -> dg.SensorResult:
     """Record what the look that an earlier tick began has found, and begin another one.
 
-    No tick waits for a service, because the daemon evaluates sensors one after the other, and a challenger would wait.
+    No tick waits for a service: unless `dagster.yaml` gives it threads, the daemon evaluates sensors one after the
+    other, and a challenger would wait.
     """
     now, last = platform.clock().now(), live_look.begun
     if last is None:
@@ -162,7 +163,8 @@ def _evaluation(
 
 
 def _version(one: PolicyStatus) -> str:
-    return f"version {one.live.version}" if one.live is not None and one.live.version is not None else "by hand"
+    version = one.live.version if one.live is not None else None
+    return f"version {version}" if version is not None else "an image put there by hand"
 
 
 def _materialization(one: PolicyStatus) -> dg.AssetMaterialization:

@@ -66,6 +66,15 @@ def test_jobs_and_sensors() -> None:
     assert on == ["live_sensor"]
 
 
+def test_no_sensor_waits_for_another(tmp_path: Path) -> None:
+    """A service that hangs holds up the sensor that asks it; the others, and what they say about it, go on."""
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        settings = instance.get_sensor_settings()
+    assert settings["use_threads"] is True
+    assert settings["num_workers"] >= len(list(defs.sensors or ()))
+
+
 def test_operations_ask_who_and_why() -> None:
     """What people decide in the launchpad needs a policy, a name and a reason, and some of it a version."""
     with_version = {"approve", "adopt"}
