@@ -4,7 +4,7 @@ import dagster as dg
 
 from orchestration.assets import registered_model, stage_assets
 from orchestration.jobs import promote
-from orchestration.live import live_models, live_sensor
+from orchestration.live import LiveLook, live_models, live_sensor
 from orchestration.notifications import Background, notification_sensor
 from orchestration.operations import operations
 from orchestration.resources import notifications_from_environment, platform_from_environment
@@ -18,6 +18,7 @@ defs = dg.Definitions(
         "platform": platform_from_environment(),
         "notifications": notifications_from_environment(),
         "background": Background(),
+        "live_look": LiveLook(),
     },
     executor=dg.in_process_executor,
 )

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from textwrap import shorten
 
 import dagster as dg
 
-from orchestration.commands.status import read_status
+from orchestration.commands.status import Look, begin_look, read_status
 from orchestration.metadata import facts_metadata, problem_metadata, table
 from orchestration.partitions import policies
 from orchestration.promotion.identity import one_line
@@ -16,9 +16,9 @@ from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy_status import PolicyStatus, silent_services
 from orchestration.promotion.problems import InvalidInputError, Problem
 
-EVERY_SECONDS = 30
+EVERY_SECONDS = 15
 BOUND_SECONDS = 10.0
-"""How long a tick may wait for answers: the daemon evaluates sensors one after the other, and a challenger waits."""
+"""How long answers are waited for, between two ticks; so what broke is recorded two ticks later at most."""
 AT_LEAST_EVERY_SECONDS = 3600.0
 """How often everything is recorded although nothing changed, so that a page's times tell that somebody looks."""
 
@@ -56,29 +56,71 @@ def live_models(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pl
     yield dg.MaterializeResult(metadata=metadata)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A look at all policies that began at a time, in seconds since the epoch."""
+
+    at: float
+    look: Look | None
+    broken: Problem | None = None
+    """Why nobody can say which policies there are."""
+
+
+@dataclass
+class LiveLook:
+    """What outlives a tick within one process: the look that is under way."""
+
+    begun: _Begun | None = None
+
+
 @dg.sensor(
     minimum_interval_seconds=EVERY_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,  # it only reads, and starts no run
     description="Looks at what is live under each policy, and records it on live_models when something changed.",
 )
-def live_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
-    """Record what changed since the last tick, and everything at least once an hour."""
-    now, (recorded_at, before) = platform.clock().now(), _read_cursor(context.cursor)
+def live_sensor(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform], live_look: dg.ResourceParam[LiveLook]
+) -> dg.SensorResult:
+    """Record what the look that an earlier tick began has found, and begin another one.
+
+    No tick waits for a service: unless `dagster.yaml` gives it threads, the daemon evaluates sensors one after the
+    other, and a challenger would wait.
+    """
+    now, last = platform.clock().now(), live_look.begun
+    if last is None:
+        live_look.begun = _begin(platform, now)
+        return dg.SensorResult(skip_reason="the first look has begun", cursor=context.cursor)
+    if last.look is not None and not last.look.is_answered and 0.0 <= now - last.at < BOUND_SECONDS:
+        return dg.SensorResult(skip_reason="a look is under way", cursor=context.cursor)
+    result = _record(context, now, last)
+    live_look.begun = _begin(platform, now)
+    return result
+
+
+def _begin(platform: Platform, now: float) -> _Begun:
     try:
-        found = read_status(platform, platform.policy_names(), BOUND_SECONDS)
-        present: Sequence[str] | None = [one.policy for one in found]
+        return _Begun(now, begin_look(platform, platform.policy_names()))
     except InvalidInputError as error:
-        found, present = (PolicyStatus("all policies", broken=error.problem),), None
+        return _Begun(now, None, error.problem)
+
+
+def _record(context: dg.SensorEvaluationContext, now: float, last: _Begun) -> dg.SensorResult:
+    """Record what changed since the last time, and everything at least once an hour."""
+    recorded_at, before = _read_cursor(context.cursor)
+    found = (
+        last.look.end(BOUND_SECONDS) if last.look is not None else (PolicyStatus("all policies", broken=last.broken),)
+    )
     is_due = not 0.0 <= now - recorded_at < AT_LEAST_EVERY_SECONDS
     marks = {one.policy: _mark(one) for one in found}
     changed = [one for one in found if is_due or before.get(one.policy) != marks[one.policy]]
     if not changed and marks.keys() == before.keys():
         return dg.SensorResult(skip_reason="nothing changed", cursor=context.cursor)
-    rows = [_materialization(one) for one in changed] if present is not None else []
     known = context.instance.get_dynamic_partitions(policies.name or "")
+    # The rows stay while nobody knows which policies there are.
+    rows, present = (changed, [one.policy for one in found]) if last.look is not None else ([], known)
     return dg.SensorResult(
-        asset_events=[*rows, *check_evaluations(found)],
-        dynamic_partitions_requests=_partition_requests(known, present if present is not None else known),
+        asset_events=[*map(_materialization, rows), *check_evaluations(found)],
+        dynamic_partitions_requests=_partition_requests(known, present),
         cursor=json.dumps({"at": now if is_due else recorded_at, "marks": marks}, separators=(",", ":")),
     )
 
@@ -121,7 +163,8 @@ def _evaluation(
 
 
 def _version(one: PolicyStatus) -> str:
-    return f"version {one.live.version}" if one.live is not None and one.live.version is not None else "by hand"
+    version = one.live.version if one.live is not None else None
+    return f"version {version}" if version is not None else "an image put there by hand"
 
 
 def _materialization(one: PolicyStatus) -> dg.AssetMaterialization:

@@ -205,16 +205,13 @@ def _is_about_to_start(tick: _Tick, policy: Policy, request: Request) -> bool:
 
     After a while such a run is not believed, because a host that was killed leaves such runs behind.
     """
+    now, tags = tick.clock.now(), {REQUEST_TAG: request.tag(policy.name)}
     waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
-    for statuses, seconds in ((waiting, LONGEST_START_SECONDS), ([dg.DagsterRunStatus.STARTED], FIRST_SIGN_SECONDS)):
-        young = dg.RunsFilter(
-            tags={REQUEST_TAG: request.tag(policy.name)},
-            statuses=statuses,
-            created_after=datetime.fromtimestamp(tick.clock.now() - seconds, UTC),
-        )
-        if tick.instance.get_runs_count(young) > 0:
-            return True
-    return False
+    created_after = datetime.fromtimestamp(now - LONGEST_START_SECONDS, UTC)
+    if tick.instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=waiting, created_after=created_after)) > 0:
+        return True
+    started = tick.instance.get_run_records(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.STARTED]))
+    return any(run.start_time is not None and run.start_time > now - FIRST_SIGN_SECONDS for run in started)
 
 
 def _runs_so_far(instance: dg.DagsterInstance, policy: Policy, request: Request) -> int:

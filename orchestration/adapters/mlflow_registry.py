@@ -381,7 +381,7 @@ def _broken_connection(error: BaseException) -> str | None:
     while inner is not None:
         error, inner = inner, inner.__cause__ or inner.__context__
     is_systems = isinstance(error, OSError) and type(error).__module__ in ("builtins", "socket", "ssl")
-    return f"{type(error).__name__}: {error}" if is_systems else None
+    return f"no answer ({error.strerror or error})" if is_systems and isinstance(error, OSError) else None
 
 
 def _json(text: str) -> Mapping[str, object]:

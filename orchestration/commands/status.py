@@ -45,9 +45,35 @@ def read_status(platform: Platform, names: Sequence[str], seconds: float = LONGE
         names: The policies' names.
         seconds: How long to wait for all answers together.
     """
-    begun = [_begin(platform, name) for name in names]
-    wait([answer for policy in begun for answer in policy.answers.values()], timeout=seconds)
-    return tuple(_end(policy, seconds) for policy in begun)
+    look = begin_look(platform, names)
+    wait(look.answers, timeout=seconds)
+    return look.end(seconds)
+
+
+def begin_look(platform: Platform, names: Sequence[str]) -> "Look":
+    """Ask all that `read_status` asks, and return at once."""
+    return Look(tuple(_begin(platform, name) for name in names))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything that was asked about policies; the answers arrive in threads of their own."""
+
+    begun: "tuple[_Begun, ...]"
+
+    @property
+    def answers(self) -> "list[Future[object]]":
+        """All answers, also those that have not arrived."""
+        return [answer for policy in self.begun for answer in policy.answers.values()]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all answers are there."""
+        return all(answer.done() for answer in self.answers)
+
+    def end(self, seconds: float) -> tuple[PolicyStatus, ...]:
+        """Put together what has arrived; what has not counts as not answered within so many seconds."""
+        return tuple(_end(policy, seconds) for policy in self.begun)
 
 
 @dataclass(frozen=True)

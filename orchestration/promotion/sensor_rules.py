@@ -18,7 +18,7 @@ LONGEST_PAUSE_SECONDS = 120.0
 LONGEST_START_SECONDS = 300.0
 """How long a run may take from its request to its process, on a machine that is very busy."""
 FIRST_SIGN_SECONDS = 60.0
-"""How long a run may take from its request to its first sign of life, once it has a process."""
+"""How long a run may take to its first sign of life, from when it has a process."""
 SIGN_OF_LIFE_SECONDS = 20.0
 """How often a run that waits without a lease writes a sign of life on the version."""
 

@@ -13,6 +13,8 @@ from testbeds.common.services import HOST, answers
 from testbeds.common.tools import CHECKOUT
 
 _START_SECONDS = 180.0
+_RUNS_SECONDS = 300.0
+"""Longer than Dagster waits for the process of a run that it has started."""
 _WORKSPACE = CHECKOUT / "workspace.yaml"
 _LOCATION, _REPOSITORY, _SENSOR = "incumbent", "__repository__", "challenger_sensor"
 # The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.
@@ -32,6 +34,13 @@ query {
         }
       }
     }
+  }
+}
+"""
+_UNFINISHED_RUNS = """
+query {
+  runsOrError(filter: {statuses: [NOT_STARTED, QUEUED, STARTING, STARTED, CANCELING]}) {
+    ... on Runs { results { runId } }
   }
 }
 """
@@ -96,6 +105,17 @@ class Dagster:
         events = [event for run in runs for event in run["eventConnection"]["events"]]
         entries = [entry for event in events for entry in event.get("metadataEntries", [])]
         return {int(entry["text"]) for entry in entries if entry["label"] == "pid"}
+
+    def await_runs(self) -> None:
+        """Wait until every run has ended: one that Dagster's end cuts off would be shown as a failure.
+
+        Raises:
+            ProblemError: a run does not end.
+        """
+        wait_until(self._has_no_run, _RUNS_SECONDS, "Dagster's runs have ended", self._daemon)
+
+    def _has_no_run(self) -> bool:
+        return self.ask(_UNFINISHED_RUNS, {}).get("runsOrError") == {"results": []}
 
     def stop(self) -> None:
         """End daemon and pages; their code servers follow when nothing asks them any more."""

@@ -48,6 +48,7 @@ def demo(state: Path) -> int:
         outcomes = promote_in_turn(environment, tuple(end.version for end in FIVE_VERSIONS), progress.say)
         progress.say("the story has ended; reading what it left in Git, MLflow, the processes and the client's log")
         environment.stop_client()
+        environment.dagster.await_runs()  # the last one has written its version's end, and not yet its own
         seen = look(environment)
         story = expected(environment, FIVE_VERSIONS, champion=2)
         findings = verify(seen, story)

@@ -59,11 +59,20 @@ def test_jobs_and_sensors() -> None:
     }
     assert sensors == {
         "challenger_sensor": (["promote"], 5),
-        "live_sensor": ([], 30),
+        "live_sensor": ([], 15),
         "notification_sensor": ([], 5),
     }
     on = [sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING]
     assert on == ["live_sensor"]
+
+
+def test_no_sensor_waits_for_another(tmp_path: Path) -> None:
+    """A service that hangs holds up the sensor that asks it; the others, and what they say about it, go on."""
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        settings = instance.get_sensor_settings()
+    assert settings["use_threads"] is True
+    assert settings["num_workers"] >= len(list(defs.sensors or ()))
 
 
 def test_operations_ask_who_and_why() -> None:

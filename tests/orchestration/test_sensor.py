@@ -129,6 +129,19 @@ def test_a_run_that_is_about_to_start_is_not_doubled(world: World, instance: dg.
     assert tick(world, instance, None).run_requests
 
 
+def test_a_run_that_started_late_is_not_doubled(world: World, instance: dg.DagsterInstance) -> None:
+    """The wait for its first sign of life begins when it has a process, however long it was queued."""
+    world.register()
+    tick(world, instance)
+    world.clock.sleep(FIRST_SIGN_SECONDS + 1)
+    (run,) = instance.get_runs()
+    started = dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, run.job_name)
+    instance.handle_new_event(dg.EventLogEntry(None, 20, "", run.run_id, world.clock.now(), dagster_event=started))  # type: ignore[no-untyped-call]
+    assert not tick(world, instance, None).run_requests
+    world.clock.sleep(FIRST_SIGN_SECONDS + 1)
+    assert tick(world, instance, None).run_requests
+
+
 def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterInstance) -> None:
     """A cancelled promotion waits for a person."""
     world.register()
