@@ -3,6 +3,7 @@
 A round, one call of `deliver`, takes as long as the destinations do, so it runs where nobody waits for it.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,8 @@ from orchestration.promotion.timestamps import format_time, parse_time
 
 FIRST_PAUSE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 300.0
-CLAIM_SECONDS = 900.0
-"""How long an event is left to the process that is about to tell it; longer than any pause between its tries."""
+CLAIM_SECONDS = 300.0
+"""How long an event is left to the process that is about to tell it, unless that process says that it has ended."""
 
 
 @dataclass
@@ -28,7 +29,7 @@ class _Pause:
 
 @dataclass
 class Deliveries:
-    """What one process knows of its deliveries; when it is lost, only a partly delivered event is sent twice."""
+    """What one process knows of its deliveries; the next process knows by the versions' tags what matters."""
 
     process: str
     """A name that no other process has."""
@@ -110,6 +111,10 @@ def _tell(
     if version is not None and is_told(version, event.policy, event.key):
         deliveries.told |= {event.id}
         return
+    if version is not None:
+        has = deliveries.holders.setdefault(event.id, set())
+        has |= _holders(version, event, destinations)
+        due = [destination for destination in due if destination not in has]
     if due and version is not None and not _claim(registry, version, event, deliveries.process, clock.now()):
         return
     links = _links(platform, event, version) if due else {}
@@ -124,6 +129,26 @@ def _tell(
         if version is not None:
             registry.write_tags(version, policy_tags(event.policy, told_tags(version, event.policy, event.key)))
         deliveries.told |= {event.id}
+    elif due and version is not None:
+        registry.write_tags(version, policy_tags(event.policy, _partly(event, deliveries.holders[event.id])))
+
+
+def _holders(version: ModelVersion, event: Event, destinations: Sequence[Destination]) -> set[Destination]:
+    """Return the destinations to which an earlier process sent the event, as it wrote down."""
+    key, _, names = (version.tag(event.policy, "notified_partly") or "").rpartition(" ")
+    has = names.split(",")
+    return {destination for destination in destinations if key == event.key and _name(destination) in has}
+
+
+def _partly(event: Event, holders: set[Destination]) -> dict[str, str]:
+    """Return the tags that give the claim back, and say who has the event: this process may be replaced at any time."""
+    names = ",".join(sorted(_name(destination) for destination in holders))
+    return {"notifying": "", "notified_partly": f"{event.key} {names}"}
+
+
+def _name(destination: Destination) -> str:
+    """Name a destination for a tag, by too few digits of its address's digest to tell anything about the address."""
+    return hashlib.sha256(destination.address.encode()).hexdigest()[:8]
 
 
 def _claim(registry: Registry, version: ModelVersion, event: Event, process: str, now: float) -> bool:

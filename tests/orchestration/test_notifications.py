@@ -12,11 +12,13 @@ import pytest
 
 from orchestration.adapters import notifier
 from orchestration.notifications import Background, notification_sensor
-from orchestration.promotion.delivery import LONGEST_PAUSE_SECONDS
-from orchestration.promotion.model_version import tag_key
+from orchestration.promotion.delivery import CLAIM_SECONDS, LONGEST_PAUSE_SECONDS
+from orchestration.promotion.model_version import policy_tags, tag_key
 from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.notification_watch import LOOK_AROUND_SECONDS
+from orchestration.promotion.notifying import key_of
 from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import format_time
 from orchestration.resources import EnvironmentNotifications
 from tests.fakes.receivers import LONGEST_WAIT, PATIENT, Webhook, running_mail_server, running_webhook
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
@@ -365,17 +367,36 @@ def test_a_process_that_was_away_repeats_nothing(sensor: Sensor, webhook: Webhoo
 
 def test_another_process_takes_over_from_one_that_died(sensor: Sensor, webhook: Webhook) -> None:
     """It died between its claim and its delivery; after a while the claim is not believed."""
-    be_broken(webhook)
     be_refused(sensor.world)
-    run_stages(sensor.world, 1, sensor.instance)
     sensor.ticks(1)
-    come_back(webhook)
-    heir = sensor.after_restart()
-    heir.ticks(1)
+    run_stages(sensor.world, 1, sensor.instance)
+    version = sensor.world.registry.versions["iris", 1]
+    claim = f"another-process {format_time(sensor.world.clock.now())} {key_of(version, POLICY_NAME)}"
+    sensor.world.registry.write_tags(version, policy_tags(POLICY_NAME, {"notifying": claim}))
+    sensor.ticks()
     assert webhook.received == []
-    sensor.world.clock.sleep(3 * LONGEST_PAUSE_SECONDS)
-    heir.ticks()
+    sensor.world.clock.sleep(CLAIM_SECONDS + 1)
+    sensor.ticks()
     assert len(webhook.received) == 1
+
+
+def test_the_next_process_goes_on_where_one_stopped(
+    world: World, instance: dg.DagsterInstance, webhook: Webhook, tmp_path: Path
+) -> None:
+    """Dagster replaced the process while one destination was down: it gets the event at once, the other not again."""
+    with running_webhook() as second:
+        addresses = [f"json://127.0.0.1:{port}?{PATIENT}" for port in (webhook.port, second.port)]
+        sensor = Sensor(world, instance, notifications(tmp_path, *addresses))
+        sensor.ticks(1)
+        webhook.down()
+        be_refused(world)
+        sensor.ticks(1)
+        run_stages(world, 1, instance)
+        sensor.ticks()
+        assert len(second.received) == 1
+        webhook.up()
+        sensor.after_restart().ticks()
+        assert (len(webhook.received), len(second.received)) == (1, 1)
 
 
 def test_one_destination_that_is_down_holds_up_no_other(
