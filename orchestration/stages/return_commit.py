@@ -6,7 +6,7 @@ Only Git and the image registry are needed for it, so that a model registry that
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestration.promotion.branch_standing import CommittedPromotion, live_promotion
+from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.champions import Champion, champions, pinned_image, version_of_image
 from orchestration.promotion.decided import Decided
@@ -44,7 +44,7 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
 
     Args:
         desk: The ports, the policy and the lease; its version has no part in this.
-        number: The version to return to; None for the newest champion that neither serves nor was left by a return.
+        number: The version to return to; None for the newest champion that neither serves nor was left by a person.
         decided: Who returns, and why.
 
     Raises:
@@ -61,7 +61,7 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
         return _record(desk, open_promotion, view.image)
     known = champions(desk.clients.git, desk.policy, view.promotions)
     serving = version_of_image(desk.clients.git, desk.policy, view.promotions, view.image)
-    champion = _choose(desk, known, number, serving)
+    champion = _choose(desk, known, number, serving, _left_by_hand(view, serving))
     if champion.version == serving:
         return _serves_already(desk, view, champion)
     image = _image(desk, champion)
@@ -72,8 +72,17 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
     return _record(desk, committed, str(image))
 
 
-def _choose(desk: Promotion, known: Sequence[Champion], number: int | None, serving: int | None) -> Champion:
-    """Return the champion to go back to."""
+def _left_by_hand(view: BranchView, serving: int | None) -> int | None:
+    """Return the version that a person's own commit left when it put a former champion back."""
+    live = live_promotion(view.promotions)
+    is_left = serving is not None and live is not None and not is_image_of(live.identity, view.image)
+    return live.identity.version if live is not None and is_left else None
+
+
+def _choose(
+    desk: Promotion, known: Sequence[Champion], number: int | None, serving: int | None, left_by_hand: int | None
+) -> Champion:
+    """Return the champion of that number, or else the newest that neither serves nor was left by a person."""
     policy = desk.policy
     if number is not None:
         named = next((champion for champion in known if champion.version == number), None)
@@ -81,14 +90,16 @@ def _choose(desk: Promotion, known: Sequence[Champion], number: int | None, serv
             return named
         subject, expected = f"version {number} of {policy.model}", f"a version that was verified under {policy.name}"
     else:
-        earlier = (champion for champion in known if champion.version != serving and not champion.left)
+        excluded = (serving, left_by_hand)
+        earlier = (champion for champion in known if champion.version not in excluded and not champion.left)
         last = next(earlier, None)
         if last is not None:
             return last
         subject, expected = f"policy {policy.name}", "a former champion to return to"
     others = dict.fromkeys(str(champion.version) for champion in known if champion.version != serving)
     finding = f"verified were: {', '.join(others)}" if others else "no other version that was ever verified"
-    next_step = "Name one of those." if others else f"Promote it: incumbent register {policy.name} VERSION."
+    promote = f"Promote one: incumbent register {policy.name} {number or 'VERSION'}."
+    next_step = "Name one of those." if others else promote
     raise InvalidInputError(Problem(subject, expected, finding, next_step))
 
 

@@ -15,7 +15,7 @@ from orchestration.promotion.state import State
 from orchestration.stages.lease import LEASE_SECONDS
 from tests.fakes.cluster import DOWN
 from tests.fakes.runs import Killed, Saboteur, promote
-from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
+from tests.fakes.world import MANIFEST, POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 
 ANA = Decided("ana@team", "complaints since noon")
 
@@ -84,6 +84,26 @@ def test_a_named_champion_is_returned_to_and_each_step_goes_further_back() -> No
     assert world.champion == 3
     assert world.live_image == world.image(3)
     assert world.state(1) is State.ROLLED_BACK
+
+
+def put_back(world: World, number: int) -> None:
+    """A person commits a former champion's image by hand, and Argo CD rolls it out."""
+    world.git.commit("By hand", {"apps/iris.yaml": MANIFEST.format(image=world.image(number)).encode()})
+    world.reconcile()
+
+
+def test_a_version_that_a_person_left_by_hand_is_returned_to_only_when_it_is_named() -> None:
+    """After champion 3 was replaced by hand with 2, a rollback goes on to 1 and not back to 3."""
+    world = champions(3)
+    put_back(world, 2)
+    go_back(world)
+    assert world.champion == 1
+    world = champions(2)
+    put_back(world, 1)
+    with pytest.raises(InvalidInputError, match=r"found verified were: 2\. Name one"):
+        go_back(world)
+    go_back(world, 2)
+    assert world.champion == 2
 
 
 def test_the_version_that_was_left_is_promoted_again_by_retry_alone() -> None:
