@@ -16,8 +16,10 @@ from orchestration.promotion.rollout_conditions import (
     Condition,
     ConditionName,
     Expected,
+    HadOurImage,
     conditions,
     image_condition,
+    never,
     replicas_condition,
     running_digest,
 )
@@ -63,6 +65,7 @@ def assess(
     workload: WorkloadStatus | None,
     expected: Expected,
     carries_our_image: CarriesOurImage,
+    had_our_image: HadOurImage = never,
 ) -> RolledOut | Progressing | ModelFailed | NotJudged:
     """Judge one observation of the Application and its workload, read at about the same time."""
     if application is None:
@@ -76,7 +79,7 @@ def assess(
     blocked = _blocked(application, carries_our_image)
     if blocked is not None:
         return blocked
-    all_conditions = conditions(application, workload, expected, carries_our_image)
+    all_conditions = conditions(application, workload, expected, carries_our_image, had_our_image)
     unmet = next((condition for condition in all_conditions if not condition.met), None)
     if unmet is not None:
         refresh = _refresh(unmet, application, workload, expected, carries_our_image)

@@ -16,6 +16,14 @@ from orchestration.promotion.images import ImageRef, parse_image
 ConditionName = Literal["revision", "operation", "image", "replicas", "digests"]
 CarriesOurImage = Callable[[str], bool | None]
 """Whether a revision is our commit or a descendant that still has our image; None while Git does not know it."""
+HadOurImage = Callable[[str], bool]
+"""Whether a revision is an ancestor of our commit that has our image already."""
+
+
+def never(_revision: str) -> bool:
+    """Say of each revision that it had not our image before our commit."""
+    return False
+
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 
@@ -45,6 +53,7 @@ def conditions(
     workload: WorkloadStatus | None,
     expected: Expected,
     carries_our_image: CarriesOurImage,
+    had_our_image: HadOurImage = never,
 ) -> tuple[Condition, ...]:
     """The five conditions, each with what was seen, in the order in which they come true."""
     if workload is None:
@@ -59,13 +68,17 @@ def conditions(
             replicas_condition(workload),
             _digests_condition(workload, expected),
         )
-    return _revision_condition(application, carries_our_image), _operation_condition(application), *live
+    revision = _revision_condition(application, carries_our_image, had_our_image)
+    return revision, _operation_condition(application), *live
 
 
-def _revision_condition(application: ApplicationStatus | None, carries_our_image: CarriesOurImage) -> Condition:
+def _revision_condition(
+    application: ApplicationStatus | None, carries_our_image: CarriesOurImage, had_our_image: HadOurImage
+) -> Condition:
     """(a) The compared revision and the synced one are each our commit, or a descendant that has our image.
 
-    The two may differ: a later commit that changes nothing here is compared but never synced (argo-cd#16601).
+    The two may differ: a later commit that changes nothing here is compared but never synced (argo-cd#16601). So is
+    ours, when it brings back what was synced last, because Argo CD never saw the commit in between.
     """
     if application is None:
         return Condition("revision", False, "no such Application")
@@ -77,6 +90,8 @@ def _revision_condition(application: ApplicationStatus | None, carries_our_image
             errors = (f": {kind}, {message}" for kind, message in application.conditions if "Error" in kind)
             return Condition("revision", False, f"Argo CD has {step} no revision{next(errors, '')}")
         carries = carries_our_image(revision)
+        if step == "synced" and carries is False and application.sync_status == "Synced" and had_our_image(revision):
+            carries = True
         if carries is not True:
             why = "which is not on the branch" if carries is None else "which does not have our image"
             return Condition("revision", False, f"Argo CD has {step} {revision[:12]}, {why}")

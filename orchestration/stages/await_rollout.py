@@ -59,8 +59,9 @@ def wait_rolled_out(promotion: Promotion, expected: Expected) -> Waited:
         outcome: RolledOut | Progressing | ModelFailed | NotJudged | Undone | DependencyError
         try:
             application, workload = observe(promotion)
-            outcome = assess(application, workload, expected, revisions.carry_our_image)
-            current = conditions(application, workload, expected, revisions.carry_our_image)
+            known = revisions.carry_our_image, revisions.had_our_image
+            outcome = assess(application, workload, expected, *known)
+            current = conditions(application, workload, expected, *known)
             if revisions.undone is not None:
                 outcome = Undone(revisions.undone)
             elif isinstance(outcome, Progressing):
@@ -132,6 +133,11 @@ class _Revisions:
                 return None
             self._known[revision] = answer
         return self._known[revision]
+
+    def had_our_image(self, revision: str) -> bool:
+        """Return whether an ancestor of our commit has the image that our commit put back."""
+        is_before = self._promotion.clients.git.is_ancestor(revision, self._expected.commit)
+        return is_before and self._promotion.image_at(revision) == str(self._expected.image)
 
     def _look_up(self, revision: str) -> bool | None:
         git, commit = self._promotion.clients.git, self._expected.commit

@@ -57,6 +57,22 @@ def test_all_five_conditions_at_once_are_a_rollout() -> None:
     assert all(condition.met for condition in rows)
 
 
+def test_a_commit_that_brings_back_what_was_synced_last_needs_no_sync() -> None:
+    """Argo CD never saw the commit in between, finds nothing to sync, and keeps the operation of an ancestor."""
+    unsynced = replace(APPLICATION, operation_revision="before")
+
+    def ended(application: ApplicationStatus) -> object:
+        return assess(application, LIVE, EXPECTED, carries, lambda revision: revision == "before")
+
+    assert isinstance(ended(unsynced), RolledOut)
+    for not_yet in (
+        replace(unsynced, sync_status="OutOfSync"),
+        replace(unsynced, sync_revision="before"),
+        replace(unsynced, operation_revision="reverted"),
+    ):
+        assert waits(ended(not_yet))[0] == "revision"
+
+
 @pytest.mark.parametrize("revision", ["before", "reverted", "stranger", None])
 def test_condition_a_the_compared_revision_must_be_ours(revision: str | None) -> None:
     """Right after a push Argo CD says Synced and Healthy of the old revision (kargo#2196): it is asked again."""
