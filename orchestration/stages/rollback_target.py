@@ -49,6 +49,7 @@ def rollback_target(
     below = earlier if had is None else earlier[earlier.index(had) + 1 :]
     for known in below:
         differs = had is None or known.identity.digest != had.identity.digest
+        differs = differs and known.identity.version != promotion.version.version  # an earlier attempt of what is left
         if differs and is_verified(promotion.clients.git, known) and not _was_taken_back(promotion, known):
             return RollbackTarget(_image_of(promotion, known), f"version {known.identity.version}")
     return None if before is None else RollbackTarget(before, "the image before, which had been taken back")

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 import pytest
 
-from orchestration.commands.serving import UnfinishedError, return_to_champion
+from orchestration.commands.serving import UnfinishedError, abort_promotion, return_to_champion
 from orchestration.promotion.decided import Decided
 from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.ports import Answer
@@ -104,6 +104,20 @@ def test_a_version_that_a_person_left_by_hand_is_returned_to_only_when_it_is_nam
         go_back(world)
     go_back(world, 2)
     assert world.champion == 2
+
+
+def test_a_return_that_is_aborted_never_goes_back_to_an_earlier_attempt_of_its_own_version() -> None:
+    """Version 1, which a return had left, was put back by hand and is what the manifest had before; so it has again."""
+    world = champions(2)
+    go_back(world, 1)
+    go_back(world, 2)
+    put_back(world, 1)
+    world.cluster.respond = wrong
+    with pytest.raises(UnfinishedError):
+        go_back(world, 2)
+    abort_promotion(WorldPlatform(world), POLICY_NAME, Decided("ana", "stuck"), world.said.append)
+    assert world.live_image == world.image(1)
+    assert world.state(2) is State.ROLLED_BACK
 
 
 def test_the_version_that_was_left_is_promoted_again_by_retry_alone() -> None:
