@@ -90,12 +90,18 @@ def assess(
 
 
 def at_deadline(
-    application: ApplicationStatus | None, workload: WorkloadStatus | None, expected: Expected
+    application: ApplicationStatus | None, workload: WorkloadStatus | None, expected: Expected, waiting_for: str
 ) -> ModelFailed | NotJudged:
     """Decide who is at fault when the rollout has not finished by its deadline.
 
     A crash or a missing image is always the model's fault. A pod that does not become ready is so only while nothing
     is wrong on the platform's side, because both may have the same cause.
+
+    Args:
+        application: The Application at the last look; None when it is gone.
+        workload: The workload then; None when it is gone.
+        expected: What must be live.
+        waiting_for: What the rollout still waited for then.
     """
     subject = str(workload) if workload is not None else "the workload"
     if workload is None or not image_condition(workload, expected).met:
@@ -111,7 +117,11 @@ def at_deadline(
     ranked = sorted(troubles, key=_rank)
     if ranked and ranked[0].fault == "model":
         return _failed(workload, expected, ranked[0])
-    finding = ranked[0].sentence if ranked else replicas_condition(workload).finding
+    replicas = replicas_condition(workload)
+    if not ranked and replicas.met:
+        next_step = "Look at the Application in Argo CD, and sync it, then materialize rollout again."
+        return _not_judged("Argo CD", f"commit {expected.commit[:12]} synced by the deadline", waiting_for, next_step)
+    finding = ranked[0].sentence if ranked else replicas.finding
     if workload.progress_deadline_exceeded:
         finding += " (progressDeadlineSeconds has passed, too)"
     return _not_judged(

@@ -67,7 +67,7 @@ def wait_rolled_out(promotion: Promotion, expected: Expected) -> Waited:
             elif isinstance(outcome, Progressing):
                 refreshes.ask(outcome)
                 if clock.now() >= deadline:
-                    outcome = at_deadline(application, workload, expected)
+                    outcome = at_deadline(application, workload, expected, outcome.waiting_for)
         except DependencyError as error:
             outcome = NotJudged(error.problem) if clock.now() >= deadline else error
         _date(current, met_since, clock.now())

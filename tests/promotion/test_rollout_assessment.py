@@ -57,6 +57,13 @@ def test_all_five_conditions_at_once_are_a_rollout() -> None:
     assert all(condition.met for condition in rows)
 
 
+def test_at_the_deadline_what_was_waited_for_is_found_and_never_what_is_fine() -> None:
+    """All pods are new and available, and Argo CD alone is behind."""
+    outcome = at_deadline(APPLICATION, LIVE, EXPECTED, "Argo CD has synced 271a, which does not have our image")
+    assert isinstance(outcome, NotJudged)
+    assert outcome.problem.found == "Argo CD has synced 271a, which does not have our image"
+
+
 def test_a_commit_that_brings_back_what_was_synced_last_needs_no_sync() -> None:
     """Argo CD never saw the commit in between, finds nothing to sync, and keeps the operation of an ancestor."""
     unsynced = replace(APPLICATION, operation_revision="before")
@@ -251,7 +258,7 @@ def test_a_crash_of_the_old_image_says_nothing_about_the_model() -> None:
     """Before our image is live, the pods of the current template are the incumbent's."""
     old = replace(crashing(), images={"model-server": OLD})
     assert isinstance(look(replace(APPLICATION, sync_revision="before"), old), Progressing)
-    assert isinstance(at_deadline(APPLICATION, old, EXPECTED), NotJudged)
+    assert isinstance(at_deadline(APPLICATION, old, EXPECTED, "it waits"), NotJudged)
 
 
 def test_trouble_on_the_platforms_side_never_ends_the_waiting_early() -> None:
@@ -280,7 +287,7 @@ def unready(name: str = "p2") -> Any:
 )
 def test_the_deadline_blames_the_model_only_for_what_is_its_own(pods: tuple[Any, ...], fault: type) -> None:
     """A crash always is; a pod that never becomes ready is so only while nothing is wrong with the platform."""
-    assert isinstance(at_deadline(APPLICATION, replace(LIVE, pods=pods), EXPECTED), fault)
+    assert isinstance(at_deadline(APPLICATION, replace(LIVE, pods=pods), EXPECTED, "it waits"), fault)
 
 
 def test_the_deadline_repeats_what_argo_cd_last_reported_when_our_image_never_went_live() -> None:
@@ -288,7 +295,7 @@ def test_the_deadline_repeats_what_argo_cd_last_reported_when_our_image_never_we
     broken = replace(APPLICATION, sync_revision=None, conditions=(("ComparisonError", "repo-server is away"),))
     old = replace(LIVE, images={"model-server": OLD})
     for workload, live in ((None, "no such workload"), (old, f"container model-server with {OLD}")):
-        outcome = at_deadline(broken, workload, EXPECTED)
+        outcome = at_deadline(broken, workload, EXPECTED, "it waits")
         assert isinstance(outcome, NotJudged)
         reported = "Argo CD reports Synced at no revision; ComparisonError: repo-server is away"
         assert outcome.problem.found == f"{live}; {reported}"
