@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestration.promotion.policy_status import PolicyStatus
 
 
-@click.command(short_help="Show what is live, what is under way, and whether anything is wrong.")
+@click.command(short_help="Show what is live, and whether anything is wrong.")
 @click.argument("policy_name", metavar="[POLICY]", required=False)
 @json_option
 def status(policy_name: str | None, as_json: bool) -> None:
@@ -238,7 +238,7 @@ def _history_json(found: "PolicyHistory") -> dict[str, object]:
     return {"head": found.head, "reigns": reigns, "attempts": attempts, "acts": acts}
 
 
-@click.command(short_help="Compare the evidence of a version in Git, MLflow, Dagster and the cluster.")
+@click.command(short_help="Compare all evidence of a version, and what runs.")
 @policy_argument
 @click.argument("version", type=Version())
 @json_option

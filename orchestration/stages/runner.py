@@ -23,7 +23,7 @@ from orchestration.stages.settle import hold_by_person, settle, settle_without_p
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.version_record import VersionRecord
 
-_JUDGEMENTS = (State.REFUSED, State.SUPERSEDED, State.WAITING, State.ROLLED_BACK)
+_JUDGEMENTS = frozenset(state for state in State if state.is_end or state is State.WAITING)
 """The states in which a promotion may be left without anything being broken."""
 
 

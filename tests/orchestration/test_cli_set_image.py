@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -365,8 +366,8 @@ def test_every_commands_help_teaches(command: str) -> None:
     """Each has an example of itself and says what its exit codes mean."""
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
-    assert f"  incumbent {command} " in result.stdout.partition("Example")[2]
-    assert "3  refused" in result.stdout.partition("Exit code:")[2]
+    assert re.search(rf"\bincumbent {command}( |$)", result.stdout.partition("Example")[2], re.MULTILINE)
+    assert re.search("^ +3  ", result.stdout.partition("Exit code:")[2], re.MULTILINE)
 
 
 def test_the_list_of_commands_says_in_whole_sentences_what_each_does() -> None:

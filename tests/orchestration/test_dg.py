@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
 from orchestration.assets import OUTCOME_TAG
-from orchestration.definitions import defs
 from orchestration.partitions import model_versions
+from orchestration.stages.pipeline import STAGES
 from tests.fakes.world import POLICY_NAME
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -64,9 +64,9 @@ def test_dg_launch_runs_the_stages_of_a_partition(instance: dg.DagsterInstance, 
     assert run.remote_job_origin is None  # by which a stage knows that the command waits for its exit code
     assert run.tags["dagster/partition"] == PARTITION
     planned = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
-    assert {record.asset_key for record in planned.records} == defs.resolve_asset_graph().executable_asset_keys
+    assert {record.asset_key for record in planned.records} == {dg.AssetKey(stage.name) for stage in STAGES}
     (failure,) = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     event = failure.event_log_entry.get_dagster_event()
     assert event.step_key == "promotion_candidate"
     assert event.step_failure_data.user_failure_data is not None
-    assert "setting INCUMBENT_KUBECONFIG" in str(event.step_failure_data.user_failure_data.description)
+    assert "setting MLFLOW_TRACKING_URI" in str(event.step_failure_data.user_failure_data.description)

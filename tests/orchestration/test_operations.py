@@ -50,7 +50,7 @@ def test_the_three_operations(world: World) -> None:
     [
         ({}, "no other version that was ever verified"),
         ({"version": 7}, "version 7 of iris"),
-        ({"reason": " "}, "field reason of the launchpad's config: expected a text"),
+        ({"reason": " "}, "found reason: expected a text, found an empty one"),
         ({"policy": "broken"}, "policy broken"),
     ],
 )

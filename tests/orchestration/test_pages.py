@@ -164,7 +164,7 @@ def test_a_former_champion_that_is_named_again_is_told_the_way_back(instance: dg
     world.registry.set_alias(world.registry.versions["iris", 1], "challenger")
     run = launch(world, 1, instance, "promotion_candidate")
     assert run.status is dg.DagsterRunStatus.SUCCESS
-    assert run.tags[OUTCOME_TAG] == "refused"
+    assert run.tags[OUTCOME_TAG] == "former champion"
     assert "incumbent rollback iris-edge 1" in run.tags[REASON_TAG]
 
 
