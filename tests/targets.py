@@ -44,6 +44,7 @@ OF_FILES = {
     "orchestration/test_doctor.py": FAST,
     "orchestration/test_init.py": FAST,
     "orchestration/test_plan.py": FAST,
+    "orchestration/test_next_steps.py": FAST,
     "orchestration/test_requests.py": FAST,
     "orchestration/test_showing.py": FAST,
     "orchestration/test_returns.py": FAST,

@@ -12,10 +12,6 @@ from orchestration.promotion.state import State
 from orchestration.promotion.summary import summary_tag
 
 _MAY_BE_RETRIED = (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD)
-_FINISH_ROLLBACK = (
-    "Its rollback is finished by the sensor, or by materializing its partition; then: incumbent retry, which needs a "
-    "reason."
-)
 
 
 def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> None:
@@ -29,11 +25,12 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
     _refuse_former_champion(registry, policy, version)
-    if state in (State.REFUSED, State.ROLLED_BACK, State.REJECTED):
+    is_held_by_person = state is State.HELD and version.tag(policy.name, "held_by") == "person"
+    if state in (State.REFUSED, State.ROLLED_BACK, State.REJECTED) or is_held_by_person:
         reason = version.tag(policy.name, "reason") or "no recorded reason"
-        next_step = _FINISH_ROLLBACK if state is State.REJECTED else how_to_retry(policy.name, number)
+        next_step = _how_to_try_again(policy, version)
         found = f"{str(state).replace('_', ' ')} ({reason})"
-        raise InvalidInputError(Problem(str(version), "a version whose promotion has not ended", found, next_step))
+        raise InvalidInputError(Problem(str(version), "a version whose promotion goes on", found, next_step))
     if is_new(version, policy.name):
         _write(registry, clock, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
@@ -80,9 +77,16 @@ def _nothing_to_retry(policy: Policy, version: ModelVersion) -> Problem:
             f"Request its promotion first: incumbent register {policy.name} {version.version}.",
         ),
         State.CHAMPION: ("the champion", "No action needed."),
-        State.REJECTED: ("a version whose rollback is under way", _FINISH_ROLLBACK),
+        State.REJECTED: ("a version whose rollback is under way", _how_to_try_again(policy, version)),
     }.get(state, (f"a version that is {state}", "No action needed: the promotion continues by itself."))
     return Problem(str(version), "a version whose promotion has ended", found, next_step)
+
+
+def _how_to_try_again(policy: Policy, version: ModelVersion) -> str:
+    retry = how_to_retry(policy.name, version.version)
+    if version.state(policy.name) is State.REJECTED:
+        return f"The sensor finishes its rollback, and so does materializing its partition. {retry}"
+    return retry
 
 
 def _refuse_former_champion(registry: Registry, policy: Policy, version: ModelVersion) -> None:

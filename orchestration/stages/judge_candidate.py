@@ -293,7 +293,8 @@ def _require_this_version(promotion: Promotion, view: BranchView, image: Resolve
         place = f"{policy.manifest.path}, line {variable.line}, at {view.head[:12]}"
         problems = [manifest_problem(place, variable.value, version, promotion.how_to_retry)]
     else:
-        problems = [image_problem(platform.environment, version) for platform in image.platforms]
+        found = (image_problem(platform.environment, version) for platform in image.platforms)
+        problems = [problem and problem.then(promotion.how_to_retry) for problem in found]
     problem = next(filter(None, problems), None)
     rows = [
         {

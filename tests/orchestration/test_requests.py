@@ -45,6 +45,17 @@ def test_register_refuses_what_has_ended(world: World, instance: dg.DagsterInsta
         ask(world, 1)
 
 
+def test_register_refuses_what_a_person_holds(world: World, instance: dg.DagsterInstance) -> None:
+    """The alias names it already, so nothing would happen; the command that is named goes on with it."""
+    version = world.register()
+    held = {"state": "held", "held_by": "person", "reason": "A person cancelled the run."}
+    world.registry.write_tags(version, {f"incumbent.{POLICY_NAME}.{name}": value for name, value in held.items()})
+    with pytest.raises(InvalidInputError, match=r"cancelled.*incumbent retry iris-edge 1"):
+        ask(world, 1)
+    retry(world, 1)
+    assert run_stages(world, 1, instance).success
+
+
 def test_register_refuses_an_unknown_version(world: World) -> None:
     """The version and the model are named."""
     with pytest.raises(InvalidInputError, match="version 9 of iris"):
