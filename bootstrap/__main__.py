@@ -12,13 +12,16 @@ from pathlib import Path
 from bootstrap.kubectl import Kubectl
 from bootstrap.mlflow_accounts import make_accounts
 from bootstrap.registration import (
+    ANALYST,
     EDGE,
+    PIPELINE,
     give_prometheus_its_account,
     register_edge,
     register_repository,
     write_kubeconfig,
 )
-from bootstrap.secrets import make_secrets
+from bootstrap.registry_backup import fetch_backup, restore_backup
+from bootstrap.secrets import DISPATCHER_URL, make_secrets
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 
 _GCP = "gcp"
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bootstrap",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example:\n  python -m bootstrap secrets --webhook-url http://receiver:8080/alerts\n\n"
+        epilog="Example:\n  python -m bootstrap secrets --github-token-file ~/.github-token\n\n"
         "Exit code:\n  0  done, now or before\n  1  refused or failed; the reason is on standard error\n"
         "  2  wrong usage",
     )
@@ -54,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("secrets", help="make the Secrets that the platform needs and Git must not have")
-    command.add_argument("--webhook-url", help="where Alertmanager sends alerts, such as http://receiver:8080/alerts")
+    command.add_argument(
+        "--github-token-file", type=Path, help="file with a token by which alerts start workflows (actions: write)"
+    )
+    command.add_argument(
+        "--webhook-url", default=DISPATCHER_URL, help="where Alertmanager sends alerts (default: %(default)s)"
+    )
     command.set_defaults(run=_secrets)
 
     command = commands.add_parser("register", help="register the repository and the edge cluster with Argo CD")
@@ -71,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("kubeconfig", type=Path, help="file to write the pipeline's kubeconfig to")
     command.set_defaults(run=_accounts)
 
+    command = commands.add_parser(
+        "analyst", help="write the kubeconfig of the analysis of alerts, which reads pods, events and logs alone"
+    )
+    command.add_argument("kubeconfig", type=Path, help="file to write it to")
+    command.set_defaults(run=_analyst)
+
     command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts and grant their rights")
     command.add_argument("--url", required=True, help="MLflow's address, such as http://gcp-control-plane:30500")
     command.add_argument(
@@ -82,16 +96,29 @@ def _parser() -> argparse.ArgumentParser:
         help="a model to be promoted and the experiment of its runs; repeat it for each model",
     )
     command.set_defaults(run=_mlflow_accounts)
+
+    command = commands.add_parser("fetch-backup", help="copy the registry's newest backup off the control plane")
+    command.add_argument("folder", type=Path, help="an existing folder of this machine")
+    command.add_argument("--keep", type=_count, default=7, help="how many stay in the folder (default: %(default)s)")
+    command.set_defaults(run=_fetch_backup)
+
+    command = commands.add_parser(
+        "restore-backup", help="put such a copy onto a new control plane, before root is applied"
+    )
+    command.add_argument("file", type=Path, help="what fetch-backup made, such as 20261126T031700.123456Z.tar")
+    command.set_defaults(run=_restore_backup)
     return parser
 
 
 def _secrets(options: argparse.Namespace) -> Iterable[str]:
-    return make_secrets(_cluster(options.gcp), options.webhook_url)
+    file = options.github_token_file
+    token = None if file is None else _read(file, "--github-token-file")
+    return make_secrets(_cluster(options.gcp), options.webhook_url, token)
 
 
 def _register(options: argparse.Namespace) -> Iterable[str]:
     gcp, edge = _cluster(options.gcp), _cluster(options.edge)
-    register_repository(gcp, options.repository, _read(options.token_file))
+    register_repository(gcp, options.repository, _read(options.token_file, "--token-file"))
     yield f"{options.repository}: registered"
     server = options.edge_server or edge.server()
     register_edge(gcp, edge, server)
@@ -102,13 +129,40 @@ def _accounts(options: argparse.Namespace) -> Iterable[str]:
     gcp, edge = _cluster(options.gcp), _cluster(options.edge)
     give_prometheus_its_account(gcp, edge)
     yield "Secret monitoring/prometheus-edge: Prometheus's account on edge"
-    clusters = {_GCP: gcp, EDGE: edge}
-    write_kubeconfig(options.kubeconfig, clusters, {name: cluster.server() for name, cluster in clusters.items()})
+    _write_kubeconfig(options.kubeconfig, gcp, edge, PIPELINE)
     yield f"{options.kubeconfig}: the pipeline's contexts {_GCP} and {EDGE}"
+
+
+def _analyst(options: argparse.Namespace) -> Iterable[str]:
+    _write_kubeconfig(options.kubeconfig, _cluster(options.gcp), _cluster(options.edge), ANALYST)
+    yield f"{options.kubeconfig}: the analyst's contexts {_GCP} and {EDGE}"
+
+
+def _write_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, account: str) -> None:
+    clusters = {_GCP: gcp, EDGE: edge}
+    write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()}, account)
 
 
 def _mlflow_accounts(options: argparse.Namespace) -> Iterable[str]:
     return make_accounts(options.url, _cluster(options.gcp), dict(options.model))
+
+
+def _fetch_backup(options: argparse.Namespace) -> Iterable[str]:
+    folder: Path = options.folder
+    if not folder.is_dir():
+        problem = Problem(str(folder), "an existing folder", "none", "Make it, readable by you alone.")
+        raise InvalidInputError(problem)
+    return fetch_backup(_cluster(options.gcp), folder, options.keep)
+
+
+def _restore_backup(options: argparse.Namespace) -> Iterable[str]:
+    return restore_backup(_cluster(options.gcp), options.file)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 def _model_and_experiment(text: str) -> tuple[str, str]:
@@ -125,15 +179,15 @@ def _cluster(context: str) -> Kubectl:
     return Kubectl(Path(program), None, context)
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, option: str) -> str:
     try:
         content = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInputError(
-            Problem(str(file), "a file with a token", error.strerror or str(error), "Correct --token-file.")
+            Problem(str(file), "a file with a token", error.strerror or str(error), f"Correct {option}.")
         ) from error
     if not content:
-        raise InvalidInputError(Problem(str(file), "a token", "an empty file", "Write the repository's token into it."))
+        raise InvalidInputError(Problem(str(file), "a token", "an empty file", f"Write the token of {option} into it."))
     return content
 
 

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orchestration.promotion.problems import Problem, ProblemError
 
@@ -35,17 +35,42 @@ class Kubectl:
         Raises:
             ProblemError: kubectl cannot be run, fails, or does not finish in time.
         """
-        command = [self.program, *self._cluster(), *arguments]
         what = " ".join(map(str, arguments[:3]))
         try:
             done = subprocess.run(
-                [str(word) for word in command], input=stdin, capture_output=True, text=True, timeout=seconds
+                self._command(arguments), input=stdin, capture_output=True, text=True, timeout=seconds
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._failed(what, str(error)) from error
-        if done.returncode != 0:
-            raise self._failed(what, " ".join(done.stderr.split())[-_WORDS:] or f"exit code {done.returncode}")
+        self._require_success(what, done.returncode, done.stderr)
         return done.stdout
+
+    def stream(
+        self,
+        *arguments: str | Path,
+        source: IO[bytes] | int = subprocess.DEVNULL,
+        target: IO[bytes] | int = subprocess.DEVNULL,
+        seconds: float = _SECONDS,
+    ) -> None:
+        """Run one command whose input or output is a file, too large to be held in memory.
+
+        Args:
+            arguments: What follows the program and its context.
+            source: The file that is read; nothing by default.
+            target: The file that is written; by default the output is dropped.
+            seconds: The time limit.
+
+        Raises:
+            ProblemError: kubectl cannot be run, fails, or does not finish in time; the target may have a part.
+        """
+        what = " ".join(map(str, arguments[:3]))
+        try:
+            done = subprocess.run(
+                self._command(arguments), stdin=source, stdout=target, stderr=subprocess.PIPE, timeout=seconds
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise self._failed(what, str(error)) from error
+        self._require_success(what, done.returncode, done.stderr.decode("utf-8", "replace"))
 
     def apply(self, documents: Sequence[Document]) -> None:
         """Apply objects on the server's side, so that none has to carry what was applied before."""
@@ -76,6 +101,13 @@ class Kubectl:
     def server(self) -> str:
         """Return the address of the cluster's API for this machine, as in the kubeconfig."""
         return self.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
+
+    def _command(self, arguments: Sequence[str | Path]) -> list[str]:
+        return [str(word) for word in (self.program, *self._cluster(), *arguments)]
+
+    def _require_success(self, what: str, code: int, said: str) -> None:
+        if code != 0:
+            raise self._failed(what, " ".join(said.split())[-_WORDS:] or f"exit code {code}")
 
     def _cluster(self) -> list[str]:
         chosen = [] if self.kubeconfig is None else [f"--kubeconfig={self.kubeconfig}"]

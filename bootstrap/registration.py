@@ -15,7 +15,9 @@ ARGOCD = "argocd"
 EDGE = "edge"
 """The models' cluster, by the name that the applications and projects use."""
 ACCESS = "incumbent"
-"""The namespace of the pipeline's and Prometheus's accounts, on both clusters."""
+"""The namespace of these accounts and of Prometheus's, on both clusters."""
+PIPELINE, ANALYST = "incumbent", "analyst"
+"""The accounts that get a kubeconfig: the pipeline's, and that of the analysis of alerts."""
 _MONITORING = "monitoring"
 _MANAGER = Path(__file__).with_name("argocd-manager.yaml")
 _ONLY_HERE = ("localhost", "127.0.0.1", "0.0.0.0", "::1", "::")  # noqa: S104 # as local kubeconfigs have them
@@ -54,13 +56,22 @@ def give_prometheus_its_account(gcp: Kubectl, edge: Kubectl) -> None:
     gcp.apply([namespace(_MONITORING), secret("prometheus-edge", _MONITORING, content)])
 
 
-def write_kubeconfig(path: Path, clusters: Mapping[str, Kubectl], servers: Mapping[str, str]) -> None:
-    """Write the pipeline's own kubeconfig, readable by its owner alone: one context per cluster, with a token.
+def write_kubeconfig(
+    path: Path, clusters: Mapping[str, Kubectl], servers: Mapping[str, str], account: str = PIPELINE
+) -> None:
+    """Write a kubeconfig, readable by its owner alone: one context per cluster, with the token of an account there.
+
+    Args:
+        path: The file.
+        clusters: The clusters, by the contexts' names.
+        servers: The addresses of their API servers, by the same names.
+        account: The account's name, on each of them.
 
     Raises:
-        ProblemError: a cluster does not issue the token of the pipeline's account in time.
+        ProblemError: a cluster does not issue the account's token in time.
     """
-    accounts = {name: await_account(cluster, ACCESS, "incumbent-token", _SECONDS) for name, cluster in clusters.items()}
+    secret_name = f"{account}-token"
+    accounts = {name: await_account(cluster, ACCESS, secret_name, _SECONDS) for name, cluster in clusters.items()}
     config = {
         "apiVersion": "v1",
         "kind": "Config",

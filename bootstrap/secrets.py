@@ -42,9 +42,17 @@ MONITORING = "monitoring"
 GRAFANA = Wanted(MONITORING, "grafana-admin", ("password", "secret-key"))
 WANTED = (SERVER, PIPELINE, TRAINING, GRAFANA)
 WEBHOOK = "alertmanager-webhook"
+DISPATCHER_URL = "http://dispatcher:8080/alerts"
+"""The Service of `manifests/platform/dispatcher`, in Alertmanager's own namespace."""
+GITHUB = "dispatcher-github"
 
 
-def webhook(url: str) -> Wanted:
+def github(token: str) -> Wanted:
+    """Return the Secret with which the dispatcher starts workflows at GitHub."""
+    return Wanted(MONITORING, GITHUB, (), (("token", token),))
+
+
+def webhook(url: str = DISPATCHER_URL) -> Wanted:
     """Return the Secret of the receiver of alerts: its address, and a token by which it recognizes Alertmanager.
 
     Raises:
@@ -63,12 +71,13 @@ def webhook(url: str) -> Wanted:
     return Wanted(MONITORING, WEBHOOK, ("token",), (("url", url),))
 
 
-def make_secrets(gcp: Kubectl, webhook_url: str | None = None) -> Iterator[str]:
+def make_secrets(gcp: Kubectl, webhook_url: str = DISPATCHER_URL, github_token: str | None = None) -> Iterator[str]:
     """Make the Secrets that the control plane lacks.
 
     Args:
         gcp: The control plane.
-        webhook_url: Where Alertmanager sends alerts; without it, Alertmanager's Secret is not made.
+        webhook_url: Where Alertmanager sends alerts.
+        github_token: With it the dispatcher starts workflows; without it, its Secret is not made.
 
     Yields:
         What was done with each Secret, for a person.
@@ -77,16 +86,18 @@ def make_secrets(gcp: Kubectl, webhook_url: str | None = None) -> Iterator[str]:
         InvalidInputError: the address is not a webhook's.
         ProblemError: the cluster refuses, or an existing Secret lacks a key.
     """
-    wanted = WANTED if webhook_url is None else (*WANTED, webhook(webhook_url))
+    wanted = [*WANTED, webhook(webhook_url)]
+    if github_token is not None:
+        wanted.append(github(github_token))
     gcp.apply([namespace(name) for name in sorted({each.namespace for each in wanted})])
     for each in wanted:
         made = gcp.create(_document(each))
         if not made:
             _require_keys(gcp, each)
         yield f"Secret {each.namespace}/{each.name}: {'made' if made else 'exists already'}"
-    if webhook_url is None and not read_secret(gcp, MONITORING, WEBHOOK):
-        missing = "missing, and Alertmanager waits for it; run this again with --webhook-url"
-        yield f"Secret {MONITORING}/{WEBHOOK}: {missing}"
+    if github_token is None and not read_secret(gcp, MONITORING, GITHUB):
+        missing = "missing, so alerts are kept and start no workflow; run this again with --github-token-file"
+        yield f"Secret {MONITORING}/{GITHUB}: {missing}"
 
 
 def _document(wanted: Wanted) -> Document:

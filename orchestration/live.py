@@ -11,10 +11,10 @@ import dagster as dg
 from orchestration.commands.status import Look, begin_look, read_status
 from orchestration.metadata import facts_metadata, problem_metadata, table
 from orchestration.partitions import policies
-from orchestration.promotion.identity import one_line
 from orchestration.promotion.platform import Platform
-from orchestration.promotion.policy_status import PolicyStatus, silent_services
+from orchestration.promotion.policy_status import NO_POLICIES, PolicyStatus, silent_services
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.texts import one_line
 
 EVERY_SECONDS = 15
 BOUND_SECONDS = 10.0
@@ -133,6 +133,8 @@ def check_evaluations(found: Sequence[PolicyStatus]) -> list[dg.AssetCheckEvalua
     differ = [(one.policy, difference) for one in found for difference in one.differences]
     unknown = [(one.policy, "not known") for one in found if one.agrees is None]
     broken = [(one.policy, one.broken) for one in found if one.broken is not None]
+    if not found:
+        broken = [("all policies", NO_POLICIES)]
     silent = [(silent.problem.subject, silent.problem) for silent in silent_services(found)]
     agreed = ", ".join(f"{one.policy} {_version(one)}" for one in found) or "there is no policy"
     return [
@@ -164,7 +166,7 @@ def _evaluation(
 
 def _version(one: PolicyStatus) -> str:
     version = one.live.version if one.live is not None else None
-    return f"version {version}" if version is not None else "an image put there by hand"
+    return f"version {version}" if version is not None else "what a person put there"
 
 
 def _materialization(one: PolicyStatus) -> dg.AssetMaterialization:

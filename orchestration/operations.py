@@ -101,16 +101,19 @@ def _told(config: type[Told], given: Mapping[str, Any]) -> Told:
 
 
 def _hold(platform: Platform, told: OnPolicy, _: Launch) -> str:
-    return hold_policy(platform.git(), platform.clock(), platform.policy(told.policy), told.by, told.reason)
+    policy = platform.policy(told.policy)
+    return hold_policy(platform.git(policy), platform.clock(), policy, told.by, told.reason)
 
 
 def _resume(platform: Platform, told: OnPolicy, _: Launch) -> str:
-    return resume_policy(platform.git(), platform.clock(), platform.policy(told.policy), told.by, told.reason)
+    policy = platform.policy(told.policy)
+    return resume_policy(platform.git(policy), platform.clock(), policy, told.by, told.reason)
 
 
 def _approve(platform: Platform, told: OnVersion, _: Launch) -> str:
-    ports = platform.registry(), platform.images(), platform.git(), platform.clock()
-    return approve_version(*ports, platform.policy(told.policy), told.version, told.by, told.reason)
+    policy = platform.policy(told.policy)
+    ports = platform.registry(), platform.images(), platform.git(policy), platform.clock()
+    return approve_version(*ports, policy, told.version, told.by, told.reason)
 
 
 def _rollback(platform: Platform, told: ToChampion, launch: Launch) -> str:

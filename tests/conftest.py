@@ -61,15 +61,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the chosen target's tests, sort those on the homelab, and on a worker put groups of tests first.
 
-    On the homelab the story comes first, because nothing may be promoted before it, and stopping the homelab last. The
-    platform's memory is checked after most of the other tests, when it has been used most.
+    On the homelab the story comes first, because nothing may be promoted before it, and its losses and end last. The
+    platform's memory is checked after most of the other tests, when it has been used most, and before controllers come
+    that are no part of it: with the kinds that they bring, Argo CD takes more.
     """
     _keep_target(config, items)
     for item in items:
         if target_of(item) == PLATFORM:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
     if config.getoption("testbed") == "homelab":
-        ranks = {"test_story.py": 0, "test_platform.py": 2, "test_timing.py": 2, "test_lifecycle.py": 3}
+        ranks = {
+            "test_story.py": 0,
+            "test_platform.py": 2,
+            "test_timing.py": 2,
+            "test_disaster.py": 4,
+            "test_lifecycle.py": 4,
+        }
+        ranks |= dict.fromkeys(
+            ("test_argo_rollouts.py", "test_inference_services.py", "test_rollouts.py", "test_kserve.py"), 3
+        )
         items.sort(key=lambda item: ranks.get(item.path.name, 1))
     elif any(_ONLY_HOMELAB in item.path.parents for item in items):
         raise pytest.UsageError("tests/homelab needs the homelab: run it with --testbed homelab")

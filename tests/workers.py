@@ -15,6 +15,9 @@ _TESTS = Path(__file__).parent
 GROUPS = {
     "sandbox/test_services.py": "sandbox",
     "scenarios/test_story.py": "sandbox",
+    "scenarios/test_week.py": "sandbox",
+    "scenarios/test_model_servers.py": "sandbox of other model servers",
+    "scenarios/test_addresses.py": "sandbox of other model servers",
     "contract/*": "contract",
     "sandbox/test_model_server.py": "models",
     "sandbox/test_training.py": "models",

@@ -22,6 +22,9 @@ class ArgoCDApplications:
         """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call."""
         self._api = KubeApi(kubeconfig, context)
 
+    def __str__(self) -> str:
+        return f"Argo CD by the {self._api.subject}"
+
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server that holds the Applications is ready."""
         self._api.ready()

@@ -40,6 +40,11 @@ class Reply:
         except (ValueError, RecursionError):
             return None
 
+    @property
+    def asks_to_wait(self) -> bool:
+        """Whether asking again at once would break a limit; only an answer with headers can tell."""
+        return False
+
 
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
@@ -56,12 +61,13 @@ class _TransientStatusError(Exception):
     """An attempt got an answer that a proxy or an overloaded server gives."""
 
 
-def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool) -> AnyReply:
+def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool, total: float = TOTAL_TIMEOUT) -> AnyReply:
     """Call `attempt` until it brings an answer that asking again at once would not change.
 
     Args:
         attempt: asks once, within as many seconds as it is given: those that are left of the time for all attempts.
         repeat: whether to ask again after a transient failure; only for exchanges that change nothing.
+        total: seconds for all attempts together.
 
     Returns:
         The answer, whatever its status; the last one when all attempts brought a transient status.
@@ -72,20 +78,20 @@ def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool) -> AnyReply:
     import stamina
 
     _log_retries_by_logging()
-    deadline = time.monotonic() + TOTAL_TIMEOUT
+    deadline = time.monotonic() + total
     reply: AnyReply | None = None
     try:
         for context in stamina.retry_context(
             on=(TransientError, _TransientStatusError),
             attempts=ATTEMPTS if repeat else 1,
-            timeout=TOTAL_TIMEOUT,
+            timeout=total,
             wait_initial=0.1,
             wait_max=1.0,
             wait_jitter=0.2,
         ):
             with context:
                 reply = attempt(max(0.1, deadline - time.monotonic()))
-                if reply.status in TRANSIENT_STATUSES:
+                if reply.status in TRANSIENT_STATUSES and not reply.asks_to_wait:
                     raise _TransientStatusError(f"HTTP {reply.status}")
                 return reply
     except TransientError as error:
@@ -120,6 +126,11 @@ def read_body(
         if time.monotonic() > deadline:
             raise failure("an answer that trickles in and is not complete in time", "an answer")
     return bytes(body)
+
+
+def media_type(header: str | None) -> str:
+    """Return a Content-Type in lower case, without its parameters; empty for none."""
+    return (header or "").partition(";")[0].strip().lower()
 
 
 def excerpt(text: str, secrets: Iterable[str] = (), characters: int = 300) -> str:

@@ -6,6 +6,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 from orchestration.adapters.exchange import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
+    TOTAL_TIMEOUT,
     Reply,
     TransientError,
     excerpt,
@@ -35,6 +38,23 @@ class HttpReply(Reply):
     headers: Mapping[str, str]
     """With lower-case names."""
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait as the header `Retry-After` says them (RFC 9110, 10.2.3); None when it does not."""
+        value = self.headers.get("retry-after", "")
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            until = parsedate_to_datetime(value)
+            return max(0.0, (until - datetime.now(until.tzinfo)).total_seconds())
+        except ValueError:
+            return None
+
+    @property
+    def asks_to_wait(self) -> bool:
+        """Whether the server limits how often it is asked, and says that at once is too soon."""
+        return self.status == 429 and (self.retry_after or 0.0) > 1.0
+
 
 @dataclass(frozen=True)
 class HttpClient:
@@ -49,12 +69,16 @@ class HttpClient:
     """What a person does when the dependency does not answer."""
     secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
     """Returns the texts that no error may show, in any encoding; asked for each error, because they change."""
+    tls: Callable[[], ssl.SSLContext] | None = None
+    """Returns whom to trust, and our own certificate; None for the authorities that this machine trusts."""
+    tls_step: str = ""
+    """What a person does when one side does not accept the other's certificate; empty for `next_step`."""
 
     @cached_property
     def _client(self) -> httpx2.Client:
         import httpx2
 
-        return httpx2.Client(max_redirects=5)
+        return httpx2.Client(max_redirects=5, verify=True if self.tls is None else self.tls())
 
     def get(
         self,
@@ -88,9 +112,9 @@ class HttpClient:
             request={"params": params, "headers": headers, "auth": auth},
         )
 
-    def read_by_post(self, url: str, form: Mapping[str, str]) -> HttpReply:
-        """Post a form that changes nothing, such as a long query; repeated as `get` is."""
-        return self._ask("POST", url, repeat=True, request={"data": dict(form)})
+    def read_by_post(self, url: str, content: bytes, headers: Mapping[str, str]) -> HttpReply:
+        """Post what changes nothing, such as a long query; repeated as `get` is."""
+        return self._ask("POST", url, repeat=True, request={"content": content, "headers": headers})
 
     def send(
         self,
@@ -129,6 +153,7 @@ class HttpClient:
         return exchange(
             lambda seconds: self._once(method, url, min(timeout, seconds), cap, follow_redirects, request),
             repeat=repeat,
+            total=max(TOTAL_TIMEOUT, timeout),
         )
 
     def _once(
@@ -157,18 +182,19 @@ class HttpClient:
                 raise TransientError(failure) from None
             raise failure from None
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-            failure = self.failure(f"{type(error).__name__}: {error}")
+            found = f"{type(error).__name__}: {error}"
             if _is_refused_certificate(error):  # it would be refused a moment later too
-                raise failure from None
-            raise TransientError(failure) from None
+                raise self.failure(found, next_step=self.tls_step or None) from None
+            raise TransientError(self.failure(found)) from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self.failure(f"{type(error).__name__}: {error}") from None
 
 
 def _is_refused_certificate(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+    """Whether we refused the server's certificate, or it refused ours, or that we sent none (by a TLS alert)."""
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return isinstance(error, ssl.SSLCertVerificationError) or (error is not None and "ALERT" in str(error.reason))
 
 
 def require_plain_url(subject: str, url: str) -> str:

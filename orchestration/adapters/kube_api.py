@@ -14,10 +14,12 @@ from urllib.parse import quote
 from orchestration.adapters.exchange import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
+    TOTAL_TIMEOUT,
     Reply,
     TransientError,
     excerpt,
     exchange,
+    media_type,
     read_body,
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -34,11 +36,18 @@ _CHUNK = 64 * 1024
 class ApiReply(Reply):
     """An answer of the API server, or of a pod behind its proxy."""
 
+    content_type: str = ""
+    """In lower case, without parameters."""
+
     @property
     def is_status(self) -> bool:
         """Whether the API server itself answered (`kind: Status`), and not a pod behind its proxy."""
         document = self.document
         return isinstance(document, dict) and document.get("kind") == "Status" and document.get("apiVersion") == "v1"
+
+
+class ForbiddenError(DependencyError):
+    """The API server denies the account a right."""
 
 
 class KubeApi:
@@ -73,7 +82,7 @@ class KubeApi:
 
         Args:
             method: the HTTP method.
-            path: the API path, as `api_path` makes it.
+            path: the API path, as `api_path` makes it; it may have a query.
             document: the body, which the client encodes as JSON.
             headers: sent beside the client's own.
             timeout: seconds for the whole answer.
@@ -86,6 +95,7 @@ class KubeApi:
                 method, path, None, timeout=min(timeout, seconds), document=document, headers=headers
             ),
             repeat=False,
+            total=max(TOTAL_TIMEOUT, timeout),
         )
 
     def read(self, path: str) -> dict[str, Any] | None:
@@ -167,6 +177,8 @@ class KubeApi:
 
     def _object(self, reply: ApiReply, path: str) -> dict[str, Any]:
         document = reply.document
+        if reply.status == 403 and reply.is_status:
+            raise ForbiddenError(self.unexpected(reply, f"JSON from {path}").problem)
         if reply.status != 200 or not isinstance(document, dict):
             raise self.unexpected(reply, f"JSON from {path}")
         return document
@@ -245,7 +257,8 @@ class KubeApi:
             raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
             raise self._failure(str(error.reason)) from None
-        return ApiReply(answer.status, body, time.monotonic() - started)
+        content_type = media_type(answer.headers.get("Content-Type"))
+        return ApiReply(answer.status, body, time.monotonic() - started, content_type)
 
     def _read(self, answer: Any, deadline: float) -> bytes:
         # `read1` returns what has arrived, so that the deadline is checked even when bytes only trickle in.

@@ -6,27 +6,47 @@ sends paths unquoted and waits for minutes. It is imported at the first call, be
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import ssl
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.http import require_plain_url
-from orchestration.adapters.mlflow_values import read_signature, rows_of, run_of, version_of
+from orchestration.adapters.mlflow_values import (
+    EVALUATED,
+    evaluation_entities,
+    evaluation_of,
+    metrics_of,
+    read_example,
+    read_signature,
+    run_of,
+    run_of_model,
+    version_of,
+)
+from orchestration.promotion.input_drift import FeatureDrift
+from orchestration.promotion.logged_model import with_model_metrics
+from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
+from orchestration.promotion.redact import redact
+from orchestration.promotion.served_quality import ServedQuality
+from orchestration.promotion.serving_protocols import Example
+from orchestration.promotion.texts import read_json_object
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities.model_registry import ModelVersion as Entity
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -37,13 +57,38 @@ _MAX_TAG_VALUE = 5000
 """Characters that every MLflow 3 server accepts; newer ones accept more."""
 _MAX_VERSION = 2**31 - 1
 """The largest number that MLflow's database columns hold; it answers a greater one with a 500."""
+EVALUATIONS = "incumbent-evaluations"
+"""The experiment whose runs keep what evaluations of served champions found."""
 _PAGE = 1000
 """Versions per page of a search."""
+_SEARCHED, _SEARCHED_CHARACTERS = 200, 4000
+"""Models that are searched for at once, and how long their names may be together: they are part of the address."""
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
+_OBJECT_STORAGE = ("s3", "gs", "wasbs", "abfss")
+_STORAGE_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("boto3.exceptions", "Boto3Error"),
+    ("google.api_core.exceptions", "GoogleAPIError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+_STORAGE = (
+    "Check that the pipeline's environment has credentials for that bucket (AWS_..., GOOGLE_APPLICATION_CREDENTIALS or "
+    "AZURE_...; MLFLOW_S3_ENDPOINT_URL for an S3 that is not Amazon's)."
+)
+_TLS = (
+    "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed the server's certificate; where the server asks "
+    "for ours, set MLFLOW_TRACKING_CLIENT_CERT_PATH."
+)
+_PROXIED = "mlflow-artifacts"
+"""The scheme of what goes through the server."""
 _MODEL_ID = re.compile(r"models:/(m-[\w-]{1,255})/?")
+_MODEL_FOLDER = re.compile(r"/models/(m-[\w-]{1,255})/artifacts/?$")
+"""Where servers put the files of a logged model."""
 
 CLIENT_DEFAULTS: Mapping[str, str] = {
     # MLflow's own defaults are 7 retries of 120 seconds; with these, a dead server is noticed within 16 seconds. The
@@ -61,24 +106,36 @@ CLIENT_DEFAULTS: Mapping[str, str] = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    # Amazon's client would wait a minute for a connection, and try five times.
+    "AWS_DEFAULTS_MODE": "standard",
+    "AWS_MAX_ATTEMPTS": "2",
 }
 """Settings of MLflow's client that the first call sets for this process, unless the environment has them already."""
 
 
 class MlflowRegistry:
-    """Implements the `Registry` port with an MLflow 3 server that proxies its artifacts (`--serve-artifacts`).
+    """Implements the `Registry` port with an MLflow 3 server that proxies its artifacts (`--serve-artifacts`), or not.
 
     Credentials, TLS and the rest come from MLflow's own settings (`MLFLOW_TRACKING_USERNAME`, ...). The first call puts
     those of `CLIENT_DEFAULTS` that are missing into the process's environment.
     """
 
-    def __init__(self, tracking_uri: str) -> None:
+    def __init__(self, tracking_uri: str, artifact_roots: Sequence[str] = ()) -> None:
         """Contact and import nothing yet.
+
+        Args:
+            tracking_uri: the server's address, with its path prefix if it has one.
+            artifact_roots: below which of these places artifacts may be read and written that are not behind the
+                server's proxy; made by `parse_roots`.
 
         Raises:
             InvalidInputError: the address is not http(s), or has a password in it.
         """
         self._url = require_plain_url("setting MLFLOW_TRACKING_URI", tracking_uri)
+        self._roots = tuple(artifact_roots)
+
+    def __str__(self) -> str:
+        return f"MLflow at {self._url}"
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -91,10 +148,16 @@ class MlflowRegistry:
         return MlflowClient(self._url, self._url)
 
     def ping(self) -> None:
-        """Raise `DependencyError` unless the server answers with these credentials and its database."""
+        """Raise `DependencyError` unless a server that is new enough answers, with these credentials and its database.
+
+        A server that does not tell its version may be behind a proxy that shows the API alone.
+        """
         # Not by /health, which answers without credentials and without asking the database.
         with self._asking("a list of registered models"):
             self._client.search_registered_models(max_results=1)
+        version = self.server_version()
+        if version is not None and is_too_old(version):
+            raise self._failure(f"version {version}", f"a server of version {OLDEST} or newer", HOW_TO_UPGRADE)
 
     def server_version(self) -> str | None:
         """Ask the server for its version; None when what answers has no such page."""
@@ -105,16 +168,19 @@ class MlflowRegistry:
     def may_edit(self, model: str) -> bool | None:
         """Ask the server for our account's permission on a model; None for a server without logins, or an older one."""
         status, body = self._page("/api/2.0/mlflow/users/current")
-        user = _json(body).get("user") if status == 200 else None
+        user = read_json_object(body).get("user") if status == 200 else None
         if not isinstance(user, dict):
             return None
         asked = {"username": str(user.get("username")), "resource_type": "registered_model", "resource_id": model}
         status, body = self._page("/api/3.0/mlflow/users/permissions/get", asked)
-        permission = _json(body).get("permission") if status == 200 else None
+        permission = read_json_object(body).get("permission") if status == 200 else None
         return permission in ("EDIT", "MANAGE") if isinstance(permission, str) else None
 
     def artifact_root(self, run_id: str) -> str | None:
-        """Read where a run's artifacts are; `mlflow-artifacts:` is the server's own proxy."""
+        """Read where the artifacts of a run or logged model are; `mlflow-artifacts:` is the server's own proxy."""
+        if _MODEL_ID.fullmatch(f"models:/{run_id}"):
+            model = self._model(run_id)
+            return None if model is None else str(model.artifact_location)
         run = self._run(run_id)
         return None if run is None else str(run.info.artifact_uri)
 
@@ -124,22 +190,38 @@ class MlflowRegistry:
             return None
         with self._asking(f"the versions of {model}"):
             found = self._client.search_model_versions(f"name='{model}'", 1, order_by=["version_number DESC"])
-            return version_of(found[0]) if found else None
+            return self._version(found[0]) if found else None
         return None
 
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """Read the version that an alias names, with one request; None without such a model or alias."""
         # Never from a search: its answers may leave the aliases out (mlflow#16734).
         with self._asking(f"the version that alias {alias} of {model} names", absent=_is_absent_alias):
-            return version_of(self._client.get_model_version_by_alias(model, alias))
+            return self._version(self._client.get_model_version_by_alias(model, alias))
         return None
+
+    def named_by(self, alias: str, models: Collection[str]) -> Mapping[str, int] | None:
+        """Search for the models by their names, up to 200 with each request.
+
+        None on servers that cannot search for a list of names. A registered model has its aliases in a search, unlike
+        a version (mlflow#16734); where it has not, everything is left out.
+        """
+        found: dict[str, int] = {}
+        for names in _search_lists(models):
+            with self._asking(f"the models with alias {alias}", absent=_is_invalid):
+                answer = self._client.search_registered_models(f"name IN ({names})", max_results=_SEARCHED)
+                named = {model.name: str(model.aliases.get(alias, "")) for model in answer}
+                found.update({model: int(number) for model, number in named.items() if number.isdecimal()})
+                continue
+            return None
+        return found
 
     def version(self, model: str, version: int) -> ModelVersion | None:
         """Read a version; None when it does not exist."""
         if not 0 < version <= _MAX_VERSION:
             return None
         with self._asking(f"version {version} of {model}", absent=_is_absent):
-            return version_of(self._client.get_model_version(model, str(version)))
+            return self._version(self._client.get_model_version(model, str(version)))
         return None
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
@@ -158,15 +240,33 @@ class MlflowRegistry:
         while page != "":
             with self._asking(f"the versions whose tag {key} starts with {start!r}"):
                 answer = self._client.search_model_versions(f"tags.`{key}` LIKE '{start}%'", _PAGE, page_token=page)
-                versions += [version_of(entity) for entity in answer]
+                versions += [self._version(entity) for entity in answer]
                 page = answer.token or ""
         # On some databases LIKE ignores case.
         return tuple(version for version in versions if version.tags.get(key, "").startswith(start))
 
-    def run(self, run_id: str) -> TrainingRun | None:
-        """Read a training run; None when it does not exist or was deleted."""
-        run = self._run(run_id)
-        return None if run is None else run_of(run)
+    def training(self, version: ModelVersion) -> TrainingRun | None:
+        """Read a version's training run and logged model; None without either, or when the run was deleted."""
+        model = self._logged_model(version)
+        if model is not None and version.run_id == model.model_id:
+            return with_model_metrics(run_of_model(model), model.model_id, metrics_of(model))
+        run = self._run(version.run_id or "")
+        if run is None or model is None:
+            return None if run is None else run_of(run)
+        return with_model_metrics(run_of(run), model.model_id, metrics_of(model))
+
+    def model_location(self, version: ModelVersion) -> str | None:
+        """Read where a version's model is; None without its MLmodel file, where we may look.
+
+        The text is what whoever registered the version wrote, or what MLflow made of it.
+        """
+        uri = self._model_uri(version)
+        if uri is None or not (self._is_proxied(uri) or self._is_below_a_root(uri)):
+            return uri
+        with self._asking(f"the files of {version}", absent=_is_absent):
+            listed = self._folder(uri, str(version)).list_artifacts()
+            return uri if any(entry.path == "MLmodel" for entry in listed) else None
+        return None
 
     def signature(self, version: ModelVersion) -> Signature | None:
         """Read the signature in the model's MLmodel file, without loading the model; None when it has none."""
@@ -188,12 +288,12 @@ class MlflowRegistry:
                     )
                 ) from error
 
-    def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
-        """Read the rows of the model's input example; None when it has none."""
+    def input_example(self, version: ModelVersion) -> Example | None:
+        """Read the model's input example as MLflow wrote it for its scoring server; None when it has none."""
         folder = self._model_folder(version)
         what = f"the input example of {version}"
         content = None if folder is None else self._read(folder, "serving_input_example.json", what)
-        return None if content is None else rows_of(content)
+        return None if content is None else read_example(content)
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
         """Read a run's artifact, of 10 MB at most; None when the run or the artifact does not exist."""
@@ -212,6 +312,35 @@ class MlflowRegistry:
             file = Path(scratch, name)
             file.write_bytes(content)
             root.log_artifact(str(file), folder or None)  # type: ignore[no-untyped-call]
+
+    def last_evaluation(self, policy: str) -> ServedQuality | None:
+        """Read what the last evaluation of a policy's champion found, with two requests; None before the first one."""
+        with self._asking(f"the evaluations of {policy}"):
+            experiment = self._client.get_experiment_by_name(EVALUATIONS)
+            if experiment is None or experiment.lifecycle_stage == "deleted":
+                return None
+            found = self._client.search_runs(
+                [experiment.experiment_id],
+                f"tags.`{EVALUATED}` = '{policy}' AND attributes.status = 'FINISHED'",
+                max_results=1,
+                order_by=["attributes.start_time DESC"],
+            )
+            return evaluation_of(found[0]) if found else None
+        return None
+
+    def record_evaluation(self, found: ServedQuality, drift: Sequence[FeatureDrift]) -> str:
+        """Keep what an evaluation found in a run of its own, which counts once it is finished."""
+        with self._asking("an evaluation to be stored"):
+            experiment = self._client.get_experiment_by_name(EVALUATIONS)
+            number = experiment.experiment_id if experiment else self._client.create_experiment(EVALUATIONS)
+            run = self._client.create_run(
+                number, int(found.at * 1000), run_name=f"{found.policy} version {found.version}"
+            )
+            metrics, tags = evaluation_entities(found, drift)
+            self._client.log_batch(run.info.run_id, metrics=metrics, tags=tags)
+            self._client.set_terminated(run.info.run_id, "FINISHED")
+            return f"{self._url}/#/experiments/{number}/runs/{run.info.run_id}"
+        raise AssertionError("either it is stored, or an exception")
 
     def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Write the tags one by one, in the mapping's order; a value that is too long is cut, with an ellipsis."""
@@ -258,31 +387,74 @@ class MlflowRegistry:
         return None
 
     def _run_folder(self, run_id: str) -> ArtifactRepository | None:
-        run = self._run(run_id)
-        return None if run is None else self._folder(str(run.info.artifact_uri), f"run {run_id}")
+        root = self.artifact_root(run_id)
+        return None if root is None else self._folder(root, f"run {run_id}")
+
+    def _version(self, entity: Entity) -> ModelVersion:
+        """Translate a version. One that names no run is looked up by its logged model, which may know it."""
+        version = version_of(entity)
+        if version.run_id is not None:
+            return version
+        model = self._logged_model(version)
+        return version if model is None else replace(version, run_id=model.source_run_id or model.model_id)
+
+    def _model(self, model_id: str) -> LoggedModel | None:
+        with self._asking(f"logged model {model_id}", absent=_is_absent):
+            return self._client.get_logged_model(model_id)
+        return None
+
+    def _logged_model(self, version: ModelVersion) -> LoggedModel | None:
+        """Read the logged model that a version is; a copy's files are those of its original's logged model."""
+        if version.model_id is not None:
+            return self._model(version.model_id)
+        if version.copied_from is None:
+            return None
+        uri = self._model_uri(version) or ""
+        found = _MODEL_FOLDER.search(uri)
+        model = self._model(found[1]) if found is not None else None
+        return model if model is not None and model.artifact_location == uri else None
+
+    def _model_uri(self, version: ModelVersion) -> str | None:
+        with self._asking(f"where the model of {version} is stored", absent=_is_absent):
+            uri = str(self._client.get_model_version_download_uri(version.model, str(version.version)))
+            if model_id := _MODEL_ID.fullmatch(uri):
+                uri = str(self._client.get_logged_model(model_id[1]).artifact_location)
+            return uri
+        return None
 
     def _model_folder(self, version: ModelVersion) -> ArtifactRepository | None:
-        with self._asking(f"where the model of {version} is stored", absent=_is_absent):
-            uri = self._client.get_model_version_download_uri(version.model, str(version.version))
-            if model_id := _MODEL_ID.fullmatch(uri):
-                uri = self._client.get_logged_model(model_id[1]).artifact_location
-            return self._folder(uri, str(version))
+        uri = self._model_uri(version)
+        with self._asking(f"the files of {version}"):
+            return None if uri is None else self._folder(uri, str(version))
         return None
 
     def _folder(self, uri: str, subject: str) -> ArtifactRepository:
-        """The folder behind the server's artifact proxy; any other place is refused, because anyone may write there."""
+        """The folder behind the server's artifact proxy, or below a root of the settings.
+
+        Any other place is refused, because whoever registers a version says where it is: the pipeline would read there
+        with its own rights. To ask again would not help, so this is a person's mistake and no failure of the server.
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        parts = urlsplit(uri)
-        own = parts.netloc in ("", urlsplit(self._url).netloc)
-        plain = not parts.query and not parts.fragment and _is_safe(parts.path.strip("/"))
-        if parts.scheme != "mlflow-artifacts" or not own or not plain:
-            raise self._failure(
-                f"artifacts at {uri}",
-                f"the artifacts of {subject} under mlflow-artifacts:/",
-                "Start the MLflow server with --serve-artifacts, and log the run in an experiment created after that.",
+        if not self._is_proxied(uri) and not self._is_below_a_root(uri):
+            raise InvalidInputError(
+                Problem(
+                    f"the artifacts of {subject}",
+                    "a place under mlflow-artifacts:/, or below one that INCUMBENT_ARTIFACT_ROOTS names",
+                    excerpt(uri),
+                    "Start the MLflow server with --serve-artifacts and log again in an experiment created after that, "
+                    "or name the bucket and folder in INCUMBENT_ARTIFACT_ROOTS.",
+                )
             )
         return get_artifact_repository(uri, self._url, self._url)
+
+    def _is_proxied(self, uri: str) -> bool:
+        parts = urlsplit(uri)
+        own = parts.netloc in ("", urlsplit(self._url).netloc)
+        return parts.scheme == _PROXIED and own and _is_plain(parts)
+
+    def _is_below_a_root(self, uri: str) -> bool:
+        return _is_plain(urlsplit(uri)) and any(uri.startswith(f"{root}/") for root in self._roots)
 
     def _read(self, folder: ArtifactRepository, path: str, what: str) -> bytes | None:
         with TemporaryDirectory() as scratch:
@@ -322,17 +494,23 @@ class MlflowRegistry:
 
         try:
             yield
+        except ImportError as error:  # MLflow brings no client of object storage
+            install = "Install what reads it: 'incumbent[aws]', google-cloud-storage, or azure-storage-blob."
+            raise self._failure(f"no package {error.name}", expected, install) from None
+        except storage_errors() as error:
+            raise self._failure(f"{type(error).__name__}: {error}", expected, _STORAGE) from None
         except MlflowException as error:
             if absent is None or not absent(error):
                 status = error.get_http_status_code()  # type: ignore[no-untyped-call]
                 # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
                 found = _broken_connection(error) or error.message
-                raise self._failure(found, expected, self._missing_access(status)) from None
+                step = self._missing_access(status) or _tls_step(error) or _workspace_step(error.message)
+                raise self._failure(found, expected, step) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
             found = _broken_connection(error) or f"{type(error).__name__}: {error}"
-            raise self._failure(found, expected, self._missing_access(status)) from None
+            raise self._failure(found, expected, self._missing_access(status) or _tls_step(error)) from None
 
     def _missing_access(self, status: int) -> str | None:
         """The next step when the account was refused; None for any other status."""
@@ -345,7 +523,10 @@ class MlflowRegistry:
         if status == _UNAUTHORIZED:
             reasons = {None: "No account was given.", "token": "The token is unknown."}
             reason = reasons.get(account, f"The {account} is unknown, or its password is wrong.")
-            return f"{reason} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account."
+            return (
+                f"{reason} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account, or "
+                "MLFLOW_TRACKING_TOKEN to its token."
+            )
         if status == _FORBIDDEN:
             # MLflow gives the same answer for what does not exist, so that nobody can find out what exists.
             return (
@@ -367,9 +548,65 @@ class MlflowRegistry:
                 expected,
                 excerpt(found, secrets, _SHOWN),
                 next_step
-                or "Check that the server is running and that MLFLOW_TRACKING_URI and its credentials are right.",
+                or "Check that the server is running and that MLFLOW_TRACKING_URI (with its path prefix, if it has "
+                "one) and its credentials are right.",
             )
         )
+
+
+def parse_roots(text: str) -> tuple[str, ...]:
+    """Read INCUMBENT_ARTIFACT_ROOTS, such as `s3://models/mlflow,gs://other`.
+
+    Raises:
+        InvalidInputError: an entry is no place in object storage.
+    """
+    roots = tuple(root.rstrip("/") for piece in text.split(",") if (root := piece.strip()))
+    for root in roots:
+        parts = urlsplit(root)
+        if parts.scheme not in _OBJECT_STORAGE or not parts.netloc or (parts.path and not _is_plain(parts)):
+            raise InvalidInputError(
+                Problem(
+                    "setting INCUMBENT_ARTIFACT_ROOTS",
+                    f"SCHEME://BUCKET/FOLDER,..., with a scheme of {', '.join(_OBJECT_STORAGE)}",
+                    f"the entry {redact(root)!r}",
+                    "Correct that entry.",
+                )
+            )
+    return roots
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of those clients of object storage that MLflow has imported; none of them is an `OSError`."""
+    named = (getattr(sys.modules.get(module), name, None) for module, name in _STORAGE_ERRORS)
+    return tuple(error for error in named if error is not None)
+
+
+def _tls_step(error: BaseException) -> str | None:
+    """The next step when one side did not accept the other's certificate; None for any other error."""
+    return _TLS if any(isinstance(each, ssl.SSLError) for each in _causes(error)) else None
+
+
+def _workspace_step(message: str) -> str | None:
+    """The next step when the server and our settings disagree about workspaces; None when that is not the trouble."""
+    return (
+        "Set MLFLOW_WORKSPACE to the workspace of the models, or unset it for a server without workspaces."
+        if ("workspace" in message.lower())
+        else None
+    )
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    """Whether an address is nothing but a place: no query, no fragment, and no way out of its folder."""
+    return not parts.query and not parts.fragment and _is_safe(parts.path.strip("/"))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it; urllib3 keeps some of them as an argument alone."""
+    following: BaseException | None = error
+    while following is not None:
+        yield following
+        kept = (argument for argument in following.args if isinstance(argument, BaseException))
+        following = following.__cause__ or following.__context__ or next(kept, None)
 
 
 def _broken_connection(error: BaseException) -> str | None:
@@ -377,23 +614,31 @@ def _broken_connection(error: BaseException) -> str | None:
 
     The libraries between it and us each wrap the text of the one below, with the whole address again.
     """
-    inner: BaseException | None = error
-    while inner is not None:
-        error, inner = inner, inner.__cause__ or inner.__context__
+    *_, error = _causes(error)
     is_systems = isinstance(error, OSError) and type(error).__module__ in ("builtins", "socket", "ssl")
     return f"no answer ({error.strerror or error})" if is_systems and isinstance(error, OSError) else None
 
 
-def _json(text: str) -> Mapping[str, object]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def _is_absent(error: MlflowException) -> bool:
     return str(error.error_code) == "RESOURCE_DOES_NOT_EXIST"
+
+
+def _is_invalid(error: MlflowException) -> bool:
+    return str(error.error_code) == "INVALID_PARAMETER_VALUE"
+
+
+def _search_lists(models: Collection[str]) -> Iterator[str]:
+    """Lists of names as a search takes them. A name that cannot be quoted is left out."""
+    names: list[str] = []
+    characters = 0
+    for name in sorted({f"'{model}'" for model in models if not set(model) & set("'\"\\")}):
+        if len(names) == _SEARCHED or characters + len(quote(name)) > _SEARCHED_CHARACTERS:
+            yield ",".join(names)
+            names, characters = [], 0
+        names.append(name)
+        characters += len(quote(name)) + len(quote(","))
+    if names:
+        yield ",".join(names)
 
 
 def _is_absent_alias(error: MlflowException) -> bool:

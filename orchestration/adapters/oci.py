@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestration.adapters.cosign import read_public_key, read_signatures
 from orchestration.adapters.http import require_plain_url
-from orchestration.adapters.oci_host import Content, RegistryHost, read_docker_auths
-from orchestration.promotion.images import ImageRef, is_digest
+from orchestration.adapters.oci_host import Content, RegistryHost
+from orchestration.adapters.oci_logins import Logins
+from orchestration.promotion.image_signatures import ImageSignature
+from orchestration.promotion.images import ImageRef, is_digest, split_repository
 from orchestration.promotion.ports import PlatformImage, ResolvedImage
 
-_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
-_ACCEPT = ", ".join((*_INDEXES, *_MANIFESTS))
 _MAX_PLATFORMS = 32
+_MAX_DEPTH = 4
+"""Of indexes in indexes: the specification sets no limit, and builders nest two."""
 
 
 class OciRegistry:
@@ -24,64 +26,59 @@ class OciRegistry:
     to the host that they are stored for, and to the token server that this host names.
     """
 
-    def __init__(self, mirrors: Mapping[str, str], docker_config: Path | None = None) -> None:
+    def __init__(self, mirrors: Mapping[str, str], login_file: Path | None = None) -> None:
         """Contact nothing yet.
 
         Args:
             mirrors: the address to ask instead, by the registry's host.
-            docker_config: a Docker `config.json` with logins in its `auths`; None reads the one of `docker login`.
+            login_file: the only file with logins; None reads those of `docker login` and `podman login`.
 
         Raises:
-            InvalidInputError: a mirror's address is not http(s) or has a password in it, or the Docker configuration
-                cannot be read.
+            InvalidInputError: a mirror's address is not http(s) or has a password in it, or a file with logins cannot
+                be read.
         """
         self._mirrors = {host: require_plain_url(f"the mirror of {host}", url) for host, url in mirrors.items()}
-        self._auths = read_docker_auths(docker_config)
+        self._logins = Logins(login_file)
         self._hosts: dict[str, RegistryHost] = {}
 
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
         """Find what a reference names; None when the registry does not have it. A digest takes precedence over a tag.
 
-        An artifact that is not an image resolves to an image without platforms.
+        An artifact that is not an image resolves to an image without platforms, and says what it is.
         """
         domain, path = split_repository(reference.repository)
         host = self._host(domain)
-        manifest = _manifest(host, path, reference.digest or reference.tag or "latest")
+        manifest = host.manifest(path, reference.digest or reference.tag or "latest")
         if manifest is None:
             return None
-        platforms = tuple(_platforms(host, path, manifest))
-        return ResolvedImage(ImageRef(reference.repository, reference.tag, manifest.digest), platforms)
+        platforms = tuple(_platforms(host, path, manifest, _MAX_DEPTH))
+        pinned = ImageRef(reference.repository, reference.tag, manifest.digest)
+        return ResolvedImage(pinned, platforms, "" if platforms else _what_else(manifest.document))
+
+    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
+        """Read the signatures of an image that is named by its digest, and verify them with the key in a file."""
+        assert image.digest is not None, "what is verified has a digest"
+        domain, path = split_repository(image.repository)
+        return tuple(read_signatures(self._host(domain), path, image.digest, read_public_key(Path(key_file))))
 
     def _host(self, domain: str) -> RegistryHost:
         if domain not in self._hosts:
-            self._hosts[domain] = RegistryHost.of(domain, self._mirrors.get(domain), self._auths)
+            self._hosts[domain] = RegistryHost.of(domain, self._mirrors.get(domain), self._logins)
         return self._hosts[domain]
 
 
-def split_repository(repository: str) -> tuple[str, str]:
-    """Split a repository's name into host and path by Docker's rules: `redis` is `docker.io` and `library/redis`."""
-    first, slash, rest = repository.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return first, rest
-    return "docker.io", repository if slash else f"library/{repository}"
-
-
-def _manifest(host: RegistryHost, path: str, name: str) -> Content | None:
-    return host.get(path, f"manifests/{name}", digest=name if is_digest(name) else None, accept=_ACCEPT)
-
-
-def _platforms(host: RegistryHost, path: str, top: Content) -> Iterator[PlatformImage]:
-    entries = top.document.get("manifests")
+def _platforms(host: RegistryHost, path: str, manifest: Content, depth: int) -> Iterator[PlatformImage]:
+    entries = manifest.document.get("manifests")
     if not isinstance(entries, list):
-        yield from _platform(host, path, top)
+        yield from _platform(host, path, manifest)
         return
-    for entry in entries[:_MAX_PLATFORMS]:
+    for entry in entries[:_MAX_PLATFORMS] if depth else ():
         if not isinstance(entry, dict) or not _may_be_linux_image(entry) or not is_digest(str(entry.get("digest"))):
             continue
         # An index may name platforms that this registry does not have; they cannot be pulled from here.
-        child = _manifest(host, path, str(entry["digest"]))
+        child = host.manifest(path, str(entry["digest"]))
         if child is not None:
-            yield from _platform(host, path, child)
+            yield from _platforms(host, path, child, depth - 1)
 
 
 def _platform(host: RegistryHost, path: str, manifest: Content) -> Iterator[PlatformImage]:
@@ -90,7 +87,7 @@ def _platform(host: RegistryHost, path: str, manifest: Content) -> Iterator[Plat
         return
     digest = str(descriptor.get("digest"))
     config = host.get(path, f"blobs/{digest}", digest=digest) if is_digest(digest) else None
-    if config is None:
+    if config is None or config.document.get("os", "linux") != "linux":
         return
     settings = config.document.get("config")
     environment = settings.get("Env") if isinstance(settings, dict) else None
@@ -107,3 +104,14 @@ def _may_be_linux_image(entry: dict[str, Any]) -> bool:
     """True for an entry without a platform too; an attestation is listed with platform `unknown/unknown`."""
     platform = entry.get("platform")
     return not isinstance(platform, dict) or platform.get("os") == "linux"
+
+
+def _what_else(document: Mapping[str, Any]) -> str:
+    """Say what a manifest is that is no image for Linux."""
+    if document.get("schemaVersion") == 1:
+        return "a manifest of Docker's schema 1, which container runtimes no longer pull"
+    if isinstance(document.get("manifests"), list):
+        return "an index without an image for Linux"
+    config = document.get("config")
+    kind = document.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
+    return f"an artifact of type {kind}" if kind and kind not in _CONFIGS else "an image without a config for Linux"

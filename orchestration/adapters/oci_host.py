@@ -1,44 +1,59 @@
 """One image registry: tokens, passwords, and content verified by its digest."""
 
-import base64
 import hashlib
-import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from orchestration.adapters.exchange import Reply
 from orchestration.adapters.http import HttpClient, HttpReply
+from orchestration.adapters.oci_challenges import Challenge, choose_challenge
+from orchestration.adapters.oci_logins import SETTING, Login, Logins
 from orchestration.promotion.images import is_digest
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.problems import RateLimitedError
 
+INDEX = "application/vnd.oci.image.index.v1+json"
+_ACCEPT = ", ".join(
+    (
+        INDEX,
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
 # The distribution specification's own limit for manifests; configs are no larger.
 _CAP = 4 * 1024 * 1024
-_ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "NOT_FOUND"})
-"""Codes with which a 404 means "no such image" (Harbor says NOT_FOUND); any other 404 is a wrong address."""
+_ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "TAG_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"}) | {
+    "NOT_FOUND",  # Harbor's code, and JFrog's message
+    "RESOURCE_NOT_FOUND",
+}
+"""Codes, or messages in their place, with which a 404 means "no such image"."""
 _DOCKER_HUB = "registry-1.docker.io"
-_DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
-
-
-@dataclass(frozen=True)
-class Login:
-    """User and password for one registry."""
-
-    user: str
-    password: str = field(repr=False)
+_REFUSED = frozenset({400, 401, 403})
+"""How registries answer a token that has expired: ECR says 400, others 403 (distribution-spec says 401)."""
+_UNSUPPORTED = frozenset({400, 405, 406, 501})
+"""What registries without referrers say beside 404, as go-containerregistry takes it."""
+_PAUSE_SECONDS = 60.0
+"""How long to leave a registry alone that limits us and does not say for how long."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A JSON document of a registry, with the digest of its bytes."""
+    """A document of a registry, with the digest of its bytes."""
 
     digest: str
+    body: bytes = field(repr=False)
     document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Access:
+    """What lets us into one repository, and what it answers."""
+
+    authorization: str = field(repr=False)
+    challenge: Challenge
 
 
 @dataclass(frozen=True)
@@ -47,42 +62,51 @@ class RegistryHost:
 
     base: str
     params: Mapping[str, str]
-    login: Login | None
+    logins: Logins
     http: HttpClient
-    _tokens: dict[str, str] = field(default_factory=dict, repr=False)
-    """Bearer tokens by repository; they live for minutes, so a token that is refused is replaced."""
+    _access: dict[str, _Access] = field(default_factory=dict, repr=False)
+    """By repository. Tokens live for minutes and a helper's passwords for hours, so what is refused is replaced."""
+    _secrets: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """By repository: what no error may show."""
 
     @classmethod
-    def of(cls, domain: str, mirror: str | None, auths: Mapping[str, Login]) -> "RegistryHost":
+    def of(cls, domain: str, mirror: str | None, logins: Logins) -> "RegistryHost":
         """Describe the registry of a domain.
 
         Args:
             domain: the registry's host, as image references name it.
             mirror: the address to ask instead; None asks the registry itself.
-            auths: logins by host.
+            logins: the logins of this machine.
         """
         host = _DOCKER_HUB if domain == "docker.io" else domain
         # As Docker and containerd do: plain HTTP for this machine alone.
-        local = re.fullmatch(r"(localhost|127(\.\d+){3})(:\d+)?", host) is not None
-        base = mirror or f"{'http' if local else 'https'}://{host}"
-        login = auths.get(urlsplit(base).netloc) or (
-            auths.get(_DOCKER_HUB_LOGIN) if base.endswith(_DOCKER_HUB) else None
-        )
-        password = (login.password,) if login else ()
-        tokens: dict[str, str] = {}
+        local = _is_local(host.partition(":")[0])
+        secrets: dict[str, tuple[str, ...]] = {}
         return cls(
-            base=base,
+            base=mirror or f"{'http' if local else 'https'}://{host}",
             params={"ns": domain} if mirror else {},
-            login=login,
+            logins=logins,
             http=HttpClient(
                 f"image registry {domain}" + (f" (mirror {mirror})" if mirror else ""),
                 "Check that the registry is up and that it lets this machine in.",
-                secrets=lambda: (*password, *tokens.values()),
+                secrets=lambda: [secret for each in secrets.values() for secret in each],
             ),
-            _tokens=tokens,
+            _secrets=secrets,
         )
 
-    def get(self, path: str, what: str, *, digest: str | None, accept: str = "application/json") -> Content | None:
+    def manifest(self, path: str, name: str) -> Content | None:
+        """Read the manifest or the index that a tag or a digest names; None when there is none."""
+        return self.get(path, f"manifests/{name}", digest=name if is_digest(name) else None, accept=_ACCEPT)
+
+    def get(
+        self,
+        path: str,
+        what: str,
+        *,
+        digest: str | None,
+        accept: str = "application/json",
+        or_unsupported: bool = False,
+    ) -> Content | None:
         """Read a JSON document of a repository; None when the registry answers that it does not have it.
 
         Args:
@@ -90,16 +114,24 @@ class RegistryHost:
             what: the document's path within the repository, such as `manifests/latest`.
             digest: the digest that the content must have, when it is asked for by digest.
             accept: media types, as the `Accept` header lists them.
+            or_unsupported: whether None is also the answer of a registry that does not know this kind of question.
 
         Raises:
+            RateLimitedError: the registry wants to be asked later.
             DependencyError: any other answer, or content whose digest is not the one that was asked for or claimed.
         """
         reply = self._let_in(path, what, {"Accept": accept})
-        if reply.status == 404 and _error_codes(reply) & _ABSENT:
+        if reply.status == 404:
+            if _said(reply) & _ABSENT or self._is_registry():
+                return None
+            advice = "Correct the registry's name in the policy, or its mirror in INCUMBENT_OCI_MIRRORS."
+            raise self.http.unexpected(reply, f"an image registry at {self.base}/v2/", advice)
+        if or_unsupported and reply.status in _UNSUPPORTED:
             return None
+        if reply.status == 429:
+            raise self._limited(reply, f"{what} of {path}")
         if reply.status in (401, 403):
-            advice = f"Log in with `docker login {urlsplit(self.base).netloc}`, or make the image public."
-            raise self.http.unexpected(reply, f"access to {path}", advice)
+            raise self.http.unexpected(reply, f"access to {path}", self._how_to_get_in(path))
         document = reply.document
         if reply.status != 200 or not isinstance(document, dict):
             raise self.http.unexpected(reply, f"{what} of {path}")
@@ -108,84 +140,123 @@ class RegistryHost:
         claimed = digest or reply.headers.get("docker-content-digest", "")
         if is_digest(claimed) and claimed != actual:
             raise self.http.failure(f"content with digest {actual}", f"{what} of {path} with digest {claimed}")
-        return Content(actual, document)
+        return Content(actual, reply.body, document)
+
+    def _is_registry(self) -> bool:
+        """Whether the address is that of a registry (the distribution specification's end-1).
+
+        A 404 with a web page, or with nothing, comes from a registry's proxy, or from a server that is no registry.
+        """
+        reply = self.http.get(f"{self.base}/v2/", params=self.params or None)
+        if reply.status == 200:
+            return "docker-distribution-api-version" in reply.headers or reply.document is not None
+        return reply.status == 401 and choose_challenge(reply.headers.get("www-authenticate", "")) is not None
 
     def _let_in(self, path: str, what: str, headers: Mapping[str, str]) -> HttpReply:
-        """Ask, and when the registry demands a token or a password, ask once more with it."""
-        token = self._tokens.get(path)
-        reply = self._ask(path, what, {**headers, "Authorization": f"Bearer {token}"} if token else headers)
-        if reply.status != 401:
+        """Ask, and once more with a new token or password when the registry demands one, or refuses the one we had."""
+        access = self._access.get(path)
+        reply = self._ask(path, what, headers, access)
+        if reply.status != 401 and (access is None or reply.status not in _REFUSED):
             return reply
-        challenge = reply.headers.get("www-authenticate", "")
-        if challenge.lower().startswith("basic ") and self.login is not None:
-            return self._ask(path, what, headers, self.login)
-        if not challenge.lower().startswith("bearer "):
+        challenge = choose_challenge(reply.headers.get("www-authenticate", "")) or (
+            access.challenge if access else None
+        )
+        renewed = self._answer(path, challenge) if challenge else None
+        if renewed is None:
             return reply
-        self._tokens[path] = self._new_token(path, dict(_CHALLENGE.findall(challenge)))
-        return self._ask(path, what, {**headers, "Authorization": f"Bearer {self._tokens[path]}"})
+        self._access[path] = renewed
+        return self._ask(path, what, headers, renewed)
 
-    def _new_token(self, path: str, challenge: Mapping[str, str]) -> str:
-        """Get a token for pulling from the realm that the registry named; an anonymous one without a login."""
-        realm = urlsplit(challenge.get("realm", ""))
-        if realm.scheme != "https" and not (realm.scheme == "http" and self.base.startswith("http://")):
-            raise self.http.failure(f"realm {challenge.get('realm')!r}", "a token server with an https address")
-        params = dict(parse_qsl(realm.query))
+    def _answer(self, path: str, challenge: Challenge) -> _Access | None:
+        """Return what lets us in by a challenge; None when that needs a login and there is none."""
+        login = self._login(path)
+        if challenge.scheme == "bearer":
+            token = self._new_token(path, challenge.parameters, login)
+            self._secrets[path] += (token,)
+            return _Access(f"Bearer {token}", challenge)
+        return _Access(login.basic, challenge) if login and login.password else None
+
+    def _login(self, path: str) -> Login | None:
+        login = self.logins.find(f"{self.base.partition('://')[2]}/{path}")
+        self._secrets[path] = login.secrets if login else ()
+        return login
+
+    def _new_token(self, path: str, challenge: Mapping[str, str], login: Login | None) -> str:
+        """Get a token for pulling from the realm that the registry named; an anonymous one without a login.
+
+        By the distribution project's documents "Token Authentication" and, for an identity token, "OAuth2".
+        """
+        realm = self._realm(challenge["realm"], login)
+        params = dict(parse_qsl(realm.query)) | {"scope": f"repository:{path}:pull"}
         params |= {name: challenge[name] for name in ("service",) if name in challenge}
-        params |= {"scope": f"repository:{path}:pull"}
         url = urlunsplit((realm.scheme, realm.netloc, realm.path, "", ""))
-        auth = (self.login.user, self.login.password) if self.login else None
-        reply = self.http.get(url, params=params, auth=auth, cap=_CAP)
+        if login and login.identity_token:
+            grant = {"grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "incumbent"}
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            reply = self.http.read_by_post(url, urlencode(params | grant).encode(), form)
+        else:
+            reply = self.http.get(url, params=params, headers={"Authorization": login.basic} if login else None)
         document = reply.document
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+        if reply.status == 429:
+            raise self._limited(reply, f"a token to pull {path}")
         if reply.status != 200 or not isinstance(token, str):
-            advice = f"Log in with `docker login {urlsplit(self.base).netloc}`, or make the image public."
-            raise self.http.failure(f"HTTP {reply.status} from {realm.netloc}", f"a token to pull {path}", advice)
+            found = f"HTTP {reply.status} from {realm.netloc}"
+            advice = None if reply.status >= 500 else self._how_to_get_in(path, login)
+            raise self.http.failure(found, f"a token to pull {path}", advice)
         return token
 
-    def _ask(self, path: str, what: str, headers: Mapping[str, str], login: Login | None = None) -> HttpReply:
+    def _realm(self, text: str, login: Login | None) -> SplitResult:
+        """Return the token server's address; over plain HTTP, a login is sent to no other host than the registry's."""
+        own = urlsplit(self.base)
+        try:
+            realm = urlsplit(text)
+            usable = bool(realm.hostname) and "@" not in realm.netloc and realm.port != 0
+        except ValueError:
+            realm, usable = own, False
+        if not usable or (realm.scheme != "https" and not (realm.scheme == own.scheme == "http")):
+            raise self.http.failure(f"realm {text!r}", "a token server with an https address")
+        is_own = realm.hostname == own.hostname or (_is_local(realm.hostname) and _is_local(own.hostname))
+        if login and realm.scheme == "http" and not is_own:
+            advice = f"Give the token server an https address, or remove this registry's login from {SETTING}."
+            raise self.http.failure(f"realm {text!r}", "a token server with an https address for the login", advice)
+        return realm
+
+    def _how_to_get_in(self, path: str, login: Login | None = None) -> str:
+        login = login or self._login(path)
+        host = urlsplit(self.base).netloc
+        if login is None:
+            step = f"Log in with `docker login {host}`, or name a file with a login in {SETTING}, or make it public."
+        else:
+            who = "the account of the identity token" if login.identity_token else f"user {login.user}"
+            step = f"Let {who} pull {path}, or log in again with `docker login {host}` (setting {SETTING})."
+        # As ghcr.io, Docker Hub and ECR do, so that nobody learns which private names there are.
+        return f"{step} If it was never pushed, push it: registries may answer the same for what does not exist."
+
+    def _limited(self, reply: HttpReply, expected: str) -> RateLimitedError:
+        seconds = _PAUSE_SECONDS if reply.retry_after is None else reply.retry_after
+        advice = f"No action needed: it is asked again after {seconds:g} s. To raise the limit, log in ({SETTING})."
+        return RateLimitedError(self.http.unexpected(reply, expected, advice).problem, seconds)
+
+    def _ask(self, path: str, what: str, headers: Mapping[str, str], access: _Access | None) -> HttpReply:
         # Blobs may be stored elsewhere: the client follows redirects, and drops the token when the host changes.
         return self.http.get(
             f"{self.base}/v2/{path}/{what}",
             params=self.params or None,
-            headers=headers,
-            auth=(login.user, login.password) if login else None,
+            headers={**headers, "Authorization": access.authorization} if access else headers,
             cap=_CAP,
             follow_redirects=True,
         )
 
 
-def read_docker_auths(path: Path | None) -> dict[str, Login]:
-    """Read the logins in the `auths` of a Docker `config.json`, by host; credential helpers are not called.
-
-    Args:
-        path: the file; None reads the one that `docker login` writes. A missing file holds no logins.
-
-    Raises:
-        InvalidInputError: the file exists, but is not in the form that Docker writes.
-    """
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    path = path or folder / "config.json"
-    try:
-        auths = json.loads(path.read_bytes()).get("auths") or {}
-        logins = {}
-        for host, entry in auths.items():
-            user, colon, password = base64.b64decode(entry.get("auth") or "", validate=True).decode().partition(":")
-            if colon:
-                logins[host] = Login(user, password)
-        return logins
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
-        problem = Problem(
-            f"Docker configuration {path}",
-            "a JSON file as `docker login` writes it",
-            f"a file that cannot be read ({type(error).__name__})",
-            "Correct the file, or name another folder in DOCKER_CONFIG.",
-        )
-        raise InvalidInputError(problem) from error
+def _is_local(host: str | None) -> bool:
+    return re.fullmatch(r"localhost|127(\.\d+){3}", host or "") is not None
 
 
-def _error_codes(reply: Reply) -> set[str]:
+def _said(reply: Reply) -> set[str]:
+    """Return the codes and messages of an error, in the form of the specification's codes."""
     document = reply.document
     errors = document.get("errors") if isinstance(document, dict) else None
-    return {str(error.get("code")) for error in errors or () if isinstance(error, dict)}
+    each = errors if isinstance(errors, list) else [document]
+    texts = (str(error.get(key)) for error in each if isinstance(error, dict) for key in ("code", "message"))
+    return {re.sub(r"[\s-]+", "_", text.strip().upper()) for text in texts}

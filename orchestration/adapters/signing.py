@@ -1,38 +1,122 @@
-"""Signing a tag as `git tag -s` does, with an OpenSSH key or a key of GnuPG; both programs may ask for a passphrase."""
+"""Signing tags and commits as Git does with `-s` and `-S`, with an OpenSSH key or a key of GnuPG."""
 
+import os
 import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.promotion.ports import Sign
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
+
+_SECONDS = 60.0
+_PGP = b"-----BEGIN PGP PRIVATE KEY BLOCK-----"
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Whose keys are used, and so whether anybody can be asked for a passphrase."""
+
+    next_step: str
+    error: type[ProblemError]
+    variables: Mapping[str, str]
+    timeout: float | None
+
+
+_PERSON = _Owner(
+    "Give the file of an OpenSSH private key, or the id of a secret key that gpg has.", InvalidInputError, {}, None
+)
+_PIPELINE = _Owner(
+    "Name in INCUMBENT_GIT_SIGNING_KEY a file with an OpenSSH or PGP private key without a passphrase, which only this "
+    "account may read, or the id of a secret key that gpg has.",
+    DependencyError,
+    {"SSH_ASKPASS_REQUIRE": "never", "DISPLAY": ""},
+    _SECONDS,
+)
 
 
 def signing_with(key: str) -> Sign:
-    """Return what signs with a key.
+    """Return what signs with a person's key; ssh-keygen and gpg may ask for its passphrase.
 
     Args:
         key: The file of an OpenSSH private key, or of a public key whose private half an ssh-agent has; otherwise the
             id of a secret key of GnuPG.
     """
     file = Path(key).expanduser()
-    if file.is_file():
-        command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", str(file)]
-    else:
-        command = ["gpg", "--armor", "--detach-sign", "--local-user", key, "--output", "-"]
+    command = _ssh(file) if file.is_file() else _gpg("--local-user", key)
+    return lambda content: _signed(key, command, content, _PERSON)
+
+
+def signing_unattended(key: str) -> Sign:
+    """Return what signs with the pipeline's own key, which must not need a passphrase: nobody is there to be asked.
+
+    What it returns raises `DependencyError` when it cannot sign.
+
+    Args:
+        key: A file with an OpenSSH or an armored PGP private key, which is read each time; otherwise the id of a secret
+            key of GnuPG.
+    """
+    file = Path(key).expanduser()
 
     def sign(content: bytes) -> bytes:
+        if not file.is_file():
+            return _signed(key, _gpg("--batch", "--pinentry-mode", "error", "--local-user", key), content, _PIPELINE)
         try:
-            done = subprocess.run(command, input=content, capture_output=True, check=False)  # noqa: S603 - the user's own
+            is_pgp = _PGP in file.read_bytes()
         except OSError as error:
-            raise _cannot(key, f"no program {command[0]} that can run ({error.strerror})") from error
-        if done.returncode != 0 or not done.stdout.startswith(b"-----BEGIN "):
-            said = " ".join(done.stderr.decode(errors="replace").split())[:300]
-            raise _cannot(key, said or f"{command[0]} ended with status {done.returncode}")
-        return done.stdout
+            raise _cannot(key, f"a file that cannot be read ({error.strerror})", _PIPELINE) from error
+        return _signed_with_pgp_file(key, file, content) if is_pgp else _signed(key, _ssh(file), content, _PIPELINE)
 
     return sign
 
 
-def _cannot(key: str, found: str) -> InvalidInputError:
-    next_step = "Give the file of an OpenSSH private key, or the id of a secret key that gpg has."
-    return InvalidInputError(Problem(f"key {key}", "a signature made with it", found, next_step))
+def _ssh(file: Path) -> list[str]:
+    return ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", str(file)]
+
+
+def _gpg(*options: str) -> list[str]:
+    return ["gpg", *options, "--armor", "--detach-sign", "--output", "-"]
+
+
+def _signed_with_pgp_file(key: str, file: Path, content: bytes) -> bytes:
+    """Sign by way of a keyring that has no other key and lasts only as long as this."""
+    with tempfile.TemporaryDirectory(prefix="incumbent-") as home:
+        options = ("--homedir", home, "--batch", "--pinentry-mode", "error")
+        try:
+            _run(key, ["gpg", *options, "--quiet", "--import", str(file)], b"", _PIPELINE)
+            return _signed(key, _gpg(*options), content, _PIPELINE)
+        finally:
+            _run(key, ["gpgconf", "--homedir", home, "--kill", "all"], b"", _PIPELINE)  # the agent that gpg started
+
+
+def _signed(key: str, command: list[str], content: bytes, owner: _Owner) -> bytes:
+    output = _run(key, command, content, owner)
+    if not output.startswith(b"-----BEGIN "):
+        raise _cannot(key, f"no signature from {command[0]}", owner)
+    return output
+
+
+def _run(key: str, command: list[str], content: bytes, owner: _Owner) -> bytes:
+    try:
+        done = subprocess.run(  # noqa: S603 - the owner's key, with the programs of PATH
+            command,
+            input=content,
+            capture_output=True,
+            check=False,
+            env={**os.environ, **owner.variables},
+            start_new_session=owner is _PIPELINE,  # has no terminal, on which ssh-keygen would ask for a passphrase
+            timeout=owner.timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _cannot(key, f"no end of {command[0]} within {_SECONDS:.0f} s", owner) from error
+    except OSError as error:
+        raise _cannot(key, f"no program {command[0]} that can run ({error.strerror})", owner) from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.decode(errors="replace").split())[:300]
+        raise _cannot(key, said or f"{command[0]} ended with status {done.returncode}", owner)
+    return done.stdout
+
+
+def _cannot(key: str, found: str, owner: _Owner) -> ProblemError:
+    return owner.error(Problem(f"key {key}", "a signature made with it", found, owner.next_step))

@@ -13,7 +13,7 @@ from orchestration.cli.run import Version, platform_of_environment, policy_argum
     "--sign", "key", metavar="KEY", help="Sign with an OpenSSH private key (its file) or a key of GnuPG (its id)."
 )
 def approve(policy_name: str, version: int, by: str, reason: str, key: str | None) -> None:
-    """Approve VERSION under POLICY: the image that it has now, by digest, may be committed.
+    """Approve VERSION under POLICY: the image that it has now, by digest, may be committed; or its address.
 
     An image that is pushed again under the same tag needs another approval. Who may approve, how many must, and whether
     they sign is the policy's field `approval`.
@@ -21,13 +21,13 @@ def approve(policy_name: str, version: int, by: str, reason: str, key: str | Non
     \b
     Examples:
       incumbent approve iris-classifier-edge 7 --reason 'evaluated on the March data'
-      incumbent approve iris-classifier-edge 7 --reason 'evaluated on the March data' --sign ~/.ssh/id_ed25519
+      incumbent approve iris-classifier-edge 7 --reason 'as measured in March' --sign ~/.ssh/key
 
     \b
     Exit code:
       0  approved, now or before
       2  wrong usage
-      3  refused (the policy asks for none, yours does not count, or there is no image); the reason is on standard error
+      3  refused (the policy asks for none, yours does not count, or there is no image)
       4  a dependency did not answer
     """
     with problems():
@@ -36,5 +36,5 @@ def approve(policy_name: str, version: int, by: str, reason: str, key: str | Non
 
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
-        ports = platform.registry(), platform.images(), platform.git(), platform.clock()
+        ports = platform.registry(), platform.images(), platform.git(policy), platform.clock()
         say(approve_version(*ports, policy, version, by, reason, signing_with(key) if key is not None else None))

@@ -29,14 +29,17 @@ def hold(policy_name: str, by: str, reason: str) -> None:
         from orchestration.commands.holding import hold_policy
 
         platform = platform_of_environment()
-        say(hold_policy(platform.git(), platform.clock(), platform.policy(policy_name), by, reason))
+        policy = platform.policy(policy_name)
+        say(hold_policy(platform.git(policy), platform.clock(), policy, by, reason))
 
 
 @click.command(short_help="Let a held policy go on.")
 @policy_argument
 @reason_options
 def resume(policy_name: str, by: str, reason: str) -> None:
-    """Let POLICY go on after `incumbent hold`. What waited is promoted by itself, where a sensor runs.
+    """Let POLICY go on after `incumbent hold`.
+
+    Where a sensor runs, what waited goes on by itself. Elsewhere, materialize its partition again.
 
     \b
     Example:
@@ -53,4 +56,5 @@ def resume(policy_name: str, by: str, reason: str) -> None:
         from orchestration.commands.holding import resume_policy
 
         platform = platform_of_environment()
-        say(resume_policy(platform.git(), platform.clock(), platform.policy(policy_name), by, reason))
+        policy = platform.policy(policy_name)
+        say(resume_policy(platform.git(policy), platform.clock(), policy, by, reason))

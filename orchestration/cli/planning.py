@@ -11,13 +11,18 @@ from orchestration.cli.run import (
     REFUSED,
     UNANSWERED,
     Version,
+    count,
     json_option,
     platform_of_environment,
     policy_argument,
     print_json,
     problems,
+    progress,
     say,
+    say_styled,
+    tell,
 )
+from orchestration.cli.tables import beside, paragraph, printable, shown, width
 
 if TYPE_CHECKING:
     from orchestration.commands.probes import Finding, Probe
@@ -33,6 +38,8 @@ _COLOURS = {"passed": "green", "ok": "green", "refused": "red", "failed": "red",
 def plan(policy_name: str, version: int | None, as_json: bool) -> None:
     """Show what a promotion of VERSION under POLICY would do now; without VERSION, of the challenger.
 
+    Of a version that is not the challenger, it shows what would happen if it were.
+
     It shows every check before the commit (a promotion ends at the first that fails), the change of the manifest, the
     image to which a rollback would return, the gate's queries with their values for the pods that serve now, and what
     else is under way. It changes nothing: no commit, tag, lease, alias or state.
@@ -44,7 +51,7 @@ def plan(policy_name: str, version: int | None, as_json: bool) -> None:
 
     \b
     Exit code:
-      0  it would be promoted as far as the commit; what comes after is judged by the gate
+      0  it would be promoted as far as the commit, or would if it were the challenger
       2  wrong usage
       3  it would be refused or would wait; the reasons are in the table
       4  it is not known, because a dependency did not answer
@@ -54,69 +61,76 @@ def plan(policy_name: str, version: int | None, as_json: bool) -> None:
 
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
-        found = plan_promotion(platform.clients(policy), policy, version, _progress)
+        found = plan_promotion(platform.clients(policy), policy, version, progress)
         if as_json:
             print_json(_plan_document(found))
         else:
-            say("\n".join(_plan_lines(found)))
+            say_styled("\n".join(_plan_lines(found)))
         code = {Outlook.PASSED: 0, Outlook.UNANSWERED: UNANSWERED}.get(found.outlook, REFUSED)
     sys.exit(code)
 
 
-def _progress(text: str) -> None:
-    """Show what is being done to a person at a terminal; a pipe or a log gets the result alone."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        click.echo(f"{text} ...", err=True)
-
-
-def mark(word: str, width: int) -> str:
+def mark(word: str, size: int) -> str:
     """Return a word as a mark of that width, in colour; click removes the colours where nobody would see them."""
-    return click.style(word.ljust(width), fg=_COLOURS.get(word, "yellow"))
+    return click.style(word.ljust(size), fg=_COLOURS.get(word, "yellow"))
 
 
 def _plan_lines(found: "Plan") -> list[str]:
-    lines = [f"{found.version} under {found.policy}; nothing is changed", "", "Checks"]
+    columns = width()
+
+    def listed(*texts: str) -> list[str]:
+        return [paragraph(text, columns) for text in texts]
+
+    lines = [paragraph(f"{found.version} under {found.policy}; nothing is changed", columns, 0), "", "Checks"]
     for check in found.checks:
-        lines.append(f"  {mark(str(check.outlook), 9)}  {check.name.ljust(21)}  {check.finding}")
-        lines += [" " * 36 + check.next_step] if check.next_step else []
-    lines += ["", f"Commit to {found.manifest}"]
-    lines += _commit_lines(found)
+        head = f"  {mark(str(check.outlook), 9)}  {check.name.ljust(21)}  "
+        lines += beside(head, (check.finding, check.next_step), columns)
+    lines += ["", shown(f"Commit to {found.manifest}"), *_commit_lines(found, columns)]
     no_way_back = "not asked: it is committed already" if found.would_promote else "not known: see the checks"
-    lines += ["", "A rollback would return to", f"  {found.way_back or no_way_back}"]
-    if found.queries:
-        lines += ["", f"The gate's queries, asked now about the pods that serve now ({', '.join(found.pods)})"]
-        for answer in found.queries:
-            asked = answer.asked
-            bound = f", must be {asked.bound}" if asked.bound else ""
-            lines.append(f"  {asked.name} ({asked.source}){bound}: {answer.finding}")
-            lines += [f"      {line}" for line in asked.query.strip().splitlines()]
-    else:
-        lines += [
-            "",
-            "The gate's queries",
-            "  not asked: no pod serves now, or the cluster or Prometheus does not answer",
-        ]
-    lines += ["", "Under way", *(f"  {line}" for line in found.under_way or ["nothing else"])]
-    return [*lines, "", _conclusion(found)]
+    lines += ["", "A rollback would return to", *listed(found.way_back or no_way_back)]
+    lines += ["", *_query_lines(found, columns)]
+    lines += ["", "Under way", *listed(*(found.under_way or ["nothing else"]))]
+    return [*lines, "", paragraph(_conclusion(found), columns, 0)]
 
 
-def _commit_lines(found: "Plan") -> list[str]:
+def _commit_lines(found: "Plan", columns: int) -> list[str]:
+    """Show the commit; its diff as it is, because a folded one would not be the diff."""
     if found.subject is None:
         return ["  none: see the checks" if not found.would_promote else "  none: it is committed already"]
-    trailers = [f"  {key}: {value}" for key, value in found.trailers.items()]
-    return [f"  {found.subject}", *trailers, "", *(f"  {line}" for line in found.diff.splitlines())]
+    trailers = (f"{key}: {value}" for key, value in found.trailers.items())
+    message = [paragraph(line, columns) for line in (found.subject, *trailers)]
+    return [*message, "", *(f"  {line}" for line in printable(found.diff).splitlines())]
+
+
+def _query_lines(found: "Plan", columns: int) -> list[str]:
+    """Show what the gate asks; each query as it is, so that it can be copied."""
+    if not found.queries:
+        none = "not asked: no pod serves now, or the cluster or Prometheus does not answer"
+        return ["The gate's queries", paragraph(none, columns)]
+    asked_about = f"The gate's queries, asked now about the pods that serve now ({', '.join(found.pods)})"
+    lines = [paragraph(asked_about, columns, 0)]
+    for answer in found.queries:
+        asked = answer.asked
+        bound = f", must be {asked.bound}" if asked.bound else ""
+        source = f" ({asked.source})" if asked.source else ""
+        lines.append(paragraph(f"{asked.name}{source}{bound}: {answer.finding}", columns))
+        lines += [f"      {line}" for line in printable(asked.query).strip().splitlines()]
+    return lines
 
 
 def _conclusion(found: "Plan") -> str:
     version = f"Version {found.version.version} of {found.version.model}"
+    condition = f" if alias {found.alias} named it" if found.as_if_challenger else ""
     match str(found.outlook):
+        case "passed" if found.subject is None:
+            return f"{version} is on the branch already."
         case "passed":
-            return f"{version} would be promoted." if found.subject else f"{version} is on the branch already."
+            return f"{version} would be promoted{condition}."
         case "waiting":
-            return f"{version} would wait."
+            return f"{version} would wait{condition}."
         case "refused":
-            return f"{version} would not be promoted."
-    return f"It is not known whether {found.version} would be promoted: a dependency did not answer."
+            return f"{version} would not be promoted{condition}."
+    return f"It is not known whether {found.version} would be promoted{condition}: a dependency did not answer."
 
 
 def _plan_document(found: "Plan") -> dict[str, object]:
@@ -124,6 +138,7 @@ def _plan_document(found: "Plan") -> dict[str, object]:
         "policy": found.policy,
         "model": found.version.model,
         "version": found.version.version,
+        "as_if_challenger": found.as_if_challenger,
         "outlook": str(found.outlook),
         "would_promote": found.would_promote,
         "checks": [
@@ -177,37 +192,28 @@ def doctor(policy_name: str | None, as_json: bool) -> None:
       4  a dependency did not answer, or refused the login, and nothing else is wrong
     """
     with problems():
-        from orchestration.commands.doctor import policies_to_examine, probes
+        from orchestration.commands.doctor import probes
         from orchestration.commands.probes import Outcome, examine
 
-        platform = platform_of_environment()
-        asked = probes(platform, policies_to_examine(platform, policy_name))
-        found = list(examine(asked, _count))
+        found = list(examine(probes(platform_of_environment(), policy_name), count))
         if as_json:
             print_json(_doctor_document(found))
         else:
-            say("\n".join(_doctor_lines(found)))
+            say_styled("\n".join(_doctor_lines(found)))
     wrong = [finding.unanswered for _, finding in found if finding.outcome is Outcome.FAILED]
     sys.exit((UNANSWERED if all(wrong) else REFUSED) if wrong else 0)
 
 
-def _count(done: int, of: int) -> None:
-    """Show a person at a terminal how far it is, on one line that is then overwritten."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        line = f"{done} of {of} probes done" if done < of else ""
-        click.echo(f"\r{line.ljust(30)}\r", err=True, nl=False)
-
-
 def _doctor_lines(found: "list[tuple[Probe, Finding]]") -> list[str]:
     lines: list[str] = []
-    width = max(len(probe.name) for probe, _ in found)
+    columns, size = width(), max(len(shown(probe.name)) for probe, _ in found)
     area = None
     for probe, finding in found:
         if probe.area != area:
-            lines += ["", probe.area] if lines else [probe.area]
+            lines += ["", shown(probe.area)] if lines else [shown(probe.area)]
             area = probe.area
-        lines.append(f"  {mark(str(finding.outcome), 9)}  {probe.name.ljust(width)}  {finding.text}")
-        lines += [f"{' ' * (width + 15)}{finding.fix}"] if finding.fix else []
+        head = f"  {mark(str(finding.outcome), 9)}  {shown(probe.name).ljust(size)}  "
+        lines += beside(head, (finding.text, finding.fix), columns)
     counts: dict[str, int] = {}
     for _, finding in found:
         counts[str(finding.outcome)] = counts.get(str(finding.outcome), 0) + 1
@@ -261,7 +267,8 @@ def init(model: str, application: tuple[str, str], policy_name: str | None, outp
 
     \b
     Example:
-      incumbent init iris-classifier --application argocd/iris-classifier --policy iris-classifier-edge
+      incumbent init iris-classifier --application argocd/iris-classifier \\
+          --policy iris-classifier-edge
 
     \b
     Exit code:
@@ -283,7 +290,7 @@ def init(model: str, application: tuple[str, str], policy_name: str | None, outp
         draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context)
         _write_new(file, draft.text)
         for field, meaning in draft.open.items():
-            click.echo(f"TODO {field}: {meaning}", err=True)
+            tell(shown(f"TODO {field}: {meaning}"))
         left = f"; {len(draft.open)} field(s) are left to fill in" if draft.open else ""
         say(f"wrote {file}{left}. Next: incumbent doctor {policy_name}")
 

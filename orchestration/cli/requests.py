@@ -30,9 +30,9 @@ def register(policy_name: str, version: int) -> None:
 
     \b
     Exit code:
-      0  registered, now or before
+      0  registered, now or before; or it is the champion already, and no alias is moved
       2  wrong usage
-      3  refused (no such version, or its promotion has ended); standard error says why, and what leads on
+      3  refused (no such version, or its promotion has ended); standard error says what leads on
       4  a dependency did not answer
     """
     with problems():
@@ -41,9 +41,10 @@ def register(policy_name: str, version: int) -> None:
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
         require_dagster_home()
-        request_promotion(platform.registry(), platform.clock(), policy, version)
+        is_challenger = request_promotion(platform.registry(), platform.clock(), policy, version)
         key = add_partition(policy_name, version)
-        say(f"version {version} of {policy.model} is {policy.challenger_alias}; partition {key}")
+        what = policy.challenger_alias if is_challenger else f"{policy.champion_alias} already"
+        say(f"version {version} of {policy.model} is {what}; partition {key}")
 
 
 @click.command(short_help="Try a failed or held version once more.")
@@ -64,7 +65,7 @@ def retry(policy_name: str, version: int, reason: str, by: str) -> None:
     Exit code:
       0  it will be tried again
       2  wrong usage
-      3  refused (no such version, its promotion has not ended, or it was the champion); standard error says why
+      3  refused (no such version, its promotion has not ended, or it was the champion)
       4  a dependency did not answer
     """
     with problems():
@@ -73,7 +74,7 @@ def retry(policy_name: str, version: int, reason: str, by: str) -> None:
         platform = platform_of_environment()
         policy = platform.policy(policy_name)
         require_dagster_home()
-        registry, git, clock = platform.registry(), platform.git(), platform.clock()
+        registry, git, clock = platform.registry(), platform.git(policy), platform.clock()
         attempt = retry_promotion(registry, git, clock, policy, version, by=by, reason=reason)
         key = add_partition(policy_name, version)
         say(f"version {version} of {policy.model} will be tried again as attempt {attempt}; partition {key}")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from orchestration.cli.tables import escaped, printable, shown
+
 if TYPE_CHECKING:
-    from orchestration.resources import EnvironmentPlatform
+    from orchestration.environment import EnvironmentPlatform
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,9 +39,9 @@ class Version(click.ParamType[int]):
 
 def platform_of_environment() -> "EnvironmentPlatform":
     """Return the platform with its settings read from the environment, without an instance of Dagster."""
-    from orchestration.resources import plain_setting, platform_from_environment
+    from orchestration.environment import platform_from_environment
 
-    return platform_from_environment(plain_setting)
+    return platform_from_environment()
 
 
 def require_dagster_home() -> None:
@@ -125,7 +127,7 @@ def print_json(document: object) -> None:
     """Print a value of plain types as JSON."""
     import json
 
-    say(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    say(escaped(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)))
 
 
 @contextmanager
@@ -148,9 +150,39 @@ def problems() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a line of the command's output."""
+    """Print lines of the command's output, without what could steer a terminal: parts of them come from others."""
+    say_styled(printable(text))
+
+
+def say_styled(text: str) -> None:
+    """Print lines of the output in colours, unless NO_COLOR is set (https://no-color.org) or nobody sees them.
+
+    Whatever comes from others went through `shown` before.
+    """
     with writing():
-        click.echo(text)
+        click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def tell(text: str) -> None:
+    """Show a person lines beside the command's output, on standard error."""
+    click.echo(printable(text), err=True)
+
+
+def progress(text: str) -> None:
+    """Show what is being done to a person at a terminal; a pipe or a log gets the result alone."""
+    if _is_watched():
+        tell(f"{text} ...")
+
+
+def count(done: int, of: int) -> None:
+    """Show a person at a terminal how far it is, on one line that is then overwritten."""
+    if _is_watched():
+        line = f"{done} of {of} probes done" if done < of else ""
+        click.echo(f"\r{line.ljust(30)}\r", err=True, nl=False)
+
+
+def _is_watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager
@@ -168,10 +200,10 @@ def writing() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered would fail again at the end
         reason = error.strerror or type(error).__name__
         problem = Problem("standard output", "a place to write to", reason, "The output is incomplete.")
-        click.echo(str(problem), err=True)
+        tell(str(problem))
         sys.exit(UNWRITTEN)
 
 
 def _fail(error: Exception, exit_code: int) -> NoReturn:
-    click.echo(str(error), err=True)
+    tell(shown(error))
     sys.exit(exit_code)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.cli.run import Version, platform_of_environment, policy_argument, problems, reason_options, say
+from orchestration.cli.run import (
+    Version,
+    platform_of_environment,
+    policy_argument,
+    problems,
+    reason_options,
+    say,
+    tell,
+)
 
 if TYPE_CHECKING:
     from orchestration.promotion.decided import Decided
@@ -23,9 +31,9 @@ _INTERRUPTED = 130
 def rollback(policy_name: str, version: int | None, reason: str, by: str) -> None:
     """Go back to VERSION, or to the last champion before the one that serves, and make it the champion again.
 
-    One commit puts the image back that was verified, by its digest. When it is rolled out, each pod and the service
-    are asked the version's recorded requests; nothing is soaked again. Then the champion alias moves. The version
-    that is left stays the challenger, and is not promoted again by itself.
+    One commit puts the image back that was verified, by its digest, or the address. When it is rolled out, each pod
+    and the service are asked the version's recorded requests; nothing is soaked again. Then the champion alias moves.
+    The version that is left stays the challenger, and is not promoted again by itself.
 
     A hold, a freeze window or a missing approval does not stop it. When the registry does not answer, the image is
     brought back all the same, and the sensor finishes the rest; so it does after Ctrl-C or a crash. A rollout or an
@@ -40,14 +48,14 @@ def rollback(policy_name: str, version: int | None, reason: str, by: str) -> Non
     Exit code:
       0  it serves and is the champion, now or before
       2  wrong usage
-      3  refused, and nothing was changed: never verified, its image is gone, or a promotion is under way
+      3  refused: never verified, no image, or a promotion under way; or an abort ended it
       4  a dependency did not answer, or it is committed and held; the reason is on standard error
     """
     with problems(), _interruptible():
         from orchestration.commands.serving import return_to_champion
 
         platform = platform_of_environment()
-        say(return_to_champion(platform, policy_name, version, _decided(by, reason), _run("rollback", by), _progress))
+        say(return_to_champion(platform, policy_name, version, _decided(by, reason), _run("rollback", by), tell))
 
 
 @click.command(short_help="End the promotion that is under way.")
@@ -66,15 +74,15 @@ def abort(policy_name: str, reason: str, by: str) -> None:
 
     \b
     Exit code:
-      0  ended, or nothing was under way
+      0  ended, now or by another abort; or nothing was under way
       2  wrong usage
-      3  refused: it was verified already (incumbent rollback leaves a champion)
-      4  a dependency did not answer, or the image before does not serve yet; the reason is on standard error
+      3  refused: it was verified already (incumbent rollback leaves it), or another abort is at work
+      4  a dependency did not answer, or the image before does not serve yet
     """
     with problems(), _interruptible():
         from orchestration.commands.serving import abort_promotion
 
-        say(abort_promotion(platform_of_environment(), policy_name, _decided(by, reason), _progress))
+        say(abort_promotion(platform_of_environment(), policy_name, _decided(by, reason), tell))
 
 
 @click.command(short_help="Make the version that serves already the champion.")
@@ -84,8 +92,8 @@ def abort(policy_name: str, reason: str, by: str) -> None:
 def adopt(policy_name: str, version: int, reason: str, by: str) -> None:
     """Make VERSION the champion of POLICY without a commit or a rollout, because it serves already.
 
-    The manifest must have the version's image, each pod must run it, and its recorded requests, if it has any, must
-    be answered as they were recorded. A rollback counts it as a verified champion from then on.
+    The manifest must have the version's image (or its address), each pod must run it, and its recorded requests, if
+    it has any, must be answered as they were recorded. A rollback counts it as a verified champion from then on.
 
     \b
     Example:
@@ -95,14 +103,14 @@ def adopt(policy_name: str, version: int, reason: str, by: str) -> None:
     Exit code:
       0  adopted, now or before
       2  wrong usage
-      3  refused, and nothing was changed: it does not serve, answers wrong, or a promotion is under way
+      3  refused: it does not serve, it answers wrong, or a promotion is under way
       4  a dependency did not answer
     """
     with problems(), _interruptible():
         from orchestration.commands.serving import adopt_version
 
         platform = platform_of_environment()
-        say(adopt_version(platform, policy_name, version, _decided(by, reason), _run("adopt", by), _progress))
+        say(adopt_version(platform, policy_name, version, _decided(by, reason), _run("adopt", by), tell))
 
 
 def _decided(by: str, reason: str) -> "Decided":
@@ -115,11 +123,9 @@ def _run(command: str, by: str) -> str:
     """Name this run as the holder of a lease, which no other run may share."""
     import uuid
 
-    return f"{command} by {by[:200]} ({uuid.uuid4().hex[:8]})"
+    from orchestration.stages.lease import command_holder
 
-
-def _progress(line: str) -> None:
-    click.echo(line, err=True)
+    return command_holder(command, by, uuid.uuid4().hex[:8])
 
 
 @contextmanager
@@ -128,5 +134,5 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("Interrupted. What is committed is finished by the sensor, or by the same command.", err=True)
+        tell("Interrupted. What is committed is finished by the sensor, or by the same command.")
         sys.exit(_INTERRUPTED)

@@ -14,6 +14,7 @@ from orchestration.cli.run import (
     policy_argument,
     print_json,
     problems,
+    progress,
     require_dagster_home,
     say,
 )
@@ -47,10 +48,14 @@ def status(policy_name: str | None, as_json: bool) -> None:
     """
     with problems():
         from orchestration.commands.status import read_status
+        from orchestration.promotion.policy_status import NO_POLICIES
+        from orchestration.promotion.problems import InvalidInputError
 
         platform = platform_of_environment()
         names = platform.policy_names()
-        found = read_status(platform, names if policy_name is None else [policy_name])
+        if not names:
+            raise InvalidInputError(NO_POLICIES)
+        found = read_status(platform, names if policy_name is None else [policy_name], say=progress)
     if as_json:
         print_json([_status_json(one) for one in found])
     else:
@@ -77,7 +82,7 @@ def _print_status(found: "tuple[PolicyStatus, ...]") -> None:
         }
         for one in found
     ]
-    say(table(rows, width()) if rows else "There is no policy.")
+    say(table(rows, width()))
     for one in found:
         notes = list(_notes(one))
         if notes:
@@ -99,6 +104,11 @@ def _notes(one: "PolicyStatus") -> "list[str]":
         what = f"version {act.version} {act.state}" if act.version is not None else act.state
         since = f" since {time_of(act.since)}" if act.since is not None else ""
         notes.append(f"{what}{since}{': ' if act.reason else ''}{act.reason}")
+    if one.at_work is not None:
+        from orchestration.promotion.timestamps import show_clock
+
+        lease = f"the lease of application {one.at_work.application} until {show_clock(one.at_work.until)}"
+        notes.append(f"at work: {one.at_work.who}, with {lease} unless it is renewed; whoever waits goes on after it")
     notes += [f"does not agree: {difference}" for difference in one.differences]
     return notes + ([f"broken: {one.broken}"] if one.broken is not None else [])
 
@@ -115,6 +125,7 @@ def _status_json(one: "PolicyStatus") -> dict[str, object]:
         "champion": one.champion,
         "challenger": one.challenger,
         "under_way": [{**asdict(act), "since": _iso(act.since)} for act in one.under_way],
+        "at_work": asdict(one.at_work) | {"until": _iso(one.at_work.until)} if one.at_work is not None else None,
         "agrees": one.agrees,
         "differences": list(one.differences),
         "broken": asdict(one.broken) if one.broken is not None else None,
@@ -152,7 +163,8 @@ def history(policy_name: str, as_json: bool) -> None:
         from orchestration.commands.history import read_history
 
         platform = platform_of_environment()
-        found = read_history(platform.git(), platform.policy(policy_name))
+        policy = platform.policy(policy_name)
+        found = read_history(platform.git(policy), policy)
     if as_json:
         print_json({"policy": policy_name, **_history_json(found)})
     else:
@@ -193,7 +205,12 @@ def _print_history(found: "PolicyHistory") -> None:
 
 
 def _brief(image: str) -> str:
-    """Shorten an image to what tells it from others of its repository: the beginning of its digest, or its tag."""
+    """Shorten an image to what tells it from others of its repository: the beginning of its digest, or its tag.
+
+    An address stays as it is.
+    """
+    if ":/" in image:
+        return image
     return short_image(image).rpartition("@")[2].rpartition("/")[2]
 
 
@@ -243,10 +260,10 @@ def _history_json(found: "PolicyHistory") -> dict[str, object]:
 @click.argument("version", type=Version())
 @json_option
 def verify(policy_name: str, version: int, as_json: bool) -> None:
-    """Compare what is kept about VERSION under POLICY with each other, and with what is live when it is live.
+    """Find out whether all that is kept about VERSION under POLICY agrees, and what runs when it is live.
 
-    Its commit, its evidence tag and the tag's digest in Git; the evidence, the tags and the alias in MLflow; the
-    history of the Dagster instance that DAGSTER_HOME names, if it has any; the pods that run.
+    It compares the commit, the evidence tag and the tag's digest in Git; the evidence, the tags and the alias in
+    MLflow; the history of the Dagster instance that DAGSTER_HOME names, if it has any; and the pods.
 
     \b
     Example:
@@ -256,7 +273,7 @@ def verify(policy_name: str, version: int, as_json: bool) -> None:
     Exit code:
       0  everything agrees
       2  wrong usage
-      3  something differs, or refused (no such version, or it was never committed)
+      3  something differs, or refused (no such version, or it was never committed or adopted)
       4  a dependency did not answer
     """
     with problems():

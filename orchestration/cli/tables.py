@@ -1,15 +1,20 @@
 """Tables for a terminal of any width: in columns where they fit, and else one value a line."""
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from shutil import get_terminal_size
 from textwrap import wrap
 
+import click
+
 _WIDTH_WITHOUT_TERMINAL = 160
 _GAP = "  "
 _NARROWEST = 20
 """How many characters a last column must be given."""
+_COMFORTABLE = 32
+"""How many characters a text needs to stand beside its head."""
 
 
 def width() -> int:
@@ -55,10 +60,27 @@ def fields(values: Mapping[str, object], columns: int) -> str:
     return "\n".join(lines)
 
 
-def paragraph(text: str, columns: int) -> str:
+def beside(head: str, texts: Sequence[str], columns: int) -> list[str]:
+    """Write texts to the right of a head, each from a line of its own; below it where that leaves too little room.
+
+    Args:
+        head: What stands before the first text, padded, and perhaps in colours.
+        texts: The texts; empty ones are left out.
+        columns: The characters that fit on a line.
+    """
+    size = len(click.unstyle(head))
+    written = [text for text in map(shown, texts) if text]
+    room = columns - size
+    if room < _COMFORTABLE and any(len(text) > room for text in written):
+        return [head.rstrip(), *(paragraph(text, columns, 2 * len(_GAP)) for text in written)]
+    first, *more = [line for text in written for line in wrap(text, room, break_on_hyphens=False)] or [""]
+    return [f"{head}{first}".rstrip(), *(" " * size + line for line in more)]
+
+
+def paragraph(text: str, columns: int, indent: int = len(_GAP)) -> str:
     """Wrap a remark to a table, indented."""
-    first, *more = wrap(shown(text), max(_NARROWEST, columns - len(_GAP)), break_on_hyphens=False) or [""]
-    return "\n".join((_GAP + first, *(_GAP + line for line in more)))
+    lines = wrap(shown(text), max(_NARROWEST, columns - indent), break_on_hyphens=False)
+    return "\n".join(f"{' ' * indent}{line}" for line in lines)
 
 
 def shown(value: object) -> str:
@@ -67,8 +89,23 @@ def shown(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    visible = (char for char in str(value) if char.isspace() or not unicodedata.category(char).startswith("C"))
+    visible = (char for char in str(value) if char.isspace() or not _steers(char))
     return " ".join("".join(visible).split())
+
+
+def printable(text: str) -> str:
+    """Leave out of a text what could steer a terminal, and keep its lines and its spaces as they are."""
+    return "".join(char for char in text if char in "\n\t" or not _steers(char))
+
+
+def escaped(document: str) -> str:
+    """Write what could steer a terminal, in the strings of a JSON document, as JSON's escapes."""
+    return "".join(json.dumps(char)[1:-1] if char != "\n" and _steers(char) else char for char in document)
+
+
+def _steers(char: str) -> bool:
+    """Whether a character is a control or has no look of its own: escape sequences, overrides of the direction."""
+    return unicodedata.category(char).startswith("C")
 
 
 def time_of(at: float | None) -> str | None:

@@ -1,1 +1,1 @@
-"""What the commands of `incumbent` do, in terms of the ports; `orchestration.cli` parses and prints."""
+"""What the commands of `incumbent` and its sensor do, in terms of the ports; `cli` and `sensors.py` translate."""

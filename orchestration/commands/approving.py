@@ -1,14 +1,19 @@
 """Approving a version: an act in Git that names the digest of its image, so that no other image can be committed."""
 
+from collections.abc import Mapping
+
 from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.approvals import Approvals, count_approvals
-from orchestration.promotion.images import choose_image
+from orchestration.promotion.branch_view import act_tags
+from orchestration.promotion.deployed import ModelAddress
 from orchestration.promotion.model_version import ModelVersion, not_registered
 from orchestration.promotion.permission import read_approvals
 from orchestration.promotion.policy import ApprovalPolicy, Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, ImageRegistry, Registry, Sign
 from orchestration.promotion.problems import InvalidInputError, Problem
-from orchestration.promotion.quality import run_problem
+from orchestration.promotion.version_image import version_deployed
+
+_PUSH_FIRST = "Push it first: an approval is of one image."
 
 
 def approve_version(
@@ -22,7 +27,7 @@ def approve_version(
     reason: str,
     sign: Sign | None = None,
 ) -> str:
-    """Approve the image that a version has now.
+    """Approve the image, or the address, that a version has now.
 
     Args:
         registry: The model registry.
@@ -46,17 +51,28 @@ def approve_version(
     version = registry.version(policy.model, number)
     if version is None:
         raise InvalidInputError(not_registered(policy.model, number))
-    digest = _digest(registry, images, policy, version)
-    before = _approvals(git, policy, rule, version, digest)
-    name = next((name for name in before.given if name.casefold() == by.casefold()), None)
+    image = version_deployed(registry, images, policy, version, _PUSH_FIRST)
+    if isinstance(image, Problem):
+        raise InvalidInputError(image)
+    address = image.text if isinstance(image, ModelAddress) else ""
+    given = f"the address {address} of {version}" if address else f"the image {image.digest} of {version}"
+    before, _ = _approvals(git, policy, rule, version, image.digest)
+    name = _counted_as(before, by)
     if name is not None:
-        return f"{name} has approved the image {digest} of {version} already: {_progress(before)}"
-    act = git.record_act(Act(policy.name, ActKind.APPROVE, clock.now(), by, reason, number, digest), sign)
-    after = _approvals(git, policy, rule, version, digest)
-    name = next((name for name, counted in after.given.items() if counted.tag == act.tag), None)
+        return f"{name} has already approved {given}: {_progress(before)}"
+    approval = Act(policy.name, ActKind.APPROVE, clock.now(), by, reason, number, image.digest, address)
+    act = git.record_act(approval, sign)
+    after, signers = _approvals(git, policy, rule, version, image.digest)
+    name = _counted_as(after, signers.get(act.tag, "") if rule.signed else by)
     if name is None:
         raise InvalidInputError(_not_counted(policy, act, after))
-    return f"{name} approved the image {digest} of {version}: {_progress(after)}"
+    is_new = after.given[name].tag == act.tag  # or else it was given twice at the same time, and is counted once
+    return f"{name} {'approved' if is_new else 'has already approved'} {given}: {_progress(after)}"
+
+
+def _counted_as(approvals: Approvals, by: str) -> str | None:
+    """Return the name under which someone's approval counts; None when none of theirs does."""
+    return next((name for name in approvals.given if name.casefold() == by.casefold()), None)
 
 
 def _rule(policy: Policy, by: str, *, signed: bool) -> ApprovalPolicy:
@@ -75,28 +91,12 @@ def _rule(policy: Policy, by: str, *, signed: bool) -> ApprovalPolicy:
     return rule
 
 
-def _digest(registry: Registry, images: ImageRegistry, policy: Policy, version: ModelVersion) -> str:
-    """Resolve the image that the version names, as the pipeline does before it commits."""
-    run = registry.run(version.run_id) if version.run_id else None
-    problem = run_problem(version, run)
-    if run is None or problem is not None:
-        assert problem is not None, "a version without a run has a problem"
-        raise InvalidInputError(problem)
-    chosen = choose_image(version, run, policy.image.repository)
-    if isinstance(chosen, Problem):
-        raise InvalidInputError(chosen)
-    image = images.resolve(chosen)
-    if image is None:
-        found, next_step = "no such image in the registry", "Push it first: an approval is of one image."
-        raise InvalidInputError(Problem(f"image {chosen}", "a published image", found, next_step))
-    return image.digest
-
-
 def _approvals(
     git: GitOpsRepository, policy: Policy, rule: ApprovalPolicy, version: ModelVersion, digest: str
-) -> Approvals:
-    acts, signers = read_approvals(git, policy, version.version)
-    return count_approvals(rule, acts, version.version, digest, signers)
+) -> tuple[Approvals, Mapping[str, str]]:
+    """Return the approvals that a version has now, and who signed which, by the name of its tag."""
+    acts, signers = read_approvals(git, policy, version.version, act_tags(git, policy.name))
+    return count_approvals(rule, acts, version.version, digest, signers), signers
 
 
 def _progress(approvals: Approvals) -> str:
@@ -108,9 +108,8 @@ def _progress(approvals: Approvals) -> str:
 
 
 def _not_counted(policy: Policy, act: Act, approvals: Approvals) -> Problem:
-    return Problem(
-        f"the approval {act.tag}",
-        approvals.wanted,
-        approvals.found,
-        f"It is kept and does not count. Sign with the key that {policy.name}.yaml names for you.",
-    )
+    mend = "Give it again."
+    if approvals.rule.signed:
+        mend = f"Sign with the key that {policy.name}.yaml names for you."
+    next_step = f"It is kept and does not count. {mend}"
+    return Problem(f"the approval {act.tag}", approvals.wanted, approvals.found, next_step)

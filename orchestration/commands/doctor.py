@@ -1,28 +1,58 @@
 """Examining everything that promotions will need: settings, logins, rights, versions and labels; nothing is changed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from orchestration.commands.doctor_policy import policy_probes
+from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to
 from orchestration.commands.probes import Finding, Probe, failed, ok, unknown
+from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
 from orchestration.promotion.platform import PlatformInParts
 from orchestration.promotion.ports import QueryResult
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 
-_OLDEST_MLFLOW = 3
-"""The first major version with logged models, which the pipeline reads."""
 _SKEW_SECONDS = 5.0
 """How far two clocks may differ: less than the scrape intervals and lease times that depend on them."""
 
 
-def probes(platform: PlatformInParts, policies: Sequence[str]) -> list[Probe]:
-    """List everything to ask for these policies, in the order in which a person reads it."""
-    found = [*_settings(platform), *_platform(platform)]
-    for name in policies:
-        found += policy_probes(platform, name)
-    return found
+def probes(platform: PlatformInParts, name: str | None) -> list[Probe]:
+    """List everything to ask for one policy, or for all of them, in the order in which a person reads it.
+
+    Raises:
+        InvalidInputError: there are policies, and none of that name.
+    """
+    names, policies = _policies(platform, name)
+    git = any(_shares_repository(platform, one) for one in names) or not names
+    return [
+        *_settings(platform, policies, with_git=git),
+        *_platform(platform, with_git=git),
+        *(probe for one in names for probe in policy_probes(platform, one)),
+    ]
 
 
-def _settings(platform: PlatformInParts) -> Iterator[Probe]:
+def _policies(platform: PlatformInParts, name: str | None) -> tuple[tuple[str, ...], Finding]:
+    """Return the policies to examine, and what was found where they should be: without any, the rest is asked."""
+    try:
+        names = platform.policy_names()
+    except InvalidInputError as error:
+        return (), failed(error.problem)
+    subject, expected = f"policy {name}" if name is not None else "the policies folder", "a policy to examine"
+    next_step = "Correct the name, or write one: incumbent init MODEL --application NAMESPACE/NAME."
+    if not names:
+        return (), failed(Problem(subject, expected, "no policies at all", next_step))
+    if name is not None and name not in names:
+        raise InvalidInputError(Problem(subject, expected, f"only {', '.join(names)}", next_step))
+    return names if name is None else (name,), ok(f"policies {', '.join(names)}")
+
+
+def _shares_repository(platform: PlatformInParts, name: str) -> bool:
+    """Whether a policy uses the settings' GitOps repository; one that cannot be read may."""
+    try:
+        own = platform.policy(name).git
+    except ProblemError:
+        return True
+    return own is None or own.url is None
+
+
+def _settings(platform: PlatformInParts, policies: Finding, *, with_git: bool) -> Iterator[Probe]:
     """Whether each setting is there and has a form that can be used; nobody is asked yet."""
 
     def usable(make: Callable[[], object]) -> Callable[[], Finding]:
@@ -32,8 +62,10 @@ def _settings(platform: PlatformInParts) -> Iterator[Probe]:
 
         return ask
 
+    yield Probe("settings", "INCUMBENT_POLICIES", lambda: policies)
     yield Probe("settings", "MLFLOW_TRACKING_URI", usable(platform.registry))
-    yield Probe("settings", "INCUMBENT_GIT_URL", usable(platform.git))
+    if with_git:
+        yield Probe("settings", "INCUMBENT_GIT_URL", usable(platform.git))
     yield Probe("settings", "INCUMBENT_KUBECONFIG", lambda: _contexts(platform))
     yield Probe(
         "settings", "INCUMBENT_ARGOCD_CONTEXT", usable(platform.argocd), needs=("settings: INCUMBENT_KUBECONFIG",)
@@ -47,23 +79,10 @@ def _contexts(platform: PlatformInParts) -> Finding:
     return ok(f"contexts {', '.join(contexts) or 'none'}")
 
 
-def _platform(platform: PlatformInParts) -> Iterator[Probe]:
+def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
     def mlflow() -> Finding:
         platform.registry().ping()
         return ok("answers, and accepts the login if it asks for one")
-
-    def git() -> Finding:
-        repository = platform.git()
-        head = repository.fetch()
-        address = repository.address()
-        return ok(f"branch {address.branch} of {address.url} is at {head[:12]}")
-
-    def push() -> Finding:
-        platform.git().check_push()
-        return ok(
-            "a dry run gets as far as the refs: the login may push, and atomically. Not proved: protected branches "
-            "and tags, and hooks, which decide when a push arrives"
-        )
 
     def argocd() -> Finding:
         platform.argocd().ready()
@@ -75,8 +94,10 @@ def _platform(platform: PlatformInParts) -> Iterator[Probe]:
 
     yield Probe("MLflow", "answers", mlflow, needs=("settings: MLFLOW_TRACKING_URI",))
     yield Probe("MLflow", "version", lambda: _mlflow_version(platform), needs=("MLflow: answers",))
-    yield Probe("Git", "branch", git, needs=("settings: INCUMBENT_GIT_URL",))
-    yield Probe("Git", "push", push, needs=("Git: branch",))
+    if with_git:
+        needs = ("settings: INCUMBENT_GIT_URL",)
+        yield Probe("Git", "branch", lambda: branch_of(platform.git()), needs)
+        yield Probe("Git", "push", lambda: push_to(platform.git()), needs=("Git: branch",))
     yield Probe("Argo CD", "answers", argocd, needs=("settings: INCUMBENT_ARGOCD_CONTEXT",))
     yield Probe("Prometheus", "answers", prometheus, needs=("settings: PROMETHEUS_URL",))
     yield Probe("Prometheus", "clock", lambda: _clock(platform), needs=("Prometheus: answers",))
@@ -86,17 +107,9 @@ def _mlflow_version(platform: PlatformInParts) -> Finding:
     version = platform.registry().server_version()
     if version is None:
         return unknown("the server does not tell its version", "Look at the foot of its web page, or at its image.")
-    major = version.partition(".")[0]
-    if major.isdigit() and int(major) >= _OLDEST_MLFLOW:
-        return ok(f"{version}, which is {_OLDEST_MLFLOW} or newer")
-    return failed(
-        Problem(
-            "MLflow's server",
-            f"version {_OLDEST_MLFLOW} or newer",
-            f"version {version}",
-            "Upgrade the server (and its database: mlflow db upgrade URL).",
-        )
-    )
+    if not is_too_old(version):
+        return ok(f"{version}, which is {OLDEST} or newer")
+    return failed(Problem("MLflow's server", f"version {OLDEST} or newer", f"version {version}", HOW_TO_UPGRADE))
 
 
 def _clock(platform: PlatformInParts) -> Finding:
@@ -119,19 +132,3 @@ def _clock(platform: PlatformInParts) -> Finding:
             "Synchronise both by NTP; on each machine: timedatectl set-ntp true.",
         )
     )
-
-
-def policies_to_examine(platform: PlatformInParts, name: str | None) -> tuple[str, ...]:
-    """Return the given policy, or all of them.
-
-    Raises:
-        InvalidInputError: the folder of policies cannot be read, or has none, or not this one.
-    """
-    names = platform.policy_names()
-    if name is None and names:
-        return names
-    if name in names:
-        return (name,)
-    found = f"only {', '.join(names)}" if names else "no policies at all"
-    next_step = "Correct the name, or write one: incumbent init MODEL --application NAMESPACE/NAME."
-    raise InvalidInputError(Problem(f"policy {name or ''}".strip(), "a policy to examine", found, next_step))

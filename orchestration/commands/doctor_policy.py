@@ -1,27 +1,26 @@
 """What `incumbent doctor` asks about one policy: its model, manifest, application, workload, queries and images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
+from threading import Lock
 
 from orchestration.commands.probes import Finding, Outcome, Probe, failed, ok, unknown
+from orchestration.promotion.branch_view import manifest_at
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
-from orchestration.promotion.gate import stale_after
-from orchestration.promotion.gate_queries import GateQuery, answer_now, gate_queries
+from orchestration.promotion.gate_queries import SCRAPES, ask_gate, gate_queries, look_at_gate, query_name
 from orchestration.promotion.images import ImageRef, parse_image
-from orchestration.promotion.manifest import EditRefused, read_image
+from orchestration.promotion.live_target import look_at_container, look_at_workload
+from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.platform import PlatformInParts
+from orchestration.promotion.pod_port import pod_port
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import QueryRejected
+from orchestration.promotion.ports import GitOpsRepository
 from orchestration.promotion.problems import Problem, ProblemError
-from orchestration.promotion.promql import expand
-from orchestration.promotion.recorded_requests import RECORDING_PATH, parse_recording
-from orchestration.promotion.repository_address import is_same_repository
+from orchestration.promotion.recorded_requests import RECORDING_PATH, recording_of
 from orchestration.promotion.rights import Right, argocd_rights, cluster_rights
-
-_PROXIED = "mlflow-artifacts:"
-_NOT_ROUTED = (0, 502, 503, 504)
-_SERVICE_SECONDS = 10.0
-_UP = 'up{namespace="$namespace",pod=~"$pods"}'
+from orchestration.promotion.version_image import serving_image, version_address
+from orchestration.promotion.workload_kinds import JUDGED
+from orchestration.stages.look_before import source_of
 
 
 def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
@@ -32,7 +31,8 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
         problem = error.problem
         return [Probe(name, "policy", lambda: failed(problem))]
     own = _Examined(platform, policy)
-    registry, branch, argocd = "MLflow: answers", "Git: branch", "Argo CD: answers"
+    registry, argocd = "MLflow: answers", "Argo CD: answers"
+    branch = "Git: branch" if policy.git is None else f"{name}: branch"
     manifest, application, cluster, workload = (
         f"{name}: {what}" for what in ("manifest", "application", "cluster", "workload")
     )
@@ -54,10 +54,29 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
         Probe(name, "nodes", own.nodes, (cluster,)),
         Probe(name, "workload", own.workload_serves, (cluster,)),
         Probe(name, "container", own.container, (workload,)),
-        Probe(name, "service_url", own.service),
-        Probe(name, "scrapes", own.scrapes, measured),
+        Probe(name, "service", own.service),
     ]
-    return probes + [Probe(name, what, ask, measured) for what, ask in own.queries()]
+    if policy.git is not None:
+        probes.insert(1, Probe(name, "branch", lambda: branch_of(platform.git(policy))))
+        probes.insert(2, Probe(name, "push", lambda: push_to(platform.git(policy)), (branch,)))
+    if policy.slot.holds_address:
+        probes.append(Probe(name, "address", own.address, (registry,)))
+    return probes + [Probe(name, what, ask, measured) for what, ask in own.gate()]
+
+
+def branch_of(git: GitOpsRepository) -> Finding:
+    """Whether the repository has the branch."""
+    head, address = git.fetch(), git.address()
+    return ok(f"branch {address.branch} of {address.url} is at {head[:12]}")
+
+
+def push_to(git: GitOpsRepository) -> Finding:
+    """Whether the login may push, as far as that is told before anything is sent."""
+    git.check_push()
+    return ok(
+        "a dry run gets as far as the refs: the login may push, and atomically. Not proved: protected branches "
+        "and tags, hidden refs and hooks, which decide when a push arrives"
+    )
 
 
 class _Examined:
@@ -66,6 +85,7 @@ class _Examined:
     def __init__(self, platform: PlatformInParts, policy: Policy) -> None:
         self.platform, self.policy = platform, policy
         self.target = policy.manifest
+        self._asking = Lock()  # of what several probes read, each in a thread of its own
 
     @cached_property
     def workload(self) -> WorkloadStatus | None:
@@ -79,7 +99,7 @@ class _Examined:
         return self.platform.argocd().application(self.policy.argocd.namespace, self.policy.argocd.application)
 
     def artifacts(self) -> Finding:
-        """Whether artifacts go through the server, by where the newest version's run has them, and by reading one."""
+        """Whether artifacts can be read where the newest version's run has them: by the server, or where we may."""
         registry = self.platform.registry()
         version = registry.latest_version(self.policy.model)
         if version is None or not version.run_id:
@@ -88,14 +108,9 @@ class _Examined:
                 "Train and register one: log_model(registered_model_name=).",
             )
         root = registry.artifact_root(version.run_id)
-        if root is None or not root.startswith(_PROXIED):
-            problem = Problem(
-                f"the artifacts of {version}",
-                f"a place under {_PROXIED}/",
-                root or f"no run {version.run_id}",
-                "Start the MLflow server with --serve-artifacts, and log runs in an experiment created after that.",
-            )
-            return failed(problem)
+        if root is None:
+            next_step = "Restore the run, or register a new version."
+            return failed(Problem(str(version), "a training run", f"no run {version.run_id}", next_step))
         registry.artifact(version.run_id, RECORDING_PATH)
         return ok(f"{root} can be read. Writing is not tried: the first is the evidence of a promotion")
 
@@ -118,8 +133,7 @@ class _Examined:
         version = registry.version_by_alias(model, alias)
         if version is None:
             return ok(f"no version of {model} has the alias {alias} now")
-        content = registry.artifact(version.run_id, RECORDING_PATH) if version.run_id else None
-        recording = parse_recording(content) if content is not None else None
+        recording = recording_of(registry, version.run_id)
         next_step = f"Record them: incumbent record {model} {version.version} --url URL."
         if recording is None:
             missing = "no recorded requests"
@@ -129,38 +143,58 @@ class _Examined:
         return ok(f"version {version.version}, with {len(recording.requests)} recorded request(s)")
 
     def manifest(self) -> Finding:
-        """Whether the manifest is on the branch, with an image that can be edited."""
-        return ok(f"{self.target.path} has {self._image_on_branch()}")
+        """Whether the manifest is on the branch, with an image, or an address, that can be edited."""
+        return ok(f"{self.target.path} has {self.image_on_branch}")
 
-    def _image_on_branch(self) -> str:
-        git = self.platform.git()
-        head = git.fetch()
-        content = git.read_file(head, self.target.path)
-        if content is None:
-            problem = Problem(
-                f"{self.target.path} at {head[:12]}",
-                f"the manifest that policy {self.policy.name} names",
-                "no such file",
-                "Correct manifest.path in the policy, or commit the file.",
-            )
-            raise ProblemError(problem)
-        current = read_image(content, self.target)
-        if isinstance(current, EditRefused):
-            raise ProblemError(current.problem)
-        return current.value
+    @cached_property
+    def _manifest(self) -> tuple[bytes, str]:
+        """The manifest at the head of the branch, and the image or the address in it."""
+        git = self.platform.git(self.policy)
+        read = manifest_at(git, self.policy, git.fetch())
+        if isinstance(read, Problem):
+            raise ProblemError(read)
+        return read
+
+    @property
+    def image_on_branch(self) -> str:
+        """The image, or the address, in the manifest at the head of the branch."""
+        return self._manifest[1]
 
     def image_registry(self) -> Finding:
         """Whether the image that serves now is in its registry, and the policy's repository lets this machine in."""
-        images, current = self.platform.images(), self._image_on_branch()
+        if self.policy.slot.holds_address:
+            return self._serving_image()
+        images, current = self.platform.images(), self.image_on_branch
         reference = parse_image(current)
-        if reference is None or images.resolve(reference) is None:
+        resolved = images.resolve(reference) if reference is not None else None
+        if reference is None or resolved is None:
             next_step = "Push it again, or commit an image that exists, so that there is a way back."
             return failed(Problem(f"image {current}", "an image that can be pulled", "no such image", next_step))
-        repository = self.policy.image.repository
+        if self.policy.signature is not None:  # the key must be there; only new images must be signed
+            images.signatures(resolved.reference, self.policy.signature.cosign.key)
+        repository = self.policy.images.repository
         if reference.repository != repository:
             images.resolve(ImageRef(repository, "incumbent-doctor"))  # absent is an answer; a refused login is none
             return ok(f"{current} is there, and {repository}, from which the policy deploys, lets us in")
         return ok(f"{current} is there")
+
+    def _serving_image(self) -> Finding:
+        """Whether the image is in its registry that serves the models whose addresses are deployed."""
+        found = serving_image(self.platform.images(), self.policy, self._manifest[0])
+        if found is None:
+            return unknown(f"{self.target.path} has no image: the platform chooses it")
+        if isinstance(found, Problem):
+            return failed(found)
+        return ok(f"{found.resolved.reference}, which serves all versions, is there")
+
+    def address(self) -> Finding:
+        """Whether the newest version's model has an address that may be deployed."""
+        registry = self.platform.registry()
+        version = registry.latest_version(self.policy.model)
+        if version is None:
+            return unknown(f"no version of {self.policy.model} is registered", "Register one.")
+        found = version_address(registry, self.policy, version)
+        return failed(found) if isinstance(found, Problem) else ok(f"version {version.version} would be {found}")
 
     def application_exists(self) -> Finding:
         """Whether Argo CD has the Application."""
@@ -177,31 +211,10 @@ class _Examined:
         return ok(f"{target.namespace}/{target.application} is {found.sync_status} and {found.health_status}")
 
     def source(self) -> Finding:
-        """Whether Argo CD deploys what a promotion edits: this repository, this branch, and the manifest's folder."""
+        """Whether Argo CD deploys what a promotion edits, and sets no other image over it."""
         assert self.application is not None, "this probe needs the application"
-        git, source = self.platform.git(), self.application.source
-        subject = f"Application {self.policy.argocd.namespace}/{self.policy.argocd.application}"
-        if source is None:
-            next_step = "Give it one source: with several it has no single revision to wait for."
-            return failed(Problem(subject, "one source", "several sources, or none", next_step))
-        address, revision = git.address(), self.application.sync_revision
-        follows = revision is not None and git.is_ancestor(revision, git.fetch())
-        if not is_same_repository(source.repository, address.url) and not follows:
-            next_step = "Set INCUMBENT_GIT_URL to the repository that Argo CD reads."
-            return failed(Problem(subject, f"the repository {address.url}", source.repository, next_step))
-        if source.revision not in (address.branch, f"refs/heads/{address.branch}") and (
-            source.revision not in ("", "HEAD") or not follows
-        ):
-            next_step = "Set INCUMBENT_GIT_BRANCH to the branch that Argo CD follows (spec.source.targetRevision)."
-            return failed(Problem(subject, f"the branch {address.branch}", source.revision or "HEAD", next_step))
-        folder = source.path.strip("/")
-        if folder not in ("", ".") and not self.target.path.startswith(f"{folder}/"):
-            next_step = (
-                "Correct manifest.path in the policy. With Kustomize or Helm, let it be a file that this builds."
-            )
-            return failed(Problem(subject, f"a folder with {self.target.path} in it", source.path, next_step))
-        another = "" if is_same_repository(source.repository, address.url) else ", by another address"
-        return ok(f"{source.path} on {source.revision or 'HEAD'} of {source.repository}{another}")
+        git = self.platform.git(self.policy)
+        return _found(source_of(git, self.policy, self.application, git.fetch()))
 
     def automated_sync(self) -> Finding:
         """Whether Argo CD rolls out by itself what is committed."""
@@ -209,14 +222,11 @@ class _Examined:
         if self.application.auto_sync:
             return ok("on")
         name, namespace = self.policy.argocd.application, self.policy.argocd.namespace
-        return failed(
-            Problem(
-                f"Application {namespace}/{name}",
-                "automated sync",
-                "automated sync turned off",
-                f"Set spec.syncPolicy.automated in its manifest, or: argocd app set {name} --sync-policy automated.",
-            )
-        )
+        next_step = f"Set spec.syncPolicy.automated in {self.application.is_changed_in}."
+        if not self.application.made_by:
+            next_step += f" At once, by hand: argocd app set {name} --sync-policy automated."
+        found = "automated sync turned off"
+        return failed(Problem(f"Application {namespace}/{name}", "automated sync", found, next_step))
 
     def rights_in_argocd(self) -> Finding:
         """Whether the account may read and refresh Applications."""
@@ -242,96 +252,79 @@ class _Examined:
         return ok(f"{len(ready)} of {len(nodes)} ready; {', '.join(sorted({node.architecture for node in ready}))}")
 
     def workload_serves(self) -> Finding:
-        """Whether the workload exists and has a pod that serves."""
-        workload, target = self.workload, self.target
-        subject = f"{target.kind} {target.namespace}/{target.name}"
-        look = f"kubectl --context {self.policy.cluster} -n {target.namespace} get deployments,pods"
-        if workload is None:
-            next_step = f"Correct manifest in the policy. To see what is there: {look}."
-            return failed(Problem(subject, "the workload that the policy names", "no such workload", next_step))
-        ready = self._pods()
-        if not ready:
-            found = f"{len(workload.new_pods)} pod(s) of its newest template, none of them ready"
-            return failed(Problem(subject, "a pod that is ready", found, f"Look at them: {look}."))
-        return ok(f"{subject} has {len(ready)} of {workload.wanted} pods ready")
+        """Whether the workload exists, rolls out by itself, and has a pod that serves."""
+        found = _found(look_at_workload(self.policy, self._application_if_known(), self.workload))
+        if found.outcome is not Outcome.OK or self._pods():
+            return found
+        assert self.workload is not None, "a workload that is missing is a problem"
+        target = self.target
+        pods = f"{len(self.workload.new_pods)} pod(s) of its newest template, none of them ready"
+        look = f"kubectl --context {self.policy.cluster} -n {target.namespace} get {JUDGED[target.kind].plural},pods"
+        return failed(Problem(str(self.workload), "a pod that is ready", pods, f"Look at them: {look}."))
+
+    def _application_if_known(self) -> ApplicationStatus | None:
+        """The Application, by whose resources a missing workload's name may be told; None while Argo CD is silent."""
+        try:
+            return self.application
+        except ProblemError:
+            return None
 
     def _pods(self) -> list[str]:
         return [pod.name for pod in self.workload.new_pods if pod.ready] if self.workload is not None else []
 
     def container(self) -> Finding:
-        """Whether the container exists, and states the port at which pods are asked."""
+        """Whether the container exists, and it is known at which port pods are asked."""
         assert self.workload is not None, "this probe needs the workload"
         name = self.target.container
-        if name not in self.workload.images:
-            found = f"only {', '.join(self.workload.images) or 'containers without a name'}"
-            next_step = "Correct manifest.container in the policy."
-            return failed(Problem(str(self.workload), f"a container {name}", found, next_step))
-        if name not in self.workload.ports:
-            next_step = f"Give container {name} a containerPort in {self.target.path}."
-            return failed(Problem(str(self.workload), f"a containerPort of {name}", "no containerPort", next_step))
-        return ok(f"{name}, asked at port {self.workload.ports[name]}")
+        found = _found(look_at_container(self.policy, self.workload))
+        if found.outcome is not Outcome.OK:
+            return found
+        port = pod_port(self.policy, self.workload, self.platform.cluster(self.policy.cluster))
+        if isinstance(port, Problem):
+            return failed(port)
+        return ok(f"{name}, asked at port {port}, {self.policy.service.pod_path(self.policy.model)}")
 
     def service(self) -> Finding:
         """Whether something answers where clients reach the model; any page will do."""
-        url = self.policy.service_url
-        answer = self.platform.service().reach(url, _SERVICE_SECONDS)
-        if answer.status not in _NOT_ROUTED:
+        settings = self.policy.service
+        url = settings.address(self.policy.model)
+        answer = self.platform.service().reach(url, settings.headers, settings.timeout)
+        if answer.is_routed:
             return ok(f"{url} answers (HTTP {answer.status} to a GET)")
         found = f"HTTP {answer.status}" if answer.status else answer.body.decode("utf-8", "replace")
-        next_step = "Correct service_url in the policy, or look at the Service and its endpoints."
+        next_step = "Correct service.url in the policy, or look at the Service and its endpoints."
         return failed(Problem(url, "an answer of the model's server", found, next_step), unanswered=not answer.status)
 
-    def scrapes(self) -> Finding:
-        """Whether Prometheus scrapes each pod, once, with success and often enough."""
-        metrics, pods = self.platform.metrics(), self._pods()
-        namespace, window = self.target.namespace, self.policy.gate.soak
-        up, times = (
-            metrics.query(expand(query, pods=pods, window=window, namespace=namespace, source=""))
-            for query in (_UP, f"timestamp({_UP})")
-        )
-        assert not isinstance(up, QueryRejected), "a plain selector is accepted"
-        assert not isinstance(times, QueryRejected), "and so is its time"
-        values = {pod: [sample.value for sample in up.samples if sample.labels.get("pod") == pod] for pod in pods}
-        ages = {sample.labels.get("pod", ""): sample.at - sample.value for sample in times.samples}
-        limit = stale_after(self.policy.gate)
-        for pod, found in values.items():
-            problem = None
-            if len(found) != 1:
-                problem = "no such series" if not found else f"{len(found)} of them, from several scrape jobs"
-            elif found != [1.0]:
-                problem = "a last scrape that failed"
-            elif ages.get(pod, 0.0) > limit:
-                problem = f"a last scrape {ages[pod]:.0f} s ago, too rare for a soak of {window:g} s"
-            if problem is not None:
-                next_step = "Correct the scrape configuration: docs/policies.md lists what Prometheus must provide."
-                expected = f'one series up{{namespace="{namespace}",pod="{pod}"}} with the value 1'
-                return failed(Problem(f"Prometheus, pod {pod}", expected, problem, next_step))
-        oldest = max((ages.get(pod, 0.0) for pod in pods), default=0.0)
-        return ok(f"each of {len(pods)} pods is scraped; the oldest last scrape is {oldest:.1f} s old")
-
-    def queries(self) -> Iterator[tuple[str, Callable[[], Finding]]]:
-        """List the gate's queries by name, each with its question; the pods are known only when it is asked."""
-        for number, asked in enumerate(gate_queries(self.policy, ["pod"])):
+    def gate(self) -> Iterator[tuple[str, Callable[[], Finding]]]:
+        """List what is asked of Prometheus, each with its question; the pods are known only when it is asked."""
+        yield SCRAPES, partial(self._gate, SCRAPES)
+        for asked in gate_queries(self.policy, ["pod"]):
             if asked.query:
-                source = f" ({asked.source})" if asked.name == "requests" else ""
-                yield f"query {asked.name}{source}", partial(self._query, number)
+                yield query_name(asked), partial(self._gate, query_name(asked))
 
-    def _query(self, number: int) -> Finding:
-        assert self.workload is not None, "this probe needs the workload"
-        asked: GateQuery = list(gate_queries(self.policy, self._pods()))[number]
-        answer = answer_now(asked, self.policy, self.workload, self.platform.metrics())
-        if answer.usable:
-            return ok(f"{answer.finding}{f', must be {asked.bound}' if asked.bound else ''}")
-        field = "gate.requests" if asked.name == "requests" else f"SLO {asked.name}"
-        pods = "|".join(self._pods())
-        next_step = (
-            f"Correct {field} in {self.policy.name}.yaml. What the pods have, in Prometheus: "
-            f'count by (__name__) ({{namespace="{self.target.namespace}",pod=~"{pods}"}}).'
-        )
-        found = failed(Problem(f"{field}", "one number about the pods that serve now", answer.finding, next_step))
-        if asked.source == "replayed" and answer.finding.startswith("no data"):
-            return Finding(Outcome.UNKNOWN, "no data: no recorded request was ever sent to these pods")
-        return found
+    def _gate(self, name: str) -> Finding:
+        with self._asking:
+            return _found(self._looks[name])
+
+    @cached_property
+    def _looks(self) -> Mapping[str, Look]:
+        """What Prometheus says about the pods that serve now; asked once, however many probes need it."""
+        assert self.workload is not None, "these probes need the workload"
+        registry, policy = self.platform.registry(), self.policy
+        try:
+            is_proved = registry.version_by_alias(policy.model, policy.champion_alias) is not None
+        except ProblemError:  # it has a line of its own
+            is_proved = False
+        now_serving = ask_gate(policy, self.workload, self.platform.metrics())
+        looks = look_at_gate(policy, now_serving, is_proved=is_proved, now=self.platform.clock().now())
+        return {look.what: look for look in looks}
+
+
+def _found(look: Look) -> Finding:
+    """Say what a look before the commit found, as the stage says it."""
+    if look.problem is not None:
+        return failed(look.problem)
+    return unknown(look.finding) if look.bearing is Bearing.NOTED else ok(look.finding)
 
 
 def _rights(may: Callable[[Right], bool | None], rights: Iterator[Right], role: str) -> Finding:

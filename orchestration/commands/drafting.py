@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from orchestration.commands.drafting_manifest import because, files_of, find_manifest
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
+from orchestration.promotion.deployed import Slot, parse_address
+from orchestration.promotion.evaluation import ANY_TRAFFIC
 from orchestration.promotion.images import parse_image
-from orchestration.promotion.manifest import CurrentImage, read_image
-from orchestration.promotion.manifest_place import Selector
 from orchestration.promotion.platform import PlatformInParts
 from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.policy_draft import (
@@ -21,11 +22,14 @@ from orchestration.promotion.policy_draft import (
 from orchestration.promotion.ports import QueryResult, Sample
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.promql import expand
+from orchestration.promotion.serving_protocols import PROTOCOLS
+from orchestration.promotion.workload_kinds import JUDGED
 
 IN_CLUSTER = "https://kubernetes.default.svc"
 """How Argo CD names the cluster that it runs in."""
 _WINDOW_SECONDS = 3600.0
 """How far to look back for requests, to propose a bound."""
+_REACH_SECONDS = 5.0
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 """What PromQL accepts as a name without quotes; Prometheus 3 has others, too."""
 _PODS = 'namespace="$namespace",pod=~"$pods"'
@@ -55,7 +59,7 @@ def draft_policy(
         raise InvalidInputError(Problem(subject, "an application of Argo CD", "no such application", next_step))
     draft = PolicyDraft(name, model, application, namespace)
     workload = _workload(platform, found, draft, own_context)
-    _manifest(platform, found, draft, workload)
+    find_manifest(platform, found, draft, workload)
     _service(platform, found, draft)
     _quality(platform, draft)
     _gate(platform, draft, workload)
@@ -66,7 +70,7 @@ def draft_policy(
 def _workload(
     platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft, own_context: str
 ) -> WorkloadStatus | None:
-    """Find the Deployment that the application deploys, its container and its image's repository."""
+    """Find the workload that the application deploys, its container and its image's repository."""
     contexts = platform.contexts()
     where = application.destination
     candidates = [where] if where in contexts else [name for name, server in contexts.items() if server == where]
@@ -74,27 +78,29 @@ def _workload(
     if not draft.cluster:
         known = ", ".join(contexts) or "none"
         draft.leave_open("cluster", f"the kubeconfig's context of {where or 'the destination'} (contexts: {known})")
-    deployments = [(space, name) for kind, space, name in application.resources if kind == "Deployment"]
-    chosen = [each for each in deployments if each[1] == application.name] or deployments
+    deployed = [each for each in application.resources if each[0] in JUDGED]
+    named = [each for each in deployed if each[2] == application.name]
+    chosen = named or [each for each in deployed if each[0] == "Deployment"] or deployed
     if len(chosen) == 1:
-        draft.namespace, draft.workload = chosen[0]
+        draft.kind, draft.namespace, draft.workload = chosen[0]
     else:
-        names = ", ".join(f"{space}/{name}" for space, name in deployments) or "none in the application's status"
+        found = ", ".join(f"{kind} {space}/{name}" for kind, space, name in deployed)
         for part in ("namespace", "name"):
-            draft.leave_open(f"manifest.{part}", f"the {part} of the Deployment that serves the model ({names})")
+            meaning = f"the {part} of the workload that serves the model"
+            draft.leave_open(f"manifest.{part}", f"{meaning} ({found or 'none in the status of the application'})")
     workload = None
     if draft.cluster and draft.workload:
         try:
             workload = platform.cluster(draft.cluster).workload(draft.kind, draft.namespace, draft.workload)
         except ProblemError as error:
-            draft.leave_open("manifest.container", _because("the container that serves the model", error))
+            draft.leave_open("manifest.container", because("the container that serves the model", error))
     if workload is not None:
         _container(draft, workload)
     for name, meaning in (
         ("manifest.container", "the container that serves the model"),
         ("image.repository", "the repository of its images, without tag"),
     ):
-        if not (draft.container if name == "manifest.container" else draft.repository):
+        if not (draft.container if name == "manifest.container" else draft.repository or draft.slot.holds_address):
             draft.open.setdefault(name, meaning)
     return workload
 
@@ -106,6 +112,10 @@ def _container(draft: PolicyDraft, workload: WorkloadStatus) -> None:
         draft.leave_open("manifest.container", f"the one that serves the model, of {', '.join(workload.images)}")
         return
     draft.container = candidates[0]
+    slots = list(_slots_of_address(workload, draft.container, draft.model))
+    if len(slots) == 1:
+        (draft.slot,) = slots
+        return
     reference = parse_image(workload.images[draft.container])
     if reference is not None and "/" in reference.repository:
         draft.repository = reference.repository
@@ -115,41 +125,27 @@ def _container(draft: PolicyDraft, workload: WorkloadStatus) -> None:
         )
 
 
-def _manifest(
-    platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft, workload: WorkloadStatus | None
-) -> None:
-    """Find the file on the branch that has the container's image."""
-    expected = "the file with the Deployment"
-    source = application.source
-    if source is None or workload is None or not draft.container:
-        reason = "the application has several sources" if source is None else "the workload is not known"
-        draft.leave_open("manifest.path", f"{expected}, relative to the repository ({reason})")
-        return
-    try:
-        git = platform.git()
-        head = git.fetch()
-        files = [path for path in git.list_files(head, source.path) if path.endswith((".yaml", ".yml"))]
-        selector = Selector("", draft.kind, draft.namespace, draft.workload, draft.container)
-        matching = [path for path in files if _has_image(git.read_file(head, path), selector)]
-    except ProblemError as error:
-        draft.leave_open("manifest.path", _because(expected, error))
-        return
-    kustomized = next((path for path in files if path.endswith(("kustomization.yaml", "kustomization.yml"))), None)
-    if kustomized is not None:
-        yaml_path = f"images[name={draft.repository}].newTag"
-        by_kustomize = Selector("", yaml_path=yaml_path)
-        if _has_image(git.read_file(head, kustomized), by_kustomize):
-            draft.path, draft.yaml_path = kustomized, yaml_path
-            return
-    if len(matching) == 1:
-        draft.path = matching[0]
-        return
-    among = ", ".join(matching) if matching else f"no single one under {source.path}"
-    draft.leave_open("manifest.path", f"{expected}, relative to the repository ({among}); for Helm, with yaml_path")
+def _slots_of_address(workload: WorkloadStatus, container: str, model: str) -> Iterator[Slot]:
+    """Find where a container has the address of a version of the model, so that one image may serve all versions."""
 
+    def is_one(text: str | None) -> bool:
+        address = parse_address(text or "")
+        named = address.version if address is not None else None
+        return named is not None and named[0] == model
 
-def _has_image(content: bytes | None, selector: Selector) -> bool:
-    return content is not None and isinstance(read_image(content, selector), CurrentImage)
+    spec = workload.spec(container)
+    if parse_address(workload.storage_uri) is not None:
+        yield Slot("storageUri")
+    for name, value in spec.environment.items() if spec is not None else ():
+        if is_one(value):
+            yield Slot("variable", name)
+    arguments = spec.arguments if spec is not None else ()
+    for before, text in zip(("", *arguments), arguments, strict=False):
+        name, equals, value = text.partition("=")
+        if equals and name.startswith("-") and is_one(value):
+            yield Slot("argument", name)
+        elif is_one(text) and before.startswith("-"):
+            yield Slot("argument", before)
 
 
 def _service(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> None:
@@ -158,24 +154,37 @@ def _service(platform: PlatformInParts, application: ApplicationStatus, draft: P
     try:
         address = _node_port_address(platform, application, draft)
     except ProblemError as error:
-        draft.leave_open("service_url", _because(meaning, error))
+        draft.leave_open("service", because(meaning, error))
         return
-    if address and platform.service().reach(address, 5.0).status not in (0, 502, 503, 504):
-        draft.service_url = address
+    if address and platform.service().reach(address, {}, _REACH_SECONDS).is_routed:
+        draft.protocol = _protocol(platform, address, draft.model)
+        if draft.protocol:
+            draft.service = address
+            return
+        choices = ", ".join(PROTOCOLS)
+        draft.leave_open("service", f"{{url: {address}, protocol: ...}}, one of {choices}; nothing there tells which")
         return
-    draft.leave_open("service_url", f"{meaning} ({f'{address} does not answer from here' if address else 'not found'})")
+    draft.leave_open("service", f"{meaning} ({f'{address} does not answer from here' if address else 'not found'})")
+
+
+def _protocol(platform: PlatformInParts, address: str, model: str) -> str:
+    """The protocol of which a server shows signs; empty when none does."""
+    for name, protocol in PROTOCOLS.items():
+        path = protocol.presence_for(model)
+        if path and platform.service().reach(address + path, {}, _REACH_SECONDS).status == 200:
+            return name
+    return ""
 
 
 def _node_port_address(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> str:
-    if application.source is None or not draft.cluster:
+    if not draft.cluster:
         return ""
     git = platform.git()
     head = git.fetch()
     ports: set[str] = set()
-    for path in git.list_files(head, application.source.path):
-        if path.endswith((".yaml", ".yml")):
-            text = (git.read_file(head, path) or b"").decode("utf-8", "replace")
-            ports |= set(re.findall(r"^\s*(?:- )?nodePort: ([0-9]{4,5})\s*$", text, re.MULTILINE))
+    for path in files_of(git, head, application):
+        text = (git.read_file(head, path) or b"").decode("utf-8", "replace")
+        ports |= set(re.findall(r"^\s*(?:- )?nodePort: ([0-9]{4,5})\s*$", text, re.MULTILINE))
     nodes = [node.address for node in platform.cluster(draft.cluster).nodes() if node.ready and node.address]
     return f"http://{nodes[0]}:{ports.pop()}" if nodes and len(ports) == 1 else ""
 
@@ -185,9 +194,9 @@ def _quality(platform: PlatformInParts, draft: PolicyDraft) -> None:
     try:
         registry = platform.registry()
         version = registry.latest_version(draft.model)
-        run = registry.run(version.run_id) if version is not None and version.run_id else None
+        run = registry.training(version) if version is not None else None
     except ProblemError as error:
-        draft.leave_open("quality", _because(meaning, error))
+        draft.leave_open("quality", because(meaning, error))
         return
     draft.quality = propose_quality(run.metrics) if run is not None else []
     if not draft.quality:
@@ -197,7 +206,7 @@ def _quality(platform: PlatformInParts, draft: PolicyDraft) -> None:
 
 def _gate(platform: PlatformInParts, draft: PolicyDraft, workload: WorkloadStatus | None) -> None:
     """Propose the gate's queries from the metrics that Prometheus has of the pods that serve now."""
-    meaning = 'a query that counts requests and selects by source=~"$source"'
+    meaning = "a query that counts requests; docs/policies.md lists presets for well-known servers"
     pods = [pod.name for pod in workload.new_pods if pod.ready] if workload is not None else []
     draft.slos.append("    - {name: restarts, from: pods, at_most: 0}")
     if not pods:
@@ -214,7 +223,7 @@ def _gate(platform: PlatformInParts, draft: PolicyDraft, workload: WorkloadStatu
             p95 = next((sample.value for sample in _ask(platform, draft, pods, recent)), None)
             draft.slos += propose_latency(histogram, series, p95 if p95 is not None and math.isfinite(p95) else None)
     except ProblemError as error:
-        draft.leave_open("gate.requests", _because(meaning, error))
+        draft.leave_open("gate.requests", because(meaning, error))
 
 
 def _requests(
@@ -222,11 +231,10 @@ def _requests(
 ) -> None:
     counters = request_counters(names)
     found = [read_traffic(name, _ask(platform, draft, pods, f"{name}{{{_PODS}}}")) for name in counters[:5]]
-    traffic = next((each for each in found if each.tells_replayed), None)
-    if traffic is None:
-        seen = f"without a label source: {', '.join(counters)}" if counters else f"{len(names)} other metrics"
-        draft.leave_open("gate.requests", f"{meaning}; docs/policies.md says why (the pods have {seen})")
+    if not found:
+        draft.leave_open("gate.requests", f"{meaning} (the pods have {len(names)} other metrics)")
         return
+    traffic = next((each for each in found if each.tells_replayed), found[0])
     draft.requests = traffic.requests()
     if traffic.good:
         draft.slos += traffic.success_ratio()
@@ -235,7 +243,7 @@ def _requests(
 
 
 def _ask(platform: PlatformInParts, draft: PolicyDraft, pods: Sequence[str], query: str) -> Sequence[Sample]:
-    expression = expand(query, pods=pods, window=_WINDOW_SECONDS, namespace=draft.namespace, source="real|replayed")
+    expression = expand(query, pods=pods, window=_WINDOW_SECONDS, namespace=draft.namespace, source=ANY_TRAFFIC)
     answer = platform.metrics().query(expression)
     return answer.samples if isinstance(answer, QueryResult) else ()
 
@@ -244,7 +252,3 @@ def _prove(draft: PolicyDraft) -> None:
     """Read the draft as a policy, when nothing is left open."""
     if not draft.open:
         parse_policy(draft.name, draft.text)
-
-
-def _because(meaning: str, error: ProblemError) -> str:
-    return f"{meaning} ({error.problem.subject}: {' '.join(error.problem.found.split())})"

@@ -13,13 +13,13 @@ from orchestration.promotion.yaml_text import MAX_BYTES
 
 
 def edit_file(file: Path, selector: Selector, image: str, expected: str | None) -> str:
-    """Put an image into a file. A symbolic link stays one: the file that it leads to is edited.
+    """Put an image, or an address, into a file. A symbolic link stays one: the file that it leads to is edited.
 
     Args:
         file: The manifest.
-        selector: Which image of it is meant.
-        image: The new image.
-        expected: Edit only while the file has this image.
+        selector: Which image, or which address, of it is meant.
+        image: The new image or address.
+        expected: Edit only while the file has this one.
 
     Returns:
         What was done, for a person.

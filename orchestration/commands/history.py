@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from orchestration.promotion.acts import Act
-from orchestration.promotion.branch_view import acts, image_at
+from orchestration.promotion.branch_view import image_at, parse_acts
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository
 from orchestration.promotion.reigns import History, ImageChange, fold_history
@@ -34,6 +34,6 @@ def read_history(git: GitOpsRepository, policy: Policy) -> PolicyHistory:
         ImageChange(change, None if change.commit in own else image_at(git, policy, change.commit))
         for change in git.changes(head, policy.manifest.path)
     )
-    decided = acts(git, policy.name)
     tags = git.tags_below(f"incumbent/{policy.name}/")
+    decided = parse_acts(tags)
     return PolicyHistory(head, fold_history(commits, changes, tags, decided), decided)

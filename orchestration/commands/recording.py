@@ -2,39 +2,126 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
-from orchestration.promotion.model_version import not_registered
-from orchestration.promotion.ports import Registry, Service
+from orchestration.promotion.answer_comparison import Tolerance
+from orchestration.promotion.clock_values import ENOUGH, clock_paths
+from orchestration.promotion.json_paths import Path, format_path
+from orchestration.promotion.model_version import ModelVersion, not_registered
+from orchestration.promotion.platform import Platform
+from orchestration.promotion.policy import Policy, ServicePolicy
+from orchestration.promotion.ports import Answer, Clock, Headers, Registry, Service
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.recorded_requests import (
+    MAX_DEPTH,
+    MAX_PATHS,
+    MAX_REQUESTS,
     RECORDING_PATH,
     REPLAY_HEADER,
+    RecordedAnswer,
     RecordedRequest,
     Recording,
     dump_recording,
+    is_deeper_than,
+    parse_recording,
+    read_answer,
 )
+from orchestration.promotion.serving_protocols import PROTOCOLS, ProtocolName
+from orchestration.promotion.steady_answers import named, torn, unsure, varying_paths, varying_prediction
 
 _REPETITIONS = 3
-"""How often each request is sent: a field that differs between the answers (a time, an id) is not recorded."""
-_TOLERANCE = 1e-6
-"""By how much a recorded number may differ later, in the number's own unit."""
-_TIMEOUT = 10.0
-"""Seconds to wait for one answer."""
+"""How often each request is sent at least: what differs between the answers (a time, an id) is not compared later."""
+_EXAMPLE_ROWS = 100
+"""How many rows of an input example are recorded: each is sent to each pod whenever the gate looks."""
+_SHOWN = 10
+"""How many of the paths that are not compared are shown."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which server is asked, and how."""
+
+    url: str
+    protocol: ProtocolName = "mlflow"
+    headers: Headers = field(default_factory=dict)
+    timeout: float = 10.0
+    """Seconds to wait for one answer."""
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What a person says about how answers are compared later."""
+
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    """Other tolerances, by the path that they apply to."""
+    ignore: Sequence[str] = ()
+    """Paths to what is not compared."""
+
+
+def choose_asking(
+    platform: Platform, model: str, url: str, *, policy_name: str | None, protocol: ProtocolName | None
+) -> Asking:
+    """Find out how a model's server is asked: as its policy says, or else as MLflow's scoring server.
+
+    Args:
+        platform: has the policies.
+        model: the registered model's name.
+        url: the server's address; without a path, it gets that of the protocol.
+        policy_name: the policy; None for the only one that promotes the model, if there is one.
+        protocol: the protocol; None for that of the policy.
+
+    Raises:
+        InvalidInputError: the policy cannot be used, or several policies of the model disagree.
+    """
+    policies = [platform.policy(policy_name)] if policy_name else _policies_of(platform, model)
+    services: list[ServicePolicy] = []
+    for policy in policies:
+        service = policy.service.model_copy(update={"url": "http://any", "path": policy.service.pod_path(model)})
+        if service not in services:
+            services.append(service)
+    if len(services) > 1 and protocol is None:
+        names = ", ".join(policy.name for policy in policies)
+        raise InvalidInputError(
+            Problem(
+                f"the policies of {model}",
+                "one way to ask its server",
+                f"several, in {names}",
+                "Name the policy with --policy, or the protocol with --protocol.",
+            )
+        )
+    own = services[0] if len(services) == 1 else ServicePolicy(url="http://any")
+    chosen = protocol or own.protocol
+    path = own.path if chosen == own.protocol and own.path else PROTOCOLS[chosen].path_for(model)
+    parts = urlsplit(url)
+    address = url if parts.path not in ("", "/") or parts.query else url.rstrip("/") + path
+    return Asking(address, chosen, own.headers, own.timeout)
 
 
 def record_version(
-    registry: Registry, service: Service, model: str, number: int, url: str, content: bytes | None
+    registry: Registry,
+    service: Service,
+    clock: Clock,
+    model: str,
+    number: int,
+    asking: Asking,
+    content: bytes | None,
+    comparing: Comparing,
 ) -> str:
     """Record how a server answers, as an artifact of the version's training run.
 
     Args:
         registry: Where the version and its run are.
         service: The client that asks the server.
+        clock: Tells the time, so that a time in an answer is known for one.
         model: The registered model's name.
         number: The version that the server runs.
-        url: The server's prediction address.
-        content: A JSON list of request bodies; None for the rows of the model's input example.
+        asking: The server, and how it is asked.
+        content: A JSON list of requests; None for those that the model's input example gives.
+        comparing: How answers are compared later.
 
     Returns:
         What was recorded, for a person.
@@ -43,92 +130,218 @@ def record_version(
         DependencyError: the server or the registry does not answer.
         InvalidInputError: there is no such version, or no request or answer that can be recorded.
     """
-    run_id, bodies = recorded_bodies(registry, model, number, content)
-    recording = record_answers(service, url, bodies)
-    registry.put_artifact(run_id, RECORDING_PATH, dump_recording(recording))
-    return f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}"
+    version = _version(registry, model, number)
+    requests = recorded_bodies(registry, version, asking.protocol, content)
+    recording = record_answers(service, clock, asking, requests, comparing)
+    document = dump_recording(recording)
+    unreadable = parse_recording(document)
+    if isinstance(unreadable, Problem):
+        next_step = "Give fewer or smaller requests (--requests)."
+        raise InvalidInputError(Problem("the recording", unreadable.expected, unreadable.found, next_step))
+    assert version.run_id is not None, "a version without a run is refused"
+    registry.put_artifact(version.run_id, RECORDING_PATH, document)
+    return _described(asking, recording, version.run_id)
 
 
 def recorded_bodies(
-    registry: Registry, model: str, number: int, content: bytes | None
-) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """Return the run that the recording will belong to and the request bodies, from a file or the input example.
+    registry: Registry, version: ModelVersion, protocol: ProtocolName, content: bytes | None
+) -> Sequence[Any]:
+    """Return the requests to record, from a file or from the input example in the form of the protocol.
 
     Raises:
-        InvalidInputError: there is no such version, it has no run, or there are no requests.
+        InvalidInputError: there are none.
     """
+    if content is None:
+        example = registry.input_example(version)
+        requests: Any = []
+        if example is not None:
+            made = PROTOCOLS[protocol].requests(example, registry.signature(version))
+            requests = list(islice(made, _EXAMPLE_ROWS))
+        source = f"the input example of {version}"
+        expected = f"at least one request of protocol {protocol}"
+        next_step = "Log the model with input_example=..., or give requests with --requests."
+    else:
+        source = "the requests"
+        expected = f"a JSON list with at least one request, {MAX_REQUESTS} at most, and none that is null or empty"
+        next_step = "Give a file such as [{...}, {...}]."
+        try:
+            requests = json.loads(content)
+        except (ValueError, RecursionError):
+            requests = None
+    usable: list[Any] = requests if isinstance(requests, list) and all(map(_is_request, requests)) else []
+    if not 0 < len(usable) <= MAX_REQUESTS:
+        found = "no input example that makes one"
+        if content is not None:
+            found = f"{len(usable)} of them" if usable else "no such list"
+        raise InvalidInputError(Problem(source, expected, found, next_step))
+    return usable
+
+
+def record_answers(
+    service: Service, clock: Clock, asking: Asking, requests: Sequence[Any], comparing: Comparing
+) -> Recording:
+    """Send each request several times, and find out what of the answers can be compared later.
+
+    Raises:
+        DependencyError: the server does not answer.
+        InvalidInputError: the server refuses a request, or the prediction would not be compared for sure.
+    """
+    times = max(_REPETITIONS, -(-ENOUGH // len(requests)))
+    now = clock.now()
+    answers = [[_ask(service, asking, request) for _ in range(times)] for request in requests]
+    for request, repeated in zip(requests, answers, strict=True):
+        _require_one_kind(asking, request, repeated)
+    recording = Recording(
+        tolerance=comparing.tolerance,
+        tolerances=dict(comparing.tolerances),
+        ignore=tuple(comparing.ignore),
+        requests=tuple(
+            RecordedRequest(request=request, response=repeated[0])
+            for request, repeated in zip(requests, answers, strict=True)
+        ),
+    )
+    in_json = [
+        (request, [answer.body for answer in repeated])
+        for request, repeated in zip(requests, answers, strict=True)
+        if repeated[0].sha256 is None
+    ]
+    return _without_what_varies(asking, recording, in_json, now) if in_json else recording
+
+
+def _without_what_varies(
+    asking: Asking, recording: Recording, answers: Sequence[tuple[Any, list[Any]]], now: float
+) -> Recording:
+    """Leave out what varies, if the prediction is compared all the same.
+
+    Args:
+        asking: The server, and how it was asked.
+        recording: What was asked, and its first answers.
+        answers: Each request with its answers in JSON.
+        now: When the answers came, in seconds since the epoch.
+    """
+    requests, repeated = [request for request, _ in answers], [bodies for _, bodies in answers]
+    rules = recording.rules()
+    varies = varying_paths(repeated, rules)
+    if (numbers := torn(varies, repeated)) is not None:
+        found = "some that change by more than the tolerance, and others that do not"
+        raise _unsteady(asking, numbers, "numbers that stay", found)
+    clocks = clock_paths(requests, repeated, rules, now)
+    if (lost := varying_prediction([path for path in varies if path not in clocks])) is not None:
+        raise _unsteady(asking, lost, "a prediction that stays", "one that changes by more than the tolerance")
+    changes = tuple(dict.fromkeys((*varies, *clocks)))
+    ignore = tuple(dict.fromkeys((*recording.ignore, *(format_path(path) for path in changes))))
+    if len(ignore) > MAX_PATHS:
+        raise _refused(asking, f"{len(changes)} values that change: {named(changes)}")
+    recording = recording.model_copy(update={"ignore": ignore})
+    places = PROTOCOLS[asking.protocol].predictions
+    doubt = unsure(requests, [bodies[0] for bodies in repeated], recording.rules(), places, left_out=bool(changes))
+    if doubt is not None:
+        raise _refused(asking, f"{doubt}; what changes is {named(changes)}" if changes else doubt)
+    return recording
+
+
+def _policies_of(platform: Platform, model: str) -> list[Policy]:
+    """The policies that promote a model; broken ones and a folder that does not exist have none to offer."""
+    policies = []
+    try:
+        for name in platform.policy_names():
+            try:
+                policies.append(platform.policy(name))
+            except InvalidInputError:
+                continue
+    except InvalidInputError:
+        return []
+    return [policy for policy in policies if policy.model == model]
+
+
+def _version(registry: Registry, model: str, number: int) -> ModelVersion:
     version = registry.version(model, number)
     if version is None:
         raise InvalidInputError(not_registered(model, number))
     if version.run_id is None:
         next_step = "Log the model in a run, and register that."
         raise InvalidInputError(Problem(str(version), "a version with a training run", "no run", next_step))
-    if content is None:
-        rows = registry.input_example(version)
-        bodies: Any = [{"features": list(row)} for row in rows or ()]
-        source, next_step = (
-            f"the input example of {version}",
-            "Log the model with input_example=..., or give --requests.",
-        )
-    else:
-        source, next_step = "the requests", 'Give a JSON list of request bodies, [{"features": [...]}, ...].'
-        try:
-            bodies = json.loads(content)
-        except ValueError:
-            bodies = None
-    if not isinstance(bodies, list) or not bodies or not all(isinstance(body, dict) and body for body in bodies):
-        raise InvalidInputError(Problem(source, "at least one request", "no requests", next_step))
-    return version.run_id, bodies
+    return version
 
 
-def record_answers(service: Service, url: str, requests: Sequence[Mapping[str, Any]]) -> Recording:
-    """Send each request to the server, and keep the fields that are the same every time, for all requests.
-
-    Raises:
-        DependencyError: the server does not answer.
-        InvalidInputError: the server refuses a request, or its answers have no field that stays the same.
-    """
-    answers = [[_ask(service, url, request) for _ in range(_REPETITIONS)] for request in requests]
-    volatile = {
-        name
-        for repeated in answers
-        for name in repeated[0]
-        if any(answer.get(name) != repeated[0][name] for answer in repeated)
-    }
-    recorded = []
-    for request, repeated in zip(requests, answers, strict=True):
-        stable = {name: value for name, value in repeated[0].items() if name not in volatile}
-        if not stable:
-            raise InvalidInputError(
-                Problem(
-                    f"the answers of {url}",
-                    f"fields that stay the same when a request is sent {_REPETITIONS} times",
-                    f"only fields that change: {', '.join(sorted(volatile))}" if volatile else "an empty answer",
-                    "Record a server whose answers depend on the request alone.",
-                )
-            )
-        recorded.append(RecordedRequest(request=dict(request), response=stable, tolerance=_TOLERANCE))
-    return Recording(requests=tuple(recorded))
+def _is_request(value: object) -> bool:
+    return value not in (None, {}, [], "") and not is_deeper_than(value, MAX_DEPTH)
 
 
-def _ask(service: Service, url: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(service: Service, asking: Asking, request: Any) -> RecordedAnswer:
     body = json.dumps(request).encode()
-    answer = service.ask(url, body, {"Content-Type": "application/json", REPLAY_HEADER: "record"}, _TIMEOUT)
+    answer = service.ask(asking.url, body, {**asking.headers, REPLAY_HEADER: "record"}, asking.timeout)
     shown = answer.body[:200].decode("utf-8", "replace")
     if answer.status == 0 or answer.status >= 500:
-        finding = f"status {answer.status}: {shown}" if answer.status else "no answer"
-        raise DependencyError(Problem(url, "an answer", finding, "Check that the server is running, or correct --url."))
-    try:
-        parsed = json.loads(answer.body)
-    except ValueError:
-        parsed = None
-    if answer.status != 200 or not isinstance(parsed, dict):
-        raise InvalidInputError(
-            Problem(
-                f"the request {json.dumps(request)[:120]}",
-                "status 200 and a JSON object",
-                f"status {answer.status}: {shown}",
-                "Correct the requests (--requests FILE), or the model's input example.",
-            )
+        next_step = "Check that the server is running, or correct --url."
+        raise DependencyError(Problem(asking.url, "an answer", answer.described, next_step))
+    if not 200 <= answer.status <= 299:
+        raise _refuses(asking, request, answer, shown)
+    read = read_answer(answer)
+    if answer.content_type == "text/html":  # the API server's proxy to a pod rewrites links in pages
+        raise _refuses(asking, request, answer, "a page (text/html)")
+    if not answer.body:
+        raise _refuses(asking, request, answer, "an empty body")
+    if read.sha256 is None and is_deeper_than(read.body, MAX_DEPTH - 4):  # the recording puts it 4 levels deeper
+        raise _refuses(asking, request, answer, "JSON that is nested too deeply")
+    return read
+
+
+def _refuses(asking: Asking, request: Any, answer: Answer, shown: str) -> InvalidInputError:
+    return InvalidInputError(
+        Problem(
+            f"the request {json.dumps(request)[:120]} to {asking.url}",
+            "an answer with content that is no page, and a status from 200 to 299",
+            f"status {answer.status}: {shown}",
+            f"Correct --url, the protocol (--protocol; it was asked as {asking.protocol}), or the requests "
+            "(--requests).",
         )
-    return parsed
+    )
+
+
+def _require_one_kind(asking: Asking, request: Any, repeated: Sequence[RecordedAnswer]) -> None:
+    """Refuse statuses, and content that is not JSON, that change from answer to answer."""
+    kinds = {(answer.status, answer.content_type, answer.sha256) for answer in repeated}
+    if len(kinds) > 1:
+        shown = ", ".join(sorted(f"{status} {kind} {digest or 'JSON'}" for status, kind, digest in kinds))
+        found = f"other answers each time to {json.dumps(request)[:120]}: {shown}"
+        next_step = (
+            "Let the server answer in JSON, of which parts can be left out, or give other requests (--requests)."
+        )
+        raise _refused(asking, found, next_step)
+
+
+def _refused(asking: Asking, found: str, next_step: str = "") -> InvalidInputError:
+    next_step = next_step or (
+        "Give requests with different answers (--requests), allow numbers to differ more (--tolerance '$.PATH=0.001'), "
+        "or name what need not be compared (--ignore '$.PATH')."
+    )
+    expected = "a prediction that stays the same when a request is sent again"
+    return InvalidInputError(Problem(f"the answers of {asking.url}", expected, found, next_step))
+
+
+def _unsteady(asking: Asking, path: Path, expected: str, found: str) -> InvalidInputError:
+    where = format_path(path)
+    return InvalidInputError(
+        Problem(
+            f"the answers of {asking.url}",
+            f"{expected} the same at {where} when a request is sent again",
+            found,
+            f"Allow numbers to differ more there (--tolerance '{where}=0.001'), or, if that is no prediction, do not "
+            f"compare it (--ignore '{where}').",
+        )
+    )
+
+
+def _described(asking: Asking, recording: Recording, run_id: str) -> str:
+    tolerance = "exactly equal" if recording.tolerance.is_exact else f"equal within {recording.tolerance}"
+    lines = [
+        f"{len(recording.requests)} recorded requests are artifact {RECORDING_PATH} of run {run_id}",
+        f"asked as {asking.protocol} at {asking.url}",
+        f"numbers must be {tolerance}",
+        *(f"at {path} within {own}" for path, own in recording.tolerances.items()),
+    ]
+    if recording.ignore:
+        more = f" and {len(recording.ignore) - _SHOWN} more" if len(recording.ignore) > _SHOWN else ""
+        lines.append(f"not compared: {', '.join(recording.ignore[:_SHOWN])}{more}")
+    return "\n".join(lines)

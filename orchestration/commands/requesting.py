@@ -7,17 +7,20 @@ from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.retries import retry_tags
-from orchestration.promotion.sensor_rules import is_new, request_tags
+from orchestration.promotion.sensor_rules import is_held_by_person, is_new, request_tags
 from orchestration.promotion.state import State
-from orchestration.promotion.summary import summary_tag
+from orchestration.promotion.summary import state_and_reason, summary_tag
 
 _MAY_BE_RETRIED = (State.REFUSED, State.SUPERSEDED, State.ROLLED_BACK, State.HELD)
 
 
-def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> None:
+def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: int) -> bool:
     """Make a version the challenger, and record when that was requested.
 
     A version that has been requested before keeps the time of that request.
+
+    Returns:
+        Whether it is the challenger; False when it is the champion already, which stays what it is.
 
     Raises:
         InvalidInputError: there is no such version, or its promotion has ended, and the alias alone begins no other.
@@ -25,15 +28,17 @@ def request_promotion(registry: Registry, clock: Clock, policy: Policy, number: 
     version = _existing(registry, policy, number)
     state = version.state(policy.name)
     _refuse_former_champion(registry, policy, version)
-    is_held_by_person = state is State.HELD and version.tag(policy.name, "held_by") == "person"
-    if state in (State.REFUSED, State.ROLLED_BACK, State.REJECTED) or is_held_by_person:
-        reason = version.tag(policy.name, "reason") or "no recorded reason"
+    if state is State.CHAMPION and _is_named_champion(registry, policy, version):
+        return False
+    is_held = is_held_by_person(version, policy.name)
+    if state is not None and (state in (State.REFUSED, State.ROLLED_BACK, State.REJECTED) or is_held):
         next_step = _how_to_try_again(policy, version)
-        found = f"{str(state).replace('_', ' ')} ({reason})"
+        found = state_and_reason(state, version.tag(policy.name, "reason"))
         raise InvalidInputError(Problem(str(version), "a version whose promotion goes on", found, next_step))
     if is_new(version, policy.name):
         _write(registry, clock, policy, version, request_tags(clock.now()))
     registry.set_alias(version, policy.challenger_alias)
+    return True
 
 
 def retry_promotion(
@@ -107,6 +112,11 @@ def _refuse_former_champion(registry: Registry, policy: Policy, version: ModelVe
     found = f"a former champion, which {successor} has replaced"
     expected = "a version that has not been the champion yet"
     raise InvalidInputError(Problem(str(version), expected, found, how_to_return(policy.name, version.version)))
+
+
+def _is_named_champion(registry: Registry, policy: Policy, version: ModelVersion) -> bool:
+    named = registry.version_by_alias(policy.model, policy.champion_alias)
+    return named is not None and named.version == version.version
 
 
 def _existing(registry: Registry, policy: Policy, number: int) -> ModelVersion:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from threading import Thread
 from typing import TypeVar
 
 from orchestration.promotion.branch_standing import committed_promotions, live_promotion
-from orchestration.promotion.branch_view import acts, image_at, unfinished
-from orchestration.promotion.manifest import EditRefused, read_image
+from orchestration.promotion.branch_view import acts, image_at, manifest_at, unfinished
+from orchestration.promotion.deployed import image_key
+from orchestration.promotion.in_thread import in_thread
+from orchestration.promotion.live_value import live_value
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.policy_status import (
@@ -17,6 +18,7 @@ from orchestration.promotion.policy_status import (
     GIT,
     PROMETHEUS,
     REGISTRY,
+    AtWork,
     ClusterView,
     GitView,
     PolicyStatus,
@@ -24,18 +26,24 @@ from orchestration.promotion.policy_status import (
     last_own_image,
     policy_status,
 )
-from orchestration.promotion.ports import Cluster, FileChange, GitOpsRepository, Registry
+from orchestration.promotion.ports import Clock, Cluster, FileChange, GitOpsRepository, Registry
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
-from orchestration.promotion.reigns import image_key
+from orchestration.stages.lease import in_words
 
 T = TypeVar("T")
 LONGEST_SECONDS = 20.0
 """How long everything is waited for together; each client's own time limit for one question is shorter."""
+_QUIET_SECONDS = 1.0
 _CHANGES_READ = 20
 """How many changes of the manifest are read to find the one by which a person put the image there."""
 
 
-def read_status(platform: Platform, names: Sequence[str], seconds: float = LONGEST_SECONDS) -> tuple[PolicyStatus, ...]:
+def read_status(
+    platform: Platform,
+    names: Sequence[str],
+    seconds: float = LONGEST_SECONDS,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[PolicyStatus, ...]:
     """Ask about policies, all at once; a broken policy or a service that does not answer is part of the answer.
 
     The number of versions does not matter: only those that an alias or the branch's last promotion names are read.
@@ -44,15 +52,25 @@ def read_status(platform: Platform, names: Sequence[str], seconds: float = LONGE
         platform: The platform.
         names: The policies' names.
         seconds: How long to wait for all answers together.
+        say: Receives a line when that takes more than a moment.
     """
-    look = begin_look(platform, names)
-    wait(look.answers, timeout=seconds)
+    look, quiet = begin_look(platform, names, with_leases=True), min(_QUIET_SECONDS, seconds)
+    wait(look.answers, timeout=quiet)
+    if not look.is_answered:
+        say(f"waiting for {', '.join(look.silent)}, {seconds:g} s at most")
+        wait(look.answers, timeout=seconds - quiet)
     return look.end(seconds)
 
 
-def begin_look(platform: Platform, names: Sequence[str]) -> "Look":
-    """Ask all that `read_status` asks, and return at once."""
-    return Look(tuple(_begin(platform, name) for name in names))
+def begin_look(platform: Platform, names: Sequence[str], *, with_leases: bool = False) -> "Look":
+    """Ask all that `read_status` asks, and return at once.
+
+    Args:
+        platform: The platform.
+        names: The policies' names.
+        with_leases: Whether to ask who has the leases, too, which change all the time.
+    """
+    return Look(tuple(_begin(platform, name, with_leases) for name in names))
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,17 @@ class Look:
         """Whether all answers are there."""
         return all(answer.done() for answer in self.answers)
 
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """What has not answered yet, each once, with its address."""
+        waiting = (
+            policy.addresses[name]
+            for policy in self.begun
+            for name, answer in policy.answers.items()
+            if not answer.done()
+        )
+        return tuple(dict.fromkeys(waiting))
+
     def end(self, seconds: float) -> tuple[PolicyStatus, ...]:
         """Put together what has arrived; what has not counts as not answered within so many seconds."""
         return tuple(_end(policy, seconds) for policy in self.begun)
@@ -83,41 +112,31 @@ class _Begun:
     name: str
     policy: Policy | None
     answers: dict[str, "Future[object]"]
+    addresses: dict[str, str]
+    """What each of them is asked of, with its address."""
     broken: Problem | None = None
 
 
-def _begin(platform: Platform, name: str) -> _Begun:
+def _begin(platform: Platform, name: str, with_leases: bool) -> _Begun:
     # Clients are made here, one after the other: making one imports its library, which threads should not do at once.
     try:
         policy = platform.policy(name)
         clients = platform.clients(policy)
     except ProblemError as error:
-        return _Begun(name, None, {}, error.problem)
+        return _Begun(name, None, {}, {}, error.problem)
     except Exception as error:  # noqa: BLE001 - whatever one policy's file caused, the others are shown
-        return _Begun(name, None, {}, _unexpected(f"policy {name}", error))
-    git = _start(lambda: _ask_git(clients.git, policy))
+        return _Begun(name, None, {}, {}, _unexpected(f"policy {name}", error))
+    clock = clients.clock if with_leases else None
+    git: Future[object] = in_thread(lambda: _ask_git(clients.git, policy, clock))
     answers: dict[str, Future[object]] = {
         GIT: git,
-        REGISTRY: _start(lambda: _ask_registry(clients.registry, policy, git)),
-        CLUSTER: _start(lambda: _ask_cluster(clients.cluster, policy)),
-        ARGOCD: _start(clients.argocd.ready),
-        PROMETHEUS: _start(clients.metrics.ready),
+        REGISTRY: in_thread(lambda: _ask_registry(clients.registry, policy, git)),
+        CLUSTER: in_thread(lambda: _ask_cluster(clients.cluster, policy)),
+        ARGOCD: in_thread(clients.argocd.ready),
+        PROMETHEUS: in_thread(clients.metrics.ready),
     }
-    return _Begun(name, policy, answers)
-
-
-def _start(ask: Callable[[], object]) -> "Future[object]":
-    """Ask in a thread of its own, which holds up nobody's end when no answer comes."""
-    answer: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(ask())
-        except Exception as error:  # noqa: BLE001 - the one who waits is told
-            answer.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return answer
+    asked = (clients.git, clients.registry, clients.cluster, clients.argocd, clients.metrics)
+    return _Begun(name, policy, answers, dict(zip(answers, map(str, asked), strict=True)))
 
 
 def _end(begun: _Begun, seconds: float) -> PolicyStatus:
@@ -131,7 +150,8 @@ def _end(begun: _Begun, seconds: float) -> PolicyStatus:
             views[service] = answer.result(timeout=0)
         except TimeoutError:
             found = f"no answer within {seconds:g} s"
-            unanswered.append((service, Problem(service, "an answer", found, "Check that it can be reached.")))
+            subject = begun.addresses[service]
+            unanswered.append((service, Problem(subject, "an answer", found, "Check that it can be reached.")))
         except DependencyError as error:
             unanswered.append((service, error.problem))
         except InvalidInputError as error:
@@ -156,27 +176,31 @@ def _unexpected(subject: str, error: Exception) -> Problem:
     return Problem(subject, "an answer that can be read", found, "Report this with the versions of both sides.")
 
 
-def _ask_git(git: GitOpsRepository, policy: Policy) -> GitView:
-    """Read the branch and the acts.
+def _ask_git(git: GitOpsRepository, policy: Policy, clock: Clock | None) -> GitView:
+    """Read the branch and the acts, and with a clock the lease.
 
     Raises:
         InvalidInputError: the manifest at the head cannot be read for this policy.
     """
     head = git.fetch()
-    content = git.read_file(head, policy.manifest.path)
-    if content is None:
-        found, next_step = "no such file", "Correct manifest.path in the policy, or commit the file."
-        subject, expected = f"{policy.manifest.path} at {head[:12]}", f"the manifest that policy {policy.name} names"
-        raise InvalidInputError(Problem(subject, expected, found, next_step))
-    current = read_image(content, policy.manifest)
-    if isinstance(current, EditRefused):
-        raise InvalidInputError(current.problem)
+    read = manifest_at(git, policy, head)
+    if isinstance(read, Problem):
+        raise InvalidInputError(read)
+    _, image = read
     promotions = committed_promotions(git.history(head, policy.name), policy.name)
     own = last_own_image(promotions)
-    is_own = own is not None and own[1] == image_key(current.value)
-    by_hand = None if is_own else _change_by_hand(git, policy, head, image_key(current.value))
+    is_own = own is not None and own[1] == image_key(image)
+    by_hand = None if is_own else _change_by_hand(git, policy, head, image_key(image))
     made = acts(git, policy.name)
-    return GitView(head, current.value, promotions, made, by_hand, unfinished(git, promotions, made))
+    at_work = _at_work(git, policy, clock) if clock is not None else None
+    return GitView(head, image, promotions, made, by_hand, unfinished(git, promotions, made), at_work)
+
+
+def _at_work(git: GitOpsRepository, policy: Policy, clock: Clock) -> AtWork | None:
+    lease = git.lease(policy.argocd.application)
+    if lease is None or lease.expires_at <= clock.now():
+        return None
+    return AtWork(in_words(lease.holder), lease.application, lease.expires_at)
 
 
 def _change_by_hand(git: GitOpsRepository, policy: Policy, head: str, key: str) -> FileChange | None:
@@ -206,4 +230,5 @@ def _ask_registry(registry: Registry, policy: Policy, git: "Future[object]") -> 
 def _ask_cluster(cluster: Cluster, policy: Policy) -> ClusterView:
     target = policy.manifest
     workload = cluster.workload(target.kind, target.namespace, target.name)
-    return ClusterView(workload, workload.images.get(target.container) if workload is not None else None)
+    live = live_value(workload, target.container, policy.slot) if workload is not None else ""
+    return ClusterView(workload, live or None)

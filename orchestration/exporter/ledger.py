@@ -5,7 +5,7 @@ A ledger remembers nothing that could not be read again: a new ledger reads ever
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from orchestration.exporter.durations import Durations, seconds_between
 from orchestration.promotion.identity import PromotionId, parse_promotion_id
 from orchestration.promotion.model_version import ModelVersion, tag_key
-from orchestration.promotion.moments import Moment, held_since, moments
+from orchestration.promotion.moments import Moment, held_since, moments, request_of
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import BranchCommit, Clock, GitOpsRepository, Registry
 from orchestration.promotion.state import State
+from orchestration.promotion.texts import one_line
 from orchestration.promotion.timestamps import parse_time
 
 ENDS = (State.CHAMPION, State.ROLLED_BACK, State.REFUSED, State.SUPERSEDED)
@@ -25,6 +26,9 @@ STAGES = ("commit", "rollout", "gate", "rollback")
 LEAD = "lead"
 RESTORE = "restore"
 
+_SHOWN_ENDS = 10
+"""How many of a policy's last ends are told one by one."""
+_LONGEST_REASON = 200
 _BLOCK_SECONDS = 600
 """Signs of life are searched for by the beginning of their time, `2026-01-31T12:3`, which covers ten minutes."""
 _SLACK_SECONDS = 300.0
@@ -49,6 +53,26 @@ class Committed:
     gate_is_counted: bool = False
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How one request for a version ended."""
+
+    version: int
+    state: State
+    at: float
+    reason: str
+    """Empty for a champion, and for a version that was tried again since."""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A promotion that has not ended: the challenger's, or one that is on the branch."""
+
+    version: int
+    state: State
+    since: float
+
+
 @dataclass
 class Ledger:
     """What has been read so far about one policy."""
@@ -68,6 +92,8 @@ class Ledger:
     counted: set[tuple[int, State, str]] = field(default_factory=set)
     """Ends that have been counted, as version, end and request."""
     ends: Counter[State] = field(default_factory=Counter)
+    latest: dict[tuple[int, State, str], Ended] = field(default_factory=dict)
+    """The last ends, by version, end and request."""
     durations: dict[str, Durations] = field(default_factory=dict)
 
 
@@ -76,20 +102,32 @@ class Record:
     """The result of one reading: totals over all readings, and the present state."""
 
     ends: Mapping[State, int]
+    latest: tuple[Ended, ...]
+    """The last ends, the newest first."""
     durations: Mapping[str, Durations]
+    under_way: tuple[UnderWay, ...]
     held: Mapping[int, float]
     """Since when each held version has been held."""
     champion: ModelVersion | None
 
 
-def read_on(ledger: Ledger, registry: Registry, git: GitOpsRepository, clock: Clock) -> Record:
-    """Read what is new since the last reading, and count nothing twice.
+@dataclass(frozen=True)
+class Asked:
+    """What the registry said of one policy; the branch is read after that, so that it has the commits of every end."""
 
-    The registry is read before the branch: by the time an end is in the registry, its commits are on the branch.
+    at: float
+    """From before the first question, in seconds since the epoch."""
+    versions: Mapping[int, ModelVersion]
+    """Those that may have changed since the last reading."""
+    champion: ModelVersion | None
+    challenger: ModelVersion | None
+
+
+def ask_registry(ledger: Ledger, registry: Registry, clock: Clock) -> Asked:
+    """Ask the registry what may be new since the last reading; nothing is noted yet.
 
     Raises:
-        BranchRewrittenError: the caller must begin again with a new ledger.
-        DependencyError: Git or the registry does not answer; the next reading makes up for it.
+        DependencyError: the registry does not answer.
     """
     policy, now = ledger.policy, clock.now()
     champion = registry.version_by_alias(policy.model, policy.champion_alias)
@@ -100,15 +138,61 @@ def read_on(ledger: Ledger, registry: Registry, git: GitOpsRepository, clock: Cl
         watched = registry.version(policy.model, number)
         if watched is not None:
             versions[number] = watched
-    ledger.watched |= _read_branch(ledger, git) - versions.keys()
+    return Asked(now, versions, champion, challenger)
+
+
+def read_on(ledger: Ledger, asked: Asked, registry: Registry, git: GitOpsRepository, head: str) -> Record:
+    """Read what is new since the last reading, and count nothing twice.
+
+    Args:
+        ledger: What was read before; it goes on from there.
+        asked: What the registry said.
+        registry: Has the evidence of what has ended.
+        git: The repository.
+        head: Its branch's head, fetched after the registry was asked: by the time an end is in the registry, its
+            commits are on the branch.
+
+    Raises:
+        BranchRewrittenError: the caller must begin again with a new ledger.
+        DependencyError: Git or the registry does not answer; the next reading makes up for it.
+    """
+    policy, versions = ledger.policy, asked.versions
+    ledger.watched |= _read_branch(ledger, git, head) - versions.keys()
     for version in versions.values():
         _count_ends(ledger, registry, version)
     times = {number: held_since(version, policy.name) for number, version in versions.items()}
     held = {number: since for number, since in times.items() if since is not None}
     unfinished = {number for number, version in versions.items() if _is_unfinished(ledger, version)}
     ledger.watched = (ledger.watched - versions.keys()) | unfinished
-    ledger.read_at = now
-    return Record(ledger.ends.copy(), dict(ledger.durations), held, champion)
+    ledger.read_at = asked.at
+    under_way = _under_way(policy.name, asked.challenger, [version for _, version in sorted(versions.items())])
+    return Record(
+        ends=ledger.ends.copy(),
+        latest=_latest(ledger),
+        durations=dict(ledger.durations),
+        under_way=under_way,
+        held=held,
+        champion=asked.champion,
+    )
+
+
+def _latest(ledger: Ledger) -> tuple[Ended, ...]:
+    """Keep the last ends in the ledger, and return them."""
+    newest = sorted(ledger.latest.items(), key=lambda item: (-item[1].at, item[0]))[:_SHOWN_ENDS]
+    ledger.latest = dict(newest)
+    return tuple(ledger.latest.values())
+
+
+def _under_way(policy: str, challenger: ModelVersion | None, versions: Sequence[ModelVersion]) -> tuple[UnderWay, ...]:
+    found = []
+    for version in versions:
+        state, since = version.state(policy), parse_time(version.tag(policy, "since"))
+        if state is None or state.is_end or since is None:
+            continue
+        is_challenger = challenger is not None and version.version == challenger.version
+        if is_challenger or state.is_under_way_on_branch:
+            found.append(UnderWay(version.version, state, since))
+    return tuple(found)
 
 
 def champion_commit(ledger: Ledger, champion: ModelVersion) -> Committed | None:
@@ -137,13 +221,13 @@ def _block(number: int) -> str:
     return datetime.fromtimestamp(number * _BLOCK_SECONDS, UTC).isoformat()[:15]
 
 
-def _read_branch(ledger: Ledger, git: GitOpsRepository) -> set[int]:
+def _read_branch(ledger: Ledger, git: GitOpsRepository, head: str) -> set[int]:
     """Note the branch's new commits, and return the versions that they concern.
 
     Raises:
         BranchRewrittenError: the head that was read before is no longer on the branch.
     """
-    head, name = git.fetch(), ledger.policy.name
+    name = ledger.policy.name
     if head == ledger.head:
         return set()
     new = git.history(head, name) if ledger.head is None else git.history_since(ledger.head, head, name)
@@ -184,7 +268,11 @@ def _count_ends(ledger: Ledger, registry: Registry, version: ModelVersion) -> No
     """Count the version's ends with their durations; an end is counted completely or, on an error, not at all."""
     for moment in moments(version, ledger.policy.name):
         key = (version.version, moment.state, moment.request)
-        if moment.state not in ENDS or key in ledger.counted:
+        if moment.state not in ENDS:
+            continue
+        if key in ledger.counted:
+            if key in ledger.latest:
+                ledger.latest[key] = _ended(ledger, version, moment)
             continue
         committed = ledger.committed.get((version.version, moment.attempt))
         if committed is not None and moment.state in (State.CHAMPION, State.ROLLED_BACK):
@@ -192,6 +280,15 @@ def _count_ends(ledger: Ledger, registry: Registry, version: ModelVersion) -> No
             _count_end(ledger, committed, moment)
         ledger.counted.add(key)
         ledger.ends[moment.state] += 1
+        ledger.latest[key] = _ended(ledger, version, moment)
+
+
+def _ended(ledger: Ledger, version: ModelVersion, moment: Moment) -> Ended:
+    """An end with its reason, which the version keeps until it is tried again."""
+    policy = ledger.policy.name
+    is_present = version.state(policy) is moment.state and request_of(version, policy) == moment.request
+    kept = version.tag(policy, "reason") if is_present and moment.state is not State.CHAMPION else None
+    return Ended(version.version, moment.state, moment.at, one_line(kept or "")[:_LONGEST_REASON])
 
 
 def _count_gate(ledger: Ledger, registry: Registry, version: ModelVersion, committed: Committed) -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from orchestration.promotion.identity import PromotionId, one_line, parse_promotion_id
+from orchestration.promotion.deployed import image_key, parse_address
+from orchestration.promotion.identity import MODEL_ADDRESS, PromotionId, committed_digest, parse_promotion_id, restored
 from orchestration.promotion.images import is_digest
+from orchestration.promotion.texts import one_line, read_trailers
 
 
 class ActKind(StrEnum):
@@ -42,7 +44,12 @@ class Act:
     reason: str
     version: int | None = None
     digest: str | None = None
-    """The image that an approval or adoption is bound to, `sha256:<64 digits>`."""
+    """The image that an approval or adoption is bound to, `sha256:<64 digits>`; of an address, its text's sha256."""
+    image: str = ""
+    """The image that the manifest had when it was adopted, as it stood there; empty in acts of other kinds.
+
+    Of a policy that deploys addresses, the address that was approved or adopted.
+    """
     promotion: PromotionId | None = None
     """The committed promotion that ended."""
     verdict: str = ""
@@ -62,7 +69,7 @@ class Act:
         about = f" version {self.version}" if self.version is not None else ""
         trailers = {
             "Version": str(self.version) if self.version is not None else "",
-            "Image-Digest": self.digest or "",
+            **self._named,
             "Promotion-Id": str(self.promotion) if self.promotion is not None else "",
             "Verdict": self.verdict,
             "By": self.by,
@@ -70,6 +77,13 @@ class Act:
         }
         lines = [f"{key}: {one_line(value)}" for key, value in trailers.items() if value]
         return f"{self.policy}: {self.kind}{about}\n\n" + "\n".join(lines) + "\n"
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The trailers that name the image or the address."""
+        if parse_address(self.image) is not None:
+            return {MODEL_ADDRESS: self.image}
+        return {"Image-Digest": self.digest or "", "Image": self.image}
 
 
 def acts_prefix(policy: str) -> str:
@@ -98,8 +112,8 @@ def parse_act(tag: str, message: str, commit: str) -> Act | None:
         at = datetime.strptime(match["at"], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).timestamp()
     except ValueError:  # the 30th of February
         return None
-    said = _trailers(message)
-    digest = said.get("Image-Digest", "")
+    said = read_trailers(message)
+    digest = committed_digest(said)
     return Act(
         policy=match["policy"],
         kind=ActKind(match["kind"]),
@@ -108,6 +122,7 @@ def parse_act(tag: str, message: str, commit: str) -> Act | None:
         reason=said.get("Reason", ""),
         version=int(match["version"]) if match["version"] else None,
         digest=digest if is_digest(digest) else None,
+        image=restored(said),
         promotion=parse_promotion_id(said.get("Promotion-Id", "")),
         verdict=said.get("Verdict", ""),
         commit=commit,
@@ -134,11 +149,22 @@ def _stamp(at: float) -> str:
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def _trailers(message: str) -> dict[str, str]:
-    """Read `Key: value` lines of the message's last paragraph; of a repeated key, the first counts."""
-    values: dict[str, str] = {}
-    for line in message.strip().split("\n\n")[-1].split("\n"):
-        key, colon, value = line.partition(": ")
-        if colon:
-            values.setdefault(key.strip(), value.strip())
-    return values
+def is_adoption_of(act: Act, image: str) -> bool:
+    """Whether an act declared an image the champion: by its digest, or as it stood in the manifest, as by a tag alone.
+
+    Args:
+        act: The act, of any kind.
+        image: The image, as a manifest or a workload has it.
+    """
+    adopted = {image_key(known) for known in (act.digest, act.image) if known}
+    return act.kind is ActKind.ADOPT and image_key(image) in adopted
+
+
+def adopted_version(image: str, acts: Iterable[Act]) -> int | None:
+    """Return the version that was adopted last with an image; None when it never was.
+
+    Args:
+        image: The image, as a manifest or a workload has it.
+        acts: The policy's acts, newest first.
+    """
+    return next((act.version for act in acts if is_adoption_of(act, image)), None)

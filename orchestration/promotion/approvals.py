@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.acts import Act, ActKind
+from orchestration.promotion.deployed import parse_address
 from orchestration.promotion.policy import ApprovalPolicy
 
 _MOST_REMARKS = 5
@@ -83,6 +84,8 @@ def _fault(act: Act, version: int, digest: str, not_theirs: str | None) -> str |
     if not_theirs is not None:
         return not_theirs
     if act.digest != digest:
+        if parse_address(act.image) is not None:
+            return f"approved the address {act.image}, and it has another one now"
         return f"approved the image {_short(act.digest)}, and the image is {_short(digest)} now"
     return None
 

@@ -6,8 +6,9 @@ Dagster's storage has no part in this, because it may be lost at any time. Git a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestration.promotion.deployed import digest_of
 from orchestration.promotion.identity import PromotionId, parse_promotion_id
-from orchestration.promotion.images import parse_image
+from orchestration.promotion.images import short_digest
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.ports import BranchCommit
 from orchestration.promotion.state import State
@@ -54,10 +55,9 @@ def live_attempt(
 
 
 def is_image_of(identity: PromotionId, image: str) -> bool:
-    """Tell by the digest whether a manifest's image is the one that a promotion committed."""
-    reference = parse_image(image)
-    digest = reference.digest if reference else None
-    return digest is not None and digest.removeprefix("sha256:")[:12] == identity.digest
+    """Tell by the digest whether a manifest's image, or address, is the one that a promotion committed."""
+    digest = digest_of(image)
+    return digest is not None and short_digest(digest) == identity.digest
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestration.promotion.acts import Act, ActKind, acts_prefix, newest_first, parse_act
+from orchestration.promotion.acts import Act, ActKind, acts_prefix, adopted_version, newest_first, parse_act
 from orchestration.promotion.branch_standing import (
     BranchStanding,
     CommittedPromotion,
@@ -12,7 +12,9 @@ from orchestration.promotion.branch_standing import (
     live_promotion,
     standing_on_branch,
 )
+from orchestration.promotion.deployed import Deployed, parse_address
 from orchestration.promotion.identity import PromotionId
+from orchestration.promotion.images import ImageRef
 from orchestration.promotion.manifest import CurrentImage, EditRefused, read_image
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
@@ -40,6 +42,17 @@ def view_branch(git: GitOpsRepository, policy: Policy, version: ModelVersion, he
     Returns:
         The view, or why the manifest cannot be read there for this policy.
     """
+    read = manifest_at(git, policy, head)
+    if isinstance(read, Problem):
+        return read
+    content, image = read
+    promotions = committed_promotions(git.history(head, policy.name), policy.name)
+    standing = standing_on_branch(version, policy.name, promotions, image)
+    return BranchView(head, content, image, promotions, standing)
+
+
+def manifest_at(git: GitOpsRepository, policy: Policy, head: str) -> tuple[bytes, str] | Problem:
+    """Read the policy's manifest at a commit: its content and the image in it, or why it cannot be read."""
     target = policy.manifest
     content = git.read_file(head, target.path)
     if content is None:
@@ -49,12 +62,8 @@ def view_branch(git: GitOpsRepository, policy: Policy, version: ModelVersion, he
             "no such file",
             "Correct manifest.path in the policy, or commit the file.",
         )
-    current = read_image(content, target)
-    if isinstance(current, EditRefused):
-        return current.problem
-    promotions = committed_promotions(git.history(head, policy.name), policy.name)
-    standing = standing_on_branch(version, policy.name, promotions, current.value)
-    return BranchView(head, content, current.value, promotions, standing)
+    current = read_image(content, policy)
+    return current.problem if isinstance(current, EditRefused) else (content, current.value)
 
 
 def unfinished(
@@ -76,7 +85,7 @@ def unfinished(
 def image_at(git: GitOpsRepository, policy: Policy, commit: str) -> str | None:
     """Return the image that the policy's manifest has at a commit; None when it cannot be read there."""
     content = git.read_file(commit, policy.manifest.path)
-    current = read_image(content, policy.manifest) if content is not None else None
+    current = read_image(content, policy) if content is not None else None
     return current.value if isinstance(current, CurrentImage) else None
 
 
@@ -118,9 +127,43 @@ def was_ended(git: GitOpsRepository, promotion: PromotionId) -> bool:
     return any(act.kind is ActKind.ENDED and act.promotion == promotion for act in acts(git, promotion.policy))
 
 
+def version_of_image(promotions: Sequence[CommittedPromotion], image: str, made: Iterable[Act]) -> int | None:
+    """Return the version whose image the manifest has, by its promotion or its adoption; None when neither is known.
+
+    Args:
+        promotions: The policy's promotions, newest first.
+        image: The image in the manifest.
+        made: The policy's acts, newest first.
+    """
+    live = live_promotion(promotions)
+    candidates = [*([live] if live is not None else []), *promotions]
+    promoted = next((known for known in candidates if is_image_of(known.identity, image)), None)
+    return promoted.identity.version if promoted is not None else adopted_version(image, made)
+
+
+def adopted_image(policy: Policy, version: int, made: Iterable[Act]) -> Deployed | None:
+    """Return the image, by its digest, or the address with which a version was adopted last; None when it never was.
+
+    Args:
+        policy: The policy.
+        version: The version.
+        made: The policy's acts, newest first.
+    """
+    adoption = next((act for act in made if act.kind is ActKind.ADOPT and act.version == version), None)
+    if adoption is None or adoption.digest is None:
+        return None
+    address = parse_address(adoption.image)
+    return address or (ImageRef(policy.images.repository, None, adoption.digest) if policy.image is not None else None)
+
+
+def act_tags(git: GitOpsRepository, policy: str) -> tuple[TagRecord, ...]:
+    """Read the tags of all acts of a policy as the server has them now."""
+    return git.tags_below(acts_prefix(policy))
+
+
 def acts(git: GitOpsRepository, policy: str) -> tuple[Act, ...]:
     """Read all acts of a policy as the server has them now, newest first."""
-    return parse_acts(git.tags_below(acts_prefix(policy)))
+    return parse_acts(act_tags(git, policy))
 
 
 def parse_acts(records: Iterable[TagRecord]) -> tuple[Act, ...]:

@@ -4,190 +4,271 @@ The parsers never fail: an object that was just created lacks most fields, and a
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any
 
 from orchestration.promotion.cluster_status import (
     ApplicationSource,
     ApplicationStatus,
+    ClusterService,
+    ContainerPort,
     ContainerSpec,
     ContainerStatus,
     Node,
     PodStatus,
+    ServicePort,
     WorkloadStatus,
 )
+from orchestration.promotion.json_reading import (
+    Json,
+    condition_of,
+    controller_uid,
+    int_of,
+    items_of,
+    mapping_at,
+    text_of,
+    time_of,
+)
+from orchestration.promotion.workload_kinds import JUDGED, POD_TEMPLATE, WorkloadKind
 
-Json = Mapping[str, Any]
+_STORAGE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
+"""The annotation by which KServe's controller tells its webhook, in the pod template, where the model is."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def parse_application(raw: Json) -> ApplicationStatus:
-    """Read an Argo CD Application. With several sources it has no single revision, so both revisions are None."""
-    status = _mapping(raw, "status")
-    operation = _mapping(status, "operationState")
+    """Read an Argo CD Application. With several sources it has no single revision, but one for each source."""
+    status = mapping_at(raw, "status")
+    operation = mapping_at(status, "operationState")
     # An operation that has just begun has no result yet, but says what it was asked to sync.
-    revision = _commit(_mapping(operation, "syncResult")) or _commit(_mapping(operation, "operation", "sync"))
-    spec = _mapping(raw, "spec")
-    automated = _mapping(spec, "syncPolicy").get("automated")
-    destination = _mapping(spec, "destination")
+    revision = _commit(mapping_at(operation, "syncResult")) or _commit(mapping_at(operation, "operation", "sync"))
+    spec = mapping_at(raw, "spec")
+    source, several = mapping_at(spec, "source"), items_of(spec, "sources")
+    automated = mapping_at(spec, "syncPolicy").get("automated")
+    destination = mapping_at(spec, "destination")
     return ApplicationStatus(
-        name=_text(_mapping(raw, "metadata"), "name") or "",
-        sync_status=_text(_mapping(status, "sync"), "status") or "Unknown",
-        sync_revision=_commit(_mapping(status, "sync")),
-        health_status=_text(_mapping(status, "health"), "status") or "Unknown",
-        operation_phase=_text(operation, "phase"),
+        name=text_of(mapping_at(raw, "metadata"), "name") or "",
+        sync_status=text_of(mapping_at(status, "sync"), "status") or "Unknown",
+        sync_revision=_commit(mapping_at(status, "sync")),
+        health_status=text_of(mapping_at(status, "health"), "status") or "Unknown",
+        operation_phase=text_of(operation, "phase"),
         operation_revision=revision,
-        operation_finished_at=_time(operation, "finishedAt"),
-        operation_message=_text(operation, "message") or "",
-        reconciled_at=_time(status, "reconciledAt"),
+        operation_finished_at=time_of(operation, "finishedAt"),
+        operation_message=text_of(operation, "message") or "",
+        reconciled_at=time_of(status, "reconciledAt"),
         # `automated: {}` switches auto-sync on; since Argo CD 3.0 `enabled: false` in it switches it off.
         auto_sync=isinstance(automated, Mapping) and automated.get("enabled") is not False,
         conditions=tuple(
-            (_text(condition, "type") or "", _text(condition, "message") or "")
-            for condition in _list(status, "conditions")
+            (text_of(condition, "type") or "", text_of(condition, "message") or "")
+            for condition in items_of(status, "conditions")
         ),
-        source=_source(spec),
-        destination=_text(destination, "name") or _text(destination, "server") or "",
+        source=None if several or not source else _source(source),
+        sources=tuple(_source(each) for each in several),
+        sync_revisions=_commits(mapping_at(status, "sync")) if several else (),
+        operation_revisions=_operation_revisions(operation) if several else (),
+        source_type=text_of(status, "sourceType") or "",
+        hydrates=bool(mapping_at(spec, "sourceHydrator")),
+        made_by=_application_set(mapping_at(raw, "metadata")),
+        destination=text_of(destination, "name") or text_of(destination, "server") or "",
         resources=tuple(
-            (_text(each, "kind") or "", _text(each, "namespace") or "", _text(each, "name") or "")
-            for each in _list(status, "resources")
+            (text_of(each, "kind") or "", text_of(each, "namespace") or "", text_of(each, "name") or "")
+            for each in items_of(status, "resources")
         ),
     )
 
 
-def _source(spec: Json) -> ApplicationSource | None:
-    source = _mapping(spec, "source")
-    if _list(spec, "sources") or not source:
-        return None
-    repository, revision, path = (_text(source, part) or "" for part in ("repoURL", "targetRevision", "path"))
-    return ApplicationSource(repository, revision, path)
+def _application_set(metadata: Json) -> str:
+    owners = (owner for owner in items_of(metadata, "ownerReferences") if owner.get("kind") == "ApplicationSet")
+    return next((f"ApplicationSet {text_of(owner, 'name')}" for owner in owners), "")
+
+
+def _source(source: Json) -> ApplicationSource:
+    helm, kustomize = mapping_at(source, "helm"), mapping_at(source, "kustomize")
+    repository, revision, path = (text_of(source, part) or "" for part in ("repoURL", "targetRevision", "path"))
+    return ApplicationSource(
+        repository,
+        revision,
+        path,
+        chart=text_of(source, "chart") or "",
+        ref=text_of(source, "ref") or "",
+        recurses=mapping_at(source, "directory").get("recurse") is True,
+        has_plugin=isinstance(source.get("plugin"), Mapping),
+        value_files=_strings(helm, "valueFiles"),
+        kustomize_images=_strings(kustomize, "images"),
+        helm_values=tuple(_helm_values(helm)),
+        helm_text=text_of(helm, "values") or "",
+    )
+
+
+def _helm_values(helm: Json) -> Iterator[tuple[str, str]]:
+    """What stands above the value files, the strongest first, as Argo CD's documentation orders it."""
+    for parameter in (*items_of(helm, "parameters"), *items_of(helm, "fileParameters")):
+        yield "parameters" if "value" in parameter else "fileParameters", text_of(parameter, "name") or ""
+    for path in _leaves(mapping_at(helm, "valuesObject")):
+        yield "valuesObject", path
+
+
+def _leaves(values: Json, above: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        path = f"{above}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path
 
 
 def parse_workload(
-    kind: str, deployment: Json, replicasets: Iterable[Json], pods: Iterable[Json], events: Iterable[Json]
+    kind: str, workload: Json, revisions: Sequence[Json], pods: Iterable[Json], events: Iterable[Json]
 ) -> WorkloadStatus:
-    """Read a Deployment together with its ReplicaSets, the pods that its selector matches, and their events.
+    """Read a workload together with its revisions, the pods that its selector matches, and their events.
 
     Args:
-        kind: the workload's kind, as the policy spells it.
-        deployment: the workload itself.
-        replicasets: at least those that the Deployment owns.
-        pods: those that its selector matches; pods that cannot be its replicas are left out.
+        kind: the workload's kind, as the policy spells it; one with pods of its own.
+        workload: the workload itself.
+        revisions: at least its own ReplicaSets or ControllerRevisions, whichever the kind has.
+        pods: at least its own; what other objects control is left out, whatever its labels are.
         events: of those pods; all but warnings are left out.
     """
-    metadata, spec, status = (_mapping(deployment, part) for part in ("metadata", "spec", "status"))
-    containers = [
-        *_list(_mapping(spec, "template", "spec"), "initContainers"),
-        *_list(_mapping(spec, "template", "spec"), "containers"),
-    ]
+    known = JUDGED[kind]
     warnings = _warnings(events)
-    replicas = spec.get("replicas")
-    progressing = _condition(status, "Progressing")
-    return WorkloadStatus(
-        kind=kind,
-        namespace=_text(metadata, "namespace") or "",
-        name=_text(metadata, "name") or "",
-        generation=_int(metadata, "generation"),
-        observed_generation=_int(status, "observedGeneration"),
-        wanted=replicas if isinstance(replicas, int) else 1,
-        updated=_int(status, "updatedReplicas"),
-        ready=_int(status, "readyReplicas"),
-        available=_int(status, "availableReplicas"),
-        total=_int(status, "replicas"),
-        images={_text(container, "name") or "": _text(container, "image") or "" for container in containers},
-        template_hash=_template_hash(deployment, replicasets),
-        progress_deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
-        paused=spec.get("paused") is True,
-        ports={
-            _text(container, "name") or "": _int(ports[0], "containerPort")
-            for container in containers
-            if (ports := _list(container, "ports"))
-        },
+    owners = _owners_of_pods(known, workload, revisions)
+    return replace(
+        known.read(_described(kind, workload), workload, revisions),
         pods=tuple(
-            _pod(pod, warnings.get(_text(_mapping(pod, "metadata"), "name") or "", ()))
+            _pod(pod, known.hash_label, warnings.get(text_of(mapping_at(pod, "metadata"), "name") or "", ()))
             for pod in pods
-            if _may_be_a_replica(pod)
+            if controller_uid(pod) in owners
         ),
     )
+
+
+def parse_service(raw: Json) -> ClusterService:
+    """Read a Service; ports over UDP or SCTP are left out."""
+    return ClusterService(
+        name=text_of(mapping_at(raw, "metadata"), "name") or "",
+        selector=_texts(raw, "spec", "selector"),
+        ports=tuple(_service_port(port) for port in _over_tcp(mapping_at(raw, "spec"))),
+    )
+
+
+def _over_tcp(raw: Json) -> list[Json]:
+    return [port for port in items_of(raw, "ports") if (text_of(port, "protocol") or "TCP") == "TCP"]
+
+
+def _service_port(raw: Json) -> ServicePort:
+    number = int_of(raw, "port")
+    target = text_of(raw, "targetPort") or int_of(raw, "targetPort") or number
+    return ServicePort(number, target, int_of(raw, "nodePort") or None)
+
+
+def _ports(container: Json) -> tuple[ContainerPort, ...]:
+    ports = _over_tcp(container)
+    return tuple(ContainerPort(text_of(port, "name") or "", int_of(port, "containerPort")) for port in ports)
+
+
+def _texts(raw: Json, *path: str) -> dict[str, str]:
+    return {str(name): value for name, value in mapping_at(raw, *path).items() if isinstance(value, str)}
+
+
+def parse_inference_service(raw: Json, deployment: WorkloadStatus | None) -> WorkloadStatus:
+    """Read a KServe InferenceService.
+
+    Args:
+        raw: the InferenceService.
+        deployment: the Deployment that it controls and that runs its pods; None when there is none.
+    """
+    described = _described("InferenceService", raw)
+    if deployment is None:
+        base = replace(described, unfinished="the InferenceService has no Deployment")
+    else:
+        base = replace(deployment, kind=described.kind, name=described.name)
+    return JUDGED["InferenceService"].read(base, raw, ())
+
+
+def _described(kind: str, raw: Json) -> WorkloadStatus:
+    """Read what all kinds have alike: their names, their generation, and the containers of the pod template."""
+    metadata, template = mapping_at(raw, "metadata"), mapping_at(raw, *POD_TEMPLATE)
+    containers = [*items_of(template, "initContainers"), *items_of(template, "containers")]
+    return WorkloadStatus(
+        kind=kind,
+        namespace=text_of(metadata, "namespace") or "",
+        name=text_of(metadata, "name") or "",
+        generation=int_of(metadata, "generation"),
+        observed_generation=0,
+        wanted=0,
+        updated=0,
+        ready=0,
+        available=0,
+        total=0,
+        images={text_of(container, "name") or "": text_of(container, "image") or "" for container in containers},
+        specs=tuple(_spec(container) for container in containers),
+        storage_uri=text_of(mapping_at(raw, "spec", "template", "metadata", "annotations"), _STORAGE_URI) or "",
+        ports={text_of(container, "name") or "": ports for container in containers if (ports := _ports(container))},
+        pod_labels=_texts(raw, "spec", "template", "metadata", "labels"),
+    )
+
+
+def _owners_of_pods(known: WorkloadKind, workload: Json, revisions: Iterable[Json]) -> frozenset[str]:
+    """The uids of what controls the workload's pods: its ReplicaSets, or the workload itself.
+
+    Labels do not tell: those of another workload's pods may match the selector as well, as a canary's do.
+    """
+    own = text_of(mapping_at(workload, "metadata"), "uid")
+    if own is None:
+        return frozenset()
+    if not known.owns_pods_through_replicasets:
+        return frozenset((own,))
+    uids = (text_of(mapping_at(each, "metadata"), "uid") for each in revisions if controller_uid(each) == own)
+    return frozenset(uid for uid in uids if uid is not None)
 
 
 def parse_node(raw: Json) -> Node:
     """Read a node. Its label is believed before its own report of the architecture, because scheduling goes by it."""
-    metadata, status = _mapping(raw, "metadata"), _mapping(raw, "status")
-    addresses = {_text(each, "type"): _text(each, "address") for each in _list(status, "addresses")}
+    metadata, status = mapping_at(raw, "metadata"), mapping_at(raw, "status")
+    addresses = {text_of(each, "type"): text_of(each, "address") for each in items_of(status, "addresses")}
     return Node(
-        name=_text(metadata, "name") or "",
-        architecture=_text(_mapping(metadata, "labels"), "kubernetes.io/arch")
-        or _text(_mapping(status, "nodeInfo"), "architecture")
+        name=text_of(metadata, "name") or "",
+        architecture=text_of(mapping_at(metadata, "labels"), "kubernetes.io/arch")
+        or text_of(mapping_at(status, "nodeInfo"), "architecture")
         or "",
-        ready=_condition(status, "Ready").get("status") == "True",
+        ready=condition_of(status, "Ready").get("status") == "True",
         address=addresses.get("ExternalIP") or addresses.get("InternalIP") or "",
     )
 
 
-def _template_hash(deployment: Json, replicasets: Iterable[Json]) -> str | None:
-    """The hash of the Deployment's current ReplicaSet, found as its controller finds it: by an equal template.
-
-    The annotation `deployment.kubernetes.io/revision` names the *old* ReplicaSet from the moment of an edit until the
-    controller has seen the edit, which is exactly when a rollout must not be taken for done. A cluster upgrade can
-    leave several ReplicaSets with equal templates; the controller uses the oldest.
-    """
-    owner = _text(_mapping(deployment, "metadata"), "uid")
-    template = _without_hash(_mapping(deployment, "spec", "template"))
-    equal = [
-        replicaset
-        for replicaset in replicasets
-        if any(_text(by, "uid") == owner for by in _list(_mapping(replicaset, "metadata"), "ownerReferences"))
-        and _without_hash(_mapping(replicaset, "spec", "template")) == template
-    ]
-    oldest = min(equal, key=lambda raw: _text(_mapping(raw, "metadata"), "creationTimestamp") or "", default=None)
-    return None if oldest is None else _text(_mapping(oldest, "metadata", "labels"), "pod-template-hash")
-
-
-def _without_hash(template: Json) -> Json:
-    """A pod template without what a Deployment's and a ReplicaSet's differ in: hash label and empty creation time."""
-    metadata = {key: value for key, value in _mapping(template, "metadata").items() if key != "creationTimestamp"}
-    labels = {key: value for key, value in _mapping(metadata, "labels").items() if key != "pod-template-hash"}
-    return {**template, "metadata": {**metadata, "labels": labels}}
-
-
-def _may_be_a_replica(pod: Json) -> bool:
-    """Whether the pod is a ReplicaSet's or may be adopted by one; a Job's pod with the same labels is not one."""
-    owners = _list(_mapping(pod, "metadata"), "ownerReferences")
-    return not owners or any(_text(owner, "kind") == "ReplicaSet" for owner in owners)
-
-
-def _pod(raw: Json, warnings: tuple[str, ...]) -> PodStatus:
-    metadata, spec, status = (_mapping(raw, part) for part in ("metadata", "spec", "status"))
-    scheduled = _condition(status, "PodScheduled")
-    unplaced = scheduled.get("status") == "False"
-    statuses = [*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses")]
+def _pod(raw: Json, hash_label: str, warnings: tuple[str, ...]) -> PodStatus:
+    metadata, spec, status = (mapping_at(raw, part) for part in ("metadata", "spec", "status"))
+    scheduled = condition_of(status, "PodScheduled")
+    unplaced = text_of(scheduled, "message") or text_of(scheduled, "reason") or "no reason"
+    statuses = [*items_of(status, "initContainerStatuses"), *items_of(status, "containerStatuses")]
     return PodStatus(
-        name=_text(metadata, "name") or "",
-        uid=_text(metadata, "uid") or "",
-        template_hash=_text(_mapping(metadata, "labels"), "pod-template-hash"),
-        phase=_text(status, "phase") or "Unknown",
-        ready=_condition(status, "Ready").get("status") == "True",
-        deleting=_text(metadata, "deletionTimestamp") is not None,
-        node=_text(spec, "nodeName"),
-        created_at=_time(metadata, "creationTimestamp") or 0.0,
+        name=text_of(metadata, "name") or "",
+        uid=text_of(metadata, "uid") or "",
+        template_hash=text_of(mapping_at(metadata, "labels"), hash_label),
+        phase=text_of(status, "phase") or "Unknown",
+        ready=condition_of(status, "Ready").get("status") == "True",
+        deleting=text_of(metadata, "deletionTimestamp") is not None,
+        node=text_of(spec, "nodeName"),
+        created_at=time_of(metadata, "creationTimestamp") or 0.0,
         containers=tuple(_container(container) for container in statuses),
-        reason=_text(status, "reason"),
-        unschedulable=(_text(scheduled, "message") or _text(scheduled, "reason") or "no reason") if unplaced else None,
+        reason=text_of(status, "reason"),
+        unschedulable=unplaced if scheduled.get("status") == "False" else None,
         warnings=warnings,
-        specs=tuple(_spec(container) for part in ("initContainers", "containers") for container in _list(spec, part)),
+        specs=tuple(
+            _spec(container) for part in ("initContainers", "containers") for container in items_of(spec, part)
+        ),
     )
 
 
 def _spec(raw: Json) -> ContainerSpec:
     """Read how a container is started. Of two variables of one name the later one counts, as for the kubelet."""
     return ContainerSpec(
-        name=_text(raw, "name") or "",
-        environment={_text(variable, "name") or "": literal_value(variable) for variable in _list(raw, "env")},
-        takes_more_environment=bool(_list(raw, "envFrom")),
+        name=text_of(raw, "name") or "",
+        environment={text_of(variable, "name") or "": literal_value(variable) for variable in items_of(raw, "env")},
+        takes_more_environment=bool(items_of(raw, "envFrom")),
         replaces_command=bool(raw.get("command") or raw.get("args")),
+        arguments=(*_strings(raw, "command"), *_strings(raw, "args")),
     )
 
 
@@ -196,26 +277,26 @@ def literal_value(variable: Json) -> str | None:
 
     The API server leaves out an empty value. `$(NAME)` in a value stands for another variable.
     """
-    value = _text(variable, "value") or ""
+    value = text_of(variable, "value") or ""
     return None if variable.get("valueFrom") is not None or "$(" in value else value
 
 
 def _container(raw: Json) -> ContainerStatus:
-    waiting, terminated = _mapping(raw, "state", "waiting"), _mapping(raw, "state", "terminated")
-    last = _mapping(raw, "lastState", "terminated")
+    waiting, terminated = mapping_at(raw, "state", "waiting"), mapping_at(raw, "state", "terminated")
+    last = mapping_at(raw, "lastState", "terminated")
     return ContainerStatus(
-        name=_text(raw, "name") or "",
-        image=_text(raw, "image") or "",
-        image_id=_text(raw, "imageID") or "",
+        name=text_of(raw, "name") or "",
+        image=text_of(raw, "image") or "",
+        image_id=text_of(raw, "imageID") or "",
         ready=raw.get("ready") is True,
-        restarts=_int(raw, "restartCount"),
-        waiting_reason=_text(waiting, "reason"),
-        waiting_message=_text(waiting, "message"),
-        terminated_reason=_text(terminated, "reason"),
-        terminated_exit_code=_int(terminated, "exitCode") if terminated else None,
-        last_terminated_reason=_text(last, "reason"),
-        last_exit_code=_int(last, "exitCode") if last else None,
-        last_message=_text(terminated, "message") or _text(last, "message"),
+        restarts=int_of(raw, "restartCount"),
+        waiting_reason=text_of(waiting, "reason"),
+        waiting_message=text_of(waiting, "message"),
+        terminated_reason=text_of(terminated, "reason"),
+        terminated_exit_code=int_of(terminated, "exitCode") if terminated else None,
+        last_terminated_reason=text_of(last, "reason"),
+        last_exit_code=int_of(last, "exitCode") if last else None,
+        last_message=text_of(terminated, "message") or text_of(last, "message"),
     )
 
 
@@ -223,60 +304,35 @@ def _warnings(events: Iterable[Json]) -> dict[str, tuple[str, ...]]:
     """Warning events by pod, oldest first. An event has its time in one of three fields, depending on its API's age."""
     dated: dict[str, list[tuple[float, str]]] = {}
     for event in events:
-        about = _mapping(event, "involvedObject")
-        if _text(event, "type") != "Warning" or _text(about, "kind") not in ("Pod", None):
+        about = mapping_at(event, "involvedObject")
+        if text_of(event, "type") != "Warning" or text_of(about, "kind") not in ("Pod", None):
             continue
         at = (
-            _time(_mapping(event, "series"), "lastObservedTime")
-            or _time(event, "lastTimestamp")
-            or _time(event, "eventTime")
+            time_of(mapping_at(event, "series"), "lastObservedTime")
+            or time_of(event, "lastTimestamp")
+            or time_of(event, "eventTime")
             or 0.0
         )
-        text = f"{_text(event, 'reason') or 'Warning'}: {_text(event, 'message') or ''}"
-        dated.setdefault(_text(about, "name") or "", []).append((at, text))
+        text = f"{text_of(event, 'reason') or 'Warning'}: {text_of(event, 'message') or ''}"
+        dated.setdefault(text_of(about, "name") or "", []).append((at, text))
     return {pod: tuple(text for _, text in sorted(texts, key=itemgetter(0))) for pod, texts in dated.items()}
 
 
-def _condition(status: Json, kind: str) -> Json:
-    return next((condition for condition in _list(status, "conditions") if condition.get("type") == kind), {})
+def _operation_revisions(operation: Json) -> tuple[str | None, ...]:
+    return _commits(mapping_at(operation, "syncResult")) or _commits(mapping_at(operation, "operation", "sync"))
 
 
-def _mapping(raw: Json, *path: str) -> Json:
-    """The mapping at a path; an empty mapping when any part of the path is absent or of another type."""
-    for key in path:
-        value = raw.get(key)
-        raw = value if isinstance(value, Mapping) else {}
-    return raw
-
-
-def _list(raw: Json, key: str) -> Sequence[Json]:
+def _strings(raw: Json, key: str) -> tuple[str, ...]:
     value = raw.get(key)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _text(raw: Json, key: str) -> str | None:
-    value = raw.get(key)
-    return value if isinstance(value, str) and value else None
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _commit(raw: Json) -> str | None:
     """The revision when it is a full commit id; None for a branch's name, which does not say what was seen there."""
-    revision = _text(raw, "revision")
+    revision = text_of(raw, "revision")
     return revision if revision is not None and _COMMIT.fullmatch(revision) else None
 
 
-def _int(raw: Json, key: str) -> int:
-    value = raw.get(key)
-    return value if isinstance(value, int) else 0
-
-
-def _time(raw: Json, key: str) -> float | None:
-    """Seconds since the epoch of an RFC 3339 time, with or without fractions; None when absent or malformed."""
-    text = _text(raw, key)
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.timestamp() if at.tzinfo is not None else None
+def _commits(raw: Json) -> tuple[str | None, ...]:
+    """The revisions of several sources, each as `_commit` reads it; their order is that of the sources."""
+    return tuple(text if _COMMIT.fullmatch(text) else None for text in _strings(raw, "revisions"))

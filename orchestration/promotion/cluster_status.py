@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_ROLLOUT_HASH = "rollouts-pod-template-hash"
+
 
 @dataclass(frozen=True)
 class ApplicationSource:
@@ -12,6 +14,20 @@ class ApplicationSource:
     revision: str
     """A branch, tag or commit; empty and `HEAD` mean the repository's default branch."""
     path: str
+    chart: str = ""
+    """The chart of a Helm repository; such a source has no path."""
+    ref: str = ""
+    """The name by which value files of other sources are found in this one (`$values`)."""
+    recurses: bool = False
+    """Whether plain manifests in folders below the path are read, too."""
+    has_plugin: bool = False
+    value_files: tuple[str, ...] = ()
+    kustomize_images: tuple[str, ...] = ()
+    """As `kustomize edit set image` takes them, such as `name=repository:tag`."""
+    helm_values: tuple[tuple[str, str], ...] = ()
+    """What the Application sets over the value files: the field under `helm` (`parameters`), and the value's path."""
+    helm_text: str = field(default="", repr=False)
+    """The values that it sets as a text in YAML (`helm.values`)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,30 @@ class ApplicationStatus:
     """Type and message of each condition, such as ComparisonError."""
     source: ApplicationSource | None = None
     """None when there are several sources."""
+    sources: tuple[ApplicationSource, ...] = ()
+    """The sources when there are several, in their order."""
+    sync_revisions: tuple[str | None, ...] = ()
+    """The commit that Argo CD compared, of each of several sources; None for a chart's version."""
+    operation_revisions: tuple[str | None, ...] = ()
+    source_type: str = ""
+    """How its one source is built: Directory, Kustomize, Helm or Plugin; empty when that is not known yet."""
+    hydrates: bool = False
+    """Whether a source hydrator writes what is deployed to another branch."""
+    made_by: str = ""
+    """The ApplicationSet that makes it, as `ApplicationSet models`; empty when none does."""
     destination: str = ""
     """The name of the cluster that it deploys to, or else the address of its API server."""
     resources: tuple[tuple[str, str, str], ...] = ()
     """Kind, namespace and name of what it has deployed."""
+
+    @property
+    def is_changed_in(self) -> str:
+        """Where a person changes its spec, for a sentence; an ApplicationSet reverts changes of what it makes."""
+        return (
+            f"the template of {self.made_by}, which reverts edits of the Application"
+            if self.made_by
+            else "its manifest"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +99,7 @@ class ContainerStatus:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """How a pod starts one of its containers, as far as its spec says so by itself."""
+    """How a pod, or a pod template, starts one of its containers, as far as its spec says so by itself."""
 
     name: str
     environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
@@ -72,6 +108,8 @@ class ContainerSpec:
     """Whether it has `envFrom`, so that there may be more variables."""
     replaces_command: bool = False
     """Whether `command` or `args` stand in place of the image's."""
+    arguments: tuple[str, ...] = field(default=(), repr=False)
+    """What `command` and `args` say, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +149,53 @@ class PodStatus:
 
 
 @dataclass(frozen=True)
+class ContainerPort:
+    """A port that a container declares; its name is empty when it has none."""
+
+    name: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.name})" if self.name else str(self.number)
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """One port over TCP of a Service: clients ask `port` or `node_port`, and pods answer at `target`."""
+
+    port: int
+    target: int | str
+    """A number, or the name of a port that a container declares."""
+    node_port: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterService:
+    """A Kubernetes Service: which pods it selects, and how it leads to them."""
+
+    name: str
+    selector: dict[str, str]
+    """Empty when it selects no pods by itself."""
+    ports: tuple[ServicePort, ...]
+
+    def selects(self, labels: dict[str, str]) -> bool:
+        """Whether pods with these labels are behind it, whichever ReplicaSet's pods Argo Rollouts shows there now."""
+        wanted = {name: value for name, value in self.selector.items() if name != _ROLLOUT_HASH}
+        return bool(wanted) and wanted.items() <= labels.items()
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """Why a workload's own controller takes its rollout no further."""
+
+    by_verdict: bool
+    """Whether the new version was judged, by an analysis or a person, and found wanting."""
+    reason: str
+
+
+@dataclass(frozen=True)
 class WorkloadStatus:
-    """A Deployment with its pods, read together; the counts are the Deployment's own."""
+    """A workload with its pods, read together; the counts are the workload's own."""
 
     kind: str
     namespace: str
@@ -126,13 +209,33 @@ class WorkloadStatus:
     total: int
     images: dict[str, str] = field(default_factory=dict)
     """The image reference of each container in the pod template."""
+    specs: tuple[ContainerSpec, ...] = ()
+    """How the pod template starts each container, init containers included."""
+    storage_uri: str = ""
+    """The address of the model of a KServe InferenceService, as its pod template has it; empty for any other."""
     template_hash: str | None = None
-    """The pod-template-hash of the ReplicaSet whose template equals the Deployment's."""
+    """The label by which pods of the current template are told; None until the controller has seen that template."""
     progress_deadline_exceeded: bool = False
     paused: bool = False
-    ports: dict[str, int] = field(default_factory=dict)
-    """The first containerPort of each container: the port to ask through the pod proxy."""
+    unfinished: str | None = None
+    """Why its controller has not finished the rollout, whatever the counts say: a pause, a canary's step."""
+    given_up: GivenUp | None = None
+    never_rolls_out: str | None = None
+    """Why a new image in its manifest never reaches its pods by itself."""
+    ports: dict[str, tuple[ContainerPort, ...]] = field(default_factory=dict)
+    """The ports over TCP that each container declares, if it declares any."""
+    pod_labels: dict[str, str] = field(default_factory=dict)
+    """The labels of the pod template, by which Services select."""
     pods: tuple[PodStatus, ...] = ()
+
+    def spec(self, name: str) -> ContainerSpec | None:
+        """How the template starts the container of that name, init containers included; None when it has none."""
+        return next((spec for spec in self.specs if spec.name == name), None)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether its controller has seen the newest generation."""
+        return self.observed_generation >= self.generation
 
     @property
     def new_pods(self) -> tuple[PodStatus, ...]:
@@ -141,7 +244,7 @@ class WorkloadStatus:
 
     @property
     def current_pods(self) -> tuple[PodStatus, ...]:
-        """All pods of the current template; none while its ReplicaSet is unknown."""
+        """All pods of the current template; none while that is unknown."""
         return tuple(pod for pod in self.pods if self.template_hash and pod.template_hash == self.template_hash)
 
     @property

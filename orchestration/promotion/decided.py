@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestration.promotion.identity import one_line
+from orchestration.promotion.texts import one_line
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,9 @@ def _links(platform: Platform, event: Event, version: ModelVersion | None) -> Ma
         return {}
     pages = {"Version": platform.registry().version_url(version)}
     try:
-        commit, is_rollback = _commit(platform.git(), event)
-        url = platform.git().commit_url(commit) if commit else None
+        git = platform.git(platform.policy(event.policy))
+        commit, is_rollback = _commit(git, event)
+        url = git.commit_url(commit) if commit else None
     except ProblemError:
         return pages
     return {**pages, ("Rollback" if is_rollback else "Commit"): url} if url else pages

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, pairwise, takewhile
 
-from orchestration.promotion.evaluation import Evaluation, PodFreshness, SloReading
+from orchestration.promotion.evaluation import ANY_TRAFFIC, Evaluation, PodFreshness, RecordedRound, SloReading
 from orchestration.promotion.policy import GatePolicy
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.promql import Unusable
@@ -36,6 +36,13 @@ class Continue:
 
 
 @dataclass(frozen=True)
+class ReplayDue:
+    """A round of recorded requests is all that is missing for a verdict; it was kept back from the soak's counters."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class SoakAgain:
     """The pod template is not the one that the soak began with, so a new soak must begin."""
 
@@ -54,7 +61,7 @@ class Verdict:
 
 def judge(
     evaluations: Sequence[Evaluation], *, soak_started: float, now: float, gate: GatePolicy
-) -> Continue | SoakAgain | Verdict:
+) -> Continue | ReplayDue | SoakAgain | Verdict:
     """Judge the evaluations of one soak.
 
     Evaluations made after the pod template changed are about other pods: they neither pass nor fail this soak.
@@ -83,11 +90,17 @@ def judge(
         return _verdict(VerdictKind.ERROR, why) if over else Continue(why)
     last = soak[-1]
     gaps = tuple(_gaps(last, _owed(soak)[-1], gate))
-    recent = now - last.at <= gate.every + stale_after(gate)
+    # A round that was kept back follows the measurements at once, and takes as long as the model does.
+    age = now - max(last.at, last.replayed_until or last.at)
+    recent = age <= gate.every + stale_after(gate)
     soaked = min(now - soak_started, last.at - soak_started, last.window) >= gate.soak
-    if soaked and recent and not gaps:
+    if soaked and recent and last.recorded is None and (not gaps or not over):
+        if all(gap.replays_help for gap in gaps):
+            return ReplayDue(gaps[0].text if gaps else "the recorded requests are asked for the last time")
+    elif soaked and recent and not gaps:
         return _verdict(VerdictKind.PASSED, f"all {len(gate.slos)} SLOs kept over {last.window:.0f} s")
-    why = "; ".join(gap.text for gap in gaps) or f"{last.window:.0f} of {gate.soak:g} s soaked"
+    waiting = f"the newest evidence is {age:.0f} s old" if soaked else f"{last.window:.0f} of {gate.soak:g} s soaked"
+    why = "; ".join(gap.text for gap in gaps) or waiting
     if not over:
         return Continue(why)
     if problem := next(iter(last.problems), None):
@@ -101,12 +114,12 @@ def stale_after(gate: GatePolicy) -> float:
 
 
 def _failure(evaluations: Sequence[Evaluation], gate: GatePolicy) -> str | None:
-    """Why the model failed: one wrong recorded answer, or a violation that the next evaluation confirmed.
+    """Why the model failed: as many wrong recorded answers as reject it, or a violation that was confirmed.
 
     The second evaluation confirms a violation only with newer evidence than the first.
     """
     for evaluation in evaluations:
-        if evaluation.recorded.wrong:
+        if evaluation.recorded is not None and len(evaluation.recorded.wrong) >= gate.wrong_answers:
             first = evaluation.recorded.wrong[0]
             more = len(evaluation.recorded.wrong) - 1
             return f"{first.asked}: {first.reason}" + (f" (and {more} more wrong answers)" if more else "")
@@ -144,6 +157,7 @@ def _violations(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> dict[s
         for reading in evaluation.readings
         if reading.value is not None
         and reading.enough
+        and reading.limit is not None
         and not reading.kept
         and (scraped or not reading.slo.needs_scrapes)
     }
@@ -165,6 +179,8 @@ class _Gap:
 
     text: str
     platform_fault: bool
+    replays_help: bool = False
+    """Whether more recorded requests would close it."""
 
 
 def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:
@@ -172,7 +188,27 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
         yield _Gap(f"{problem.subject}: {problem.found}", True)
     if evaluation.wanted < 1 or len(evaluation.freshness) < owed.count:
         yield _Gap(f"{len(evaluation.freshness)} of {evaluation.wanted} pods measured", True)
-    recorded = evaluation.recorded
+    yield from _recorded_gaps(evaluation.recorded)
+    yield from _scrape_gaps(evaluation, owed, gate)
+    readings = {reading.slo.name: reading for reading in evaluation.readings}
+    for slo in gate.slos:
+        reading = readings.get(slo.name)
+        if reading is None:
+            yield _Gap(f"{slo.name} not measured", True)
+        elif isinstance(reading.answer, Unusable) and (reading.enough or reading.answer.platform_fault):
+            yield _Gap(f"{slo.name}: {reading.answer.reason}", reading.answer.platform_fault)
+        elif not reading.enough:
+            yield _Gap(f"{slo.name}: {reading.finding}", False, replays_help=reading.source == ANY_TRAFFIC)
+        elif reading.limit is None:
+            yield _Gap(f"{slo.name}: {reading.finding}", False)
+        elif not reading.kept:
+            yield _Gap(f"{slo.name} {reading.finding}, not confirmed yet", False)
+
+
+def _recorded_gaps(recorded: RecordedRound | None) -> Iterator[_Gap]:
+    """What is missing of a round that was sent; for the one that was kept back, see `ReplayDue`."""
+    if recorded is None:
+        return
     if recorded.unanswered:
         first = recorded.unanswered[0]
         yield _Gap(
@@ -180,18 +216,6 @@ def _gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Ga
         )
     elif recorded.due < 1 or recorded.asked < recorded.due:
         yield _Gap(f"{recorded.asked} of {recorded.due} recorded requests sent", True)
-    yield from _scrape_gaps(evaluation, owed, gate)
-    readings = {reading.slo.name: reading for reading in evaluation.readings}
-    for slo in gate.slos:
-        reading = readings.get(slo.name)
-        if reading is None:
-            yield _Gap(f"{slo.name} not measured", True)
-        elif isinstance(reading.answer, Unusable):
-            yield _Gap(f"{slo.name}: {reading.answer.reason}", reading.answer.platform_fault)
-        elif not reading.enough:
-            yield _Gap(f"{slo.name}: {reading.finding}", False)
-        elif not reading.kept:
-            yield _Gap(f"{slo.name} {reading.finding}, not confirmed yet", False)
 
 
 def _scrape_gaps(evaluation: Evaluation, owed: _Owed, gate: GatePolicy) -> Iterator[_Gap]:

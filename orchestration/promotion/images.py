@@ -15,6 +15,8 @@ _DIGEST = r"sha256:[0-9a-f]{64}"
 _REFERENCE = re.compile(
     rf"(?P<repository>(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
+_IMAGE_TAGS = {"image", "image_tag", "image_digest"}
+DOCKER_HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _GIT_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -40,9 +42,37 @@ def parse_image(text: str) -> ImageRef | None:
     return ImageRef(match["repository"], match["tag"], match["digest"])
 
 
+def split_repository(repository: str) -> tuple[str, str]:
+    """Split a repository's name into host and path by Docker's rules: `redis` is `docker.io` and `library/redis`."""
+    first, slash, rest = repository.partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost"):
+        first, rest = "docker.io", repository
+    if first not in DOCKER_HUB_HOSTS:
+        return first, rest
+    return "docker.io", rest if "/" in rest else f"library/{rest}"
+
+
+def is_same_image(live: ImageRef, wanted: ImageRef) -> bool:
+    """Whether a live image is the wanted one. A pinned digest decides; a tag beside a digest is only a comment."""
+    if live.repository != wanted.repository:
+        return False
+    return live.digest == wanted.digest if wanted.digest else live == wanted
+
+
 def is_tag(text: str) -> bool:
     """Whether the whole text is an image tag."""
     return re.fullmatch(_TAG, text) is not None
+
+
+def is_tag_with_digest(text: str) -> bool:
+    """Whether the whole text is a tag, alone or with a sha256 digest: `v7`, `v7@sha256:...`."""
+    tag, at, digest = text.partition("@")
+    return is_tag(tag) and (not at or is_digest(digest))
+
+
+def short_digest(digest: str) -> str:
+    """Return the first 12 digits of a digest, by which promotions and people tell images apart."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def is_digest(text: str) -> bool:
@@ -54,17 +84,18 @@ def choose_image(version: ModelVersion, run: TrainingRun, repository: str) -> Im
     """Choose the image that a version names, in the policy's one repository (design rule 9).
 
     The version's tags `image`, `image_tag` and `image_digest` are combined and must not contradict each other. If the
-    version has none of them, the image's tag is the run's `mlflow.source.git.commit`. A malformed tag is refused, never
-    ignored.
+    version has none of them, those of the nearest version count that it is a copy of, and after these the run's
+    `mlflow.source.git.commit`, which is the image's tag. A malformed tag is refused, never ignored.
 
     Args:
-        version: the version to promote.
+        version: the version to promote, with its originals.
         run: its training run.
         repository: the only repository that the policy deploys from.
 
     Returns:
         The image, with a tag or a digest or both; a problem when the version names none or one that is refused.
     """
+    version = next((one for one in (version, *version.originals) if _IMAGE_TAGS & one.tags.keys()), version)
     tags = version.tags
     reference = tags.get("image")
     parts = {"image_tag": tags.get("image_tag"), "image_digest": tags.get("image_digest")}
@@ -98,10 +129,10 @@ def _image_of_commit(version: ModelVersion, run: TrainingRun, repository: str) -
         return _refuse(
             version,
             "a tag image, image_tag or image_digest, or a run that records its Git commit",
-            f"none of these tags, and run {run.run_id} without mlflow.source.git.commit",
+            f"none of these tags, and {run} without mlflow.source.git.commit",
         )
     if not _GIT_COMMIT.fullmatch(commit):
-        expected = f"mlflow.source.git.commit of run {run.run_id} to be a full commit id"
+        expected = f"mlflow.source.git.commit of {run} to be a full commit id"
         return _refuse(version, expected, f"mlflow.source.git.commit={_shown(commit)}")
     return ImageRef(repository, tag=commit)
 

@@ -12,7 +12,6 @@ from orchestration.promotion.notifying import (
     Tone,
     broken_policy,
     event_of,
-    fingerprint,
     key_of,
     mended_policy,
 )
@@ -111,9 +110,8 @@ def _is_over(key: str) -> bool:
 
 def found_broken(policy: str, before: Watched, problem: Problem, now: float) -> tuple[tuple[Event, ...], Watched]:
     """Return what is to be told of a policy that cannot be used: each distinct problem once."""
-    found = fingerprint(problem)
-    events = () if found == before.broken else (broken_policy(policy, problem, now),)
-    return events, replace(before, broken=found)
+    events = () if problem.fingerprint == before.broken else (broken_policy(policy, problem, now),)
+    return events, replace(before, broken=problem.fingerprint)
 
 
 def found_usable(policy: str, before: Watched, now: float) -> tuple[tuple[Event, ...], Watched]:

@@ -1,6 +1,5 @@
 """What people are told about promotions and policies, and in which words."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.moments import moments, request_of
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.redact import redact
+from orchestration.promotion.sensor_rules import is_held_by_person
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 
@@ -126,7 +126,7 @@ def event_of(version: ModelVersion, policy: str, *, seen: str | None, since: flo
     if state is not None and state.is_end and seen is None and (ended_at or 0.0) < since:
         return None
     title, tone = told_as
-    by_person = " by a person" if state is State.HELD and version.tag(policy, "held_by") == "person" else ""
+    by_person = " by a person" if is_held_by_person(version, policy) else ""
     title = f"{policy}: {title.format(version=version.version)}{by_person}"
     return Event(policy, version.model, version.version, key, title, _text(version, policy), tone, ended_at or now)
 
@@ -135,18 +135,13 @@ def broken_policy(policy: str, problem: Problem, now: float) -> Event:
     """Return the event of a policy that cannot be used as it stands."""
     text = f"No version is promoted under it until it is corrected. {_shown(str(problem))}\n"
     title = f"{policy}: the policy cannot be used"
-    return Event(policy, "", 0, f"broken {fingerprint(problem)}", title, text, Tone.FAILURE, now)
+    return Event(policy, "", 0, f"broken {problem.fingerprint}", title, text, Tone.FAILURE, now)
 
 
 def mended_policy(policy: str, problem_fingerprint: str, now: float) -> Event:
     """Return the event of a policy that can be used again."""
     title, text = f"{policy}: the policy can be used again", "Its versions are promoted as before.\n"
     return Event(policy, "", 0, f"mended {problem_fingerprint} {format_time(now)}", title, text, Tone.SUCCESS, now)
-
-
-def fingerprint(problem: Problem) -> str:
-    """Return a short text that distinct problems do not share."""
-    return hashlib.sha256(str(problem).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def message_of(event: Event, links: Mapping[str, str]) -> Message:

@@ -3,25 +3,24 @@
 A rollback never asks for permission.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
-from orchestration.promotion.acts import Act, ActKind, acts_prefix, current_hold
+from orchestration.promotion.acts import Act, ActKind, current_hold
 from orchestration.promotion.approvals import count_approvals
-from orchestration.promotion.branch_view import parse_acts
+from orchestration.promotion.branch_view import act_tags, parse_acts
 from orchestration.promotion.freeze import current_freeze
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import ApprovalPolicy, Policy
-from orchestration.promotion.ports import GitOpsRepository
+from orchestration.promotion.ports import GitOpsRepository, TagRecord
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import show_time
 
 _REASON_WIDTH = 200
 DIGEST_TAG, BLOCKED_TAG = "digest", "blocked_by"
-"""Version tags: the image that waits for permission, and `Blocked.fingerprint` as the run that wrote them found it."""
+"""Version tags: the image that waits for permission, and the fingerprint of what the run that wrote them found."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,6 @@ class Blocked:
 
     problem: Problem
     until: float | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Names what is found, so that a look can tell whether a run has said this already."""
-        return hashlib.sha256(str(self.problem).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -57,22 +51,38 @@ class Permission:
     blocked: Blocked | None
 
 
-def ask_permission(git: GitOpsRepository, policy: Policy, version: ModelVersion, digest: str, now: float) -> Permission:
-    """Decide whether a version's image may be committed now, by the acts that the Git server has.
+def ask_permission(
+    git: GitOpsRepository,
+    policy: Policy,
+    version: ModelVersion,
+    digest: str,
+    records: Sequence[TagRecord],
+    now: float,
+) -> Permission:
+    """Decide whether a version's image may be committed now.
+
+    Args:
+        git: The repository, which checks signatures.
+        policy: The policy.
+        version: The version.
+        digest: The digest of its image as it would be committed.
+        records: The tags of the policy's acts.
+        now: Seconds since the epoch.
 
     Raises:
-        DependencyError: the Git server does not answer, or a program to check signatures with is missing.
+        DependencyError: a program to check signatures with is missing.
     """
-    acts, signers = read_approvals(git, policy, version.version)
+    acts, signers = read_approvals(git, policy, version.version, records)
     return decide(policy, version, digest, acts, signers, now)
 
 
-def read_approvals(git: GitOpsRepository, policy: Policy, version: int) -> tuple[tuple[Act, ...], Mapping[str, str]]:
-    """Read all acts of a policy, newest first, and who signed the approvals of a version, by the tags' names.
+def read_approvals(
+    git: GitOpsRepository, policy: Policy, version: int, records: Sequence[TagRecord]
+) -> tuple[tuple[Act, ...], Mapping[str, str]]:
+    """Read a policy's acts from their tags, newest first, and who signed the approvals of a version, by tag.
 
     Signatures are checked only where the policy asks for them.
     """
-    records = git.tags_below(acts_prefix(policy.name))
     acts = parse_acts(records)
     if policy.approval is None or not policy.approval.signed:
         return acts, {}
@@ -114,12 +124,12 @@ def still_blocked(git: GitOpsRepository, policy: Policy, version: ModelVersion, 
     digest = version.tag(policy.name, DIGEST_TAG)
     if version.state(policy.name) is not State.WAITING or not version.tag(policy.name, BLOCKED_TAG) or not digest:
         return None
-    return ask_permission(git, policy, version, digest, now).blocked
+    return ask_permission(git, policy, version, digest, act_tags(git, policy.name), now).blocked
 
 
 def is_said(version: ModelVersion, policy: str, blocked: Blocked) -> bool:
     """Return whether the last run said exactly this, so that another one would say nothing new."""
-    return version.tag(policy, BLOCKED_TAG) == blocked.fingerprint
+    return version.tag(policy, BLOCKED_TAG) == blocked.problem.fingerprint
 
 
 def _hold(policy: Policy, acts: Sequence[Act]) -> Finding:

@@ -17,10 +17,11 @@ from orchestration.promotion.ports import (
     Registry,
     Service,
 )
+from orchestration.promotion.pull_requests import PullRequests
 
 
 class Platform(Protocol):
-    """Policies and clients by name: `orchestration.resources` makes them from the environment, tests in memory.
+    """Policies and clients by name: `orchestration.environment` makes them from the environment, tests in memory.
 
     Getting a client contacts nothing. Every method raises `InvalidInputError` for a setting or a policy that is
     missing or cannot be used as it stands.
@@ -28,6 +29,9 @@ class Platform(Protocol):
 
     def policy_names(self) -> tuple[str, ...]:
         """List the names of all policies, broken ones included, sorted."""
+
+    def ignored_files(self) -> tuple[str, ...]:
+        """List what was found beside the policies when their names were listed, and is no policy, sorted."""
 
     def policy(self, name: str) -> Policy:
         """Read one policy as it is now."""
@@ -38,11 +42,14 @@ class Platform(Protocol):
     def registry(self) -> Registry:
         """Return a client of the model registry."""
 
-    def git(self) -> GitOpsRepository:
-        """Return a client of the GitOps repository."""
+    def git(self, policy: Policy | None = None) -> GitOpsRepository:
+        """Return a client of a policy's GitOps repository; of the one that policies share which name none."""
 
     def images(self) -> ImageRegistry:
         """Return a client of the registries that images are pulled from."""
+
+    def pull_requests(self, policy: Policy) -> PullRequests | None:
+        """Return a client of the Git host's pull requests; None for a policy that delivers by pushes."""
 
     def cluster(self, context: str) -> Cluster:
         """Return a client of the cluster that a context of the kubeconfig names."""

@@ -1,16 +1,30 @@
 """Why a pod does not become ready, by its own status and events, and whose fault that is (design rule 6).
 
 A promotion changes one container's image and nothing else. So only that container's image, process and memory can be
-the model's fault; a missing Secret, another container, a node or a registry that denies access is the platform's.
+the model's fault; a missing Secret, another container, a node or a registry that denies access is the platform's. Where
+it changes the model's address in place of the image, the image is not the model's either.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from orchestration.promotion.cluster_status import ContainerStatus, PodStatus
 
-Kind = Literal["image_pull", "crash", "oom", "start", "config", "probe", "unschedulable", "evicted", "node", "starting"]
+Kind = Literal[
+    "image_pull",
+    "crash",
+    "oom",
+    "start",
+    "config",
+    "probe",
+    "unschedulable",
+    "evicted",
+    "node",
+    "starting",
+    "aborted",
+]
 
 CRASHES_ARE_FINAL = 2
 """Restarts of a new pod that end the waiting: the first may be bad luck at start, the second is a pattern."""
@@ -41,31 +55,45 @@ class PodTrouble:
     log: LogToRead | None = None
 
 
-def explain(pod: PodStatus, container: str) -> PodTrouble | None:
+def explain(
+    pod: PodStatus, container: str, *, also_changed: Sequence[str] = (), image_changed: bool = True
+) -> PodTrouble | None:
     """Say why a pod is not ready; None when nothing is wrong.
 
     Trouble that is not final may still pass by itself; at the rollout's deadline it is the reason for the failure.
 
     Args:
         pod: one of the current template.
-        container: the name of the container whose image was promoted.
+        container: the name of the container that serves, which the promotion changed.
+        also_changed: the names of other containers that it changed.
+        image_changed: whether it changed the image, and not the address of the model.
     """
+    changed = (container, *also_changed)
     if pod.deleting:
         return None
     if pod.finished:
         return PodTrouble("evicted", "platform", f"pod {pod.name} has ended: {pod.reason or f'phase {pod.phase}'}")
     if pod.unschedulable is not None:
         return PodTrouble("unschedulable", "platform", f"pod {pod.name} cannot be scheduled: {pod.unschedulable}")
-    status = pod.container(container)
-    if status is not None and (trouble := _container_trouble(pod, status)):
-        return trouble
+    for name in changed:
+        status = pod.container(name)
+        if status is not None and (trouble := _container_trouble(pod, status)):
+            return trouble if image_changed else _without_image(trouble)
     for other in pod.containers:
-        if other.name != container and (trouble := _container_trouble(pod, other)):
+        if other.name not in changed and (trouble := _container_trouble(pod, other)):
             sentence = f"{trouble.sentence}; the promotion did not change that container"
             return PodTrouble(trouble.kind, "platform", sentence, log=trouble.log)
     if pod.ready:
         return None
-    return _unready(pod, container, status)
+    return _unready(pod, container, pod.container(container))
+
+
+def _without_image(trouble: PodTrouble) -> PodTrouble:
+    """Judge a container's trouble when the promotion left its image alone."""
+    if trouble.kind not in ("image_pull", "config", "start"):
+        return trouble
+    sentence = f"{trouble.sentence}; the promotion did not change that image"
+    return PodTrouble(trouble.kind, "platform", sentence, log=trouble.log)
 
 
 def own_restarts(status: ContainerStatus) -> int:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orchestration.promotion.deployed import IMAGE, Slot
+from orchestration.promotion.metrics_presets import PODS, gained
 from orchestration.promotion.ports import Sample
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
@@ -19,7 +21,6 @@ _OF_THE_RUNTIME = re.compile(r"^(process_|python_|go_|jvm_|promhttp_|scrape_)")
 _GOOD_OUTCOMES = ("ok", "success", "succeeded")
 _BAD_OUTCOMES = ("error", "failure", "failed", "exception")
 _STATUS_LABELS = ("code", "status", "status_code", "http_status")
-_SELECTOR = 'namespace="$namespace",pod=~"$pods"'
 _ACCEPTABLE_SECONDS = 0.5
 """A first guess at what 95 % of answers may take, where none were measured."""
 
@@ -33,6 +34,8 @@ class PolicyDraft:
     application: str
     application_namespace: str
     repository: str = ""
+    slot: Slot = IMAGE
+    """What promotions would edit: the image, or one of the places of an address."""
     path: str = ""
     yaml_path: str = ""
     kind: str = "Deployment"
@@ -40,7 +43,9 @@ class PolicyDraft:
     workload: str = ""
     container: str = ""
     cluster: str = ""
-    service_url: str = ""
+    service: str = ""
+    """Where clients reach the model."""
+    protocol: str = ""
     quality: list[str] = field(default_factory=list)
     requests: str = ""
     slos: list[str] = field(default_factory=list)
@@ -62,18 +67,23 @@ class PolicyDraft:
         if self.open:
             yield "# It cannot be used before each TODO is filled in; then ask `incumbent doctor " + self.name + "`."
         yield f"model: {scalar(self.model)}"
-        yield from self._field("image.repository", f"image: {{repository: {scalar(self.repository)}}}", self.repository)
+        if self.slot.holds_address:
+            yield f"deploys: model_uri # {self.slot} has the address of the model, so one image serves all versions"
+        else:
+            image = f"image: {{repository: {scalar(self.repository)}}}"
+            yield from self._field("image.repository", image, self.repository)
         yield from self._manifest()
         yield f"argocd: {{application: {self.application}, namespace: {self.application_namespace}}}"
         yield from self._field("cluster", f"cluster: {scalar(self.cluster)}", self.cluster)
-        yield from self._field("service_url", f"service_url: {self.service_url}", self.service_url)
+        protocol = f", protocol: {self.protocol}" if self.protocol else ""
+        yield from self._field("service", f"service: {{url: {scalar(self.service)}{protocol}}}", self.service)
         if self.quality:
             yield "quality:"
             yield from self.quality
         yield from self._todo("quality")
         yield "gate:"
         if self.requests:
-            yield "  # Counts the requests that the new pods answered, apart from recorded ones (source)."
+            yield "  # Counts the requests that the new pods answered."
             yield "  requests: |-"
             yield f"    {self.requests}"
         yield from self._todo("gate.requests", "  ")
@@ -89,8 +99,10 @@ class PolicyDraft:
             "name": self.workload,
             "container": self.container,
         } | ({"yaml_path": self.yaml_path} if self.yaml_path else {})
-        known = {name: value for name, value in parts.items() if value}
-        yield "manifest: {" + ", ".join(f"{name}: {scalar(value)}" for name, value in known.items()) + "}"
+        known = [f"{name}: {scalar(value)}" for name, value in parts.items() if value]
+        known += ["storage_uri: true"] if self.slot.kind == "storageUri" else []
+        known += [f"{self.slot.kind}: {scalar(self.slot.name)}"] if self.slot.name else []
+        yield "manifest: {" + ", ".join(known) + "}"
         for name in parts:
             yield from self._todo(f"manifest.{name}")
 
@@ -157,22 +169,26 @@ class Traffic:
 
     def requests(self) -> str:
         """The query that counts requests."""
-        return f"sum(increase({self._series(self.judged)}[$window]))"
+        return self._gained(self.judged)
 
     def success_ratio(self) -> list[str]:
         """The lines of an SLO for the share of answers that are well."""
         return [
             "    - name: success_ratio",
             "      query: |-",
-            f"        sum(increase({self._series(self.good)}[$window]))",
+            f"        ({self._gained(self.good)} or vector(0))",
             "        /",
             f"        {self.requests()}",
             "      at_least: 0.99",
             "      min_requests: 20",
         ]
 
-    def _series(self, selector: str) -> str:
-        return f"{self.counter}{{{','.join(filter(None, (_SELECTOR, _source(self.labels), selector)))}}}"
+    def _gained(self, selector: str) -> str:
+        """Count with `increase()` alone where each series exists from the start, as those with a `source` must."""
+        if not self.tells_replayed:
+            return gained(self.counter, selector)
+        series = f"{self.counter}{{{','.join(filter(None, (PODS, _source(self.labels), selector)))}}}"
+        return f"sum(increase({series}[$window]))"
 
 
 def read_traffic(counter: str, series: Sequence[Sample]) -> Traffic:
@@ -207,7 +223,7 @@ def propose_latency(histogram: str, series: Sequence[Sample], p95: float | None)
     wanted = _ACCEPTABLE_SECONDS if p95 is None else 2 * p95
     bound = next((bound for bound in bounds if bound >= wanted), wanted)
     why = "a guess, because no requests were measured" if p95 is None else f"now {p95:.3g}"
-    selector = ",".join(filter(None, (_SELECTOR, _source(labels))))
+    selector = ",".join(filter(None, (PODS, _source(labels))))
     return [
         f"    - name: p95_{'latency_seconds' if 'seconds' in histogram else 'latency'} # {why}",
         "      query: |-",

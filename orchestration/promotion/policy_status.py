@@ -3,20 +3,31 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from orchestration.promotion.acts import Act, ActKind, current_hold
+from orchestration.promotion.acts import Act, current_hold, is_adoption_of
 from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.cluster_status import WorkloadStatus
-from orchestration.promotion.identity import one_line
+from orchestration.promotion.deployed import image_key
+from orchestration.promotion.identity import restored
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.moments import held_since, moments
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import BranchCommit, FileChange
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.reigns import image_key
+from orchestration.promotion.returns import RETURNS_FROM
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import SINCE_TAG
+from orchestration.promotion.texts import one_line
 from orchestration.promotion.timestamps import parse_time
 
 GIT, REGISTRY, CLUSTER, ARGOCD, PROMETHEUS = "Git", "the registry", "the cluster", "Argo CD", "Prometheus"
+
+NO_POLICIES = Problem(
+    "the policies folder",
+    "a policy",
+    "no policies at all",
+    "Write one (incumbent init MODEL --application NAMESPACE/NAME), or set INCUMBENT_POLICIES to their folder.",
+)
+"""What is wrong when nothing is watched."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +43,33 @@ class GitView:
     """The commit that put the image there, when no promotion or rollback did and it was found."""
     unfinished: CommittedPromotion | None = None
     """The committed promotion whose end Git does not know."""
+    at_work: "AtWork | None" = None
+    """Who has the application's lease, if it was asked for."""
 
     def versions_with(self, image: str) -> tuple[int, ...]:
         """Return the versions that were committed or adopted with an image, the last one first."""
         key = image_key(image)
         committed = (known.identity.version for known in self.promotions if known.identity.digest == key)
-        adopted = (act.version for act in self._adoptions(key) if act.version is not None)
+        adopted = (act.version for act in self._adoptions(image) if act.version is not None)
         return tuple(dict.fromkeys((*committed, *adopted)))
 
     def adoption_of(self, image: str) -> Act | None:
         """Return the last act that declared an image the champion."""
-        return next(self._adoptions(image_key(image)), None)
+        return next(self._adoptions(image), None)
 
-    def _adoptions(self, key: str) -> Iterator[Act]:
-        return (act for act in self.acts if act.kind is ActKind.ADOPT and image_key(act.digest or "") == key)
+    def _adoptions(self, image: str) -> Iterator[Act]:
+        return (act for act in self.acts if is_adoption_of(act, image))
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """Who has the lease of a policy's application, so that everything else for it waits."""
+
+    who: str
+    """In words: `run <id>`, `a rollback by ana`."""
+    application: str
+    until: float
+    """When the lease expires unless it is renewed, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +132,7 @@ class PolicyStatus:
     champion: int | None = None
     challenger: int | None = None
     under_way: tuple[UnderWay, ...] = ()
+    at_work: AtWork | None = None
     differences: tuple[str, ...] = ()
     """What Git, the cluster and the registry disagree about."""
     broken: Problem | None = None
@@ -149,7 +174,7 @@ def last_own_image(promotions: tuple[CommittedPromotion, ...]) -> tuple[BranchCo
         return None
     newest = promotions[0]
     if newest.rollback is not None:
-        return newest.rollback, image_key(newest.rollback.trailers.get("Image", ""))
+        return newest.rollback, image_key(restored(newest.rollback.trailers))
     return newest.commit, newest.identity.digest
 
 
@@ -166,6 +191,7 @@ def policy_status(
         champion.version if champion is not None else None,
         challenger.version if challenger is not None else None,
         _under_way(policy.name, git, registry),
+        git.at_work if git is not None else None,
         () if git is None else tuple(_differences(policy, git, registry, cluster)),
     )
 
@@ -178,14 +204,17 @@ def _live(policy: str, git: GitView | None, registry: RegistryView | None, clust
             return None
         is_champion = champion is not None and image_key(champion.tag(policy, "digest") or "") == image_key(running)
         return Live(
-            champion.version if champion is not None and is_champion else None, running, None, "Git does not say"
+            champion.version if champion is not None and is_champion else None,
+            running,
+            None,
+            "running in the cluster; since when, and why, only Git could say",
         )
     image = git.image if running is None else running
     versions = git.versions_with(image)
     is_champions = champion is not None and champion.version in versions
     version = champion.version if champion is not None and is_champions else next(iter(versions), None)
     if image_key(image) != image_key(git.image):
-        return Live(version, image, None, "the branch has another image")
+        return Live(version, image, None, "the branch has another one")
     lead = _lead_seconds(champion, policy) if champion is not None and champion.version == version else None
     return Live(version, image, *_since_and_why(git), lead)
 
@@ -198,7 +227,7 @@ def _since_and_why(git: GitView) -> tuple[float | None, str]:
             taken_back = git.promotions[0].identity.version
             verdict = one_line(trailers.get("Verdict", "")) or "no verdict"
             return commit.committed_at, f"put back when version {taken_back} was taken back ({verdict})"
-        if "Returns-From" in trailers:
+        if RETURNS_FROM in trailers:
             by, reason = (one_line(trailers.get(name, "")) for name in ("By", "Reason"))
             return commit.committed_at, f"returned to by {by or 'a person'}: {reason or 'no reason given'}"
         return commit.committed_at, "promoted"
@@ -234,7 +263,9 @@ def _under_way(policy: str, git: GitView | None, registry: RegistryView | None) 
 
 
 def _state_since(version: ModelVersion, policy: str, git: GitView | None) -> float | None:
-    state = version.state(policy)
+    state, written = version.state(policy), parse_time(version.tag(policy, SINCE_TAG))
+    if written is not None:
+        return written
     if state is State.HELD:
         return held_since(version, policy)
     if state is not None and state.is_under_way_on_branch and git is not None:

@@ -3,24 +3,34 @@
 Every method raises `DependencyError` when the other side cannot answer (it is down, times out, answers 5xx or refuses
 the credentials), and `InvalidInputError` for a person's mistake (in an address, a path or a context). What a caller
 decides on is a value in the return type. `orchestration.adapters` implements each port against a real server; the
-tests' fakes are held to the same contract tests.
+tests' fakes are held to the same contract tests. A port's text, `str(port)`, names the other side by
+its address.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from orchestration.promotion.acts import Act
-from orchestration.promotion.cluster_status import ApplicationStatus, Node, WorkloadStatus
+from orchestration.promotion.cluster_status import ApplicationStatus, ClusterService, Node, WorkloadStatus
+from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import ImageRef
+from orchestration.promotion.input_drift import FeatureDrift
+from orchestration.promotion.json_reading import Json
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.notifying import Message
+from orchestration.promotion.policy import HeaderFile
+from orchestration.promotion.pull_requests import PullRequests
 from orchestration.promotion.rights import Right
+from orchestration.promotion.served_quality import ServedQuality
+from orchestration.promotion.serving_protocols import Example
 
 Decision = TypeVar("Decision")
 """What a caller's `decide` returns instead of an edit."""
 Sign = Callable[[bytes], bytes]
 """Returns the armored signature of a tag object's content."""
+Headers = Mapping[str, str | HeaderFile]
+"""HTTP headers by name; the value of one that is secret is in a file, and is removed from what comes back."""
 
 
 class Clock(Protocol):
@@ -54,20 +64,29 @@ class Registry(Protocol):
     def version_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """Return the version that an alias names, in one call; None when the model or the alias does not exist."""
 
+    def named_by(self, alias: str, models: Collection[str]) -> Mapping[str, int] | None:
+        """Return which version an alias names, by model, for many models in few calls; None when it cannot be asked so.
+
+        It is a hint: a model is left out that has no such alias, does not exist or may not be seen.
+        """
+
     def version(self, model: str, version: int) -> ModelVersion | None:
         """Return a version by its number; None when the registry has no such version."""
 
     def tagged(self, key: str, start: str) -> tuple[ModelVersion, ...]:
         """Return all versions, of any model and in any order, whose version tag `key` begins with `start`."""
 
-    def run(self, run_id: str) -> TrainingRun | None:
-        """Return the training run, with its metrics read from the run itself; None when the run is gone."""
+    def training(self, version: ModelVersion) -> TrainingRun | None:
+        """Return a version's training run, with its logged model's metrics; None when it has none, or it is gone."""
+
+    def model_location(self, version: ModelVersion) -> str | None:
+        """Return where the files of a version's model are, as the registry has it; None when they are gone."""
 
     def signature(self, version: ModelVersion) -> Signature | None:
         """Return the signature that the version's model was logged with; None when it has none."""
 
-    def input_example(self, version: ModelVersion) -> tuple[tuple[object, ...], ...] | None:
-        """Return the rows of the input example that the model was logged with; None when it has none."""
+    def input_example(self, version: ModelVersion) -> Example | None:
+        """Return the input example that the model was logged with, as MLflow's server takes it; None without one."""
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
         """Return a run's artifact, 10 MB at most; None when there is none at that path."""
@@ -80,6 +99,12 @@ class Registry(Protocol):
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
         """Point an alias at a version; it then no longer names the version that it named before."""
+
+    def last_evaluation(self, policy: str) -> ServedQuality | None:
+        """Return what the last evaluation of a policy's served champion found; None before the first one."""
+
+    def record_evaluation(self, found: ServedQuality, drift: Sequence[FeatureDrift]) -> str:
+        """Keep what an evaluation found, with each input's drift, and return the address of its page."""
 
     def version_url(self, version: ModelVersion) -> str:
         """Return the address of the version's page."""
@@ -154,6 +179,25 @@ class Pushed:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A commit that waits beside the branch for the merge of its pull request."""
+
+    name: str
+    """`<policy>/promote-<version>-<attempt>`."""
+    commit: BranchCommit
+
+    @property
+    def branch(self) -> str:
+        """The branch that the pull request is from."""
+        return proposal_branch(self.name)
+
+
+def proposal_branch(name: str) -> str:
+    """Return the branch of a proposal."""
+    return f"incumbent/{name}"
+
+
+@dataclass(frozen=True)
 class TagRecord:
     """An annotated tag of the GitOps repository."""
 
@@ -225,6 +269,29 @@ class GitOpsRepository(Protocol):
         Anything but a `FileEdit` ends it and is returned as it is. When the push is refused or its answer is lost,
         everything begins again with the fetch: `decide` must recognise its own work (by trailer), and no text is ever
         rebased.
+        """
+
+    def propose(
+        self, name: str, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
+    ) -> Pushed | LeaseLost | Decision:
+        """Do as `push_edit` does, to a branch of the proposal's own in place of ours; what was proposed before goes.
+
+        With the branch comes a record, which `proposals` lists: a host may delete the branch of a merged request.
+        """
+
+    def proposals(self, policy: str) -> tuple[Proposal, ...]:
+        """Return what is proposed under a policy as the server has it now, by name."""
+
+    def withdraw(self, name: str, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        """Delete a proposal and its branch together with a renewed lease; one that is gone counts as withdrawn."""
+
+    def conclude(self, proposal: Proposal, merged_as: str | None) -> None:
+        """Delete a proposal that was merged, with its branch, if it is still the same; it needs no lease.
+
+        Args:
+            proposal: The proposal.
+            merged_as: The commit of the branch that it became, when that lacks its trailers. It is recorded with them,
+                and from the next fetch on `history` has it as if it had them itself.
         """
 
     def create_tag(
@@ -303,6 +370,19 @@ class Answer:
     body: bytes
     seconds: float
     from_api: bool = False
+    content_type: str = ""
+    """In lower case, without parameters; empty when the answer has none."""
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether something behind the address answered: it did not for a failed connection or a gateway's error."""
+        return self.status not in (0, 502, 503, 504)
+
+    @property
+    def described(self) -> str:
+        """The status and the beginning of the body, as a finding; without a status, why no answer came."""
+        shown = self.body[:200].decode("utf-8", "replace")
+        return f"status {self.status}: {shown}" if self.status else f"no answer ({shown})"
 
 
 class Cluster(Protocol):
@@ -323,20 +403,35 @@ class Cluster(Protocol):
     def log_tail(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 20) -> str:
         """Return the last lines of a container's log; empty when it has none."""
 
+    def pods(self, namespace: str, *, fields: str = "", labels: str = "") -> tuple[Json, ...]:
+        """Return the pods of a namespace that these selectors choose, as the API server describes them."""
+
+    def pod_events(self, namespace: str, pod: str) -> tuple[Json, ...]:
+        """Return the events about a pod, as the API server describes them."""
+
+    def services(self, namespace: str) -> tuple[ClusterService, ...] | None:
+        """Return the Services of a namespace; None when our account may not list them."""
+
     def ask_pod(
-        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Headers, timeout: float
     ) -> Answer:
-        """POST JSON to one pod through the API server's pod proxy."""
+        """POST JSON to one pod through the API server's pod proxy; `path` may have a query, and is escaped already.
+
+        The header `Authorization` is the API server's, and does not reach the pod.
+        """
 
 
 class Service(Protocol):
     """The model's service, as its clients outside the cluster reach it."""
 
-    def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
-        """POST JSON to the policy's `service_url`; a connection that fails is an `Answer` of status 0."""
+    def ask(self, url: str, body: bytes, headers: Headers, timeout: float) -> Answer:
+        """POST JSON to the policy's service; a connection that fails is an `Answer` of status 0."""
 
-    def reach(self, url: str, timeout: float) -> Answer:
+    def reach(self, url: str, headers: Headers, timeout: float) -> Answer:
         """GET an address, which changes nothing and counts as no request; a failed connection has status 0."""
+
+    def check_headers(self, headers: Headers) -> None:
+        """Raise `DependencyError` unless the values of all headers can be read."""
 
 
 @dataclass(frozen=True)
@@ -394,6 +489,8 @@ class ResolvedImage:
     reference: ImageRef
     """repository:tag@digest."""
     platforms: tuple[PlatformImage, ...]
+    instead: str = ""
+    """What it is when it has no platforms, such as an artifact of another type."""
 
     @property
     def digest(self) -> str:
@@ -413,7 +510,13 @@ class ImageRegistry(Protocol):
     """The registries that images are pulled from."""
 
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
-        """Return what a reference names now; None when the registry answers that it has no such image."""
+        """Return what a reference names now; None when the registry answers that it has no such image.
+
+        `RateLimitedError` means that the registry wants to be asked later.
+        """
+
+    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
+        """Return what is stored as a signature of an image, named by digest, and whether the key in a file made it."""
 
 
 @dataclass(frozen=True)
@@ -428,6 +531,8 @@ class Clients:
     service: Service
     metrics: Metrics
     images: ImageRegistry
+    requests: PullRequests | None = None
+    """Where pull requests are opened; None unless the policy delivers by them."""
 
 
 @dataclass(frozen=True)

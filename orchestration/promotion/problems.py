@@ -1,5 +1,6 @@
 """What went wrong, in the four parts that a person needs: subject, expectation, finding and next step."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 
@@ -22,6 +23,11 @@ class Problem:
         """Return the same problem with another step after its own."""
         return replace(self, next_step=f"{self.next_step} {step}")
 
+    @property
+    def fingerprint(self) -> str:
+        """A short text that distinct problems do not share, by which one that was told already is recognised."""
+        return hashlib.sha256(str(self).encode("utf-8", "replace")).hexdigest()[:16]
+
     def __str__(self) -> str:
         return f"{self.subject}: expected {self.expected}, found {self.found}. {self.next_step}"
 
@@ -39,6 +45,15 @@ class DependencyError(ProblemError):
 
     A promotion that ends in this error is held or tried again, and moves no alias (design rule 6).
     """
+
+
+class RateLimitedError(DependencyError):
+    """A dependency answers, but was asked too often, and says when to ask again."""
+
+    def __init__(self, problem: Problem, seconds: float) -> None:
+        super().__init__(problem)
+        self.seconds = seconds
+        """How long not to ask again."""
 
 
 class InvalidInputError(ProblemError):

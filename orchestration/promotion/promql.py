@@ -5,10 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestration.promotion.ports import QueryRejected, QueryResult
+from orchestration.promotion.placeholders import PLACEHOLDER
+from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
+from orchestration.promotion.workload_kinds import JUDGED, NUMBERED
 
-_PLACEHOLDER = re.compile(r"\$(pods|window|namespace|source)\b")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+_LONGEST_PREFIX = 58
+"""Characters of a generated name before its random suffix; Kubernetes cuts off a longer one."""
+_LONGEST_HASH = 10
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,22 @@ class Unusable:
     """Whether there was no data at all."""
 
 
+def up_of_pods(job: str | None) -> str:
+    """The series `up` of the new pods: of one scrape job, or of all that scrape them.
+
+    `up` is the only series that a failed scrape writes too.
+    """
+    only = "" if job is None else f',job="{job}"'
+    return f'up{{namespace="$namespace",pod=~"$pods"{only}}}'
+
+
 def expand(query: str, *, pods: Sequence[str], window: float, namespace: str, source: str) -> str:
     """Fill in a query's placeholders, which `policy.Slo` describes.
 
     Args:
         query: as the policy has it.
         pods: the names of the pods to ask about.
-        window: seconds to look back, rounded up to a whole second.
+        window: seconds to look back, rounded down to a whole second (but to one at least): never further than asked.
         namespace: the pods' namespace.
         source: a regular expression for the traffic to count.
 
@@ -41,14 +55,35 @@ def expand(query: str, *, pods: Sequence[str], window: float, namespace: str, so
             raise ValueError(f"expected a Kubernetes name, found {name!r}")
     if not pods:
         raise ValueError("expected at least one pod to ask about")
-    values = {
-        # A character class and not a backslash, because it means the same in all three of PromQL's quotes.
-        "pods": "|".join(name.replace(".", "[.]") for name in sorted(pods)),
-        "window": f"{max(1, math.ceil(window))}s",
-        "namespace": namespace,
-        "source": source,
-    }
-    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], query)
+    pattern = "|".join(_exactly(name) for name in sorted(pods))
+    return fill_in(query, pods=pattern, window=window, namespace=namespace, source=source)
+
+
+def fill_in(query: str, *, pods: str, window: float, namespace: str, source: str) -> str:
+    """Fill in a query's placeholders, where the pods are given by a regular expression that matches their names."""
+    seconds = f"{max(1, math.floor(window))}s"
+    values = {"pods": pods, "window": seconds, "namespace": namespace, "source": source}
+    return PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], query)
+
+
+def pods_of(kind: str, name: str) -> str:
+    """Return a regular expression for the names of a workload's pods, whatever template they are made of.
+
+    A name so long that Kubernetes cuts it off in its pods' names may also match those of a workload that begins alike.
+
+    Args:
+        kind: one of `workload_kinds.JUDGED`.
+        name: the workload's name.
+    """
+    judged = JUDGED[kind]
+    full = name + judged.deployment_suffix
+    if judged.pod_suffix != NUMBERED and len(f"{full}--") + _LONGEST_HASH > _LONGEST_PREFIX:
+        return _exactly(full[:_LONGEST_PREFIX]) + "[-a-z0-9]+"
+    return _exactly(full) + judged.pod_suffix
+
+
+def _exactly(name: str) -> str:
+    return name.replace(".", "[.]")  # a backslash would mean something else in each of PromQL's three quotes
 
 
 def read_scalar(answer: QueryResult | QueryRejected, *, now: float, tolerance: float) -> float | Unusable:
@@ -73,22 +108,21 @@ def read_scalar(answer: QueryResult | QueryRejected, *, now: float, tolerance: f
     return sample.value
 
 
-def read_by_pod(answer: QueryResult | QueryRejected, *, now: float, tolerance: float) -> Mapping[str, float] | Unusable:
-    """Read one number per `pod` label, with the checks of `read_scalar`; two series of one pod are ambiguous."""
+def read_by_pod(
+    answer: QueryResult | QueryRejected, *, now: float, tolerance: float
+) -> Mapping[str, Sequence[Sample]] | Unusable:
+    """Read the samples of each `pod` label, with the checks of `read_scalar`; one job gives one for each pod."""
     unusable = _unusable(answer)
     if unusable is not None:
         return unusable
     assert isinstance(answer, QueryResult), "a rejected query is unusable"
-    numbers: dict[str, float] = {}
+    samples: dict[str, list[Sample]] = {}
     for sample in answer.samples:
-        pod = sample.labels.get("pod", "")
         number = read_scalar(QueryResult((sample,)), now=now, tolerance=tolerance)
         if isinstance(number, Unusable):
             return number
-        if pod in numbers:
-            return Unusable(f"several series for pod {pod!r}: scrape each pod by one job", platform_fault=True)
-        numbers[pod] = number
-    return numbers
+        samples.setdefault(sample.labels.get("pod", ""), []).append(sample)
+    return samples
 
 
 def _unusable(answer: QueryResult | QueryRejected) -> Unusable | None:

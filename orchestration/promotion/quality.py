@@ -8,10 +8,12 @@ from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.policy import Policy, QualityBound
 from orchestration.promotion.problems import Problem
 
-_EVALUATION_CONTEXTS = frozenset({"eval", "evaluation", "test", "testing", "validation"})
+EVALUATION_CONTEXTS = frozenset({"eval", "evaluation", "test", "testing", "validation"})
+"""The contexts of data sets on which metrics are measured."""
 _HOW_TO_LOG = (
     "Log the evaluation data in both runs, then train again: "
-    '`data = mlflow.data.from_pandas(test_frame, name="iris-test")` and `mlflow.log_input(data, context="test")`.'
+    '`data = mlflow.data.from_pandas(test_frame, name="iris-test")` and `mlflow.log_input(data, context="test")`, or '
+    "`dataset=data` with each metric that is logged on the model."
 )
 
 TRAIN_BETTER = "Train a better model and register it as a new version."
@@ -25,6 +27,8 @@ class QualityRow:
     metric: str
     value: float | None
     """None when the run has no such metric, or one that is NaN or infinite."""
+    logged_on: str
+    """Where the number is that counts: `run 0a1b...`, or `logged model m-...`, which counts before its run."""
     bound: str
     """The policy's bound in words: `>= 0.85, no worse than the champion by more than 0`."""
     champion_value: float | None
@@ -41,10 +45,10 @@ def run_problem(version: ModelVersion, run: TrainingRun | None) -> Problem | Non
     expected = "a training run that is FINISHED"
     if run is None:
         missing = f"no run {version.run_id} in the registry" if version.run_id else "no training run"
-        next_step = "Register the model from a run: log_model(registered_model_name=)."
+        next_step = "Log the model with MLflow 3 or in a run, and register that: log_model(registered_model_name=)."
         return Problem(str(version), expected, missing, next_step)
     if run.status != "FINISHED":
-        status = f"run {run.run_id}, whose status is {run.status or 'empty'}"
+        status = f"{run}, whose status is {run.status or 'empty'}"
         next_step = "Wait for the run to end, or train again and register the new run's model."
         return Problem(str(version), expected, status, next_step)
     return None
@@ -71,9 +75,18 @@ def evaluation_digests(run: TrainingRun) -> frozenset[str]:
     These are the inputs that were logged with an evaluation context (test, eval, validation, ...), or all inputs when
     none was. An empty digest identifies no data, so if there is one, the whole set is empty.
     """
-    tagged = [dataset for dataset in run.datasets if (dataset.context or "").strip().lower() in _EVALUATION_CONTEXTS]
-    digests = frozenset(dataset.digest for dataset in tagged or run.datasets)
+    digests = context_digests(run) or frozenset(dataset.digest for dataset in run.datasets)
     return digests if all(digests) else frozenset()
+
+
+def context_digests(run: TrainingRun) -> frozenset[str]:
+    """The digests of the inputs that a run logged with an evaluation context."""
+    contexts = {dataset: (dataset.context or "").strip().lower() for dataset in run.datasets}
+    return frozenset(dataset.digest for dataset, context in contexts.items() if context in EVALUATION_CONTEXTS)
+
+
+def _measured_on(run: TrainingRun, metric: str) -> frozenset[str]:
+    return run.measured_on[metric] if metric in run.measured_on else evaluation_digests(run)
 
 
 def _judge(bound: QualityBound, run: TrainingRun, champion_run: TrainingRun | None) -> QualityRow:
@@ -83,13 +96,23 @@ def _judge(bound: QualityBound, run: TrainingRun, champion_run: TrainingRun | No
     if champion_run is not None and bound.no_worse_than_champion_by is not None:
         champion_value = champion_run.metrics.get(bound.metric)
         problem = problem or _comparison_problem(bound, run, champion_run)
-    return QualityRow(bound.metric, _finite(value), _in_words(bound), _finite(champion_value), problem)
+    logged_on = run.place_of(bound.metric)
+    return QualityRow(bound.metric, _finite(value), logged_on, _in_words(bound), _finite(champion_value), problem)
 
 
 def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | None) -> Problem | None:
+    subject = f"metric {bound.metric} of {run.place_of(bound.metric)}"
+    if value is None and bound.metric in run.measured_on:
+        return Problem(
+            subject,
+            "one value, or one on the evaluation data of its run",
+            f"values on several data sets ({', '.join(sorted(run.measured_on[bound.metric]))})",
+            f"Say in {run} which data counts: "
+            'mlflow.log_input(data, context="test"); or train and evaluate again on one data set.',
+        )
     if value is None or not math.isfinite(value):
         return Problem(
-            f"metric {bound.metric} of run {run.run_id}",
+            subject,
             f"a number {bound.bound}",
             "no such metric" if value is None else f"{value}, which is not a finite number",
             f'Log it with mlflow.log_metric("{bound.metric}", value), or correct the metric\'s name in the policy.',
@@ -97,7 +120,7 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
     if bound.is_kept_by(value):
         return None
     return Problem(
-        f"metric {bound.metric} of run {run.run_id}",
+        subject,
         bound.bound,
         f"{value:.6g}",
         TRAIN_BETTER,
@@ -105,22 +128,23 @@ def _threshold_problem(bound: QualityBound, run: TrainingRun, value: float | Non
 
 
 def _comparison_problem(bound: QualityBound, run: TrainingRun, champion_run: TrainingRun) -> Problem | None:
-    subject = f"metric {bound.metric} of run {run.run_id}"
-    digests, champion_digests = evaluation_digests(run), evaluation_digests(champion_run)
+    subject = f"metric {bound.metric} of {run.place_of(bound.metric)}"
+    digests, champion_digests = _measured_on(run, bound.metric), _measured_on(champion_run, bound.metric)
+    champion = f"the champion's {champion_run.place_of(bound.metric)}"
     if not digests or digests != champion_digests:
         return Problem(
             subject,
-            f"the same evaluation data as the champion's run {champion_run.run_id} ({_listed(champion_digests)})",
-            f"{_listed(digests)}, so that the two runs cannot be compared",
+            f"the same evaluation data as {champion} ({_listed(champion_digests)})",
+            f"{_listed(digests)}, so that the two cannot be compared",
             _HOW_TO_LOG,
         )
     value, champion_value = run.metrics[bound.metric], champion_run.metrics.get(bound.metric)
     if champion_value is None or not math.isfinite(champion_value):
         return Problem(
-            f"metric {bound.metric} of the champion's run {champion_run.run_id}",
+            f"metric {bound.metric} of {champion}",
             "a number to compare with",
             "no such metric" if champion_value is None else f"{champion_value}, which is not a finite number",
-            "Log the metric to the champion's run, or remove no_worse_than_champion_by from the policy.",
+            "Log the metric there, or remove no_worse_than_champion_by from the policy.",
         )
     margin = _decimal(bound.no_worse_than_champion_by or 0.0)
     limit = _decimal(champion_value) + (-margin if bound.higher_is_better else margin)

@@ -18,9 +18,30 @@ from urllib.parse import quote_plus
 REDACTED = "***"
 
 _QUOTED_OR_WORD = r"""(?:"[^"]*"|'[^']*'|[^\s"'&,;]+)"""
-_NAMES = r"pass(?:word|wd|phrase)?|pwd|token|secret|api[-_]?key|credentials?"
+_NAMES = (
+    r"pass(?:word|wd|phrase)?|pwd|token|secret|api[-_]?key|credentials?|signature"
+    r"|(?:access|account|encryption|private|secret|shared|signing)[-_]?key"
+)
+# Forms that issuers gave their secrets so that scanners find them, without a name beside them.
+_MARKED = "|".join(
+    (
+        r"eyJ[\w-]{8,4096}\.[\w-]{8,8192}\.[\w-]{0,1024}",  # a JWT
+        r"(?:AKIA|ASIA)[A-Z2-7]{16}",  # AWS
+        r"(?:gh[opsur]_|github_pat_)[\w.-]{20,1024}",
+        r"glpat-[\w.-]{20,256}",
+        r"AIza[\w-]{35}|ya29\.[\w.-]{20,2048}|GOCSPX-[\w-]{20,64}",  # Google
+        r"xox[abeoprs]-[\w-]{10,512}",  # Slack
+        r"sk-[\w-]{20,512}|[rs]k_live_\w{20,256}",  # OpenAI, Anthropic; Stripe
+        r"hf_[A-Za-z0-9]{30,64}|dckr_pat_[\w-]{20,64}|npm_[A-Za-z0-9]{30,64}|pypi-[\w-]{50,512}|hvs\.[\w-]{20,512}",
+    )
+)
+_PRIVATE_KEY = r"PRIVATE KEY(?: BLOCK)?-----"
 # Every repetition is bounded or ends at a character that cannot start a match, so hostile text takes linear time.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A private key, also one whose beginning or end was cut off.
+    (re.compile(rf"-----BEGIN [A-Z0-9 ]{{0,30}}{_PRIVATE_KEY}[\s\S]*?(?:{_PRIVATE_KEY}|\Z)"), REDACTED),
+    (re.compile(rf"\A(?:(?!-----)[\s\S]){{1,8192}}-----END [A-Z0-9 ]{{0,30}}{_PRIVATE_KEY}"), REDACTED),
+    (re.compile(rf"(?<![\w.-])(?:{_MARKED})"), REDACTED),
     # https://user:password@host -> https://host; everything before the last @ of the authority is user information.
     (re.compile(r"""(://)[^\s/?#'"<>]*@"""), r"\1"),
     # Authorization: Basic abc; also in Python's and JSON's notation: 'Authorization': 'Bearer abc'.
@@ -37,6 +58,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}=\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
     (re.compile(rf"""(?i)((?:{_NAMES})["']\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"""), rf"\1{REDACTED}"),
     (re.compile(rf"(?i)((?:password|passphrase)\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
+    # x-api-key: x1, as a header or in YAML. An ordinary sentence has no such word with a digit behind its colon.
+    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}:\s{{1,4}})(?=[^\s\d]{{0,64}}\d)[\w.~+/=-]{{12,}}"), rf"\1{REDACTED}"),
+    # --password x
+    (
+        re.compile(rf"(?i)(?<![\w-])(--(?:[\w-]{{0,32}}-)?(?:{_NAMES})[ \t]{{1,4}})(?!-){_QUOTED_OR_WORD}"),
+        rf"\1{REDACTED}",
+    ),
+    # user:password@tcp(host:3306)
+    (re.compile(r"(?<![\w:/.-])([\w.-]{1,64}):[^\s@/:]{1,256}@(tcp|unix)\("), rf"\1:{REDACTED}@\2("),
 )
 
 _LAYERS = 3
@@ -67,15 +97,30 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     encoding in which a client sends it or a server repeats it. In base64 it need not stand alone: a password is found
     in `user:password`, whoever the user is. Whatever the text is, the result contains none of the given secrets.
     """
-    known = sorted({form for secret in secrets for form in (secret, secret.strip())} - {""})
-    if known:
-        text = _without(text, known)
+    known = _forms(secrets)
+    text = without_secrets(text, known)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    # A replacement can join the texts on both sides of it into a secret, or be part of one ("*"). Secrets that remain
-    # are removed without a mark; each pass makes the text shorter, so this ends.
-    while any(secret in text for secret in known):
-        for secret in sorted(known, key=len, reverse=True):
+    return _without_remains(text, known)
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Remove the given secrets as `redact` does, and nothing else."""
+    known = _forms(secrets)
+    return _without_remains(_without(text, known), known) if known else text
+
+
+def _forms(secrets: Iterable[str]) -> list[str]:
+    return sorted({form for secret in secrets for form in (secret, secret.strip())} - {""})
+
+
+def _without_remains(text: str, secrets: Sequence[str]) -> str:
+    """Remove without a mark what is still there, as a replacement can join the texts around it, or be part of a secret.
+
+    Each pass makes the text shorter, so this ends.
+    """
+    while any(secret in text for secret in secrets):
+        for secret in sorted(secrets, key=len, reverse=True):
             text = text.replace(secret, "")
     return text
 

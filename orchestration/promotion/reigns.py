@@ -1,4 +1,4 @@
-"""Who was champion from when to when, and how each committed attempt ended: told from Git alone.
+"""Who was champion from when to when, who was proved a champion, and how each attempt ended: told from Git alone.
 
 Git has all of it: the commits of promotions and rollbacks, the tags of the evidence, the acts, and what people changed.
 """
@@ -8,9 +8,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestration.promotion.acts import Act, ActKind
-from orchestration.promotion.identity import PromotionId, one_line, parse_promotion_id
-from orchestration.promotion.images import is_digest, parse_image
+from orchestration.promotion.deployed import image_key, parse_address
+from orchestration.promotion.identity import (
+    ABORTED,
+    MODEL_ADDRESS,
+    PromotionId,
+    committed_digest,
+    parse_promotion_id,
+    restored,
+)
+from orchestration.promotion.images import is_digest
 from orchestration.promotion.ports import BranchCommit, FileChange, TagRecord
+from orchestration.promotion.returns import RETURNS_FROM
+from orchestration.promotion.texts import one_line
 from orchestration.promotion.timestamps import parse_time
 
 
@@ -55,7 +65,7 @@ class Reign:
     version: int | None
     """None when no promotion committed the image."""
     image: str
-    """A whole reference where a person wrote it, or else the digest that was committed."""
+    """A whole reference where a person wrote it, or else the digest that was committed; or an address."""
     began: Began
     by: str
     why: str
@@ -66,8 +76,11 @@ class Reign:
 
     @property
     def described(self) -> str:
-        """What reigned: `version 7`, or an image that no promotion committed."""
-        return f"version {self.version}" if self.version is not None else "an image that no promotion committed"
+        """What reigned: `version 7`, or an image, or address, that no promotion committed."""
+        if self.version is not None:
+            return f"version {self.version}"
+        what = "an image" if parse_address(self.image) is None else "an address"
+        return f"{what} that no promotion committed"
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,8 @@ class Attempt:
     digest: str
     requested_at: float | None
     committed_at: float
+    address: str = ""
+    """The address that was committed; empty for an image, which its digest names."""
     returns_from: str = ""
     """What `incumbent rollback` left with this attempt; empty for a promotion."""
     by: str = ""
@@ -91,18 +106,32 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Champion:
+    """A version that was proved to serve well: by an attempt that was verified and stands, or because it was adopted.
+
+    A reign is when it served: one champion may have had several, by hand, and one whose image was not there none.
+    """
+
+    version: int
+    digest: str
+    """The digest of its image, or of its address's text, `sha256:<64 digits>`."""
+    commit: str
+    """A commit at which the manifest had its image."""
+    at: float
+    """When it was committed or adopted, in seconds since the epoch."""
+    attempt: PromotionId | None
+    """The attempt; None for a version that was adopted."""
+    left: bool = False
+    """Whether a person has gone back from it to another version since, by `incumbent rollback`."""
+
+
+@dataclass(frozen=True)
 class History:
-    """Reigns and attempts, oldest first."""
+    """Reigns and attempts, oldest first; champions, newest first, and a version may be among them repeatedly."""
 
     reigns: tuple[Reign, ...]
     attempts: tuple[Attempt, ...]
-
-
-def image_key(image: str) -> str:
-    """Return what tells images apart: the first 12 digits of the digest, or else the whole reference."""
-    reference = parse_image(image)
-    digest = image if is_digest(image) else reference.digest if reference is not None else None
-    return digest.removeprefix("sha256:")[:12] if digest is not None else image
+    champions: tuple[Champion, ...]
 
 
 def fold_history(
@@ -119,7 +148,7 @@ def fold_history(
     Args:
         history: The policy's promotion and rollback commits, newest first.
         changes: All commits that changed the manifest, newest first. Those of `history` need no image: their trailers
-            say it.
+            say it. Without them, the champions are the same, and the reigns lack what people put there by hand.
         tags: The policy's annotated tags, in any order.
         acts: The policy's acts, in any order.
     """
@@ -137,7 +166,21 @@ def fold_history(
         done.add(commit)
     for act in waiting:
         fold.act(act)
-    return History(tuple(fold.reigns), tuple(fold.attempts.values()))
+    attempts = tuple(fold.attempts.values())
+    return History(tuple(fold.reigns), attempts, tuple(_champions(attempts, fold.adopted)))
+
+
+def _champions(attempts: Sequence[Attempt], adopted: Sequence[Champion]) -> Iterator[Champion]:
+    """List who was proved a champion, newest first."""
+    promoted = [
+        Champion(attempt.identity.version, attempt.digest, attempt.commit, attempt.committed_at, attempt.identity)
+        for attempt in reversed(attempts)
+        if attempt.end is End.CHAMPION
+    ]
+    returns = [attempt for attempt in attempts if attempt.end not in (End.ROLLED_BACK, End.ABORTED)]
+    for champion in sorted((*promoted, *adopted), key=lambda champion: champion.at, reverse=True):
+        later = (attempt for attempt in returns if attempt.committed_at >= champion.at)
+        yield replace(champion, left=any(attempt.returns_from == str(champion.version) for attempt in later))
 
 
 def _id(event: BranchCommit | ImageChange) -> str:
@@ -147,23 +190,39 @@ def _id(event: BranchCommit | ImageChange) -> str:
 def _in_order(
     history: Sequence[BranchCommit], changes: Sequence[ImageChange]
 ) -> Iterator[tuple[float, BranchCommit | ImageChange]]:
-    """List all commits, oldest first, in the order of the branch; what a merge brought in goes by its time.
+    """List all commits, oldest first, in the order of the branch; what a merge brought in comes right before it.
 
     A commit that is dated before an older one counts as of that one's time.
     """
     ours = {commit.commit: commit for commit in history}
-    on_line = {change.change.commit for change in changes}
+    line = list(reversed(changes))
+    on_line = {change.change.commit for change in line}
     merged_in = [commit for commit in reversed(history) if commit.commit not in on_line]
+    brought_in = sorted(((_brought_in_by(commit, line), commit) for commit in merged_in), key=lambda entry: entry[0])
     latest = 0.0
-    for changed in reversed(changes):
+    for number, changed in enumerate(line):
+        while brought_in and brought_in[0][0] <= number:
+            _, earlier = brought_in.pop(0)
+            yield max(latest, earlier.committed_at), earlier
         latest = max(latest, changed.change.committed_at)
-        while merged_in and merged_in[0].committed_at <= latest:
-            earlier = merged_in.pop(0)
-            yield earlier.committed_at, earlier
         yield latest, ours.get(changed.change.commit, changed)
-    for later in merged_in:
+    for _, later in brought_in:
         latest = max(latest, later.committed_at)
         yield latest, later
+
+
+def _brought_in_by(commit: BranchCommit, line: Sequence[ImageChange]) -> int:
+    """Return the place on the branch of the merge of a commit: the first later change with its image, or else by time.
+
+    A request may be merged long after its commit was made, and after other changes of the manifest.
+    """
+    later = [place for place, change in enumerate(line) if change.change.committed_at >= commit.committed_at]
+    identity = parse_promotion_id(commit.trailers.get("Promotion-Id", ""))
+    key = identity.digest if identity is not None else image_key(restored(commit.trailers))
+    images = ((place, line[place].image) for place in later)
+    return next(
+        (place for place, image in images if image and image_key(image) == key), later[0] if later else len(line)
+    )
 
 
 class _Fold:
@@ -174,8 +233,11 @@ class _Fold:
         self._verified_at = verified_at
         self.reigns: list[Reign] = []
         self.attempts: dict[PromotionId, Attempt] = {}
+        self.adopted: list[Champion] = []
         self._live = ""
         """The key of the image that the manifest has."""
+        self._adopted_keys: dict[str, str] = {}
+        """The key of the digest that was adopted, by the key of the image as it stood in the manifest."""
         self._under_way: PromotionId | None = None
         self._verified: dict[str, int] = {}
         """The version that was last verified with an image, by the image's key."""
@@ -202,14 +264,15 @@ class _Fold:
 
     def _begin_attempt(self, identity: PromotionId, commit: BranchCommit, at: float) -> None:
         self._replace(f"promotion {identity}", commit.subject, at)
-        digest = commit.trailers.get("Image-Digest", "")
+        digest = committed_digest(commit.trailers)
         self.attempts[identity] = Attempt(
             identity,
             commit.commit,
             digest if is_digest(digest) else f"sha256:{identity.digest}",
             parse_time(commit.trailers.get("Requested-At")),
             at,
-            returns_from=commit.trailers.get("Returns-From", ""),
+            address=commit.trailers.get(MODEL_ADDRESS, ""),
+            returns_from=commit.trailers.get(RETURNS_FROM, ""),
             by=commit.trailers.get("By", ""),
             reason=commit.trailers.get("Reason", ""),
         )
@@ -222,23 +285,23 @@ class _Fold:
         attempt, trailers = self.attempts.get(identity), commit.trailers
         verdict, by, why = (trailers.get(name, "") for name in ("Verdict", "By", "Reason"))
         if attempt is not None:
-            end = End.ABORTED if verdict == "Aborted" else End.ROLLED_BACK
+            end = End.ABORTED if verdict == ABORTED else End.ROLLED_BACK
             self.attempts[identity] = replace(attempt, end=end, ended_at=at, ended_by=by, verdict=verdict, why=why)
         if self._under_way == identity:
             self._under_way = None
-        image = trailers.get("Image", "")
-        self._live = image_key(image)
-        if not self.reigns or image_key(self.reigns[-1].image) != self._live:
+        image = restored(trailers)
+        self._live = self._key(image)
+        if not self.reigns or self._key(self.reigns[-1].image) != self._live:
             version = self._version_of(self._live)
             self._begin_reign(Reign(version, image, Began.ROLLBACK, by or "incumbent", commit.subject, at))
 
     def _put_by_hand(self, image: str, author: str, subject: str, at: float) -> None:
-        key = image_key(image)
+        key = self._key(image)
         if key == self._live:
             return
         self._live = key
         self._replace(one_line(author), one_line(subject), at)
-        if self.reigns and image_key(self.reigns[-1].image) == key:  # the champion again, in place of an attempt
+        if self.reigns and self._key(self.reigns[-1].image) == key:  # the champion again, in place of an attempt
             return
         began = Began.RETURN_BY_HAND if key in self._verified else Began.BY_HAND
         self._begin_reign(Reign(self._version_of(key), image, began, one_line(author), one_line(subject), at))
@@ -254,12 +317,21 @@ class _Fold:
         self._under_way = None
         began = Began.RETURN if attempt.returns_from else Began.PROMOTION
         by = attempt.by or "incumbent"
-        self._begin_reign(Reign(identity.version, attempt.digest, began, by, attempt.reason, at))
+        self._begin_reign(Reign(identity.version, attempt.address or attempt.digest, began, by, attempt.reason, at))
 
     def _adopt(self, act: Act, version: int, digest: str) -> None:
-        if image_key(digest) == self._live:
-            self._verified[self._live] = version
-            self._begin_reign(Reign(version, digest, Began.ADOPTED, act.by, act.reason, act.at))
+        self.adopted.append(Champion(version, digest, act.commit, act.at, None))
+        key, as_it_stood = image_key(digest), act.image or digest
+        if self._live in (key, self._key(as_it_stood)):
+            self._adopted_keys[image_key(as_it_stood)] = self._live = key
+            self._verified[key] = version
+            named = as_it_stood if parse_address(as_it_stood) is not None else digest
+            self._begin_reign(Reign(version, named, Began.ADOPTED, act.by, act.reason, act.at))
+
+    def _key(self, image: str) -> str:
+        """Return an image's key; a tag that was adopted counts as the digest that it named then."""
+        key = image_key(image)
+        return self._adopted_keys.get(key, key)
 
     def _end_without_commit(self, act: Act) -> None:
         attempt = self.attempts.get(act.promotion) if act.promotion is not None else None

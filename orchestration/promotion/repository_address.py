@@ -16,6 +16,12 @@ def is_same_repository(one: str, other: str) -> bool:
     return (host, path) == (other_host, other_path) and (port is None or other_port is None or port == other_port)
 
 
+def host_and_path(address: str) -> tuple[str, str]:
+    """Return a repository's host, and its path without `.git`: `github.com` and `acme/gitops`."""
+    host, path, _ = _parts(address)
+    return host, path
+
+
 def _parts(address: str) -> tuple[str, str, int | None]:
     match = _SCP_LIKE.fullmatch(address) if "://" not in address else None
     if match is not None:

@@ -1,6 +1,7 @@
 """Why a version was tried again, kept as a version tag of its own for each retry, which nothing overwrites."""
 
 from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.texts import one_line
 
 
 def retry_tags(requested_at: str, attempt: int, by: str, reason: str) -> dict[str, str]:
@@ -12,18 +13,14 @@ def retry_tags(requested_at: str, attempt: int, by: str, reason: str) -> dict[st
         by: Who asked.
         reason: Why.
     """
-    return {_name(requested_at): f"{_one_line(reason)} ({_one_line(by)}, attempt {attempt})"}
+    return {_name(requested_at): f"{one_line(reason)} ({one_line(by)}, attempt {attempt})"}
 
 
 def retried_because(version: ModelVersion, policy: str) -> str | None:
-    """Return why the present request is a retry, by whom and as which attempt; None when it is none."""
+    """Return why the present request is a retry, by whom and as which attempt; None for a first attempt."""
     requested_at = version.tag(policy, "requested_at")
     return version.tag(policy, _name(requested_at)) if requested_at else None
 
 
 def _name(requested_at: str) -> str:
     return f"retried.{requested_at}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

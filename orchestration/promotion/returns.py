@@ -3,14 +3,14 @@
 from orchestration.promotion.branch_standing import CommittedPromotion, live_promotion
 from orchestration.promotion.branch_view import is_verified
 from orchestration.promotion.decided import Decided, decided_in
+from orchestration.promotion.deployed import Deployed
 from orchestration.promotion.identity import PromotionId, promotion_trailers
-from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.ports import GitOpsRepository
 from orchestration.promotion.timestamps import format_time
 
 RETURNS_FROM = "Returns-From"
-"""The trailer of a return's commit: the version that served before it, or the image when no version is known."""
+"""The trailer of a return's commit: the version that served before it, or what the manifest had when none is known."""
 
 
 def return_subject(identity: PromotionId) -> str:
@@ -19,19 +19,19 @@ def return_subject(identity: PromotionId) -> str:
 
 
 def return_trailers(
-    identity: PromotionId, version: ModelVersion, image: ImageRef, left: str, decided: Decided, now: float
+    identity: PromotionId, version: ModelVersion, deployed: Deployed, left: str, decided: Decided, now: float
 ) -> dict[str, str]:
     """The trailers of a return's commit: those of a promotion that was requested just now, what is left, who and why.
 
     Args:
         identity: The id of the new attempt.
         version: The version to return to.
-        image: Its verified image, by digest.
-        left: The version or the image that serves until then.
+        deployed: Its verified image, by digest, or its address.
+        left: The version, or the image or address, that serves until then.
         decided: Who returns, and why.
         now: The time of the request, in seconds since the epoch.
     """
-    usual = promotion_trailers(identity, version, image)
+    usual = promotion_trailers(identity, version, deployed)
     return {**usual, "Requested-At": format_time(now), RETURNS_FROM: left, **decided.trailers}
 
 

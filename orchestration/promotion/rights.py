@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestration.promotion.policy import Policy
+from orchestration.promotion.workload_kinds import JUDGED
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,14 @@ class Right:
 
 def cluster_rights(policy: Policy) -> Iterator[Right]:
     """What the account needs in the cluster that serves the model."""
-    namespace = policy.manifest.namespace
-    yield Right("get", "deployments", "apps", namespace=namespace)
-    yield Right("list", "replicasets", "apps", namespace=namespace)
-    for resource in ("pods", "events"):
+    namespace, kind = policy.manifest.namespace, JUDGED[policy.manifest.kind]
+    yield Right("get", kind.plural, kind.group, namespace=namespace)
+    if kind.deployment_suffix:
+        kind = JUDGED["Deployment"]
+        yield Right("get", kind.plural, kind.group, namespace=namespace)
+    if kind.revisions:
+        yield Right("list", kind.revisions, "apps", namespace=namespace)
+    for resource in ("pods", "events", "services"):
         yield Right("list", resource, namespace=namespace)
     yield Right("get", "pods", subresource="log", namespace=namespace)
     yield Right("create", "pods", subresource="proxy", namespace=namespace)

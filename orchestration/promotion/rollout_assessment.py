@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestration.promotion.cluster_status import ApplicationStatus, PodStatus, WorkloadStatus
+from orchestration.promotion.deployed import IMAGE
+from orchestration.promotion.live_value import changed_beside
 from orchestration.promotion.pods import Kind, LogToRead, PodTrouble, explain
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.rollout_conditions import (
-    CarriesOurImage,
     Condition,
     ConditionName,
     Expected,
-    HadOurImage,
+    Recognise,
+    Revision,
     conditions,
     image_condition,
-    never,
+    other_than_expected,
     replicas_condition,
-    running_digest,
+    what_is_live,
 )
+from orchestration.promotion.workload_kinds import JUDGED
 
 Refresh = Literal["no", "normal", "hard"]
 
@@ -64,8 +67,7 @@ def assess(
     application: ApplicationStatus | None,
     workload: WorkloadStatus | None,
     expected: Expected,
-    carries_our_image: CarriesOurImage,
-    had_our_image: HadOurImage = never,
+    recognise: Recognise,
 ) -> RolledOut | Progressing | ModelFailed | NotJudged:
     """Judge one observation of the Application and its workload, read at about the same time."""
     if application is None:
@@ -73,16 +75,16 @@ def assess(
         return _not_judged("Argo CD", "the policy's Application", "no such Application", next_step)
     if workload is not None and image_condition(workload, expected).met:
         # What runs is judged before what Argo CD says about it: a crash during a sync is still a crash.
-        ended = _unknown_digest(workload, expected) or _first_failure(workload, expected)
+        ended = _not_ours(workload, expected) or _first_failure(workload, expected) or _given_up(workload, expected)
         if ended is not None:
             return ended
-    blocked = _blocked(application, carries_our_image)
+    blocked = _blocked(application, recognise)
     if blocked is not None:
         return blocked
-    all_conditions = conditions(application, workload, expected, carries_our_image, had_our_image)
+    all_conditions = conditions(application, workload, expected, recognise)
     unmet = next((condition for condition in all_conditions if not condition.met), None)
     if unmet is not None:
-        refresh = _refresh(unmet, application, workload, expected, carries_our_image)
+        refresh = _refresh(unmet, application, workload, expected, recognise)
         return Progressing(unmet.name, unmet.finding, refresh)
     assert workload is not None, "no image is live without a workload"
     assert workload.template_hash is not None, "only pods of a known template meet the condition on replicas"
@@ -107,11 +109,12 @@ def at_deadline(
     if workload is None or not image_condition(workload, expected).met:
         return _not_judged(
             subject,
-            f"{expected.image} to be live by the deadline",
-            f"{_what_is_live(workload, expected)}; {_what_argo_cd_reports(application)}",
+            f"{expected.deployed} to be live by the deadline",
+            f"{what_is_live(workload, expected) if workload is not None else 'no such workload'}; "
+            f"{_what_argo_cd_reports(application)}",
             "Check the Application in Argo CD (repository, project, destination), then materialize rollout again.",
         )
-    if not_ours := _unknown_digest(workload, expected):
+    if not_ours := _not_ours(workload, expected):
         return not_ours
     troubles = _troubles(workload, expected)
     ranked = sorted(troubles, key=_rank)
@@ -126,17 +129,10 @@ def at_deadline(
         finding += " (progressDeadlineSeconds has passed, too)"
     return _not_judged(
         subject,
-        f"{workload.wanted} available pods of {expected.image} by the deadline",
+        f"{workload.wanted} available pods of {expected.deployed} by the deadline",
         finding,
-        "Fix the cluster, then materialize rollout again; to give the version up, revert its commit.",
+        f"{JUDGED[workload.kind].when_stuck} Then materialize rollout; to give the version up, revert its commit.",
     )
-
-
-def _what_is_live(workload: WorkloadStatus | None, expected: Expected) -> str:
-    if workload is None:
-        return "no such workload"
-    image = workload.images.get(expected.container)
-    return f"container {expected.container} with {image}" if image else f"no container {expected.container}"
 
 
 def _what_argo_cd_reports(application: ApplicationStatus | None) -> str:
@@ -147,15 +143,20 @@ def _what_argo_cd_reports(application: ApplicationStatus | None) -> str:
     return "; ".join((state, *errors))
 
 
-def _unknown_digest(workload: WorkloadStatus, expected: Expected) -> NotJudged | None:
+def _not_ours(workload: WorkloadStatus, expected: Expected) -> NotJudged | None:
+    """What it means that a new pod has something else than its template says, or runs another image."""
+    address = expected.slot.holds_address
     for pod in workload.new_pods:
-        digest = running_digest(pod, expected.container)
-        if digest is not None and digest not in expected.known_digests:
+        found = other_than_expected(pod, workload.new_pods, expected)
+        if found is not None:
+            what = "sets another value or serves another image" if address else "serves another image"
             return _not_judged(
                 f"pod {workload.namespace}/{pod.name}",
-                f"one of the digests of {expected.image}",
-                f"imageID {digest}",
-                "Find out what serves another image under this reference (a mirror, an admission webhook), then "
+                f"{expected.deployed}, served by one image"
+                if address
+                else f"one of the digests of {expected.deployed}",
+                found,
+                f"Find out what {what} under this reference (a mirror, an admission webhook, a later commit), then "
                 "materialize rollout again.",
             )
     return None
@@ -168,9 +169,31 @@ def _first_failure(workload: WorkloadStatus, expected: Expected) -> ModelFailed 
     return None
 
 
+def _given_up(workload: WorkloadStatus, expected: Expected) -> ModelFailed | NotJudged | None:
+    """What it means that the workload's own controller goes no further; pods say more than it does."""
+    given_up = workload.given_up
+    if given_up is None:
+        return None
+    worst = min(_troubles(workload, expected), key=_rank, default=None)
+    if worst is not None and worst.fault == "model":
+        return _failed(workload, expected, worst)
+    if given_up.by_verdict:
+        return _failed(workload, expected, PodTrouble("aborted", "model", given_up.reason))
+    return _not_judged(
+        str(workload),
+        f"a rollout of {expected.deployed} that goes on",
+        given_up.reason,
+        "Correct the cause and let the rollout begin again, then materialize rollout.",
+    )
+
+
 def _troubles(workload: WorkloadStatus, expected: Expected) -> Sequence[PodTrouble]:
-    troubles = (explain(pod, expected.container) for pod in workload.current_pods)
-    return [trouble for trouble in troubles if trouble is not None]
+    also, image_changed = changed_beside(expected.slot), expected.slot == IMAGE
+    explained = (
+        explain(pod, expected.container, also_changed=also, image_changed=image_changed)
+        for pod in workload.current_pods
+    )
+    return [trouble for trouble in explained if trouble is not None]
 
 
 def _rank(trouble: PodTrouble) -> int:
@@ -184,24 +207,25 @@ def _rank(trouble: PodTrouble) -> int:
 def _failed(workload: WorkloadStatus, expected: Expected, trouble: PodTrouble) -> ModelFailed:
     problem = Problem(
         str(workload),
-        f"pods of {expected.image} that become ready",
+        f"pods of {expected.deployed} that become ready",
         trouble.sentence,
-        "Correct the model or its image and register a new version.",
+        f"Correct the model{' or its image' if expected.slot == IMAGE else ''} and register a new version.",
     )
     return ModelFailed(problem, trouble.kind, trouble.log)
 
 
-def _blocked(application: ApplicationStatus, carries_our_image: CarriesOurImage) -> NotJudged | None:
+def _blocked(application: ApplicationStatus, recognise: Recognise) -> NotJudged | None:
     """What Argo CD does not recover from by itself; not a ComparisonError, which often ends with its cause."""
     subject = f"Application {application.name}"
     if not application.auto_sync:
-        next_step = "Switch auto-sync on again, then materialize rollout."
+        next_step = f"Switch auto-sync on again in {application.is_changed_in}, then materialize rollout."
         return _not_judged(subject, "auto-sync to be on", "auto-sync switched off", next_step)
     for kind, message in application.conditions:
         if kind == "InvalidSpecError":
-            return _not_judged(subject, "a spec that Argo CD accepts", f"{kind}: {message}", "Correct the Application.")
+            next_step = f"Correct it in {application.is_changed_in}, then materialize rollout."
+            return _not_judged(subject, "a spec that Argo CD accepts", f"{kind}: {message}", next_step)
     revision = application.operation_revision
-    if application.operation_phase in ("Failed", "Error") and revision and carries_our_image(revision):
+    if application.operation_phase in ("Failed", "Error") and revision and recognise(revision) is Revision.OURS:
         # After a failure Argo CD does not sync the same commit again by itself, so waiting would never end.
         return _not_judged(
             subject,
@@ -217,11 +241,11 @@ def _refresh(
     application: ApplicationStatus,
     workload: WorkloadStatus | None,
     expected: Expected,
-    carries_our_image: CarriesOurImage,
+    recognise: Recognise,
 ) -> Refresh:
     """Which refresh of the Application helps against the first unmet condition."""
     revision = application.sync_revision
-    if revision is None or carries_our_image(revision) is not True:
+    if revision is None or recognise(revision) is not Revision.OURS:
         return "normal"
     syncing = application.operation_phase == "Running"
     if workload is not None and image_condition(workload, expected).met:

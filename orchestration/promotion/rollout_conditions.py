@@ -1,42 +1,59 @@
-"""The five conditions under which a committed image counts as rolled out (design rule 4).
+"""The five conditions under which a committed image, or address, counts as rolled out (design rule 4).
 
 Argo CD reports the old revision as Synced and Healthy right after a push, and may report the new revision while older,
 cached manifests are live (argo-cd#26530). So neither its health nor its sync status is believed: the revision, the
 operation, the live image, the replicas and each pod's own image must all agree in one observation.
+
+Of an address, the live value must be ours in the template and in each pod's own spec, and all new pods must run one
+image: an address says nothing of the program that follows it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Literal
 
 from orchestration.promotion.cluster_status import ApplicationStatus, PodStatus, WorkloadStatus
-from orchestration.promotion.images import ImageRef, parse_image
+from orchestration.promotion.deployed import IMAGE, Deployed, Slot, is_same
+from orchestration.promotion.live_value import live_value, pod_value
 
 ConditionName = Literal["revision", "operation", "image", "replicas", "digests"]
-CarriesOurImage = Callable[[str], bool | None]
-"""Whether a revision is our commit or a descendant that still has our image; None while Git does not know it."""
-HadOurImage = Callable[[str], bool]
-"""Whether a revision is an ancestor of our commit that has our image already."""
 
 
-def never(_revision: str) -> bool:
-    """Say of each revision that it had not our image before our commit."""
-    return False
+class Revision(Enum):
+    """What a revision that Argo CD reports is to our commit."""
+
+    OURS = auto()
+    """Our commit, or a descendant that still has our image."""
+    EARLIER = auto()
+    """An ancestor of our commit that has our image already."""
+    OTHER = auto()
+    """A commit of the branch that does not have our image, or our address."""
+    UNKNOWN = auto()
+    """No commit of the branch as Git has it now."""
 
 
+Recognise = Callable[[str], Revision]
+"""Says of a revision's id what it is to our commit."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be live: the image of a commit, in one container."""
+    """What must be live: the image or the address of a commit, in one container."""
 
     commit: str
-    image: ImageRef
+    deployed: Deployed
     container: str
     known_digests: frozenset[str]
-    """Index, platform manifest and config digests: a kubelet may report the image by any of them."""
+    """Index, platform manifest and config digests: a kubelet may report the image by any of them.
+
+    Those of the image that serves the model, when an address is deployed.
+    """
+    slot: Slot = IMAGE
+    is_pinned: bool = True
+    """Whether the manifest names the image by its digest, so that pods may run no other one."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,7 @@ def conditions(
     application: ApplicationStatus | None,
     workload: WorkloadStatus | None,
     expected: Expected,
-    carries_our_image: CarriesOurImage,
-    had_our_image: HadOurImage = never,
+    recognise: Recognise,
 ) -> tuple[Condition, ...]:
     """The five conditions, each with what was seen, in the order in which they come true."""
     if workload is None:
@@ -68,13 +84,14 @@ def conditions(
             replicas_condition(workload),
             _digests_condition(workload, expected),
         )
-    revision = _revision_condition(application, carries_our_image, had_our_image)
-    return revision, _operation_condition(application), *live
+    return (
+        _revision_condition(application, recognise, expected.slot.noun),
+        _operation_condition(application),
+        *live,
+    )
 
 
-def _revision_condition(
-    application: ApplicationStatus | None, carries_our_image: CarriesOurImage, had_our_image: HadOurImage
-) -> Condition:
+def _revision_condition(application: ApplicationStatus | None, recognise: Recognise, what: str) -> Condition:
     """(a) The compared revision and the synced one are each our commit, or a descendant that has our image.
 
     The two may differ: a later commit that changes nothing here is compared but never synced (argo-cd#16601). So is
@@ -89,11 +106,10 @@ def _revision_condition(
         if revision is None:
             errors = (f": {kind}, {message}" for kind, message in application.conditions if "Error" in kind)
             return Condition("revision", False, f"Argo CD has {step} no revision{next(errors, '')}")
-        carries = carries_our_image(revision)
-        if step == "synced" and carries is False and application.sync_status == "Synced" and had_our_image(revision):
-            carries = True
-        if carries is not True:
-            why = "which is not on the branch" if carries is None else "which does not have our image"
+        known = recognise(revision)
+        was_synced = step == "synced" and known is Revision.EARLIER and application.sync_status == "Synced"
+        if known is not Revision.OURS and not was_synced:
+            why = "which is not on the branch" if known is Revision.UNKNOWN else f"which does not have our {what}"
             return Condition("revision", False, f"Argo CD has {step} {revision[:12]}, {why}")
     return Condition("revision", True, f"Argo CD has compared and synced {(application.sync_revision or '')[:12]}")
 
@@ -118,15 +134,19 @@ def _operation_condition(application: ApplicationStatus | None) -> Condition:
 
 
 def image_condition(workload: WorkloadStatus, expected: Expected) -> Condition:
-    """(c) The live workload has our image. A pinned digest decides; a tag beside a digest is only a comment."""
-    text = workload.images.get(expected.container)
-    live = parse_image(text) if text else None
-    same = live is not None and live.repository == expected.image.repository
-    if same and live is not None:
-        pinned = expected.image.digest
-        same = live.digest == pinned if pinned else live == expected.image
-    finding = f"container {expected.container} has {text}" if text else f"no container {expected.container}"
-    return Condition("image", same, finding)
+    """(c) The live workload has our image, or our address."""
+    text = live_value(workload, expected.container, expected.slot)
+    return Condition("image", is_same(text, str(expected.deployed)), what_is_live(workload, expected))
+
+
+def what_is_live(workload: WorkloadStatus, expected: Expected) -> str:
+    """Say what the live workload has in place of what is expected."""
+    container, slot = expected.container, expected.slot
+    text = live_value(workload, container, slot)
+    if slot == IMAGE:
+        return f"container {container} has {text}" if text else f"no container {container}"
+    where = slot if slot.kind == "storageUri" else f"{slot} of container {container}"
+    return f"{where} is {text or 'not set, or made of something else'}"
 
 
 def replicas_condition(workload: WorkloadStatus) -> Condition:
@@ -134,13 +154,14 @@ def replicas_condition(workload: WorkloadStatus) -> Condition:
     new = workload.new_pods
     ready = sum(pod.ready for pod in new)
     checks = (
-        (workload.observed_generation >= workload.generation, "the controller has not seen the latest generation"),
+        (workload.is_observed, "the controller has not seen the latest generation"),
         (not workload.paused, "the rollout is paused"),
-        (workload.template_hash is not None, "no ReplicaSet has the current template"),
+        (workload.template_hash is not None, "the controller has made nothing of the current template"),
+        (workload.unfinished is None, workload.unfinished or ""),
         (workload.wanted > 0, "the workload wants no replicas, so there is nothing to judge"),
         (workload.updated == workload.wanted, f"{workload.updated} of {workload.wanted} pods are updated"),
-        (workload.available == workload.wanted, f"{workload.available} of {workload.wanted} pods are available"),
         (workload.total == workload.wanted, f"there are {workload.total} pods, but {workload.wanted} are wanted"),
+        (workload.available == workload.wanted, f"{workload.available} of {workload.wanted} pods are available"),
         (not workload.old_pods, f"old pods are left: {', '.join(pod.name for pod in workload.old_pods)}"),
         (len(new) == ready == workload.wanted, f"{ready} of {workload.wanted} new pods are ready"),
     )
@@ -149,18 +170,37 @@ def replicas_condition(workload: WorkloadStatus) -> Condition:
 
 
 def _digests_condition(workload: WorkloadStatus, expected: Expected) -> Condition:
-    """(e) Each new pod runs our image by its digest, whatever its reference says."""
+    """(e) Each new pod runs our image by its digest, or has our address and the one serving image."""
     pods = workload.new_pods
-    unreported = [pod.name for pod in pods if running_digest(pod, expected.container) is None]
-    others = [
-        pod.name for pod in pods if running_digest(pod, expected.container) not in (None, *expected.known_digests)
-    ]
     if not pods:
         return Condition("digests", False, "no new pods")
+    others = [found for pod in pods if (found := other_than_expected(pod, pods, expected))]
+    unreported = [pod.name for pod in pods if running_digest(pod, expected.container) is None]
     if unreported or others:
-        finding = f"pod {others[0]} runs another image" if others else f"pod {unreported[0]} has not reported its image"
-        return Condition("digests", False, finding)
-    return Condition("digests", True, f"all {len(pods)} pods run a digest of {expected.image}")
+        return Condition("digests", False, others[0] if others else f"pod {unreported[0]} has not reported its image")
+    if expected.slot == IMAGE:
+        return Condition("digests", True, f"all {len(pods)} pods run a digest of {expected.deployed}")
+    return Condition("digests", True, f"all {len(pods)} pods have {expected.deployed}, and run one image")
+
+
+def other_than_expected(pod: PodStatus, pods: Sequence[PodStatus], expected: Expected) -> str | None:
+    """Say what a new pod has that is not ours, which never changes in a pod; None when that is not so, or not known.
+
+    Args:
+        pod: The pod.
+        pods: All new pods.
+        expected: What they must have.
+    """
+    value = pod_value(pod, expected.container, expected.slot)
+    if expected.slot != IMAGE and not is_same(value, str(expected.deployed)):
+        return f"pod {pod.name} has {value or f'no {expected.slot.noun}'} in place of {expected.deployed}"
+    digest, known = running_digest(pod, expected.container), expected.known_digests
+    if digest is None or digest in known:
+        return None
+    if expected.is_pinned:
+        return f"pod {pod.name} runs another image, {digest}"
+    running = {digest for each in pods if (digest := running_digest(each, expected.container)) is not None}
+    return f"pod {pod.name} runs {digest}, and another pod another image" if len(running) > 1 else None
 
 
 def running_digest(pod: PodStatus, container: str) -> str | None:

@@ -1,8 +1,8 @@
-"""What the sensor decides at a tick for one policy; pure, so that the whole table of cases can be tested."""
+"""What the sensor decides at a tick; pure, so that the whole table of cases can be tested."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from orchestration.promotion.model_version import ModelVersion
@@ -12,8 +12,19 @@ from orchestration.promotion.timestamps import format_time, parse_time
 FIRST_LOOK_SECONDS = 20.0
 """How long a requested run may take to write its first sign of life (7 s were measured from request to start)."""
 LOOK_AGAIN_SECONDS = 5.0
+ASK_SECONDS = 1.0
+"""How often the registry is asked, at the most, while a tick keeps watching."""
+RAREST_SECONDS = 10.0
+QUESTIONS_A_SECOND = 10.0
+"""How many questions a second the registry is asked on average, as long as each policy has one every 10 s."""
+WAITING_SHARE = 9.0
+"""How many times as long as the questions took the next ones wait, so that a slow registry is not kept busy by us."""
+REQUEST_LOOK_SECONDS = 30.0
+"""How often a pull request is looked at that is waited for: 120 of the 5000 requests that GitHub allows in an hour."""
 IDLE_LOOK_SECONDS = 60.0
 """How often the branch is looked at while nothing is under way: a return that a command began may be unfinished."""
+IMAGE_LOOK_SECONDS = 60.0
+"""How often the image of a version that waits for approval is resolved anew: its tag may be pushed again."""
 LONGEST_PAUSE_SECONDS = 120.0
 LONGEST_START_SECONDS = 300.0
 """How long a run may take from its request to its process, on a machine that is very busy."""
@@ -21,20 +32,36 @@ FIRST_SIGN_SECONDS = 60.0
 """How long a run may take to its first sign of life, from when it has a process."""
 SIGN_OF_LIFE_SECONDS = 20.0
 """How often a run that waits without a lease writes a sign of life on the version."""
+CANCELLED_TAG = "cancelled_run"
+"""Version tag: the run by whose cancelling a person held the version."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """What the sensor remembers of one policy between ticks; may be lost without harm."""
 
-    named: int
-    """The version that the challenger alias names; 0 for none."""
+    named: int | None
+    """The version that the challenger alias names; 0 for none, None while no answer came yet."""
     named_at: float
     """When the sensor first saw that the alias names it, in seconds since the epoch."""
     version: int = 0
     """The version whose promotion is under way; 0 for none."""
     look_at: float = 0.0
     """When that promotion is looked at again, at the earliest, in seconds since the epoch."""
+    resolved_at: float = 0.0
+    """When the image of a version that waits for approval was last resolved, in seconds since the epoch."""
+    asked_at: float = 0.0
+    """When the policy was last looked at, whether that ended well or not, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What the sensor remembers between ticks."""
+
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    """By the policy's name."""
+    said: str = ""
+    """What was last said of files that are no policies."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +96,23 @@ def request_tags(now: float) -> dict[str, str]:
 def is_unfinished(version: ModelVersion, policy: str) -> bool:
     """Return whether a promotion goes on by itself: it has not ended, and no person holds it."""
     state = version.state(policy)
-    held_by_person = state is State.HELD and version.tag(policy, "held_by") == "person"
-    return state is not None and not state.is_end and not held_by_person
+    return state is not None and not state.is_end and not is_held_by_person(version, policy)
+
+
+def is_held_by_person(version: ModelVersion, policy: str) -> bool:
+    """Return whether a person holds a version, so that nothing goes on by itself."""
+    return version.state(policy) is State.HELD and version.tag(policy, "held_by") == "person"
+
+
+def is_cancelled(version: ModelVersion, policy: str, cancelled: str | None) -> bool:
+    """Return whether a person cancelled the last run of a version's request and nobody has written that down yet.
+
+    Args:
+        version: The version.
+        policy: The policy's name.
+        cancelled: That run, if a person cancelled it.
+    """
+    return cancelled is not None and version.tag(policy, CANCELLED_TAG) != cancelled
 
 
 def is_to_go_on(memory: Memory | None, version: ModelVersion, policy: str) -> bool:
@@ -93,13 +135,57 @@ def answer_to_move(memory: Memory | None, version: ModelVersion, policy: str) ->
 
 def looked_at(memory: Memory | None, named: int, now: float) -> Memory:
     """Return the memory with the version that the alias names now."""
-    if memory is None:
+    if memory is None or memory.named is None:
         return Memory(named, now)
     return replace(memory, named=named, named_at=now) if _has_moved(memory, named) else memory
 
 
 def _has_moved(memory: Memory | None, named: int) -> bool:
-    return memory is not None and memory.named != named
+    return memory is not None and memory.named is not None and memory.named != named
+
+
+def unanswered(memory: Memory | None, now: float) -> Memory:
+    """Return the memory of a policy that could not be looked at; it is not the first in the row again and again."""
+    return replace(memory or Memory(None, now), look_at=now + LOOK_AGAIN_SECONDS, asked_at=now)
+
+
+def in_order(
+    names: Iterable[str], memories: Mapping[str, Memory], hints: Mapping[str, int] | None, now: float, every: float
+) -> list[str]:
+    """Return the policies to look at now: those whose alias has moved, then those that are due, the longest first.
+
+    Args:
+        names: The policies.
+        memories: What is remembered of them.
+        hints: The version that each policy's alias names, as far as the registry told for many at once; without hints
+            each policy has to be asked.
+        now: Seconds since the epoch.
+        every: How often a policy is asked without hints, in seconds.
+    """
+
+    def rank(name: str) -> tuple[bool, float] | None:
+        memory = memories.get(name)
+        if memory is None:
+            return True, 0.0
+        if hints is not None and memory.named is not None and _has_moved(memory, hints.get(name, 0)):
+            return False, memory.asked_at
+        is_due = now >= memory.look_at or (hints is None and now >= memory.asked_at + every)
+        return (True, memory.asked_at) if is_due else None
+
+    ranks = {name: found for name in names if (found := rank(name)) is not None}
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def pause_between(questions: int, took: float, *, together: bool) -> float:
+    """Return the seconds until the registry is asked again.
+
+    Args:
+        questions: How many policies there are.
+        took: How many seconds the questions took.
+        together: Whether they were asked for many policies at once.
+    """
+    often = ASK_SECONDS if together else min(max(ASK_SECONDS, questions / QUESTIONS_A_SECOND), RAREST_SECONDS)
+    return max(often, min(WAITING_SHARE * took, RAREST_SECONDS))
 
 
 def is_alive(version: ModelVersion, policy: str, now: float) -> bool:
@@ -118,20 +204,36 @@ def pause_after(resumes: int) -> float:
     return min(FIRST_LOOK_SECONDS * 2.0 ** min(resumes, 8), LONGEST_PAUSE_SECONDS)
 
 
-def read_cursor(text: str | None) -> dict[str, Memory]:
+def read_cursor(text: str | None) -> Cursor:
     """Parse a cursor. An unreadable cursor counts as empty, because nothing depends on it."""
     try:
         raw: Any = json.loads(text or "{}")
-        return {
-            str(policy): Memory(
-                int(memory["named"]), float(memory["named_at"]), int(memory["version"]), float(memory["look_at"])
-            )
-            for policy, memory in raw.items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return {}
+        memories = {str(policy): _memory(*fields) for policy, fields in raw.get("policies", {}).items()}
+        return Cursor(memories, str(raw.get("said", "")))
+    except (ValueError, TypeError, AttributeError):
+        return Cursor()
 
 
-def write_cursor(memories: Mapping[str, Memory]) -> str:
-    """Return the cursor of some memories: small, and the same for the same memories."""
-    return json.dumps({policy: asdict(memory) for policy, memory in sorted(memories.items())}, separators=(",", ":"))
+def _memory(named: Any, named_at: float, version: int, look_at: float, resolved_at: float, asked_at: float) -> Memory:
+    return Memory(
+        None if named is None else int(named),
+        float(named_at),
+        int(version),
+        float(look_at),
+        float(resolved_at),
+        float(asked_at),
+    )
+
+
+def write_cursor(cursor: Cursor) -> str:
+    """Return the text of a cursor: small, because Dagster keeps it with each tick, and the same for the same cursor."""
+    policies = {policy: [_rounded(value) for value in astuple(memory)] for policy, memory in cursor.memories.items()}
+    return json.dumps({"policies": policies, "said": cursor.said}, sort_keys=True, separators=(",", ":"))
+
+
+def _rounded(value: float | None) -> float | None:
+    """Cut a time to milliseconds; never up, or what is due would not be due yet."""
+    if value is None or isinstance(value, int):
+        return value
+    nearest = round(value, 3)
+    return nearest if nearest <= value else round(nearest - 0.001, 3)

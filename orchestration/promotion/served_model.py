@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from orchestration.promotion.cluster_status import ContainerSpec
 from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.redact import redact
 
@@ -22,9 +23,10 @@ _SHOWN = 120
 def image_problem(environment: Mapping[str, str], version: ModelVersion) -> Problem | None:
     """Why an image does not serve this version, by `MODEL_URI` in the image config's environment; None when it does.
 
-    `MODEL_URI` names this version as `models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`. An
-    image without it (or with an empty one) does not say what it serves, and is accepted. An alias or a stage is
-    refused, because it may name another version tomorrow.
+    `MODEL_URI` names this version as `models:/<model>/<version>`, `models:/<model id>` or `runs:/<run id>/<path>`, or
+    a version that it is a copy of. An image without it (or with an empty one) does not say what it serves, and is
+    accepted; so is one with the place of an artifact, a path or an address. An alias or a stage is refused, because it
+    may name another version tomorrow.
     """
     return _uri_problem(
         f"the image of {version}",
@@ -65,6 +67,26 @@ class ServedModel:
     """Whether one of them names the version that was promoted."""
     problem: Problem | None = None
     """Why that is not the version that was promoted; None also while nothing is stated."""
+    by_server: bool = False
+    """Whether the server's own word names that version."""
+
+
+def unproved(policy: Policy, served: Sequence[ServedModel]) -> Problem | None:
+    """Say which pod has not proved what it serves, where an address was deployed; None when there is none.
+
+    An image's digest is proof of what is in it. An address proves only what was asked for, so the server must say what
+    it loaded.
+    """
+    silent = next((one for one in served if policy.slot.holds_address and not one.by_server), None)
+    if silent is None:
+        return None
+    return Problem(
+        f"pod {silent.pod}",
+        "a server that says which version it loaded, in the metric model_info",
+        f"{silent.server} in Prometheus",
+        "Let the server export model_info with the labels model and version, or run_id (docs/policies.md): an address "
+        "alone proves only what was asked for.",
+    )
 
 
 def served_model(
@@ -97,8 +119,8 @@ def served_model(
         )
     elif not known and uri:
         problem = manifest_problem(f"pod {pod}", uri, version, retry)
-    confirmed = any(known) or (not known and bool(uri) and problem is None)
-    return ServedModel(pod, server, _shown_spec(spec), confirmed, problem)
+    confirmed = any(known) or (not known and bool(uri) and names_version(uri or "", version))
+    return ServedModel(pod, server, _shown_spec(spec, version), confirmed, problem, any(known))
 
 
 def _names(info: Mapping[str, str], version: ModelVersion) -> bool | None:
@@ -108,7 +130,8 @@ def _names(info: Mapping[str, str], version: ModelVersion) -> bool | None:
     """
     number, model, run_id = info.get("version", ""), info.get("model"), info.get("run_id")
     if number.isdigit():
-        return number == str(version.version) and model in (None, version.model)
+        of_original = any((number, model) == (str(one.version), one.model) for one in version.originals)
+        return of_original or (number == str(version.version) and model in (None, version.model))
     return run_id == version.run_id if run_id else None
 
 
@@ -117,19 +140,19 @@ def _shown_info(info: Mapping[str, str]) -> str:
     return f"version {number} of {model}" + (f" (run {run_id})" if "run_id" in info else "")
 
 
-def _shown_spec(spec: ContainerSpec | None) -> str:
+def _shown_spec(spec: ContainerSpec | None, version: ModelVersion) -> str:
     if spec is None:
         return NOT_STATED
     if MODEL_URI in spec.environment:
         uri = spec.environment[MODEL_URI]
-        text = f"{MODEL_URI}={shown(uri)}" if uri is not None else f"{MODEL_URI} from elsewhere"
+        text = stated(uri, version) if uri is not None else f"{MODEL_URI} from elsewhere"
     else:
         text = f"{NOT_STATED}, but envFrom may" if spec.takes_more_environment else NOT_STATED
     return f"{text}; replaces the image's command or arguments" if spec.replaces_command else text
 
 
 def _uri_problem(subject: str, uri: str, version: ModelVersion, next_step: str, remark: str = "") -> Problem | None:
-    if not uri or _names_version(uri, version):
+    if not uri or _is_place(uri) or names_version(uri, version):
         return None
     fixed = f"{MODEL_URI}=models:/{version.model}/{version.version}"
     floating = uri.startswith("models:/") and ("@" in uri or not uri.rpartition("/")[2].isdigit())
@@ -142,12 +165,39 @@ def _uri_problem(subject: str, uri: str, version: ModelVersion, next_step: str, 
     )
 
 
-def _names_version(uri: str, version: ModelVersion) -> bool:
+def stated(uri: str, version: ModelVersion) -> str:
+    """What a `MODEL_URI` says, for a person: the place of an artifact that is not known as this version's says nothing.
+
+    Args:
+        uri: its value.
+        version: the version to promote.
+    """
+    text = f"{MODEL_URI}={shown(uri)}"
+    is_silent = _is_place(uri) and not names_version(uri, version)
+    return f"{NOT_STATED} ({text} names no version)" if is_silent else text
+
+
+def _is_place(uri: str) -> bool:
+    """Whether a `MODEL_URI` is a path or an address of artifacts, and not one of MLflow's names."""
+    return bool(uri) and re.match(r"(models|runs):", uri, re.IGNORECASE) is None
+
+
+def names_version(uri: str, version: ModelVersion) -> bool:
+    """Whether an address is one of a version's model, by its name, its model id, its run or the place of its files."""
+    return any(_is_name_of(uri, one) for one in (version, *version.originals))
+
+
+def _is_name_of(uri: str, version: ModelVersion) -> bool:
     if uri == f"models:/{version.model}/{version.version}":
         return True
     if version.model_id and uri == f"models:/{version.model_id}":
         return True
-    return bool(version.run_id) and re.fullmatch(rf"runs:/{re.escape(version.run_id or '')}/[^/].*", uri) is not None
+    if version.run_id and re.fullmatch(rf"runs:/{re.escape(version.run_id)}/[^/].*", uri) is not None:
+        return True
+    place = uri.rstrip("/")
+    # MLflow keeps a logged model below its experiment as models/<model id>/artifacts.
+    in_store = bool(version.model_id) and place.endswith(f"/models/{version.model_id}/artifacts")
+    return _is_place(uri) and (in_store or (bool(place) and place == version.source.rstrip("/")))
 
 
 def _is_model_id(uri: str) -> bool:

@@ -1,44 +1,134 @@
-"""Whether a request in JSON fits a model's signature."""
+"""Whether values in a request fit a model's signature; `serving_protocols` says where in a request they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from orchestration.promotion.model_version import ColumnInput, Signature, TensorInput
 
 _INTEGERS = frozenset({"integer", "long"})
 _FLOATS = frozenset({"float", "double"})
+_NESTED = frozenset({"array", "object", "map", "any"})
+"""Column types whose values have values inside, which are not compared."""
 
 
-def misfit(request: Mapping[str, Any], signature: Signature) -> str | None:
-    """What in a request does not fit a signature; None when everything does.
+@dataclass(frozen=True)
+class Inputs:
+    """What a signature asks for: columns or tensors."""
 
-    This judges `features` (one row, or a list of rows) and MLflow's own `inputs`, `dataframe_split` and
-    `dataframe_records`. Only the model server knows any other form, so replaying the request judges it.
-    """
+    columns: tuple[ColumnInput, ...]
+    tensors: tuple[TensorInput, ...]
+
+
+Judge = Callable[[Any, Inputs], str | None]
+"""Says what in a part of a request does not fit; None when everything does, or only the server can tell."""
+
+
+def inputs_of(signature: Signature) -> Inputs | None:
+    """The inputs of a signature by their sort; None when it asks for nothing."""
     inputs: tuple[TensorInput | ColumnInput, ...] = signature.inputs
     if not inputs:
         return None
-    tensors = tuple(tensor for tensor in inputs if isinstance(tensor, TensorInput))
-    columns = tuple(column for column in inputs if isinstance(column, ColumnInput))
-    if "features" in request:
-        return _row_misfit(request["features"], columns) if columns else _tensor_misfit(request["features"], tensors)
-    if "inputs" in request:
-        value = request["inputs"]
-        return _named_columns_misfit(value, columns) if columns else _tensor_misfit(value, tensors)
-    if "dataframe_split" in request:
-        return _split_misfit(request["dataframe_split"], columns, tensors)
-    if "dataframe_records" in request:
-        rows = request["dataframe_records"]
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            return "dataframe_records that is not a list of objects"
-        if not columns:
-            return _tensor_misfit([list(row.values()) for row in rows], tensors)
-        return next((reason for row in rows if (reason := _record_misfit(row, columns))), None)
+    return Inputs(
+        tuple(each for each in inputs if isinstance(each, ColumnInput)),
+        tuple(each for each in inputs if isinstance(each, TensorInput)),
+    )
+
+
+def values_misfit(value: Any, inputs: Inputs) -> str | None:
+    """What does not fit in values by name or in rows: values by column or tensor, objects by column, or bare rows."""
+    if not inputs.columns:
+        return _tensor_misfit(value, inputs.tensors)
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return next((reason for row in value if (reason := _record_misfit(row, inputs.columns))), None)
+    if isinstance(value, dict):
+        return _named_columns_misfit(value, inputs.columns)
+    return _row_misfit(value, inputs.columns)
+
+
+def records_misfit(value: Any, inputs: Inputs) -> str | None:
+    """What does not fit in `dataframe_records`: a list of objects by column."""
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        return "dataframe_records that is not a list of objects"
+    if not inputs.columns:
+        return _tensor_misfit([list(row.values()) for row in value], inputs.tensors)
+    return next((reason for row in value if (reason := _record_misfit(row, inputs.columns))), None)
+
+
+def split_misfit(value: Any, inputs: Inputs) -> str | None:
+    """What does not fit in `dataframe_split`: names of columns, and rows of values in their order."""
+    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+        return "dataframe_split without data"
+    rows, names = value["data"], value.get("columns")
+    if names is None or not inputs.columns:
+        return _row_misfit(rows, inputs.columns) if inputs.columns else _tensor_misfit(rows, inputs.tensors)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "dataframe_split whose columns are not a list of names"
+    for row in rows:
+        if not isinstance(row, list) or len(row) != len(names):
+            return f"a row that does not have the {len(names)} values of its columns"
+        reason = _record_misfit(dict(zip(names, row, strict=True)), inputs.columns)
+        if reason:
+            return reason
     return None
+
+
+def named_tensors_misfit(value: Any, inputs: Inputs) -> str | None:
+    """What does not fit in the `inputs` of the Open Inference Protocol: tensors with name, shape and flat data.
+
+    A model of columns takes either one tensor for each column or one with all of them; its values are compared with
+    the columns only in the first form.
+    """
+    fields = ("name", "shape", "datatype", "data")
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return "inputs that are not a list of objects"
+    for each in value:
+        missing = [field for field in fields if field not in each and not (field == "data" and "parameters" in each)]
+        if missing:
+            return f"an input without {missing[0]}"
+        cells = len(list(_cells(each["data"]))) if isinstance(each.get("data"), list) else None
+        wanted = _size(each["shape"])
+        if wanted is None or (cells is not None and cells != wanted):
+            return f"input {each['name']!r} with {cells} values for the shape {each['shape']}"
+    by_name = {str(each["name"]): each.get("data") for each in value}
+    if inputs.columns and {column.name for column in inputs.columns} & by_name.keys():
+        known = {name: data for name, data in by_name.items() if isinstance(data, list)}
+        return _named_columns_misfit(known, inputs.columns)
+    if len(inputs.tensors) > 1:
+        missing = [tensor.name or "" for tensor in inputs.tensors if tensor.name not in by_name]
+        return f"no value for the input {missing[0]!r}" if missing else None
+    if len(inputs.tensors) == 1 and len(value) == 1:
+        shape, wanted_shape = tuple(value[0]["shape"]), inputs.tensors[0].shape
+        if not any(_shape_fits(batch, wanted_shape) for batch in (shape, (1, *shape))):
+            return f"an array of shape {shape} for an input of shape {wanted_shape}"
+    return None
+
+
+def described(signature: Signature) -> str:
+    """Describe the inputs of a signature in one line."""
+    inputs: tuple[TensorInput | ColumnInput, ...] = signature.inputs
+    parts = (
+        f"{column.name}: {column.type}"
+        if isinstance(column, ColumnInput)
+        else f"{column.name or 'tensor'}: {column.dtype} {column.shape}"
+        for column in inputs
+    )
+    return ", ".join(parts)
+
+
+def _size(shape: Any) -> int | None:
+    if not isinstance(shape, list) or not all(isinstance(length, int) and length >= 0 for length in shape):
+        return None
+    return math.prod(shape)
 
 
 def _row_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
     """What does not fit in a row without names, whose values belong to the columns by position."""
+    if len(columns) == 1:  # a bare value is a row of it
+        if columns[0].type in _NESTED:
+            return None
+        value = [row if isinstance(row, list) else [row] for row in (value if isinstance(value, list) else [value])]
     if not isinstance(value, list):
         return f"a value of type {type(value).__name__} that is not a list"
     rows = value if value and all(isinstance(row, list) for row in value) else [value]
@@ -52,12 +142,8 @@ def _row_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
     return None
 
 
-def _named_columns_misfit(value: Any, columns: Sequence[ColumnInput]) -> str | None:
-    """What does not fit in `inputs` of a column signature: values by column name, or rows by position."""
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        return next((reason for row in value if (reason := _record_misfit(row, columns))), None)
-    if not isinstance(value, dict):
-        return _row_misfit(value, columns)
+def _named_columns_misfit(value: Mapping[str, Any], columns: Sequence[ColumnInput]) -> str | None:
+    """What does not fit in values by the name of their column."""
     for column in columns:
         if column.name not in value:
             if column.required:
@@ -80,25 +166,11 @@ def _record_misfit(row: Mapping[str, Any], columns: Sequence[ColumnInput]) -> st
     return None
 
 
-def _split_misfit(value: Any, columns: Sequence[ColumnInput], tensors: Sequence[TensorInput]) -> str | None:
-    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-        return "dataframe_split without data"
-    rows = value["data"]
-    names = value.get("columns")
-    if names is None or not columns:
-        return _row_misfit(rows, columns) if columns else _tensor_misfit(rows, tensors)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return "dataframe_split whose columns are not a list of names"
-    for row in rows:
-        if not isinstance(row, list) or len(row) != len(names):
-            return f"a row that does not have the {len(names)} values of its columns"
-        reason = _record_misfit(dict(zip(names, row, strict=True)), columns)
-        if reason:
-            return reason
-    return None
-
-
 def _tensor_misfit(value: Any, tensors: Sequence[TensorInput]) -> str | None:
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return next((reason for row in value if (reason := _tensor_misfit(row, tensors))), None)
+    if isinstance(value, dict) and len(tensors) == 1 and tensors[0].name is None:
+        return None  # only the server knows what an object stands for, such as {"b64": "..."}
     if isinstance(value, dict):
         missing = [tensor.name for tensor in tensors if tensor.name not in value]
         if missing:
@@ -109,6 +181,8 @@ def _tensor_misfit(value: Any, tensors: Sequence[TensorInput]) -> str | None:
     else:
         return f"one unnamed input instead of {len(tensors)} named inputs"
     for tensor, array in pairs:
+        if any(isinstance(cell, dict) for cell in _cells(array)):
+            continue
         shape = _shape(array)
         if shape is None:
             return "an array whose rows have different lengths"
@@ -149,7 +223,9 @@ def _fits(value: Any, kind: str, *, required: bool) -> bool:
     if value is None:
         return not required
     if kind in _INTEGERS or kind.startswith(("int", "uint")):
-        return isinstance(value, int) and not isinstance(value, bool)
+        return (isinstance(value, int) and not isinstance(value, bool)) or (
+            isinstance(value, float) and value.is_integer()
+        )
     if kind in _FLOATS or kind.startswith("float"):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind in ("boolean", "bool"):
@@ -157,15 +233,3 @@ def _fits(value: Any, kind: str, *, required: bool) -> bool:
     if kind in ("string", "str"):
         return isinstance(value, str)
     return True
-
-
-def described(signature: Signature) -> str:
-    """Describe the inputs of a signature in one line."""
-    inputs: tuple[TensorInput | ColumnInput, ...] = signature.inputs
-    parts = (
-        f"{column.name}: {column.type}"
-        if isinstance(column, ColumnInput)
-        else f"{column.name or 'tensor'}: {column.dtype} {column.shape}"
-        for column in inputs
-    )
-    return ", ".join(parts)

@@ -20,3 +20,8 @@ def parse_time(text: str | None) -> float | None:
 def show_time(at: float) -> str:
     """Show a person seconds since the epoch as a time in UTC: `2026-01-31 12:00 UTC`."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def show_clock(at: float) -> str:
+    """Show a person a moment of today, in seconds since the epoch, to the second in UTC: `12:00:00 UTC`."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC"

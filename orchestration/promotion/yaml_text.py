@@ -44,7 +44,7 @@ _RUAMEL_FAULTS = (YAMLError, ValueError, LookupError, TypeError, AttributeError,
 
 
 class RefusedError(Exception):
-    """Stops the reading of one file; it never leaves `orchestration.promotion.manifest`, which makes it a value."""
+    """Stops the reading of one file; whoever has it read catches it, and makes it a value."""
 
     def __init__(
         self,

@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 
 from orchestration.promotion.acts import Act, ActKind
-from orchestration.promotion.branch_standing import CommittedPromotion
+from orchestration.promotion.branch_standing import CommittedPromotion, committed_promotions
 from orchestration.promotion.branch_view import acts
-from orchestration.promotion.decided import Decided
-from orchestration.promotion.identity import how_to_retry
-from orchestration.promotion.model_version import ModelVersion
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.decided import Decided, decided_in
+from orchestration.promotion.identity import ABORTED, how_to_retry
+from orchestration.promotion.merge_wait import abort_of, recognise_merges
+from orchestration.promotion.model_version import ModelVersion, unread_version
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.state import State
-from orchestration.promotion.timestamps import parse_time
-from orchestration.stages.by_hand import promotion_of, read_if_possible, under_way, unread_version
-from orchestration.stages.results import Checklist
-from orchestration.stages.rollback import ABORTED, take_back
-from orchestration.stages.stage import Promotion
+from orchestration.stages.by_hand import read_if_possible, under_way
+from orchestration.stages.pull_request import end_request
+from orchestration.stages.results import Checklist, StageEnded
+from orchestration.stages.rollback import take_back
+from orchestration.stages.stage import Promotion, promotion_of
 
 _NOT_COMMITTED = (None, State.SUPERSEDED, State.REQUESTED, State.WAITING, State.HELD)
 """States of a challenger that goes on by itself although nothing of it is committed, or that a person may resume."""
@@ -36,6 +37,12 @@ def find_under_way(desk: Promotion) -> UnderWay:
         StageEnded: the manifest cannot be read for this policy.
         DependencyError: Git does not answer; or the registry does not, while nothing is committed.
     """
+    try:
+        recognise_merges(desk.clients.git, desk.clients.requests, desk.policy)
+    except (
+        DependencyError
+    ) as error:  # whatever the host says later, the act in Git keeps the version from a new request
+        desk.say(f"going on without the Git host: {error}")
     view = desk.look()
     committed = under_way(desk, view)
     if committed is not None:
@@ -70,27 +77,50 @@ def abort(desk: Promotion, decided: Decided) -> str:
         return _take_back(desk, found.committed, decided)
     if found.challenger is not None:
         return _refuse(desk, found.challenger, decided)
-    return "It ended by itself in the meantime: nothing to abort."
+    return ended_already(desk)
+
+
+def ended_already(desk: Promotion) -> str:
+    """Say that there is nothing left to abort, and whose abort ended it, as Git has it now."""
+    by = _ended_by(desk)
+    return f"the promotion of {desk.policy.name} has ended already{f', by {by}' if by is not None else ''}."
+
+
+def _ended_by(desk: Promotion) -> Decided | None:
+    """Return who ended the policy's last promotion by an abort, as Git has it now; None when nobody did."""
+    git, policy = desk.clients.git, desk.policy.name
+    promotions = committed_promotions(git.history(git.fetch(), policy), policy)
+    rollback = promotions[0].rollback if promotions else None
+    act = next((act for act in acts(git, policy) if act.kind is ActKind.ABORT), None)
+    if act is not None and (rollback is None or act.at >= rollback.committed_at):
+        return Decided(act.by, act.reason)
+    is_abort = rollback is not None and rollback.trailers.get("Verdict") == ABORTED
+    return decided_in(rollback.trailers) if rollback is not None and is_abort else None
 
 
 def _take_back(desk: Promotion, committed: CommittedPromotion, decided: Decided) -> str:
     number = committed.identity.version
     read = read_if_possible(desk, number)
-    known = read if isinstance(read, ModelVersion) else unread_version(desk.policy, number)
+    known = read if isinstance(read, ModelVersion) else unread_version(desk.policy.model, number)
     promotion = promotion_of(desk.clients, desk.policy, known, desk.lease, desk.say)
     note = take_back(promotion, committed, f"Aborted by {decided}.", ABORTED, decided)
     return f"version {number} of {desk.policy.model} was aborted: {note}"
 
 
 def _refuse(desk: Promotion, version: ModelVersion, decided: Decided) -> str:
-    """Record the act in Git, and refuse the version."""
+    """Record the act in Git, close the request if there is one, and refuse the version."""
     policy, now = desk.policy, desk.clients.clock.now()
     desk.clients.git.record_act(
         Act(policy.name, ActKind.ABORT, now, decided.by, decided.reason, version.version, verdict=ABORTED)
     )
-    record = promotion_of(desk.clients, policy, version, desk.lease, desk.say).record
-    record.write(State.REFUSED, f"Aborted by {decided}. Nothing was committed.")
+    promotion = promotion_of(desk.clients, policy, version, desk.lease, desk.say)
+    end_request(promotion, StageEnded(State.REFUSED, _aborted_before_commit(version, decided)))
+    promotion.record.write(State.REFUSED, f"Aborted by {decided}. Nothing was committed.")
     return f"version {version.version} of {policy.model} was aborted before its commit."
+
+
+def _aborted_before_commit(version: ModelVersion, decided: Decided) -> Problem:
+    return Problem(str(version), "to be promoted", f"aborted by {decided}", "Nothing was committed.")
 
 
 def require_not_aborted(promotion: Promotion, checklist: Checklist) -> None:
@@ -100,10 +130,8 @@ def require_not_aborted(promotion: Promotion, checklist: Checklist) -> None:
         StageEnded: it was aborted.
     """
     policy, version = promotion.policy, promotion.version
-    requested_at = parse_time(version.tag(policy.name, "requested_at")) or 0.0
-    made = (act for act in acts(promotion.clients.git, policy.name) if act.kind is ActKind.ABORT)
-    act = next((act for act in made if act.version == version.version), None)
-    if act is not None and act.at >= requested_at:
+    act = abort_of(promotion.acts, version, policy.name)
+    if act is not None:
         found = f"aborted by {Decided(act.by, act.reason)}"
         problem = Problem(str(version), "a promotion to go on with", found, how_to_retry(policy.name, version.version))
         raise checklist.failed("one_commit", problem)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from orchestration.promotion.application_files import as_one_source
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.problems import DependencyError, Problem
@@ -13,7 +14,7 @@ from orchestration.promotion.rollout_assessment import (
     assess,
     at_deadline,
 )
-from orchestration.promotion.rollout_conditions import Condition, Expected, conditions
+from orchestration.promotion.rollout_conditions import Condition, Expected, Revision, conditions
 from orchestration.stages.stage import Promotion
 
 _POLL_SECONDS = 0.5
@@ -23,7 +24,7 @@ _ASK_AGAIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Undone:
-    """Someone put another image into the manifest after our commit."""
+    """Someone put another image, or another address, into the manifest after our commit."""
 
     image: str
 
@@ -59,9 +60,8 @@ def wait_rolled_out(promotion: Promotion, expected: Expected) -> Waited:
         outcome: RolledOut | Progressing | ModelFailed | NotJudged | Undone | DependencyError
         try:
             application, workload = observe(promotion)
-            known = revisions.carry_our_image, revisions.had_our_image
-            outcome = assess(application, workload, expected, *known)
-            current = conditions(application, workload, expected, *known)
+            outcome = assess(application, workload, expected, revisions.recognise)
+            current = conditions(application, workload, expected, revisions.recognise)
             if revisions.undone is not None:
                 outcome = Undone(revisions.undone)
             elif isinstance(outcome, Progressing):
@@ -94,6 +94,8 @@ def observe(promotion: Promotion) -> tuple[ApplicationStatus | None, WorkloadSta
     clients, policy, target = promotion.clients, promotion.policy, promotion.policy.manifest
     clients.cluster.ready()
     application = clients.argocd.application(policy.argocd.namespace, policy.argocd.application)
+    if application is not None:
+        application = as_one_source(application, clients.git.address(), target.path)
     return application, clients.cluster.workload(target.kind, target.namespace, target.name)
 
 
@@ -117,41 +119,35 @@ class _Refreshes:
 
 
 class _Revisions:
-    """Tells whether a revision is our commit or a descendant that still has our image, and remembers the answers."""
+    """Tells what a revision is to our commit, and remembers the answers."""
 
     def __init__(self, promotion: Promotion, expected: Expected) -> None:
         self._promotion, self._expected = promotion, expected
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, Revision] = {}
         self.undone: str | None = None
         """The image that a descendant of our commit has instead of ours."""
 
-    def carry_our_image(self, revision: str) -> bool | None:
-        """Return True or False; None while the branch as we know it does not have that commit."""
-        if revision not in self._known:
-            answer = self._look_up(revision)
-            if answer is None:
-                return None
-            self._known[revision] = answer
-        return self._known[revision]
+    def recognise(self, revision: str) -> Revision:
+        """Say what a revision is to our commit; one that Git did not know is looked up again at the next time."""
+        known = self._known.get(revision) or self._look_up(revision)
+        if known is not Revision.UNKNOWN:
+            self._known[revision] = known
+        return known
 
-    def had_our_image(self, revision: str) -> bool:
-        """Return whether an ancestor of our commit has the image that our commit put back."""
-        is_before = self._promotion.clients.git.is_ancestor(revision, self._expected.commit)
-        return is_before and self._promotion.image_at(revision) == str(self._expected.image)
-
-    def _look_up(self, revision: str) -> bool | None:
+    def _look_up(self, revision: str) -> Revision:
         git, commit = self._promotion.clients.git, self._expected.commit
+        image = str(self._expected.deployed)
         if not git.is_ancestor(commit, revision):
             if git.is_ancestor(revision, commit):
-                return False
+                return Revision.EARLIER if self._promotion.image_at(revision) == image else Revision.OTHER
             git.fetch()
             if not git.is_ancestor(commit, revision):
-                return None
-        image = self._promotion.image_at(revision) or "no image"
-        if image == str(self._expected.image):
-            return True
-        self.undone = image
-        return False
+                return Revision.UNKNOWN
+        found = self._promotion.image_at(revision) or "no image"
+        if found == image:
+            return Revision.OURS
+        self.undone = found
+        return Revision.OTHER
 
 
 def undone_problem(promotion: Promotion, commit: str, image: str) -> Problem:

@@ -1,30 +1,11 @@
 """What a person's commands work with: a promotion without a run, also while the registry does not answer."""
 
-from collections.abc import Callable
-
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
 from orchestration.promotion.branch_view import BranchView, is_verified
 from orchestration.promotion.model_version import ModelVersion
-from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.state import State
-from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.stage import Promotion
-from orchestration.stages.version_record import VersionRecord
-
-
-def promotion_of(
-    clients: Clients, policy: Policy, version: ModelVersion, lease: ApplicationLease, say: Callable[[str], None]
-) -> Promotion:
-    """Return a version's promotion as a stage sees it."""
-    record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
-    return Promotion(clients, policy, record, lease, say)
-
-
-def unread_version(policy: Policy, number: int, run_id: str | None = None) -> ModelVersion:
-    """Return a version as Git alone knows it, without its tags."""
-    return ModelVersion(policy.model, number, run_id, None)
 
 
 def read_if_possible(promotion: Promotion, number: int) -> ModelVersion | DependencyError | None:

@@ -3,13 +3,15 @@
 from orchestration.promotion.branch_standing import CommittedPromotion, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.branch_view import BranchView, is_verified, was_ended
 from orchestration.promotion.decided import Decided, decided_in
-from orchestration.promotion.identity import how_to_retry
+from orchestration.promotion.identity import ABORTED, how_to_retry
+from orchestration.promotion.merge_wait import taken_back_by
 from orchestration.promotion.model_version import not_registered
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import undone_problem
+from orchestration.stages.pull_request import end_request, rolls_back_by_request
 from orchestration.stages.results import StageEnded
-from orchestration.stages.rollback import ABORTED, OURS, record_ended, roll_back, take_back
+from orchestration.stages.rollback import OURS, record_ended, roll_back, take_back
 from orchestration.stages.stage import Promotion
 
 
@@ -24,6 +26,7 @@ def finish_cut_off(promotion: Promotion, view: BranchView) -> None:
     """
     if promotion.record.is_gone:
         take_back_deleted(promotion, view)
+    _finish_proposed_rollback(promotion, view)
     state = promotion.record.state
     if state is State.REJECTED:
         _finish_rollback(promotion, view, reject=True)
@@ -41,6 +44,33 @@ def finish_cut_off(promotion: Promotion, view: BranchView) -> None:
             _end_overtaken(promotion, committed, by)
 
 
+def _finish_proposed_rollback(promotion: Promotion, view: BranchView) -> None:
+    """Go on with a rollback that waits for the merge of its request, whatever the version's tags say.
+
+    A person's abort has no other record until then.
+
+    Raises:
+        StageEnded: there was one.
+    """
+    policy = promotion.policy
+    known = {str(committed.identity): committed for committed in view.promotions}
+    for proposal in promotion.clients.git.proposals(policy.name) if rolls_back_by_request(policy) else ():
+        identity = taken_back_by(proposal)
+        committed = known.get(str(identity))
+        if committed is None or identity is None or identity.version != promotion.version.version:
+            continue
+        _take_lease(promotion)
+        trailers = proposal.commit.trailers
+        decided = Decided(trailers.get("By") or OURS, trailers.get("Reason") or "")
+        verdict = trailers.get("Verdict") or "Error"
+        reason = f"Aborted by {decided}." if verdict == ABORTED else promotion.version.tag(policy.name, "reason")
+        promotion.say(take_back(promotion, committed, reason or decided.reason, verdict, decided))
+        expected = "a version that was not taken back"
+        raise StageEnded(
+            State.ROLLED_BACK, Problem(str(promotion.version), expected, decided.reason, promotion.how_to_retry)
+        )
+
+
 def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
     """Take the promotion of a version back that was deleted from the registry: it can never be judged or crowned.
 
@@ -56,7 +86,9 @@ def take_back_deleted(promotion: Promotion, view: BranchView) -> None:
         case TakenBack():
             raise StageEnded(State.ROLLED_BACK, problem)
         case _:
-            raise StageEnded(State.REFUSED, problem)
+            ended = StageEnded(State.REFUSED, problem)
+            end_request(promotion, ended)
+            raise ended
 
 
 def _is_over(promotion: Promotion, committed: CommittedPromotion) -> bool:
@@ -85,7 +117,7 @@ def _finish_rollback(promotion: Promotion, view: BranchView, *, reject: bool) ->
     if rollback is not None and rollback.trailers.get("Verdict") == ABORTED:
         decided = decided_in(rollback.trailers)
         reason = f"Aborted by {decided}."
-        take_back(promotion, attempts[0], reason, ABORTED, decided)
+        promotion.say(take_back(promotion, attempts[0], reason, ABORTED, decided))
         raise StageEnded(State.ROLLED_BACK, Problem(problem.subject, problem.expected, reason, next_step))
     if attempts:
         roll_back(promotion, attempts[0], problem, reject=reject)

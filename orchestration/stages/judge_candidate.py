@@ -1,21 +1,27 @@
-"""Judging whether a version may be promoted: it is the challenger, good enough, recorded, and has an image."""
+"""Judging whether a version may be promoted: it is the challenger, good enough, recorded, and can be deployed."""
 
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import Ended, MayCommit, OnBranch, Overtaken, Reverted, TakenBack
 from orchestration.promotion.branch_view import BranchView, other_under_way
-from orchestration.promotion.identity import how_to_return
+from orchestration.promotion.deployed import Deployed
+from orchestration.promotion.identity import how_to_adopt, how_to_return
 from orchestration.promotion.images import ImageRef, choose_image
 from orchestration.promotion.manifest import read_variable
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
+from orchestration.promotion.originals import with_originals
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.quality import TRAIN_BETTER, judge_quality, run_problem
-from orchestration.promotion.recorded_requests import RECORDING_PATH, parse_recording, signature_problem
+from orchestration.promotion.recorded_requests import RECORDING_PATH, recording_of, signature_problem
 from orchestration.promotion.sensor_rules import SIGN_OF_LIFE_SECONDS
-from orchestration.promotion.served_model import MODEL_URI, NOT_STATED, image_problem, manifest_problem, shown
+from orchestration.promotion.served_model import MODEL_URI, NOT_STATED, image_problem, manifest_problem, stated
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import state_and_reason
 from orchestration.promotion.timestamps import parse_time
+from orchestration.stages.judge_address import architecture_problem, require_address
+from orchestration.stages.judge_signature import NOT_PUBLISHED, ImageSearch, Missing, require_signature
+from orchestration.stages.pull_request import end_request
 from orchestration.stages.results import Check, Checklist, StageEnded
 from orchestration.stages.stage import Promotion
 
@@ -24,10 +30,10 @@ _POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version that may be committed: which attempt it would be, and its image by digest."""
+    """A version that may be committed: which attempt it would be, and its image by digest, or its address."""
 
     attempt: int
-    image: ResolvedImage
+    deployed: Deployed
     checks: tuple[Check, ...]
 
 
@@ -39,6 +45,7 @@ def record_end(promotion: Promotion, ended: StageEnded) -> None:
     if ended.state is State.CHAMPION:
         return  # it was adopted, so it has no commit, and stays what it is
     if isinstance(promotion.look().standing, MayCommit):
+        end_request(promotion, ended)
         promotion.record.write(ended.state, str(ended.problem), **ended.facts)
 
 
@@ -53,17 +60,30 @@ def find_candidate(promotion: Promotion, view: BranchView) -> Candidate:
     champion = registry.version_by_alias(policy.model, policy.champion_alias)
     attempt = require_challenger(promotion, view, champion, checklist)
     run = require_run(promotion, checklist)
-    champion_run = registry.run(champion.run_id) if champion is not None and champion.run_id else None
+    champion_run = registry.training(champion) if champion is not None else None
     require_quality(promotion, run, champion, champion_run, checklist)
     require_recording(promotion, run, champion_run, checklist)
+    if policy.deploys == "model_uri":
+        return Candidate(attempt, require_address(promotion, view, checklist), tuple(checklist.checks))
     image = _require_image(promotion, view, run, checklist)
-    return Candidate(attempt, image, tuple(checklist.checks))
+    return Candidate(attempt, image.reference, tuple(checklist.checks))
 
 
 def require_challenger(
     promotion: Promotion, view: BranchView, champion: ModelVersion | None, checklist: Checklist
 ) -> int:
     """Return the attempt that a commit would be, or end the stage when this is not the version to promote."""
+    attempt = require_may_commit(promotion, view, champion, checklist)
+    require_alias(promotion, checklist)
+    compared = require_next(promotion, view, champion, checklist)
+    checklist.passed("is_challenger", f"alias {promotion.policy.challenger_alias} names it, and {compared}")
+    return attempt
+
+
+def require_may_commit(
+    promotion: Promotion, view: BranchView, champion: ModelVersion | None, checklist: Checklist
+) -> int:
+    """Return the attempt that a commit would be, or end the stage when this version may not be committed (again)."""
     policy, version = promotion.policy, promotion.version
     if not isinstance(view.standing, MayCommit):
         problem, state = _cannot_commit(promotion, view)
@@ -71,32 +91,36 @@ def require_challenger(
     if champion is not None and champion.version == version.version and version.state(policy.name) is State.CHAMPION:
         problem = Problem(str(version), "a version to promote", "the champion, which was adopted", "No action needed.")
         raise checklist.failed("is_challenger", problem, State.CHAMPION)
-    require_alias(promotion, checklist)
+    return view.standing.attempt
+
+
+def require_next(promotion: Promotion, view: BranchView, champion: ModelVersion | None, checklist: Checklist) -> str:
+    """End the stage unless the version is newer than the champion and its turn has come; return both in words."""
+    version = promotion.version
     if champion is not None and champion.version >= version.version:
-        problem = Problem(
-            str(version),
-            f"a version newer than the champion (version {champion.version})",
-            "the champion itself" if champion.version == version.version else "a version older than the champion",
-            "Register the model again as a new version, and make that one the challenger.",
-        )
+        found, newer = "a version older than the champion", "Register the model again as a new version"
+        next_step = f"{newer}, and make that one the challenger."
+        if champion.version == version.version:
+            found = f"the champion itself, by the alias {promotion.policy.champion_alias} alone"
+            next_step = f"{how_to_adopt(promotion.policy.name, version.version)} To change what serves: {next_step}"
+        expected = f"a version newer than the champion (version {champion.version})"
+        problem = Problem(str(version), expected, found, next_step)
         raise checklist.failed("is_challenger", problem)
     unfinished = _unfinished_promotion(promotion, view)
     if unfinished is not None:
         raise checklist.failed("is_challenger", unfinished, State.WAITING)
-    compared = f"it is newer than champion version {champion.version}" if champion else "there is no champion yet"
-    checklist.passed("is_challenger", f"alias {policy.challenger_alias} names it, and {compared}")
-    return view.standing.attempt
+    return f"it is newer than champion version {champion.version}" if champion else "there is no champion yet"
 
 
 def require_run(promotion: Promotion, checklist: Checklist) -> TrainingRun:
     """Return the version's training run, or end the stage unless it is FINISHED."""
     version = promotion.version
-    run = promotion.clients.registry.run(version.run_id) if version.run_id else None
+    run = promotion.clients.registry.training(version)
     problem = run_problem(version, run)
     if run is None or problem is not None:
         assert problem is not None, "a version without a run has a problem"
         raise checklist.failed("run_finished", problem.then(promotion.how_to_retry) if run is not None else problem)
-    checklist.passed("run_finished", f"run {run.run_id} is FINISHED")
+    checklist.passed("run_finished", f"{run} is FINISHED")
     return run
 
 
@@ -104,17 +128,18 @@ def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, Sta
     """Return why a version with a history may not be committed, and the state in which its run ends."""
     version, state = promotion.version, promotion.record.state
     retry = promotion.how_to_retry
-    reason = version.tag(promotion.policy.name, "reason") or "no reason kept"
+    reason = version.tag(promotion.policy.name, "reason")
     if promotion.record.state is State.FORMER_CHAMPION:
         next_step = how_to_return(promotion.policy.name, version.version)
-        finding = f"a former champion ({reason})"
+        finding = f"a {state_and_reason(State.FORMER_CHAMPION, reason)}"
         return Problem(str(version), "a version that was not champion yet", finding, next_step), State.FORMER_CHAMPION
     match view.standing:
         case Ended(ended):
-            return Problem(str(version), "a version that has not ended yet", f"{ended} ({reason})", retry), ended
+            finding = state_and_reason(ended, reason)
+            return Problem(str(version), "a version that has not ended yet", finding, retry), ended
         case TakenBack(committed):
             assert committed.rollback is not None, "taken back means that there is a rollback commit"
-            finding = f"taken back by commit {committed.rollback.commit[:12]} ({reason})"
+            finding = f"{state_and_reason(State.ROLLED_BACK, reason)}, by commit {committed.rollback.commit[:12]}"
             return Problem(str(version), "a version that was not rejected", finding, retry), State.ROLLED_BACK
         case Reverted(committed, image):
             finding = f"commit {committed.commit.commit[:12]} undone by someone else, who put {image} there"
@@ -123,6 +148,9 @@ def _cannot_commit(promotion: Promotion, view: BranchView) -> tuple[Problem, Sta
                 return Problem(str(version), "our commit to stand", finding, back), State.REFUSED
             ended = State.ROLLED_BACK if state is State.ROLLED_BACK else State.REJECTED
             return Problem(str(version), "our commit to stand", finding, retry), ended
+        case Overtaken() if state is State.ROLLED_BACK or state is State.REFUSED:
+            finding = state_and_reason(state, reason)
+            return Problem(str(version), "a version that has not ended yet", finding, retry), state
         case Overtaken(_, by):
             finding = f"version {by.identity.version} promoted after it (commit {by.commit.commit[:12]})"
             if state is State.CHAMPION:
@@ -152,7 +180,7 @@ def require_alias(promotion: Promotion, checklist: Checklist) -> None:
         )
         raise checklist.failed("is_challenger", problem, State.SUPERSEDED if named else State.REFUSED)
     if named.state(policy.name) is State.REFUSED and version.state(policy.name) is not State.REFUSED:
-        finding = f"refused meanwhile ({named.tag(policy.name, 'reason') or 'no reason kept'})"
+        finding = f"meanwhile {state_and_reason(State.REFUSED, named.tag(policy.name, 'reason'))}"
         problem = Problem(str(version), "a promotion to go on with", finding, promotion.how_to_retry)
         raise checklist.failed("is_challenger", problem)
 
@@ -196,6 +224,7 @@ def require_quality(
         {
             "metric": row.metric,
             "value": row.value,
+            "logged on": row.logged_on,
             "bound": row.bound,
             "champion": row.champion_value,
             "finding": row.problem.found if row.problem else "ok",
@@ -228,14 +257,15 @@ def require_recording(
         raise checklist.failed("recorded_requests_fit", problem)
     rows: list[dict[str, object]] = []
     for whose, recorded_run in (("candidate", run), ("champion", champion_run)):
-        content = registry.artifact(recorded_run.run_id, RECORDING_PATH) if recorded_run is not None else None
-        if content is None and whose == "champion":
+        recording = recording_of(registry, recorded_run.run_id if recorded_run is not None else None)
+        if recording is None and whose == "champion":
             continue
-        recording = parse_recording(content) if content is not None else _no_recording(version)
-        misfit = recording if isinstance(recording, Problem) else signature_problem(recording, signature)
+        recording = recording or _no_recording(version)
+        if isinstance(recording, Problem):
+            raise checklist.failed("recorded_requests_fit", recording.then(promotion.how_to_retry), rows=rows)
+        misfit = signature_problem(recording, signature, promotion.policy.service.protocol)
         if misfit is not None:
             raise checklist.failed("recorded_requests_fit", misfit.then(promotion.how_to_retry), rows=rows)
-        assert not isinstance(recording, Problem)
         rows.append({"recorded for": whose, "requests": len(recording.requests), "finding": "fit the signature"})
     checklist.passed("recorded_requests_fit", "recorded requests fit the signature", rows)
 
@@ -252,31 +282,34 @@ def _no_recording(version: ModelVersion) -> Problem:
 def _require_image(promotion: Promotion, view: BranchView, run: TrainingRun, checklist: Checklist) -> ResolvedImage:
     """Wait for the version's image until its deadline; it must run on the cluster's nodes and serve this version."""
     policy, version, clock = promotion.policy, promotion.version, promotion.clients.clock
-    chosen = choose_image(version, run, policy.image.repository)
+    chosen = choose_image(with_originals(promotion.clients.registry, version), run, policy.images.repository)
     if isinstance(chosen, Problem):
         raise checklist.failed("image_published", chosen.then(promotion.how_to_retry))
     requested_at = parse_time(version.tag(policy.name, "requested_at"))
-    deadline = (clock.now() if requested_at is None else requested_at) + policy.image.deadline
+    deadline = (clock.now() if requested_at is None else requested_at) + policy.images.deadline
     sign_at = 0.0
-    while (image := promotion.clients.images.resolve(chosen)) is None:
+    search = ImageSearch(promotion, chosen, deadline)
+    while isinstance(image := search.look(), Missing):
+        check = "image_published" if image is NOT_PUBLISHED else "image_signed"
         if clock.now() >= deadline:
-            raise checklist.failed("image_published", _not_published(promotion, chosen))
+            raise checklist.failed(check, _not_in_time(promotion, chosen, image))
         if promotion.lease.is_held:  # others may write for the application while this version waits (design rule 2)
-            raise checklist.failed("image_published", _still_to_publish(promotion, chosen), State.WAITING)
+            raise checklist.failed(check, _still_to_come(promotion, chosen, image), State.WAITING)
         if clock.now() >= sign_at:
             sign_at = clock.now() + SIGN_OF_LIFE_SECONDS
-            promotion.say(f"waiting for image {chosen} to be published, for {deadline - clock.now():.0f} s at most")
+            promotion.say(f"waiting for image {chosen} to be {image.what}, for {deadline - clock.now():.0f} s at most")
             promotion.record.give_sign_of_life()
-            promotion.record.write(State.WAITING, f"image {chosen} is not published yet")
+            promotion.record.write(State.WAITING, f"image {chosen} is not {image.what} yet")
         clock.sleep(_POLL_SECONDS)
         require_alias(promotion, checklist)
     judge_image(promotion, view, image, checklist)
+    require_signature(promotion, image, checklist)
     return image
 
 
 def judge_image(promotion: Promotion, view: BranchView, image: ResolvedImage, checklist: Checklist) -> None:
     """Require that a published image runs on the cluster's nodes, and that it and the manifest serve this version."""
-    problem = _architecture_problem(promotion, image)
+    problem = architecture_problem(promotion, image)
     if problem is not None:
         raise checklist.failed("image_published", problem.then(promotion.how_to_retry))
     _require_this_version(promotion, view, image, checklist)
@@ -287,8 +320,8 @@ def _require_this_version(promotion: Promotion, view: BranchView, image: Resolve
 
     What the manifest sets takes precedence over the image. What it takes from elsewhere is seen in the pods.
     """
-    policy, version = promotion.policy, promotion.version
-    variable = read_variable(view.content, policy.manifest, MODEL_URI)
+    policy, version = promotion.policy, with_originals(promotion.clients.registry, promotion.version)
+    variable = read_variable(view.content, policy, MODEL_URI)
     if variable is not None:
         place = f"{policy.manifest.path}, line {variable.line}, at {view.head[:12]}"
         problems = [manifest_problem(place, variable.value, version, promotion.how_to_retry)]
@@ -296,13 +329,15 @@ def _require_this_version(promotion: Promotion, view: BranchView, image: Resolve
         found = (image_problem(platform.environment, version) for platform in image.platforms)
         problems = [problem and problem.then(promotion.how_to_retry) for problem in found]
     problem = next(filter(None, problems), None)
+
+    def served_by(uri: str | None) -> str:
+        return stated(uri, version).removeprefix(f"{MODEL_URI}=") if uri is not None else NOT_STATED
+
     rows = [
         {
             "architecture": platform.architecture,
             "manifest": platform.manifest_digest,
-            "serves": shown(
-                variable.value if variable is not None else platform.environment.get(MODEL_URI, NOT_STATED)
-            ),
+            "serves": served_by(variable.value if variable is not None else platform.environment.get(MODEL_URI)),
             "stated by": "the Kubernetes manifest" if variable is not None else "the image",
         }
         for platform in image.platforms
@@ -312,35 +347,21 @@ def _require_this_version(promotion: Promotion, view: BranchView, image: Resolve
     checklist.passed("image_published", f"{image.reference} is published and fits the nodes", rows)
 
 
-def _not_published(promotion: Promotion, image: ImageRef) -> Problem:
+def _not_in_time(promotion: Promotion, image: ImageRef, missing: Missing) -> Problem:
     policy, version = promotion.policy, promotion.version
     return Problem(
         f"image {image}",
-        f"an image published within {policy.image.deadline:g} s of the request",
-        "no such image in the registry",
-        f"Push it, then: incumbent retry {policy.name} {version.version} --reason 'image published'.",
+        f"an image {missing.what} within {policy.images.deadline:g} s of the request",
+        missing.found,
+        f"{missing.mend}, then: incumbent retry {policy.name} {version.version} --reason 'image {missing.what}'.",
     )
 
 
-def _still_to_publish(promotion: Promotion, image: ImageRef) -> Problem:
+def _still_to_come(promotion: Promotion, image: ImageRef, missing: Missing) -> Problem:
     policy, version = promotion.policy, promotion.version
     return Problem(
         f"image {image}",
-        "a published image",
-        "no such image in the registry yet",
+        f"a {missing.what} image",
+        f"{missing.found} yet",
         f"Materialize promotion_candidate of {policy.name}@{version.version}, which waits for it without the lease.",
-    )
-
-
-def _architecture_problem(promotion: Promotion, image: ResolvedImage) -> Problem | None:
-    nodes = promotion.clients.cluster.nodes()
-    wanted = {node.architecture for node in nodes if node.ready} or {node.architecture for node in nodes}
-    offered = {platform.architecture for platform in image.platforms}
-    if wanted & offered:
-        return None
-    return Problem(
-        f"image {image.reference}",
-        f"a platform of cluster {promotion.policy.cluster}'s nodes ({', '.join(sorted(wanted)) or 'no nodes'})",
-        ", ".join(sorted(offered)) or "an image without platforms",
-        "Build and push the image for the nodes' architecture.",
     )

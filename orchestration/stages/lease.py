@@ -1,5 +1,6 @@
 """The application's lease as one run holds it: taken, kept alive, pushed under, and given back."""
 
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,7 +21,14 @@ Decision = TypeVar("Decision")
 """What a caller of `push_edit` decides instead of an edit, or what comes of waiting."""
 
 _ABORT = "abort by "
+_COMMAND = re.compile(r"(?P<command>rollback|adopt) by (?P<by>.+) \([0-9a-f]+\)")
+_NAMES = {"rollback": "a rollback", "adopt": "an adoption"}
 _LONGEST_HOLDER = 400
+
+
+def command_holder(command: str, by: str, run: str) -> str:
+    """Name a person's command, `rollback` or `adopt`, as the holder of the lease; `run` (hexadecimal) is its own."""
+    return f"{command} by {by[:200]} ({run})"
 
 
 def abort_holder(decided: Decided) -> str:
@@ -33,15 +41,19 @@ def is_abort(holder: str) -> bool:
     return holder.startswith(_ABORT)
 
 
-def _the_abort(holder: str) -> str:
-    return f"an {holder}"
+def in_words(holder: str) -> str:
+    """Say who holds the lease: `run <id>`, `a rollback by ana`, or an abort with who decided it and why."""
+    command = _COMMAND.fullmatch(holder)
+    if command is not None:
+        return f"{_NAMES[command['command']]} by {command['by']}"
+    return f"an {holder}" if is_abort(holder) else f"run {holder}"
 
 
 def _aborted(holder: str) -> Problem:
     return Problem(
         "this run",
         "to go on until the promotion ends",
-        _the_abort(holder),
+        in_words(holder),
         "It has stopped writing; what was committed is taken back. `incumbent retry` tries the version again.",
     )
 
@@ -124,11 +136,16 @@ class ApplicationLease:
         if self._patience > 0:
             self._wait(self._others_lease)
 
-    def _others_lease(self) -> LeaseBusy | None:
+    def others(self) -> LeaseRecord | None:
+        """Ask for the lease that another run or command has now; None when there is none."""
         current = self._git.lease(self._application)
         if current is None or current.holder == self.holder or current.expires_at <= self._clock.now():
             return None
-        return LeaseBusy(current)
+        return current
+
+    def _others_lease(self) -> LeaseBusy | None:
+        current = self.others()
+        return LeaseBusy(current) if current is not None else None
 
     def _wait(self, ask: Callable[[], Decision | LeaseBusy]) -> Decision:
         give_up_at = self._clock.now() + self._patience
@@ -140,7 +157,9 @@ class ApplicationLease:
             if now >= say_at:
                 say_at = now + _SAY_EVERY
                 limit = f"for {give_up_at - now:.0f} s at most"
-                self._say(f"waiting {limit} for run {record.holder}, which works on application {record.application}")
+                self._say(
+                    f"waiting {limit} for {in_words(record.holder)}, which works on application {record.application}"
+                )
             self._clock.sleep(min(_ASK_EVERY, give_up_at - now))
         return answer
 
@@ -150,7 +169,7 @@ class ApplicationLease:
             return Problem(
                 subject,
                 "a free lease",
-                f"{_the_abort(record.holder)} at work",
+                f"{in_words(record.holder)} at work",
                 "No action needed: the version that it ends stays as it is until `incumbent retry`, and any other goes "
                 "on by itself.",
             )
@@ -159,13 +178,13 @@ class ApplicationLease:
             return Problem(
                 subject,
                 f"a free lease within {self._patience:.0f} s",
-                f"run {record.holder} still holding it, so the version was not decided here",
+                f"{in_words(record.holder)} still at work, so the version was not decided here",
                 "Run this again: it waits again, or finds what that run did.",
             )
         return Problem(
             subject,
             "a free lease",
-            f"run {record.holder} holding it for another {remaining:.0f} s",
+            f"{in_words(record.holder)} at work, with the lease for another {remaining:.0f} s",
             "No action needed: the sensor resumes this promotion when the lease is free; without a sensor, "
             "materialize again.",
         )
@@ -207,12 +226,23 @@ class ApplicationLease:
         Raises:
             StageEnded: the lease was lost.
         """
-        outcome = self._git.push_edit(decide, self.keep(), LEASE_SECONDS)
-        if isinstance(outcome, LeaseLost):
-            raise self._lost(outcome)
-        if isinstance(outcome, Pushed):
-            self._record = outcome.lease
-        return outcome
+        return self._kept(self._git.push_edit(decide, self.keep(), LEASE_SECONDS))
+
+    def propose(self, name: str, decide: Callable[[str], FileEdit | Decision]) -> Pushed | Decision:
+        """Push the edit that `decide` makes of the branch's head to the proposal's own branch, as `push_edit` does.
+
+        Raises:
+            StageEnded: the lease was lost.
+        """
+        return self._kept(self._git.propose(name, decide, self.keep(), LEASE_SECONDS))
+
+    def withdraw(self, name: str) -> None:
+        """Delete a proposal and its branch together with renewing the lease.
+
+        Raises:
+            StageEnded: the lease was lost.
+        """
+        self._renew(self._git.withdraw(name, self.keep(), LEASE_SECONDS))
 
     def create_tag(self, name: str, commit: str, message: str) -> None:
         """Push an annotated tag together with the renewed lease; a tag that is there already counts as pushed.
@@ -220,10 +250,7 @@ class ApplicationLease:
         Raises:
             StageEnded: the lease was lost.
         """
-        renewed = self._git.create_tag(name, commit, message, self.keep(), LEASE_SECONDS)
-        if isinstance(renewed, LeaseLost):
-            raise self._lost(renewed)
-        self._record = renewed
+        self._renew(self._git.create_tag(name, commit, message, self.keep(), LEASE_SECONDS))
 
     def hand_over(self) -> None:
         """Leave the lease to this run's next stage, which takes it again as its own."""
@@ -235,6 +262,19 @@ class ApplicationLease:
             record, self._record = self._record, None
             self._git.release_lease(record)
 
+    def _kept(self, outcome: Pushed | LeaseLost | Decision) -> Pushed | Decision:
+        """Take the lease that was renewed with a push; what was decided instead of one leaves it as it is."""
+        if isinstance(outcome, LeaseLost):
+            raise self._lost(outcome)
+        if isinstance(outcome, Pushed):
+            self._record = outcome.lease
+        return outcome
+
+    def _renew(self, renewed: LeaseRecord | LeaseLost) -> None:
+        if isinstance(renewed, LeaseLost):
+            raise self._lost(renewed)
+        self._record = renewed
+
     def _lost(self, lost: LeaseLost) -> StageEnded:
         """Forget the lease, and return the exception for a run that has lost it."""
         self._record, self._loss = None, lost
@@ -245,7 +285,7 @@ class ApplicationLease:
             Problem(
                 f"the lease of application {self._application}",
                 f"our own lease (run {self.holder})",
-                f"run {lost.current.holder} holding it" if lost.current else "no lease",
+                f"{in_words(lost.current.holder)} at work" if lost.current else "no lease",
                 "This run has stopped writing. The run that holds the lease goes on; otherwise the sensor resumes.",
             ),
         )

@@ -1,25 +1,40 @@
-"""Stage 2, `manifest_commit`: check all that can be known, then put the image into the manifest by one commit."""
+"""Stage 2, `manifest_commit`: check all that can be known, then put the image, or the address, into the manifest."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+from orchestration.promotion.application_files import as_one_source
 from orchestration.promotion.branch_standing import CommittedPromotion, MayCommit, OnBranch, committed_promotions
-from orchestration.promotion.branch_view import BranchView, is_verified
-from orchestration.promotion.identity import promotion_id, promotion_subject, promotion_trailers
-from orchestration.promotion.images import ImageRef, parse_image
+from orchestration.promotion.branch_view import BranchView, act_tags, is_verified
+from orchestration.promotion.cluster_status import ApplicationStatus
+from orchestration.promotion.deployed import Deployed, pinned_digest
+from orchestration.promotion.identity import (
+    committed_digest,
+    how_to_adopt,
+    promotion_id,
+    promotion_subject,
+    promotion_trailers,
+)
+from orchestration.promotion.live_before import LIVE_BEFORE, dump_live
+from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
-from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.returns import is_return
 from orchestration.promotion.state import State
 from orchestration.stages.abort import require_not_aborted
 from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.judge_candidate import Candidate, find_candidate, record_end, require_alias
+from orchestration.stages.look_before import LiveTarget, looks_before
+from orchestration.stages.measure import measure_live
 from orchestration.stages.permission import require_permission
+from orchestration.stages.pull_request import deliver_by_request, request_text, require_not_refused, withdraw_others
 from orchestration.stages.results import Checklist, StageDone, StageEnded
-from orchestration.stages.rollback_target import alias_disagreement, rollback_target
+from orchestration.stages.rollback_target import RollbackTarget, alias_disagreement, rollback_target, way_back_problem
 from orchestration.stages.stage import Promotion, Stage
 
+TARGET_CHECK = "target_can_be_judged"
 _LOOKS = 3
 """How often a candidate is judged when others keep changing the image, before the run ends as waiting."""
 
@@ -42,14 +57,17 @@ def commit(promotion: Promotion, view: BranchView) -> StageDone:
 
 def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
     """Judge the candidate on one head and commit it there; judge again when someone changed the image meanwhile."""
+    require_not_refused(promotion, Checklist())
+    withdraw_others(promotion)
     for _ in range(_LOOKS):
         checklist = Checklist()
         candidate = find_candidate(promotion, view)
         require_not_aborted(promotion, checklist)
-        _check_dependencies(promotion, view, checklist)
+        application, target = _check_dependencies(promotion, view, checklist)
+        live = _check_target(promotion, view, application, target, checklist)
         _disown_copied_tags(promotion, candidate.attempt)
-        require_permission(promotion, candidate.image.digest, checklist)
-        outcome = _push(promotion, view, candidate, checklist)
+        require_permission(promotion, pinned_digest(candidate.deployed), promotion.act_tags, checklist)
+        outcome = _push(promotion, view, candidate, live, checklist)
         if not isinstance(outcome, _Changed):
             return _done(promotion, *outcome, checklist)
         promotion.say(f"judging again: {outcome.view.image} is in the manifest now, and {view.image} was when judged")
@@ -59,7 +77,7 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
             return _done(promotion, view.standing.promotion, "committed before", Checklist())
     problem = Problem(
         f"{promotion.policy.manifest.path} at {view.head[:12]}",
-        "an image that stays the same while the version is judged",
+        f"an {promotion.policy.slot.noun} that stays the same while the version is judged",
         f"{view.image}, the change number {_LOOKS} during this run",
         "No action needed: the promotion goes on by itself when the manifest has come to rest.",
     )
@@ -77,48 +95,84 @@ def _disown_copied_tags(promotion: Promotion, attempt: int) -> None:
         promotion.record.write(State.REQUESTED, attempt=str(attempt))
 
 
-def _check_dependencies(promotion: Promotion, view: BranchView, checklist: Checklist) -> None:
+def _check_dependencies(
+    promotion: Promotion, view: BranchView, checklist: Checklist
+) -> tuple[ApplicationStatus, RollbackTarget]:
     """Check what must be true before the branch is touched (design rule 7).
 
     A Degraded application is recorded and does not block, because the promotion may be its cure (kargo#3258).
     """
     rows: list[dict[str, object]] = []
     _require_answers(promotion, checklist, rows)
-    require_automated_sync(promotion, checklist, rows)
-    require_way_back(promotion, view, checklist, rows)
+    application = require_automated_sync(promotion, checklist, rows)
+    target = require_way_back(promotion, view, checklist, rows)
     checklist.passed("dependencies_ready", "dependencies answer, sync is automated and there is a way back", rows)
+    return application, target
+
+
+def _check_target(
+    promotion: Promotion,
+    view: BranchView,
+    application: ApplicationStatus,
+    way_back: RollbackTarget,
+    checklist: Checklist,
+) -> Mapping[str, float]:
+    """Check that the commit can reach the workload, and be judged there; what need not stop it is only recorded.
+
+    Returns:
+        What serves now, as SLOs are compared with it: measured before recorded requests are sent there.
+    """
+    rows: list[dict[str, object]] = []
+    target = LiveTarget(promotion, promotion.lease.keep)
+    try:
+        live = measure_live(promotion.clients, promotion.policy, target.workload)
+        for look in looks_before(target, view, application, way_back):
+            if look.problem is not None:
+                raise target_fault(promotion, look, checklist, rows)
+            rows.append({"what": look.what, "finding": look.finding, "noted": look.bearing is Bearing.NOTED})
+    except DependencyError as error:
+        raise checklist.failed(TARGET_CHECK, error.problem, State.WAITING, rows) from error
+    except InvalidInputError as error:
+        raise checklist.failed(TARGET_CHECK, error.problem.then(promotion.how_to_retry), rows=rows) from error
+    checklist.passed(TARGET_CHECK, "the commit reaches the workload, and its pods can be judged", rows)
+    return live
+
+
+def target_fault(
+    promotion: Promotion, look: Look, checklist: Checklist, rows: Sequence[Mapping[str, object]] = ()
+) -> StageEnded:
+    """Return how a promotion ends by what a look found."""
+    assert look.problem is not None, "only a problem ends a promotion"
+    if look.bearing is Bearing.WAITS:
+        return checklist.failed(TARGET_CHECK, look.problem, State.WAITING, rows)
+    return checklist.failed(TARGET_CHECK, look.problem.then(promotion.how_to_retry), rows=rows)
 
 
 def require_way_back(
     promotion: Promotion, view: BranchView, checklist: Checklist, rows: list[dict[str, object]]
-) -> None:
-    """Require that the image to which a rollback would return can still be pulled; report an alias that Git denies."""
+) -> RollbackTarget:
+    """Require that what a rollback would return to can still be served; report an alias that Git denies."""
     target = rollback_target(promotion, view.promotions, view.image)
     assert target is not None, "the image before is known"
     disagreement = alias_disagreement(promotion, view.promotions, view.image)
     if disagreement:
         promotion.say(disagreement)
         rows.append({"what": f"alias {promotion.policy.champion_alias}", "finding": disagreement})
-    reference = parse_image(target.image)
-    if reference is None or promotion.clients.images.resolve(reference) is None:
-        problem = Problem(
-            f"rollback target {target.image}",
-            "an image that can still be pulled",
-            "no such image in the registry",
-            "Push it again, or commit an image that exists, so that there is a way back.",
-        )
+    problem = way_back_problem(promotion, target)
+    if problem is not None:
         raise checklist.failed("dependencies_ready", problem.then(promotion.how_to_retry), rows=rows)
     rows.append({"what": "rollback target", "finding": f"{target.image} ({target.described})"})
+    return target
 
 
 def dependencies(promotion: Promotion) -> Mapping[str, Callable[[], None]]:
     """What must answer before the commit, and how each is asked."""
-    clients = promotion.clients
+    clients, headers = promotion.clients, promotion.policy.service.headers
     return {
         "Argo CD's API": clients.argocd.ready,
         f"cluster {promotion.policy.cluster}": clients.cluster.ready,
         "Prometheus": clients.metrics.ready,
-    }
+    } | ({"each value of service.headers": partial(clients.service.check_headers, headers)} if headers else {})
 
 
 def _require_answers(promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]) -> None:
@@ -130,11 +184,20 @@ def _require_answers(promotion: Promotion, checklist: Checklist, rows: list[dict
         rows.append({"what": name, "finding": "ready"})
 
 
-def require_automated_sync(promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]) -> None:
+def application_of(promotion: Promotion) -> ApplicationStatus | None:
+    """Read the policy's Application; one with several sources has the revisions of ours."""
+    target, git = promotion.policy.argocd, promotion.clients.git
+    application = promotion.clients.argocd.application(target.namespace, target.application)
+    return as_one_source(application, git.address(), promotion.policy.manifest.path) if application else None
+
+
+def require_automated_sync(
+    promotion: Promotion, checklist: Checklist, rows: list[dict[str, object]]
+) -> ApplicationStatus:
     """Require the policy's Application, with automated sync."""
     target = promotion.policy.argocd
     subject = f"Application {target.namespace}/{target.application}"
-    application = promotion.clients.argocd.application(target.namespace, target.application)
+    application = application_of(promotion)
     if application is None:
         problem = Problem(
             subject,
@@ -144,11 +207,14 @@ def require_automated_sync(promotion: Promotion, checklist: Checklist, rows: lis
         )
         raise checklist.failed("dependencies_ready", problem.then(promotion.how_to_retry), rows=rows)
     if not application.auto_sync:
-        next_step = "Turn it on; the promotion then goes on by itself."
+        next_step = (
+            f"Set spec.syncPolicy.automated in {application.is_changed_in}. The promotion then goes on by itself."
+        )
         problem = Problem(subject, "automated sync", "automated sync turned off", next_step)
         raise checklist.failed("dependencies_ready", problem, State.WAITING, rows)
     finding = f"{application.sync_status}, {application.health_status}; sync automated"
     rows.append({"what": subject, "finding": finding})
+    return application
 
 
 @dataclass(frozen=True)
@@ -166,7 +232,7 @@ class _Changed:
 
 
 def _push(
-    promotion: Promotion, judged: BranchView, candidate: Candidate, checklist: Checklist
+    promotion: Promotion, judged: BranchView, candidate: Candidate, live: Mapping[str, float], checklist: Checklist
 ) -> tuple[CommittedPromotion, str] | _Changed:
     """Push the commit, and return it with a note for a person on how it came about."""
     heads: list[str] = []
@@ -178,10 +244,15 @@ def _push(
             return _CommittedBefore(view.standing.promotion)
         if view.image != judged.image or view.standing != judged.standing:
             return _Changed(view)
-        return _plan(promotion, view, candidate, checklist)
+        edit = _plan(promotion, view, candidate, checklist)
+        return replace(edit, trailers={**edit.trailers, LIVE_BEFORE: dump_live(live)}) if live else edit
 
-    promotion.say(f"committing {candidate.image.reference} to {promotion.policy.manifest.path}")
-    pushed: Pushed | _CommittedBefore | _Changed = promotion.lease.push_edit(decide)
+    promotion.say(f"committing {candidate.deployed} to {promotion.policy.manifest.path}")
+    pushed: Pushed | _CommittedBefore | _Changed
+    if promotion.clients.requests is not None:
+        pushed = _await_merge(promotion, candidate, decide, checklist)
+    else:
+        pushed = promotion.lease.push_edit(decide)
     if isinstance(pushed, _CommittedBefore):
         return pushed.promotion, "committed before; its answer had been lost"
     if isinstance(pushed, _Changed):
@@ -193,6 +264,22 @@ def _push(
     return committed_promotions(history, policy)[0], f"pushed at try {pushed.attempts}"
 
 
+def _await_merge(
+    promotion: Promotion,
+    candidate: Candidate,
+    decide: Callable[[str], FileEdit | _CommittedBefore | _Changed],
+    checklist: Checklist,
+) -> Pushed | _CommittedBefore | _Changed:
+    """Let people, or the host's rules, bring the commit to the branch: end as waiting until they did."""
+    deployed = candidate.deployed
+    identity = promotion_id(promotion.policy.name, promotion.version.version, deployed, candidate.attempt)
+    text = request_text(promotion, identity, str(deployed), (*candidate.checks, *checklist.checks))
+    digest = pinned_digest(deployed)
+    outcome: Pushed | _CommittedBefore | _Changed
+    outcome = deliver_by_request(promotion, identity, digest, decide, text, checklist)
+    return outcome
+
+
 def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklist: Checklist) -> FileEdit:
     """Plan the commit on top of one head.
 
@@ -201,31 +288,40 @@ def _plan(promotion: Promotion, view: BranchView, candidate: Candidate, checklis
     """
     assert isinstance(view.standing, MayCommit), "the branch stands as it did when the version was judged"
     require_alias(promotion, checklist)
-    edit = plan_edit(promotion, view, candidate.image.reference, view.standing.attempt, checklist)
-    require_permission(promotion, candidate.image.digest, checklist)  # again: it may have been held in the meantime
+    edit = plan_edit(promotion, view, candidate.deployed, view.standing.attempt, checklist)
+    made = act_tags(promotion.clients.git, promotion.policy.name)  # anew: it may have been held in the meantime
+    require_permission(promotion, pinned_digest(candidate.deployed), made, checklist)
     return edit
 
 
-def plan_edit(promotion: Promotion, view: BranchView, image: ImageRef, attempt: int, checklist: Checklist) -> FileEdit:
-    """Plan the edit that puts an image into the manifest at one head.
+def plan_edit(
+    promotion: Promotion, view: BranchView, deployed: Deployed, attempt: int, checklist: Checklist
+) -> FileEdit:
+    """Plan the edit that puts an image, or an address, into the manifest at one head.
 
     Raises:
-        StageEnded: the manifest cannot be edited, or has that image already.
+        StageEnded: the manifest cannot be edited, or has that image or address already.
     """
     policy, version = promotion.policy, promotion.version
-    edit = set_image(view.content, policy.manifest, str(image))
+    edit = set_image(view.content, policy, str(deployed))
     if isinstance(edit, EditRefused):
         raise checklist.failed("one_commit", edit.problem.then(promotion.how_to_retry))
     if not isinstance(edit, Edited):
         problem = Problem(
             f"{policy.manifest.path} at {view.head[:12]}",
-            "another image than the candidate's",
+            f"another {policy.slot.noun} than the candidate's",
             f"{view.image}, which is the candidate's already",
-            "A commit would change nothing: build an image of its own for this version.",
+            "A commit would change nothing. "
+            + how_to_adopt(policy.name, version.version)
+            + (
+                ""
+                if policy.slot.holds_address
+                else " If another version serves with that image, build this one an image of its own."
+            ),
         )
         raise checklist.failed("one_commit", problem.then(promotion.how_to_retry))
-    identity = promotion_id(policy.name, version.version, image, attempt)
-    trailers = promotion_trailers(identity, version, image)
+    identity = promotion_id(policy.name, version.version, deployed, attempt)
+    trailers = promotion_trailers(identity, version, deployed)
     return FileEdit(policy.manifest.path, edit.content, promotion_subject(identity), trailers)
 
 
@@ -236,11 +332,11 @@ def _done(promotion: Promotion, committed: CommittedPromotion, note: str, checkl
         promotion.record.write(
             State.COMMITTED,
             commit=commit_id,
-            digest=committed.commit.trailers.get("Image-Digest", ""),
+            digest=committed_digest(committed.commit.trailers),
             attempt=str(committed.identity.attempt),
         )
     if not checklist.checks:
-        for name in ("dependencies_ready", "allowed"):
+        for name in ("dependencies_ready", TARGET_CHECK, "allowed"):
             checklist.passed(name, "checked before the commit")
     checklist.passed("one_commit", f"{committed.identity} is commit {commit_id[:12]}: {note}")
     git = promotion.clients.git
@@ -266,11 +362,13 @@ def _links(promotion: Promotion) -> Mapping[str, object]:
 
 STAGE = Stage(
     name="manifest_commit",
-    description="The one commit that puts the version's image into its manifest.",
+    description="The one commit that puts the version's image, or its address, into its manifest.",
     kinds=frozenset({"git"}),
     checks={
         "dependencies_ready": "Before the commit: every dependency answers, sync is automated, and there is a way "
         "back.",
+        TARGET_CHECK: "Before the commit: Argo CD brings the file to the workload, and the gate's queries and the "
+        "recorded requests work for what serves now.",
         "allowed": "No hold, no freeze window, and the approvals that the policy asks for.",
         "one_commit": "The branch has exactly one commit of this promotion.",
     },

@@ -1,96 +1,141 @@
 """One evaluation of the gate, measured through the ports: recorded requests, metrics and the pods' status."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from orchestration.promotion.cluster_status import PodStatus, WorkloadStatus
-from orchestration.promotion.evaluation import AnswerFault, Evaluation, PodFreshness, RecordedRound, SloReading
+from orchestration.promotion.evaluation import (
+    ANY_TRAFFIC,
+    REAL_TRAFFIC,
+    Evaluation,
+    PodFreshness,
+    SloReading,
+    newest_round,
+    real_window_start,
+)
 from orchestration.promotion.gate import stale_after
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import ModelVersion
-from orchestration.promotion.pods import lost_with_its_node
 from orchestration.promotion.policy import Policy, Slo
-from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult
+from orchestration.promotion.ports import Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar
-from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording, compare
-from orchestration.promotion.served_model import ServedModel, served_model
+from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar, up_of_pods
+from orchestration.promotion.served_model import ServedModel, served_model, unproved
 from orchestration.promotion.slo_sources import SLO_SOURCES
+from orchestration.stages.replay import Replay, replay_round
 from orchestration.stages.results import Check
 
-DEFAULT_PATH = "/predict"
-"""The path that requests go to when `service_url` has none."""
-_ASK_SECONDS = 10.0
-_NOT_ROUTED = frozenset((0, 502, 503, 504))
-"""Statuses of `service_url` that no model gives: routes lag behind Healthy by about a second (design rule 4)."""
-
-# The last scrape must have succeeded, or a series that ended in failures would count as fresh. The selector is repeated
-# because `timestamp` of anything but a plain selector is the time of the evaluation.
-_UP = '{namespace="$namespace",pod=~"$pods"}'
-_SCRAPES = f"sum_over_time(up{_UP}[$window])"
-_NEWEST = f"timestamp(up{_UP}) and (up{_UP} == 1)"
-_INFO = f"model_info{_UP}"
+_INFO = 'model_info{namespace="$namespace",pod=~"$pods"}'
 
 
 def measure(
-    clients: Clients,
-    policy: Policy,
-    workload: WorkloadStatus,
-    pods: Sequence[PodStatus],
+    asked: Replay,
     version: ModelVersion,
-    recording: Recording,
     soak_started: float,
-    promotion: str,
+    *,
+    earlier: Sequence[Evaluation] = (),
+    live: Mapping[str, float] = MappingProxyType({}),
 ) -> Evaluation:
     """Measure everything that the gate judges about the new pods, now.
 
-    A dependency that does not answer becomes a problem of the evaluation, never a pass (design rule 6).
+    A dependency that does not answer becomes a problem of the evaluation, never a pass (design rule 6). Counters that
+    do not tell recorded requests from real ones are kept free of them: once a round is complete, no other is sent.
 
     Args:
-        clients: the ports to measure through.
-        policy: says what to measure.
-        workload: the Deployment as it was last read.
-        pods: the new pods to measure; not all of `workload` has to be ready.
+        asked: the pods to measure, not all of which have to be ready, and what they are asked.
         version: the version that they must serve.
-        recording: the requests to replay.
-        soak_started: when the soak began, in seconds since the epoch; the queries look back to here.
-        promotion: the promotion's id, which marks the replayed requests.
+        soak_started: when the soak began, in seconds since the epoch; the queries look back to here at most.
+        earlier: the evaluations of this soak so far, oldest first.
+        live: what the pods measured that served before, by the SLOs' names.
     """
+    clock, policy, workload = asked.clients.clock, asked.policy, asked.workload
     problems: list[Problem] = []
-    recorded = replay(clients, policy, workload, pods, recording, promotion, problems)
-    at = clients.clock.now()
-    prometheus = _Prometheus(clients, policy, pods, at - soak_started, problems)
-    freshness = _freshness(prometheus)
-    counts: dict[str, float | Unusable] = {}
-    for source in ("real", "replayed"):
-        count = prometheus.number(policy.gate.requests, source, f"the gate's count of {source} requests")
-        counts[source] = 0.0 if isinstance(count, Unusable) and count.empty else count  # no series, so no requests
-    readings = tuple(_reading(prometheus, slo, policy, workload, counts) for slo in policy.gate.slos)
-    served = _served(prometheus, pods, version)
+    recorded, replayed_until = None, earlier[-1].replayed_until if earlier else None
+    sent = newest_round(earlier)
+    if policy.gate.tells_replayed or sent is None or not sent.is_complete:
+        recorded, replayed_until = replay_round(asked, problems), clock.now()
+    at = clock.now()
+    prometheus = _Prometheus(asked.clients, policy, asked.pods, at, problems)
+    newest = _newest_scrapes(prometheus)
+    scraped = [_by_our_clock(scrapes, at) for scrapes in newest.values()]
+    tells = policy.gate.tells_replayed
+    real_since = soak_started if tells else real_window_start(earlier, replayed_until, scraped, at)
+    traffic = _count(prometheus, policy, real_since, soak_started)
+    freshness = _freshness(prometheus, newest, soak_started if real_since is None else real_since)
+    served = _served(prometheus, asked.pods, version)
+    if silent := unproved(policy, [one for one in served if _is_scraped(one.pod, freshness)]):
+        problems.append(silent.then("Then materialize serving_model."))
+    readings = (_reading(prometheus, slo, policy, workload, traffic) for slo in policy.gate.slos)
     return Evaluation(
         at=at,
-        window=at - soak_started,
+        window=0.0 if real_since is None else at - real_since,
         template_hash=workload.template_hash,
         wanted=workload.wanted,
         freshness=freshness,
-        readings=readings,
+        readings=tuple(replace(reading, live=live.get(reading.slo.name)) for reading in readings),
         recorded=recorded,
-        real_requests=_known(counts["real"]),
-        replayed_requests=_known(counts["replayed"]),
-        problems=tuple(problems),
-        rejected=tuple(prometheus.rejected),
+        real_requests=_known(traffic.real),
+        replayed_requests=_known(traffic.replayed),
         served=served,
+        problems=tuple(problems),  # evaluated last: all of the above may add to them
+        rejected=tuple(prometheus.rejected),
+        real_since=real_since,
+        replayed_until=replayed_until,
     )
+
+
+def _is_scraped(pod: str, freshness: Sequence[PodFreshness]) -> bool:
+    """Whether Prometheus has asked a pod since it can say what it serves; one that was just added owes nothing yet."""
+    return any(known.pod == pod and known.scrapes > 0 for known in freshness)
+
+
+def measure_live(clients: Clients, policy: Policy, workload: WorkloadStatus | None) -> Mapping[str, float]:
+    """Measure the pods that serve now, over the length of a soak, for the SLOs that are compared with them.
+
+    Args:
+        clients: the ports.
+        policy: says which SLOs are compared.
+        workload: what serves now; None when the cluster has no such workload.
+
+    Returns:
+        The values by the SLOs' names; without one where there were too few requests, or the query gave no number.
+
+    Raises:
+        DependencyError: Prometheus does not answer.
+    """
+    compared = [slo for slo in policy.gate.slos if slo.no_worse_than_live is not None]
+    pods = [pod for pod in workload.new_pods if pod.ready] if workload is not None and compared else []
+    problems: list[Problem] = []
+    prometheus = _Prometheus(clients, policy, pods, clients.clock.now(), problems)
+    since = prometheus.at - policy.gate.soak
+    values: dict[str, float] = {}
+    if pods:
+        requests = _known(prometheus.number(policy.gate.requests, "the gate's count of requests", since, REAL_TRAFFIC))
+        for slo in compared:
+            assert slo.query is not None, "an SLO that is compared has a query"
+            value = _known(prometheus.number(slo.query, f"SLO {slo.name}", since, REAL_TRAFFIC))
+            if value is not None and (requests or 0.0) >= slo.min_requests:
+                values[slo.name] = value
+    if problems:
+        raise DependencyError(problems[0])
+    return values
+
+
+def measure_answers(asked: Replay, evaluation: Evaluation) -> Evaluation:
+    """Add the round of recorded requests that an evaluation kept back from the counters; see `gate.ReplayDue`."""
+    problems = list(evaluation.problems)
+    recorded = replay_round(asked, problems)
+    return replace(evaluation, recorded=recorded, problems=tuple(problems), replayed_until=asked.clients.clock.now())
 
 
 class _Prometheus:
     """Asks Prometheus about one workload's new pods; after the first query without an answer it asks nothing more."""
 
     def __init__(
-        self, clients: Clients, policy: Policy, pods: Sequence[PodStatus], window: float, problems: list[Problem]
+        self, clients: Clients, policy: Policy, pods: Sequence[PodStatus], at: float, problems: list[Problem]
     ) -> None:
-        self.clients, self.policy, self.window = clients, policy, window
+        self.clients, self.policy, self.at = clients, policy, at
         self.namespace = policy.manifest.namespace
         self.pods = [pod.name for pod in pods]
         self.tolerance = stale_after(policy.gate)
@@ -98,13 +143,23 @@ class _Prometheus:
         self.rejected: list[Problem] = []
         self.silent: Unusable | None = None
 
-    def answer(self, query: str, source: str, subject: str) -> QueryResult | Unusable:
-        """Expand and ask a query; `subject` says in a problem what it is for."""
+    def answer(
+        self, query: str, subject: str, since: float | None = None, source: str = REAL_TRAFFIC
+    ) -> QueryResult | Unusable:
+        """Expand and ask a query.
+
+        Args:
+            query: as the policy has it.
+            subject: what it is for, for a problem.
+            since: how far `$window` reaches back, in seconds since the epoch.
+            source: what `$source` stands for.
+        """
         if not self.pods:
             return Unusable("no new pods", platform_fault=True)
         if self.silent is not None:
             return self.silent
-        expression = expand(query, pods=self.pods, window=self.window, namespace=self.namespace, source=source)
+        window = 0.0 if since is None else self.at - since
+        expression = expand(query, pods=self.pods, window=window, namespace=self.namespace, source=source)
         try:
             result = self.clients.metrics.query(expression)
         except DependencyError as error:
@@ -117,15 +172,15 @@ class _Prometheus:
             return Unusable(f"Prometheus refuses the query: {result.message}", platform_fault=True)
         return result
 
-    def number(self, query: str, source: str, subject: str) -> float | Unusable:
+    def number(self, query: str, subject: str, since: float, source: str) -> float | Unusable:
         """The one number that a query gives."""
-        result = self.answer(query, source, subject)
+        result = self.answer(query, subject, since, source)
         # Prometheus evaluates by its own clock, so the result is compared with our clock as it is after the answer.
         return result if isinstance(result, Unusable) else read_scalar(result, now=self.now, tolerance=self.tolerance)
 
-    def by_pod(self, query: str, subject: str) -> Mapping[str, float] | Unusable:
-        """The number that a query gives for each pod."""
-        result = self.answer(query, "real", subject)
+    def by_pod(self, query: str, subject: str, since: float | None = None) -> Mapping[str, Sequence[Sample]] | Unusable:
+        """What a query gives for each pod."""
+        result = self.answer(query, subject, since)
         return result if isinstance(result, Unusable) else read_by_pod(result, now=self.now, tolerance=self.tolerance)
 
     @property
@@ -134,26 +189,64 @@ class _Prometheus:
         return self.clients.clock.now()
 
 
-def _freshness(prometheus: _Prometheus) -> tuple[PodFreshness, ...]:
-    """How often and how recently each new pod was scraped, by `up`: the only series that a failed scrape writes too."""
-    scrapes = prometheus.by_pod(_SCRAPES, "the count of scrapes")
-    times = prometheus.by_pod(_NEWEST, "the times of the newest scrapes")
-    for subject, answer in (("scrapes", scrapes), ("times of scrapes", times)):
-        if isinstance(answer, Unusable) and answer.platform_fault and prometheus.silent is None and prometheus.pods:
-            next_step = "Correct the scrape configuration; docs/policies.md lists the labels that it must set."
-            prometheus.problems.append(
-                Problem(f"Prometheus, {subject}", "one series `up` for each pod", answer.reason, next_step)
-            )
-    counts: Mapping[str, float] = {} if isinstance(scrapes, Unusable) else scrapes
-    newest: Mapping[str, float] = {} if isinstance(times, Unusable) else times
-    return tuple(PodFreshness(pod, counts.get(pod, 0.0), newest.get(pod)) for pod in prometheus.pods)
+def _newest_scrapes(prometheus: _Prometheus) -> Mapping[str, Sequence[Sample]]:
+    """When each new pod was last scraped with success, by each job whose last scrape succeeded."""
+    up = up_of_pods(prometheus.policy.gate.job)
+    # `up` is repeated because `timestamp` of anything but a plain selector is the time of the evaluation.
+    found = prometheus.by_pod(f"timestamp({up}) and ({up} == 1)", "the times of the newest scrapes")
+    samples = _by_pod_or_problem(prometheus, found, "times of scrapes")
+    return {pod: samples.get(pod, ()) for pod in prometheus.pods}
+
+
+def _by_our_clock(scrapes: Sequence[Sample], at: float) -> float | None:
+    """When a pod's oldest newest scrape was, at the latest, by the clock that also dates the recorded requests.
+
+    Prometheus's clock may be another. It says how long before its answer a scrape was, and it answered after `at`.
+    """
+    return min((at - (scrape.at - scrape.value) for scrape in scrapes), default=None)
+
+
+def _freshness(
+    prometheus: _Prometheus, newest: Mapping[str, Sequence[Sample]], since: float
+) -> tuple[PodFreshness, ...]:
+    """How often each new pod was scraped with success since then, and when it was last.
+
+    Several jobs may scrape a pod, and nothing tells which one a query reads. A job whose last scrape failed is left
+    out where another one succeeds; of the others, the evidence is as good as that of the worst.
+    """
+    found = prometheus.by_pod(f"sum_over_time({up_of_pods(prometheus.policy.gate.job)}[$window])", "the scrapes", since)
+    counts = _by_pod_or_problem(prometheus, found, "scrapes")
+    freshness = []
+    for pod, scrapes in newest.items():
+        seen = {_series(sample): sample.value for sample in counts.get(pod, ())}
+        of_jobs = (seen.get(_series(scrape), 0.0) for scrape in scrapes)
+        count = min(of_jobs, default=max(seen.values(), default=0.0))
+        freshness.append(PodFreshness(pod, count, min((scrape.value for scrape in scrapes), default=None)))
+    return tuple(freshness)
+
+
+def _series(sample: Sample) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in sample.labels.items() if name != "__name__")
+
+
+def _by_pod_or_problem(
+    prometheus: _Prometheus, answer: Mapping[str, Sequence[Sample]] | Unusable, subject: str
+) -> Mapping[str, Sequence[Sample]]:
+    if not isinstance(answer, Unusable):
+        return answer
+    if answer.platform_fault and prometheus.silent is None and prometheus.pods:
+        next_step = "Correct the scrape configuration; docs/policies.md lists the labels that it must set."
+        prometheus.problems.append(
+            Problem(f"Prometheus, {subject}", "one series `up` for each pod", answer.reason, next_step)
+        )
+    return {}
 
 
 def served_models(
     clients: Clients, policy: Policy, pods: Sequence[PodStatus], version: ModelVersion
 ) -> tuple[ServedModel, ...]:
     """Find out what each pod serves, apart from a gate; while Prometheus does not answer, only the pods' specs say."""
-    return _served(_Prometheus(clients, policy, pods, policy.gate.soak, []), pods, version)
+    return _served(_Prometheus(clients, policy, pods, clients.clock.now(), []), pods, version)
 
 
 def served_check(served: Sequence[ServedModel]) -> Check:
@@ -167,7 +260,7 @@ def served_check(served: Sequence[ServedModel]) -> Check:
 
 def _served(prometheus: _Prometheus, pods: Sequence[PodStatus], version: ModelVersion) -> tuple[ServedModel, ...]:
     """What each pod serves, by the `model_info` of its server and by its spec; an answer in doubt states nothing."""
-    answer = prometheus.answer(_INFO, "real", "what the pods serve")
+    answer = prometheus.answer(_INFO, "what the pods serve")
     samples = () if isinstance(answer, Unusable) or answer.warnings else answer.samples
     policy = prometheus.policy
     container, retry = policy.manifest.container, how_to_retry(policy.name, version.version)
@@ -179,150 +272,74 @@ def _served(prometheus: _Prometheus, pods: Sequence[PodStatus], version: ModelVe
     return tuple(served)
 
 
+@dataclass(frozen=True)
+class _Traffic:
+    """The requests that an SLO may be judged by, and since when each kind is counted."""
+
+    real: float | Unusable
+    real_since: float | None
+    replayed: float | Unusable | None
+    """None when the counters do not tell."""
+    any: float | Unusable
+    """Real and recorded requests; with counters that do not tell, since the soak began."""
+    any_since: float
+    may_stand_in: bool
+    """Whether recorded requests may make up for missing traffic by now."""
+
+
+_NOT_BEGUN = Unusable("the recorded requests may still count as real ones", platform_fault=False)
+
+
+def _count(prometheus: _Prometheus, policy: Policy, real_since: float | None, soak_started: float) -> _Traffic:
+    """Count the requests of each kind.
+
+    Counters that do not tell are given the whole soak before recorded requests may stand in: a replay must not decide
+    what real traffic would have decided a moment later.
+    """
+    gate = policy.gate
+    if real_since is None or (not gate.tells_replayed and prometheus.at - real_since < 1):
+        return _Traffic(_NOT_BEGUN, None, None, _NOT_BEGUN, soak_started, may_stand_in=False)
+
+    def count(since: float, source: str) -> float | Unusable:
+        found = prometheus.number(gate.requests, f"the gate's count of {source} requests", since, source)
+        return 0.0 if isinstance(found, Unusable) and found.empty else found  # no series, so no requests
+
+    real = count(real_since, REAL_TRAFFIC)
+    if gate.tells_replayed:
+        replayed = count(real_since, "replayed")
+        unknown = next((each for each in (real, replayed) if isinstance(each, Unusable)), None)
+        both = unknown or (_known(real) or 0.0) + (_known(replayed) or 0.0)
+        return _Traffic(real, real_since, replayed, both, real_since, may_stand_in=gate.traffic == "replayed_ok")
+    may_stand_in = gate.traffic == "replayed_ok" and prometheus.at - real_since >= gate.soak
+    both = count(soak_started, ANY_TRAFFIC) if may_stand_in else _NOT_BEGUN
+    return _Traffic(real, real_since, None, both, soak_started, may_stand_in)
+
+
 def _reading(
-    prometheus: _Prometheus, slo: Slo, policy: Policy, workload: WorkloadStatus, counts: Mapping[str, float | Unusable]
+    prometheus: _Prometheus, slo: Slo, policy: Policy, workload: WorkloadStatus, traffic: _Traffic
 ) -> SloReading:
     if slo.from_ is not None:
         read = SLO_SOURCES[slo.from_][slo.name]
         return SloReading(slo, read(workload, policy.manifest.container), 0.0, slo.from_)
     assert slo.query is not None, "a policy's SLO has a query or a source"
-    source, requests = _judged_traffic(slo, policy, counts)
-    if isinstance(requests, Unusable):
-        return SloReading(slo, requests, 0.0, source)
-    return SloReading(slo, prometheus.number(slo.query, source, f"SLO {slo.name}"), requests, source)
+    source, since, requests = _judged_traffic(slo, traffic)
+    if isinstance(requests, Unusable) or since is None:
+        return SloReading(slo, requests if isinstance(requests, Unusable) else _NOT_BEGUN, 0.0, source)
+    return SloReading(slo, prometheus.number(slo.query, f"SLO {slo.name}", since, source), requests, source)
 
 
-def _judged_traffic(slo: Slo, policy: Policy, counts: Mapping[str, float | Unusable]) -> tuple[str, float | Unusable]:
-    """Which traffic an SLO is judged by (see `policy.Slo`), and how many requests that is.
+def _judged_traffic(slo: Slo, traffic: _Traffic) -> tuple[str, float | None, float | Unusable]:
+    """Which traffic an SLO is judged by (see `policy.Slo`), since when, and how many requests that is.
 
     Replayed requests count only while there are too few real ones, so they never dilute the errors of real traffic.
     """
-    real, replayed = counts["real"], counts["replayed"]
+    real = traffic.real
     if slo.min_requests == 0:
-        return "real", _known(real) or 0.0
-    if isinstance(real, Unusable) or real >= slo.min_requests or policy.gate.traffic == "real_only":
-        return "real", real
-    return "real|replayed", replayed if isinstance(replayed, Unusable) else real + replayed
+        return REAL_TRAFFIC, traffic.real_since, _known(real) or 0.0
+    if isinstance(real, Unusable) or real >= slo.min_requests or not traffic.may_stand_in:
+        return REAL_TRAFFIC, traffic.real_since, real
+    return ANY_TRAFFIC, traffic.any_since, traffic.any
 
 
-def _known(count: float | Unusable) -> float | None:
+def _known(count: float | Unusable | None) -> float | None:
     return None if isinstance(count, Unusable) else count
-
-
-def replay(
-    clients: Clients,
-    policy: Policy,
-    workload: WorkloadStatus,
-    pods: Sequence[PodStatus],
-    recording: Recording,
-    promotion: str,
-    problems: list[Problem],
-) -> RecordedRound:
-    """Send every recorded request to each new pod through the pod proxy, and to the service.
-
-    Args:
-        clients: The ports to ask through.
-        policy: Names the service and the container.
-        workload: The Deployment as it was last read.
-        pods: The new pods to ask.
-        recording: The requests.
-        promotion: The promotion's id, which marks the requests as replayed.
-        problems: Receives why a dependency did not answer.
-    """
-    url, path = _service_address(policy.service_url)
-    headers = {REPLAY_HEADER: promotion}
-    container, namespace = policy.manifest.container, workload.namespace
-    port = workload.ports.get(container)
-    targets: list[tuple[str, PodStatus | None, Callable[[bytes], Answer]]] = []  # None: the service
-    if port is None:
-        next_step = f"Give container {container} a containerPort in {policy.manifest.path}."
-        expected = f"a containerPort of container {container}"
-        problems.append(Problem(str(workload), expected, "no containerPort", next_step))
-    else:
-        for pod in pods:
-            targets.append((f"pod {pod.name}", pod, _pod_asker(clients, namespace, pod.name, port, path, headers)))
-    targets.append((url, None, lambda body: clients.service.ask(url, body, headers, _ASK_SECONDS)))
-    asked = 0
-    wrong: list[AnswerFault] = []
-    unanswered: list[AnswerFault] = []
-    for target, target_pod, ask in targets:
-        count, bad, silent = _ask_all(target, ask, recording.requests, problems, behind_routes=target_pod is None)
-        if bad and target_pod is not None and (excuse := _excuse(clients, policy, target_pod, problems)):
-            bad, silent = [], [*silent, *(AnswerFault(fault.asked, excuse) for fault in bad)]
-        asked += count
-        wrong += bad
-        unanswered += silent
-    due = len(recording.requests) * (len(pods) + 1)
-    return RecordedRound(due, asked, tuple(wrong), tuple(unanswered))
-
-
-def _pod_asker(
-    clients: Clients, namespace: str, pod: str, port: int, path: str, headers: Mapping[str, str]
-) -> Callable[[bytes], Answer]:
-    return lambda body: clients.cluster.ask_pod(namespace, pod, port, path, body, headers, _ASK_SECONDS)
-
-
-def _excuse(clients: Clients, policy: Policy, pod_before: PodStatus, problems: list[Problem]) -> str | None:
-    """Why a pod's wrong answers are not the model's: the pod is being deleted, or starts again after its node failed.
-
-    The pod is read again after it has answered, because its status from before may be older than its restart.
-    """
-    target = policy.manifest
-    try:
-        workload = clients.cluster.workload(target.kind, target.namespace, target.name)
-    except DependencyError as error:
-        problems.append(error.problem)
-        return f"the pod's status cannot be read: {error.problem.found}"
-    new_pods = workload.new_pods if workload is not None else ()
-    pod = next((pod for pod in new_pods if pod.uid == pod_before.uid), None)
-    if pod is None:
-        return "the pod is being deleted"
-    if lost_with_its_node(pod, target.container):
-        return f"its node {pod.node} went down, and the pod is not ready yet"
-    return None
-
-
-def _ask_all(
-    target: str,
-    ask: Callable[[bytes], Answer],
-    requests: Sequence[RecordedRequest],
-    problems: list[Problem],
-    *,
-    behind_routes: bool,
-) -> tuple[int, list[AnswerFault], list[AnswerFault]]:
-    """Send all requests to one target: how many were sent, the wrong answers, and the request without an answer.
-
-    One request without an answer ends the target's round, so that time-outs do not add up.
-    """
-    wrong: list[AnswerFault] = []
-    for number, recorded in enumerate(requests, start=1):
-        label = f"{target}, recorded request {number} of {len(requests)}"
-        try:
-            answer = ask(json.dumps(recorded.request).encode())
-        except DependencyError as error:
-            problems.append(error.problem)
-            return number, wrong, [AnswerFault(label, error.problem.found)]
-        if silence := _silence(answer, behind_routes=behind_routes):
-            return number, wrong, [AnswerFault(label, silence)]
-        if reason := compare(recorded, answer.status, answer.body):
-            wrong.append(AnswerFault(label, reason))
-    return len(requests), wrong, []
-
-
-def _silence(answer: Answer, *, behind_routes: bool) -> str | None:
-    """Why no pod answered: the API server did itself (`kind: Status`), time ran out, or the route leads to no pod."""
-    if answer.from_api:
-        return f"the API server answered {answer.status} itself"
-    if answer.status == 0:
-        return "no answer"
-    if behind_routes and answer.status in _NOT_ROUTED:
-        return f"status {answer.status}: the route leads to no pod yet"
-    return None
-
-
-def _service_address(service_url: str) -> tuple[str, str]:
-    """The URL for requests to the service, and the path (with its query) for the same requests to a pod."""
-    parts = urlsplit(service_url)
-    path = parts.path if parts.path not in ("", "/") else DEFAULT_PATH
-    url = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
-    return url, f"{path}?{parts.query}" if parts.query else path

@@ -21,7 +21,11 @@ def examine(promotion: Promotion, view: BranchView) -> StageDone:
     if isinstance(view.standing, OnBranch):
         committed = view.standing.promotion
         note = f"judged before commit {committed.commit.commit[:12]}; what is committed is finished first"
-        facts = {"image": view.image, "attempt": committed.identity.attempt, "promotion_id": str(committed.identity)}
+        facts = {
+            promotion.policy.slot.noun: view.image,
+            "attempt": committed.identity.attempt,
+            "promotion_id": str(committed.identity),
+        }
         checks = tuple(Check(name, True, note) for name in STAGE.checks)
         if _is_champion(promotion):
             already = f"Version {promotion.version.version} of {promotion.version.model} is the champion already."
@@ -35,7 +39,11 @@ def examine(promotion: Promotion, view: BranchView) -> StageDone:
         record_end(promotion, ended)
         raise
     retried = retried_because(promotion.version, promotion.policy.name)
-    facts = {"image": str(candidate.image.reference), "attempt": candidate.attempt, "retried_because": retried}
+    facts = {
+        promotion.policy.slot.noun: str(candidate.deployed),
+        "attempt": candidate.attempt,
+        "retried_because": retried,
+    }
     return StageDone(candidate.checks, facts)
 
 
@@ -54,7 +62,7 @@ def _links(promotion: Promotion) -> Mapping[str, object]:
 
 STAGE = Stage(
     name="promotion_candidate",
-    description="A version that may be promoted: finished, good enough, no worse than the champion, and with an image.",
+    description="A version that may be promoted: finished, good enough, no worse than the champion, and deployable.",
     kinds=frozenset({"mlflow"}),
     checks={
         "is_challenger": "The challenger alias names this version; it is newer than the champion and has not ended "
@@ -64,7 +72,8 @@ STAGE = Stage(
         "data.",
         "recorded_requests_fit": "Its own recorded requests, and the champion's, fit its signature.",
         "image_published": "Its image is in the registry, by digest, for the nodes' architecture, and serves this "
-        "version.",
+        "version; or its model has an address, and the image that serves it is there.",
+        "image_signed": "The image has a signature by the key that the policy names, if it names one.",
     },
     takes_lease=False,
     work=examine,

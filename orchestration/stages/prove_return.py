@@ -3,8 +3,6 @@
 It was soaked before it became champion for the first time. A person left what served, so nothing here goes back there.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -12,15 +10,19 @@ from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.decided import decided_in
 from orchestration.promotion.evaluation import RecordedRound
+from orchestration.promotion.identity import committed_facts
+from orchestration.promotion.originals import with_originals
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
+from orchestration.promotion.recorded_requests import Recording, recording_of
 from orchestration.promotion.returns import RETURNS_FROM, left_version
-from orchestration.promotion.served_model import ServedModel
+from orchestration.promotion.served_model import ServedModel, unproved
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
-from orchestration.stages.judge_rollout import wait_for
-from orchestration.stages.measure import replay, served_check, served_models
-from orchestration.stages.results import Check, Checklist, StageEnded
+from orchestration.stages.evidence import pods_as_record, put_evidence
+from orchestration.stages.judge_rollout import require_live
+from orchestration.stages.measure import served_check, served_models
+from orchestration.stages.replay import Replay, replay_once
+from orchestration.stages.results import Check, StageEnded
 from orchestration.stages.stage import Promotion
 from orchestration.stages.unjudged import hold
 from orchestration.stages.version_record import VersionRecord
@@ -45,39 +47,44 @@ def prove_return(
     started = promotion.clients.clock.now()
     recording = _recording(promotion)
     if recording is None:
-        workload = _live(promotion, committed, image)
+        workload = require_live(promotion, committed, image)
         recorded = RecordedRound(0, 0)
         summary = "the version has no recorded requests, so only the rollout was checked"
         promotion.say(summary)
     else:
         workload, recorded = _ask(promotion, committed, image, recording)
-        summary = f"all {recorded.asked} recorded requests answered correctly"
+        right = recorded.asked - len(recorded.wrong)
+        summary = f"{right} of {recorded.asked} recorded requests answered correctly"
     served = served_check(_require_this_version(promotion, workload))
-    numbers = {"right": float(recorded.asked), "asked": float(recorded.asked)}
+    numbers = {"right": float(recorded.asked - len(recorded.wrong)), "asked": float(recorded.asked)}
     checks = (served, Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
     return checks, _keep_evidence(promotion, committed, workload, recorded, started)
 
 
 def _require_this_version(promotion: Promotion, workload: WorkloadStatus) -> tuple[ServedModel, ...]:
-    """Hold the return when a pod serves another model than the version, by its server's own word or by its spec."""
-    served = served_models(promotion.clients, promotion.policy, workload.new_pods, promotion.version)
-    wrong = next((pod.problem for pod in served if pod.problem), None)
-    if wrong is not None:
-        raise _held(promotion, wrong, (served_check(served),))
-    return served
+    """Hold the return when a pod serves another model than the version, by its server's own word or by its spec.
 
-
-def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> WorkloadStatus:
-    waited = wait_for(promotion, committed, image, Checklist())
-    assert waited.workload is not None, "a rollout that stands has a workload"
-    return waited.workload
+    Where an address is deployed, each server must say what it loaded, and is given the time to be scraped.
+    """
+    clients, policy = promotion.clients, promotion.policy
+    version = with_originals(clients.registry, promotion.version)
+    give_up_at = clients.clock.now() + policy.gate.judge_within
+    while True:
+        promotion.lease.keep()
+        served = served_models(clients, policy, workload.new_pods, version)
+        wrong = next((pod.problem for pod in served if pod.problem), None)
+        silent = unproved(policy, served)
+        if wrong is None and silent is None:
+            return served
+        problem = wrong or (silent if clients.clock.now() >= give_up_at else None)
+        if problem is not None:
+            raise _held(promotion, problem, (served_check(served),))
+        clients.clock.sleep(_ASK_AGAIN_SECONDS)
 
 
 def _recording(promotion: Promotion) -> Recording | None:
     """Read the version's recorded requests; None when it has none, as an adopted version may."""
-    run_id = promotion.version.run_id
-    content = promotion.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
-    recording = parse_recording(content) if content is not None else None
+    recording = recording_of(promotion.clients.registry, promotion.version.run_id)
     if not isinstance(recording, Problem):
         return recording
     next_step = "Record them again (incumbent record); the return then goes on by itself."
@@ -91,13 +98,14 @@ def _ask(
     clients, policy = promotion.clients, promotion.policy
     give_up_at = clients.clock.now() + policy.gate.judge_within
     while True:
-        workload = _live(promotion, committed, image)
+        workload = require_live(promotion, committed, image)
         problems: list[Problem] = []
-        recorded = replay(clients, policy, workload, workload.new_pods, recording, str(committed.identity), problems)
-        if recorded.wrong:
+        name, keep = str(committed.identity), promotion.lease.keep
+        asked = Replay(clients, policy, workload, workload.new_pods, recording, name, keep)
+        recorded = replay_once(asked, problems)
+        if len(recorded.wrong) >= policy.gate.wrong_answers:
             raise _wrong(promotion, recorded)
-        complete = not recorded.unanswered and recorded.asked == recorded.due
-        if complete and _live(promotion, committed, image).template_hash == workload.template_hash:
+        if recorded.is_complete and require_live(promotion, committed, image).template_hash == workload.template_hash:
             return workload, recorded
         if clients.clock.now() >= give_up_at:
             raise _unanswered(promotion, recorded, problems)
@@ -107,7 +115,7 @@ def _ask(
 def _wrong(promotion: Promotion, recorded: RecordedRound) -> StageEnded:
     fault = recorded.wrong[0]
     next_step = (
-        "Its image serves already. Return to another version (incumbent rollback POLICY VERSION), or correct the cause."
+        "It serves already. Return to another version (incumbent rollback POLICY VERSION), or correct the cause."
     )
     problem = Problem(fault.asked, "the recorded answer", fault.reason, next_step)
     rows = tuple(asdict(wrong) for wrong in recorded.wrong)
@@ -120,7 +128,7 @@ def _unanswered(promotion: Promotion, recorded: RecordedRound, problems: list[Pr
         if recorded.unanswered
         else ("the recorded requests", f"{recorded.asked} of {recorded.due} that could be asked")
     )
-    next_step = "Its image serves already, and the champion's alias moves by itself when they are answered."
+    next_step = "It serves already, and the champion's alias moves by itself when they are answered."
     problem = problems[0] if problems else Problem(asked, "an answer", reason, next_step)
     rows = tuple(asdict(fault) for fault in recorded.unanswered)
     return _held(promotion, problem, (Check("recorded_requests", False, str(problem), rows),))
@@ -140,26 +148,23 @@ def _keep_evidence(
 ) -> Mapping[str, object]:
     """Keep what was asked beside the training run, then the annotated tag that names it."""
     identity, trailers, run_id = committed.identity, committed.commit.trailers, promotion.version.run_id
+    wrong = [asdict(fault) for fault in recorded.wrong]
     document = {
         "promotion_id": str(identity),
         "commit": committed.commit.commit,
-        "image_digest": trailers.get("Image-Digest"),
+        **committed_facts(trailers),
         "verdict": "Passed",
         "reason": f"a return to a version that was verified before: {decided_in(trailers)}",
         "returns_from": trailers.get(RETURNS_FROM),
-        "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in workload.new_pods],
+        "pods": pods_as_record(workload.new_pods),
         "template_hash": workload.template_hash,
         "gate_started": format_time(started),
         "soak_ended": format_time(promotion.clients.clock.now()),
-        "recorded": {"due": recorded.due, "asked": recorded.asked, "wrong": [], "unanswered": []},
+        "recorded": {"due": recorded.due, "asked": recorded.asked, "wrong": wrong, "unanswered": []},
     }
-    content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
     kept: dict[str, object] = {}
     if run_id is not None:
-        promotion.lease.confirm()
-        promotion.clients.registry.put_artifact(run_id, identity.evidence_path, content)
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        kept = {"evidence": identity.evidence_path, "evidence_digest": digest}
+        kept = {"evidence": identity.evidence_path, "evidence_digest": put_evidence(promotion, identity, document)}
     lines = [f"Evidence: {kept['evidence']}", f"Evidence-Digest: {kept['evidence_digest']}"] if kept else []
     body = "\n".join([f"Promotion-Id: {identity}", "Verdict: Passed", *lines])
     message = f"{identity.policy}: returned to version {identity.version}\n\n{body}\n"

@@ -1,29 +1,33 @@
-"""Returning to a former champion: one forward commit to its verified digest, made for a person.
+"""Returning to a former champion: one forward commit to its verified digest, or address, made for a person.
 
 Only Git and the image registry are needed for it, so that a model registry that is down keeps no bad model serving.
+Where addresses are deployed, the registry is asked whether the model is still there, and its silence stops nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
-from orchestration.promotion.branch_view import BranchView
-from orchestration.promotion.champions import Champion, champions, pinned_image, version_of_image
+from orchestration.promotion.branch_view import BranchView, parse_acts, version_of_image
 from orchestration.promotion.decided import Decided
-from orchestration.promotion.identity import PromotionId, one_line, promotion_id
+from orchestration.promotion.deployed import Deployed, ModelAddress, parse_address
+from orchestration.promotion.identity import PromotionId, committed_digest, promotion_id
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
-from orchestration.promotion.model_version import ModelVersion, not_registered
+from orchestration.promotion.model_version import ModelVersion, not_registered, unread_version
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
+from orchestration.promotion.reigns import Champion, fold_history
 from orchestration.promotion.returns import is_return, return_subject, return_trailers
 from orchestration.promotion.rollout_assessment import ModelFailed, NotJudged, RolledOut
-from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
+from orchestration.promotion.texts import one_line
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.await_rollout import Undone, undone_problem, wait_rolled_out
-from orchestration.stages.by_hand import promotion_of, read_if_possible, under_way, unread_version
-from orchestration.stages.stage import Promotion
+from orchestration.stages.by_hand import read_if_possible, under_way
+from orchestration.stages.expectation import expect
+from orchestration.stages.judge_rollout import failed_return, platform_fault_after_all
+from orchestration.stages.stage import Promotion, promotion_of
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,27 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
             raise _under_way(desk, open_promotion)
         desk.say(f"going on with commit {open_promotion.commit.commit[:12]}, which brings it back")
         return _record(desk, open_promotion, view.image)
-    known = champions(desk.clients.git, desk.policy, view.promotions)
-    serving = version_of_image(desk.clients.git, desk.policy, view.promotions, view.image)
+    known, serving = _champions_and_what_serves(desk, view)
     champion = _choose(desk, known, number, serving, _left_by_hand(view, serving))
     if champion.version == serving:
         return _serves_already(desk, view, champion)
-    image = _image(desk, champion)
+    deployed = _deployed(desk, champion)
     version = read_if_possible(desk, champion.version)
     if version is None:
         raise InvalidInputError(not_registered(desk.policy.model, champion.version))
-    committed = _push(desk, view, champion, image, str(serving or view.image), decided)
-    return _record(desk, committed, str(image))
+    if isinstance(deployed, ModelAddress) and isinstance(version, ModelVersion):
+        _require_files(desk, version)
+    committed = _push(desk, view, champion, deployed, str(serving or view.image), decided)
+    return _record(desk, committed, str(deployed))
+
+
+def _champions_and_what_serves(desk: Promotion, view: BranchView) -> tuple[tuple[Champion, ...], int | None]:
+    """Read who was proved a champion, newest first, and the version whose image the manifest has, if it is known."""
+    git, policy = desk.clients.git, desk.policy
+    tags = git.tags_below(f"incumbent/{policy.name}/")
+    made = parse_acts(tags)
+    history = fold_history(git.history(view.head, policy.name), (), tags, made)
+    return history.champions, version_of_image(view.promotions, view.image, made)
 
 
 def _left_by_hand(view: BranchView, serving: int | None) -> int | None:
@@ -97,7 +111,10 @@ def _choose(
             return last
         subject, expected = f"policy {policy.name}", "a former champion to return to"
     others = dict.fromkeys(str(champion.version) for champion in known if champion.version != serving)
-    finding = f"verified were: {', '.join(others)}" if others else "no other version that was ever verified"
+    finding = "no other version that was ever verified"
+    if others:
+        what = "one that never was" if number is not None else "none that nobody left"
+        finding = f"{what}; verified were: {', '.join(others)}"
     promote = f"Promote one: incumbent register {policy.name} {number or 'VERSION'}."
     next_step = "Name one of those." if others else promote
     raise InvalidInputError(Problem(subject, expected, finding, next_step))
@@ -118,7 +135,7 @@ def _serves_already(desk: Promotion, view: BranchView, champion: Champion) -> Re
     if named is not None and named.version == number and named.state(policy.name) is State.CHAMPION:
         return Returned(number, view.image, champion.commit, is_done=True)
     live = live_promotion(view.promotions)
-    if champion.promotion is not None and live is not None and live.identity == champion.promotion.identity:
+    if live is not None and live.identity == champion.attempt:
         return returned  # verified, and its run died before the alias
     raise InvalidInputError(
         Problem(
@@ -130,10 +147,29 @@ def _serves_already(desk: Promotion, view: BranchView, champion: Champion) -> Re
     )
 
 
-def _image(desk: Promotion, champion: Champion) -> ImageRef:
-    """Return the verified image; it must still be there to be pulled."""
+def _require_files(desk: Promotion, version: ModelVersion) -> None:
+    """Refuse a version whose model is gone from the registry, so that no server could load it."""
+    try:
+        location = desk.clients.registry.model_location(version)
+    except DependencyError as error:
+        desk.say(f"going on without the registry: {error}")
+        return
+    if location is None:
+        next_step = f"Name another version: incumbent rollback {desk.policy.name} VERSION --reason '...'."
+        raise InvalidInputError(Problem(str(version), "a model whose files are in the registry", "no files", next_step))
+
+
+def _deployed(desk: Promotion, champion: Champion) -> Deployed:
+    """Return the verified image, which must still be there to be pulled, or the verified address."""
     policy = desk.policy
-    image = pinned_image(desk.clients.git, policy, champion)
+    if policy.slot.holds_address:
+        address = parse_address(desk.image_at(champion.commit) or "")
+        if address is not None and address.digest == champion.digest:
+            return address
+        subject, next_step = f"version {champion.version} of {policy.model}", "Promote it again as a new version."
+        found = "no such address in the manifest of its commit"
+        raise InvalidInputError(Problem(subject, "the address that was verified", found, next_step))
+    image = _pinned_image(desk, champion)
     if image is not None and desk.clients.images.resolve(image) is not None:
         return image
     raise InvalidInputError(
@@ -146,29 +182,39 @@ def _image(desk: Promotion, champion: Champion) -> ImageRef:
     )
 
 
+def _pinned_image(desk: Promotion, champion: Champion) -> ImageRef | None:
+    """Return a champion's image by its verified digest; None when its commit does not have it."""
+    text = desk.image_at(champion.commit)
+    reference = parse_image(text) if text is not None else None
+    if reference is None or reference.digest not in (None, champion.digest):
+        return None
+    return ImageRef(reference.repository, reference.tag, champion.digest)
+
+
 def _push(
-    desk: Promotion, first: BranchView, champion: Champion, image: ImageRef, left: str, decided: Decided
+    desk: Promotion, first: BranchView, champion: Champion, deployed: Deployed, left: str, decided: Decided
 ) -> CommittedPromotion:
     """Push the commit; one whose answer was lost is recognised."""
     policy, number = desk.policy, champion.version
-    made = champion.promotion.commit.trailers if champion.promotion is not None else {}
-    version = unread_version(policy, number, made.get("MLflow-Run"))
+    made = _found(first, champion.attempt)
+    run = made.commit.trailers.get("MLflow-Run") if made is not None else None
+    version = unread_version(policy.model, number, run)
     attempts = (known.identity.attempt for known in first.promotions if known.identity.version == number)
-    identity = promotion_id(policy.name, number, image, 1 + max(attempts, default=0))
-    trailers = return_trailers(identity, version, image, one_line(left), decided, desk.clients.clock.now())
+    identity = promotion_id(policy.name, number, deployed, 1 + max(attempts, default=0))
+    trailers = return_trailers(identity, version, deployed, one_line(left), decided, desk.clients.clock.now())
 
     def decide(head: str) -> FileEdit | CommittedPromotion:
         view = desk.view_at(head)
         done = _found(view, identity)
         if done is not None:
             return done
-        edit = set_image(view.content, policy.manifest, str(image), expected=first.image)
+        edit = set_image(view.content, policy, str(deployed), expected=first.image)
         if isinstance(edit, EditRefused):
             raise InvalidInputError(edit.problem)
         assert isinstance(edit, Edited), "the manifest has another version's image"
         return FileEdit(policy.manifest.path, edit.content, return_subject(identity), trailers)
 
-    desk.say(f"committing {image} to {policy.manifest.path}")
+    desk.say(f"committing {deployed} to {policy.manifest.path}")
     pushed: Pushed | CommittedPromotion = desk.lease.push_edit(decide)
     if isinstance(pushed, CommittedPromotion):
         return pushed
@@ -177,7 +223,7 @@ def _push(
     return committed
 
 
-def _found(view: BranchView, identity: PromotionId) -> CommittedPromotion | None:
+def _found(view: BranchView, identity: PromotionId | None) -> CommittedPromotion | None:
     return next((known for known in view.promotions if known.identity == identity), None)
 
 
@@ -196,7 +242,7 @@ def _record(desk: Promotion, committed: CommittedPromotion, image: str) -> Retur
         promotion_of(desk.clients, desk.policy, version, desk.lease, desk.say).record.write(
             State.COMMITTED,
             commit=committed.commit.commit,
-            digest=trailers.get("Image-Digest", ""),
+            digest=committed_digest(trailers),
             attempt=str(committed.identity.attempt),
             requested_at=trailers.get("Requested-At") or format_time(committed.commit.committed_at),
         )
@@ -208,16 +254,16 @@ def _record(desk: Promotion, committed: CommittedPromotion, image: str) -> Retur
 
 def await_return(desk: Promotion, returned: Returned) -> Problem | None:
     """Wait until the image of a return serves, without the registry; return why it does not by the deadline."""
-    reference = parse_image(returned.image)
-    resolved = desk.clients.images.resolve(reference) if reference is not None else None
-    if reference is None or resolved is None:
-        return Problem(f"image {returned.image}", "an image in its registry", "no such image", "Push it again.")
-    container = desk.policy.manifest.container
-    waited = wait_rolled_out(desk, Expected(returned.commit, reference, container, resolved.known_digests))
+    expected = expect(desk, returned.commit, returned.image)
+    if isinstance(expected, Problem):
+        return expected
+    waited = wait_rolled_out(desk, expected)
     match waited.outcome:
         case RolledOut():
             return None
-        case ModelFailed(problem) | NotJudged(problem):
+        case NotJudged(problem):
             return problem
+        case ModelFailed(problem) as failed:
+            return platform_fault_after_all(desk, failed) or failed_return(desk.policy.name, problem)
         case Undone(image):
             return undone_problem(desk, returned.commit, image)

@@ -7,21 +7,23 @@ from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of
 from orchestration.promotion.branch_view import was_ended
 from orchestration.promotion.decided import Decided
-from orchestration.promotion.identity import rollback_subject, rollback_trailers
-from orchestration.promotion.images import parse_image
+from orchestration.promotion.deployed import ModelAddress, parse_deployed
+from orchestration.promotion.identity import restored, rollback_subject, rollback_trailers
+from orchestration.promotion.images import ImageRef
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.rollout_assessment import RolledOut
 from orchestration.promotion.rollout_conditions import Expected
 from orchestration.promotion.state import State
+from orchestration.promotion.workload_kinds import JUDGED
 from orchestration.stages.await_rollout import Undone, wait_rolled_out
+from orchestration.stages.expectation import expect
+from orchestration.stages.pull_request import deliver_rollback, rolls_back_by_request
 from orchestration.stages.results import StageEnded
 from orchestration.stages.rollback_target import alias_disagreement, rollback_target
 from orchestration.stages.stage import Promotion
 
-ABORTED = "Aborted"
-"""The verdict of a rollback by which a person ended a promotion."""
 OURS = "incumbent"
 """Who took a promotion back when no person did."""
 _REASON_WIDTH = 500
@@ -58,7 +60,7 @@ def roll_back(
     if promotion.record.state is not State.REJECTED:
         state = State.REJECTED if reject else State.HELD
         promotion.record.write(state, reason, attempt=str(committed.identity.attempt))
-    take_back(promotion, committed, reason, verdict, Decided(OURS, str(in_short or problem)))
+    promotion.say(take_back(promotion, committed, reason, verdict, Decided(OURS, str(in_short or problem))))
 
 
 def take_back(promotion: Promotion, committed: CommittedPromotion, reason: str, verdict: str, decided: Decided) -> str:
@@ -82,7 +84,6 @@ def take_back(promotion: Promotion, committed: CommittedPromotion, reason: str, 
         _wait_for_target(promotion, outcome)
         note = f"{outcome.image} serves again (commit {outcome.commit[:12]}). {outcome.disagreement}".rstrip()
     promotion.record.write(State.ROLLED_BACK, f"{reason} Rolled back: {note}")
-    promotion.say(note)
     return note
 
 
@@ -109,7 +110,7 @@ class _RolledBack:
 
 @dataclass(frozen=True)
 class _PersonsChange:
-    """HEAD does not have our image any more: a person's change is never overwritten."""
+    """HEAD does not have our image, or address, any more: a person's change is never overwritten."""
 
     image: str
 
@@ -127,7 +128,7 @@ def _commit_rollback(
         disagreement = alias_disagreement(promotion, view.promotions, before) if before is not None else ""
         known = next((known for known in view.promotions if known.identity == committed.identity), committed)
         if known.rollback is not None:
-            image = known.rollback.trailers.get("Image", view.image)
+            image = restored(known.rollback.trailers) or view.image
             return _RolledBack(known.rollback.commit, image, disagreement)
         if not is_image_of(committed.identity, view.image):
             return _PersonsChange(view.image)
@@ -135,7 +136,7 @@ def _commit_rollback(
         target = rollback_target(promotion, earlier, before)
         if target is None:
             raise StageEnded(State.HELD, _no_way_back(promotion, committed))
-        edit = set_image(view.content, policy.manifest, target.image, expected=view.image)
+        edit = set_image(view.content, policy, target.image, expected=view.image)
         if not isinstance(edit, Edited):
             refused = edit.problem if isinstance(edit, EditRefused) else _no_way_back(promotion, committed)
             raise StageEnded(State.HELD, refused)
@@ -145,7 +146,11 @@ def _commit_rollback(
         trailers = {**rollback_trailers(committed.identity, verdict, target.image, short), **by}
         return FileEdit(policy.manifest.path, edit.content, subject, trailers)
 
-    pushed: Pushed | _RolledBack | _PersonsChange = promotion.lease.push_edit(decide)
+    pushed: Pushed | _RolledBack | _PersonsChange
+    if rolls_back_by_request(policy):
+        pushed = deliver_rollback(promotion, committed.identity, decide)
+    else:
+        pushed = promotion.lease.push_edit(decide)
     if isinstance(pushed, _RolledBack | _PersonsChange):
         return pushed
     if disagreement:
@@ -157,19 +162,32 @@ def _no_way_back(promotion: Promotion, committed: CommittedPromotion) -> Problem
     policy = promotion.policy
     return Problem(
         f"{policy.manifest.path} before commit {committed.commit.commit[:12]}",
-        f"the image of container {policy.manifest.container}, or an earlier promotion that was verified",
+        f"an {policy.slot.noun} in it, or an earlier promotion that was verified",
         "neither of them",
-        "Put the image that should serve into the manifest; the pipeline then leaves it alone.",
+        "Put what should serve into the manifest; the pipeline then leaves it alone.",
     )
 
 
+def _expected(promotion: Promotion, rolled_back: _RolledBack) -> Expected | None:
+    """What must be live after a rollback; an image that is gone from its registry may run all the same.
+
+    None when what was put back is not of the kind that the policy deploys now, so that nobody can tell.
+    """
+    found = expect(promotion, rolled_back.commit, rolled_back.image)
+    if isinstance(found, Expected):
+        return found
+    deployed, slot = parse_deployed(rolled_back.image), promotion.policy.slot
+    if deployed is None or slot.holds_address != isinstance(deployed, ModelAddress):
+        return None
+    is_pinned = isinstance(deployed, ImageRef)
+    digests = frozenset(filter(None, [deployed.digest if is_pinned else None]))
+    return Expected(rolled_back.commit, deployed, promotion.policy.manifest.container, digests, slot, is_pinned)
+
+
 def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
-    reference = parse_image(rolled_back.image)
-    if reference is None:
+    expected = _expected(promotion, rolled_back)
+    if expected is None:
         return
-    resolved = promotion.clients.images.resolve(reference)
-    digests = resolved.known_digests if resolved is not None else frozenset(filter(None, [reference.digest]))
-    expected = Expected(rolled_back.commit, reference, promotion.policy.manifest.container, digests)
     waited = wait_rolled_out(promotion, expected)
     if not isinstance(waited.outcome, RolledOut | Undone):  # a person's later change is left alone
         unmet = [condition for condition in waited.conditions if not condition.met]
@@ -177,6 +195,6 @@ def _wait_for_target(promotion: Promotion, rolled_back: _RolledBack) -> None:
             f"rollback commit {rolled_back.commit[:12]}",
             f"{rolled_back.image} to serve again",
             ", ".join(f"{condition.name}: {condition.finding}" for condition in unmet) or "another image serving",
-            "Look at the cluster; the next run waits for the rollback again.",
+            f"{JUDGED[promotion.policy.manifest.kind].when_stuck} The next run waits for the rollback again.",
         )
         raise StageEnded(State.REJECTED, problem)

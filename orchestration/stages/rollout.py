@@ -35,7 +35,7 @@ def _links(promotion: Promotion) -> Mapping[str, object]:
 
 STAGE = Stage(
     name="rollout",
-    description="The committed image, live on every replica; or taken back when the model cannot come up.",
+    description="What was committed, live on every replica; or taken back when the model cannot come up.",
     kinds=frozenset({"argocd", "kubernetes"}),
     checks={
         "rolled_out": "Five conditions hold at once: revision, operation, live image, complete replicas, digests of "

@@ -9,19 +9,21 @@ from functools import partial
 from typing import Protocol
 
 from orchestration.promotion.identity import how_to_retry, parse_partition_key
-from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.merge_wait import recognise_merges
+from orchestration.promotion.model_version import unread_version
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clients
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import state_and_reason
 from orchestration.stages.cut_off import finish_cut_off
 from orchestration.stages.lease import LEASE_SECONDS, ApplicationLease
 from orchestration.stages.results import Aborted, Check, StageDone, StageEnded
 from orchestration.stages.settle import hold_by_person, settle, settle_without_policy
-from orchestration.stages.stage import Promotion, Stage
-from orchestration.stages.version_record import VersionRecord
+from orchestration.stages.stage import Promotion, Stage, promotion_of
+from orchestration.stages.version_record import VersionRecord, read_version, record_without_lease
 
 _JUDGEMENTS = frozenset(state for state in State if state.is_end or state is State.WAITING)
 """The states in which a promotion may be left without anything being broken."""
@@ -89,35 +91,39 @@ def run_stage(stage: Stage, platform: Platform, partition: str, host: Host) -> S
     except ProblemError as error:
         held = settle_without_policy(platform, policy_name, number, error.problem, host.warn)
         return StageFailed(str(State.HELD) if held else "error", error.problem)
+    except BaseException as interruption:
+        _hold_if_cancelled(interruption, lambda: _unheld_record(platform, policy_name, number, host), platform, host)
+        raise
     application, patience = policy.argocd.application, _patience(policy) if host.caller_waits else 0.0
     with ApplicationLease(clients.git, clients.clock, application, host.run_id, host.say, host.warn, patience) as lease:
         promotion: Promotion | None = None
         read = partial(_read_promotion, clients, policy, number, lease, host)
         try:
-            if stage.takes_lease:
-                lease.acquire()
-            else:
-                lease.wait_for_others()
-            promotion = read()
-            if not promotion.record.is_gone:
-                host.version_read(_registry_facts(promotion))
-            view = promotion.look()
-            finish_cut_off(promotion, view)
-            done = stage.work(promotion, view)
-        except ProblemError as error:
-            return _failed(stage, _settled(promotion, error, read, host))
+            try:
+                if stage.takes_lease:
+                    lease.acquire()
+                else:
+                    lease.wait_for_others()
+                promotion = read()
+                if not promotion.record.is_gone:
+                    host.version_read(_registry_facts(promotion))
+                recognise_merges(clients.git, clients.requests, policy, number)
+                view = promotion.look()
+                finish_cut_off(promotion, view)
+                done = stage.work(promotion, view)
+            except ProblemError as error:
+                return _failed(stage, _settled(promotion, error, read, host))
+            if host.goes_on:
+                lease.hand_over()
+            return replace(done, facts={**stage.links(promotion), **done.facts})
         except BaseException as interruption:
-            if host.is_cancelled(interruption):
-                _hold_cancelled(promotion, read, host)
+            _hold_if_cancelled(interruption, lambda: (promotion or read()).record, platform, host)
             raise
-        if host.goes_on:
-            lease.hand_over()
-        return replace(done, facts={**stage.links(promotion), **done.facts})
 
 
 def _patience(policy: Policy) -> float:
     """How many seconds a run whose caller waits gives another run: as long as that may take, rollback included."""
-    return LEASE_SECONDS + 2 * policy.rollout.deadline + policy.gate.judge_within
+    return LEASE_SECONDS + policy.longest_on_branch
 
 
 def _policy_and_version(partition: str) -> tuple[str, int]:
@@ -148,10 +154,9 @@ def _registry_facts(promotion: Promotion) -> Mapping[str, object]:
 def _read_promotion(clients: Clients, policy: Policy, number: int, lease: ApplicationLease, host: Host) -> Promotion:
     """Read the version, which may have been deleted since it was committed."""
     version = clients.registry.version(policy.model, number)
-    known = version if version is not None else ModelVersion(policy.model, number, None, None)
-    record = VersionRecord(clients.registry, clients.clock, policy, known, lease)
-    record.is_gone = version is None
-    return Promotion(clients, policy, record, lease, host.say)
+    promotion = promotion_of(clients, policy, version or unread_version(policy.model, number), lease, host.say)
+    promotion.record.is_gone = version is None
+    return promotion
 
 
 def _settled(
@@ -183,15 +188,27 @@ def _ended_meanwhile(promotion: Promotion, ended: StageEnded) -> StageEnded:
     state = version.state(policy) if version is not None else None
     if version is None or state not in (State.REFUSED, State.ROLLED_BACK) or state is promotion.record.state:
         return ended
-    found = f"{str(state).replace('_', ' ')}: {version.tag(policy, 'reason') or 'no reason kept'}"
+    found = state_and_reason(state, version.tag(policy, "reason"))
     return StageEnded(state, Problem(str(version), "to be promoted by this run", found, how_to_retry(policy, number)))
 
 
-def _hold_cancelled(promotion: Promotion | None, read: Callable[[], Promotion], host: Host) -> None:
+def _hold_if_cancelled(
+    interruption: BaseException, read: Callable[[], VersionRecord], platform: Platform, host: Host
+) -> None:
+    """Hold the version when a person cancelled the run, however early; that needs only the registry and Git."""
+    if not host.is_cancelled(interruption):
+        return
     try:
-        hold_by_person(promotion or read(), host.warn)
+        record = read()
+        hold_by_person(record, platform.git(record.under), host.run_id)
     except ProblemError as problem:
         host.warn(f"The state could not be written: {problem}")
+
+
+def _unheld_record(platform: Platform, policy_name: str, number: int, host: Host) -> VersionRecord:
+    registry, policy = platform.registry(), platform.policy(policy_name)
+    version = read_version(registry, policy, number)
+    return record_without_lease(registry, platform.git(policy), platform.clock(), policy, version, host.run_id)
 
 
 def _failed(stage: Stage, error: ProblemError) -> StageFailed:

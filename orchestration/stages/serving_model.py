@@ -1,32 +1,35 @@
 """Stage 4, `serving_model`: prove the new pods healthy, then make the version the champion; or take it back."""
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import WorkloadStatus
-from orchestration.promotion.evaluation import Evaluation, as_record
-from orchestration.promotion.gate import Continue, SoakAgain, Verdict, VerdictKind, judge
+from orchestration.promotion.evaluation import Evaluation, RecordedRound, as_record, newest_round
+from orchestration.promotion.gate import Continue, ReplayDue, SoakAgain, Verdict, VerdictKind, judge
+from orchestration.promotion.identity import committed_facts
+from orchestration.promotion.live_before import LIVE_BEFORE, parse_live
+from orchestration.promotion.originals import with_originals
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, parse_recording
+from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, recording_of
 from orchestration.promotion.returns import in_words, is_return
 from orchestration.promotion.state import State
+from orchestration.promotion.texts import read_trailers
 from orchestration.promotion.timestamps import format_time
-from orchestration.stages.former_champions import end_former_champions
-from orchestration.stages.judge_rollout import require_on_branch, wait_for
-from orchestration.stages.measure import measure, served_check
+from orchestration.stages.champion_alias import end_former_champions, set_champion_alias
+from orchestration.stages.evidence import pods_as_record, put_evidence
+from orchestration.stages.judge_rollout import require_live, require_on_branch, wait_for
+from orchestration.stages.measure import measure, measure_answers, served_check
 from orchestration.stages.prove_return import prove_return, record_left
+from orchestration.stages.replay import Replay
 from orchestration.stages.results import Check, Checklist, StageDone, StageEnded
 from orchestration.stages.rollback import roll_back
 from orchestration.stages.stage import Promotion, Stage
 from orchestration.stages.unjudged import not_judged
 
-_CHAMPION_BEFORE = re.compile(r"^Champion-Before: (.+)$", re.MULTILINE)
-"""In the evidence tag: what the alias named when the judging began, for a run that resumes after the tag."""
+_CHAMPION_BEFORE = "Champion-Before"
+"""A trailer of the evidence tag: what the alias named when the judging began, for a run that resumes after the tag."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,18 @@ def serve(promotion: Promotion, view: BranchView) -> StageDone:
         wait_for(promotion, committed, view.image, Checklist())
         note = f"verified before: Git tag {evidence.name}"
         checks = tuple(Check(name, True, note) for name in ("served_model", "recorded_requests", "slos"))
-        written = _CHAMPION_BEFORE.search(evidence.message)
-        before = written[1] if written else before
+        before = read_trailers(evidence.message).get(_CHAMPION_BEFORE, before)
         return _crown(promotion, committed, checks, {"evidence": evidence.message.strip()}, before)
     if is_return(committed):
         return _crown(promotion, committed, *prove_return(promotion, committed, view.image), before)
     gate = run_gate(promotion, committed, view.image)
     while (
         gate.verdict.kind is VerdictKind.PASSED
-        and _live(promotion, committed, view.image).template_hash != gate.workload.template_hash
+        and require_live(promotion, committed, view.image).template_hash != gate.workload.template_hash
     ):
         promotion.say("soaking again: other pods serve than those that passed")
         gate = replace(run_gate(promotion, committed, view.image), started=gate.started)
-    checks = gate_checks(gate)
+    checks = gate_checks(gate, promotion.policy.gate.wrong_answers)
     problem = gate.verdict.problem
     if gate.verdict.kind is VerdictKind.PASSED:
         return _crown(promotion, committed, checks, _keep_evidence(promotion, committed, gate, before), before)
@@ -84,11 +86,13 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         StageEnded: the lease was lost, or the rollout does not stand any more.
     """
     policy, clock, target = promotion.policy, promotion.clients.clock, promotion.policy.manifest
+    version, identity = with_originals(promotion.clients.registry, promotion.version), str(committed.identity)
+    live = parse_live(committed.commit.trailers.get(LIVE_BEFORE, ""))
     recording = _recording(promotion, committed)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
     been_ready: set[str] = set()
-    workload = _live(promotion, committed, image)
+    workload = require_live(promotion, committed, image)
     started = soak_started = clock.now()
     pods_now = f"{len(workload.new_pods)} pods, template {workload.template_hash}"
     promotion.say(f"soaking for {policy.gate.soak:g} s: {pods_now}")
@@ -98,30 +102,26 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         # A pod that an autoscaler has just added is not asked before it is ready; one that ceases to be ready is.
         been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
         pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
-        identity = str(committed.identity)
-        evaluations.append(
-            measure(promotion.clients, policy, workload, pods, promotion.version, recording, soak_started, identity)
-        )
+        asked = Replay(promotion.clients, policy, workload, pods, recording, identity, promotion.lease.keep)
+        evaluations.append(measure(asked, version, soak_started, earlier=evaluations, live=live))
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
         decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
+        if isinstance(decision, ReplayDue):
+            promotion.say(f"asking the recorded requests again: {decision.why}")
+            evaluations[-1] = measure_answers(asked, evaluations[-1])
+            decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
         match decision:
             case Verdict():
                 promotion.say(f"verdict {decision.kind}: {decision.reason}")
                 return Gate(decision, tuple(evaluations), started, soak_started, workload)
             case SoakAgain(why):
                 promotion.say(f"soaking again: {why}")
-                workload, evaluations, soak_started = _live(promotion, committed, image), [], clock.now()
+                workload, evaluations, soak_started = require_live(promotion, committed, image), [], clock.now()
             case Continue(why):
                 promotion.say(why)
         clock.sleep(max(0.0, next_at - clock.now()))
         current = promotion.clients.cluster.workload(target.kind, target.namespace, target.name)
         workload = current if current is not None else workload
-
-
-def _live(promotion: Promotion, committed: CommittedPromotion, image: str) -> WorkloadStatus:
-    waited = wait_for(promotion, committed, image, Checklist())
-    assert waited.workload is not None, "a rollout that stands has a workload"
-    return waited.workload
 
 
 def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording:
@@ -131,8 +131,7 @@ def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording
         StageEnded: they are gone or unreadable, although the candidate stage read them, so nothing can be judged.
     """
     run_id = promotion.version.run_id
-    content = promotion.clients.registry.artifact(run_id, RECORDING_PATH) if run_id else None
-    recording = parse_recording(content) if content is not None else None
+    recording = recording_of(promotion.clients.registry, run_id)
     if isinstance(recording, Recording):
         return recording
     problem = Problem(
@@ -144,12 +143,18 @@ def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording
     raise not_judged(promotion, committed, StageEnded(State.HELD, problem))
 
 
-def gate_checks(gate: Gate) -> tuple[Check, ...]:
-    """Return the checks of the gate, with a table and chartable numbers of its last evaluation."""
+def gate_checks(gate: Gate, wrong_answers: int) -> tuple[Check, ...]:
+    """Return the checks of the gate, with a table and chartable numbers of its last evaluation.
+
+    Args:
+        gate: what the gate measured, and how it ended.
+        wrong_answers: how many of them fail the check of recorded requests.
+    """
     last = gate.evaluations[-1]
     passed = gate.verdict.kind is VerdictKind.PASSED
-    recorded = last.recorded
-    answered_right = not recorded.wrong and not recorded.unanswered and recorded.asked > 0
+    recorded = newest_round(gate.evaluations) or RecordedRound(0, 0)
+    too_many_wrong = len(recorded.wrong) >= wrong_answers
+    answered_right = not too_many_wrong and not recorded.unanswered and recorded.asked > 0
     rows = [
         {
             "slo": reading.slo.name,
@@ -177,18 +182,18 @@ def gate_checks(gate: Gate) -> tuple[Check, ...]:
     )
 
 
-def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> tuple[bytes, str]:
-    """Put every measurement into the registry beside the run, and return the document and its path."""
+def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate: Gate) -> str:
+    """Put every measurement into the registry beside the run, and return the digest of the document."""
     identity = committed.identity
     measured = {freshness.pod for freshness in gate.evaluations[-1].freshness}
     pods = [pod for pod in gate.workload.new_pods if pod.name in measured]
     document = {
         "promotion_id": str(identity),
         "commit": committed.commit.commit,
-        "image_digest": committed.commit.trailers.get("Image-Digest"),
+        **committed_facts(committed.commit.trailers),
         "verdict": str(gate.verdict.kind),
         "reason": gate.verdict.reason,
-        "pods": [{"name": pod.name, "uid": pod.uid, "node": pod.node} for pod in pods],
+        "pods": pods_as_record(pods),
         "template_hash": gate.workload.template_hash,
         "gate_started": format_time(gate.started),
         "soak_started": format_time(gate.soak_started),
@@ -196,11 +201,7 @@ def _keep_measurements(promotion: Promotion, committed: CommittedPromotion, gate
         "traffic": promotion.policy.gate.traffic,
         "evaluations": [as_record(evaluation) for evaluation in gate.evaluations],
     }
-    content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
-    assert promotion.version.run_id is not None, "a candidate has a run"
-    promotion.lease.confirm()
-    promotion.clients.registry.put_artifact(promotion.version.run_id, identity.evidence_path, content)
-    return content, identity.evidence_path
+    return put_evidence(promotion, identity, document)
 
 
 def _champion_alias(promotion: Promotion) -> str:
@@ -226,14 +227,13 @@ def _keep_evidence(
     promotion: Promotion, committed: CommittedPromotion, gate: Gate, before: str
 ) -> Mapping[str, object]:
     """Keep the evidence, then the annotated tag that names its digest; only then may the alias move."""
-    content, path = _keep_measurements(promotion, committed, gate)
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    identity = committed.identity
+    digest = _keep_measurements(promotion, committed, gate)
+    identity, path = committed.identity, committed.identity.evidence_path
     moved = _moved_alias(promotion, before)
     message = (
         f"{identity.policy}: version {identity.version} passed\n\n"
         f"Promotion-Id: {identity}\nVerdict: {gate.verdict.kind}\nEvidence: {path}\nEvidence-Digest: {digest}\n"
-        f"Champion-Before: {before}\n" + (f"Alias-Moved: {moved}\n" if moved else "")
+        f"{_CHAMPION_BEFORE}: {before}\n" + (f"Alias-Moved: {moved}\n" if moved else "")
     )
     promotion.lease.create_tag(identity.evidence_tag, committed.commit.commit, message)
     return {"evidence": path, "evidence_digest": digest}
@@ -248,20 +248,12 @@ def _crown(
 ) -> StageDone:
     """Move the alias and read it back; `before` is what it named when the judging began."""
     policy, registry, version = promotion.policy, promotion.clients.registry, promotion.version
-    promotion.lease.confirm()
     moved = _moved_alias(promotion, before)
     if moved:
         promotion.say(moved)
-    registry.set_alias(version, policy.champion_alias)
-    named = registry.version_by_alias(policy.model, policy.champion_alias)
     checklist = Checklist(checks)
-    if named is None or named.version != version.version:
-        problem = Problem(
-            f"alias {policy.champion_alias} of {policy.model}",
-            f"version {version.version}, as just written",
-            f"version {named.version}" if named else "no version",
-            "Someone else moves the alias; materialize serving_model again when that has stopped.",
-        )
+    problem = set_champion_alias(promotion, "materialize serving_model again")
+    if problem is not None:
         raise checklist.failed("champion_alias", problem, State.HELD)
     evidence_path = str(evidence.get("evidence", ""))
     record_left(promotion, committed)
@@ -276,7 +268,7 @@ def _crown(
 
 
 def _links(promotion: Promotion) -> Mapping[str, object]:
-    return {"service_url": promotion.policy.service_url}
+    return {"service": promotion.policy.service.address(promotion.policy.model)}
 
 
 STAGE = Stage(

@@ -8,17 +8,20 @@ from collections.abc import Callable
 
 from orchestration.promotion.branch_standing import CommittedPromotion, committed_promotions, live_attempt
 from orchestration.promotion.identity import how_to_retry
-from orchestration.promotion.model_version import not_registered, policy_tags, tag_key
+from orchestration.promotion.model_version import ModelVersion, not_registered, policy_tags, tag_key
 from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.platform import Platform
+from orchestration.promotion.ports import GitOpsRepository
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
+from orchestration.promotion.returns import unfinished_return
+from orchestration.promotion.sensor_rules import CANCELLED_TAG
 from orchestration.promotion.state import State
+from orchestration.promotion.summary import summary_tag
 from orchestration.stages.cut_off import end_by_rollback
-from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import StageEnded
 from orchestration.stages.stage import Promotion
 from orchestration.stages.unjudged import hold
-from orchestration.stages.version_record import VersionRecord, read_version
+from orchestration.stages.version_record import VersionRecord, read_version, record_without_lease
 
 _BEFORE_COMMIT = (None, State.REQUESTED, State.WAITING)
 _WITHOUT_POLICY = {
@@ -46,7 +49,9 @@ def settle(promotion: Promotion, error: ProblemError, warn: Callable[[str], None
     if is_judged or promotion.lease.is_lost or promotion.record.is_gone:
         return error
     try:
-        committed = committed_attempt(promotion)
+        policy, version = promotion.policy.name, promotion.version
+        promotions = () if _has_ended(version, policy) else _on_branch(promotion.clients.git, policy)
+        committed = live_attempt(version, policy, promotions)
         is_committed = committed is not None
     except DependencyError:
         committed, is_committed = None, promotion.record.state in _ON_BRANCH
@@ -62,41 +67,69 @@ def settle(promotion: Promotion, error: ProblemError, warn: Callable[[str], None
     return error
 
 
-def committed_attempt(promotion: Promotion) -> CommittedPromotion | None:
-    """Return the version's promotion that is on the branch and has not ended, whatever the manifest is like there.
+def _on_branch(git: GitOpsRepository, policy: str) -> tuple[CommittedPromotion, ...]:
+    """Read a policy's promotions as the branch has them now, newest first, whatever the manifest is like there.
 
     Raises:
         DependencyError: Git does not answer.
     """
-    state = promotion.record.state
-    if state is not None and state.is_end:
-        return None
-    git, policy = promotion.clients.git, promotion.policy.name
-    promotions = committed_promotions(git.history(git.fetch(), policy), policy)
-    return live_attempt(promotion.version, policy, promotions)
+    return committed_promotions(git.history(git.fetch(), policy), policy)
 
 
-def hold_by_person(promotion: Promotion, warn: Callable[[str], None]) -> None:
+def _has_ended(version: ModelVersion, policy: str) -> bool:
+    state = version.state(policy)
+    return state is not None and state.is_end
+
+
+def hold_by_person(record: VersionRecord, git: GitOpsRepository, run: str) -> bool:
     """Hold a promotion whose run a person cancelled, and say how to go on and how to give it up.
 
     What has ended stays ended, and a rollback that was begun is finished by the next run.
+
+    Args:
+        record: The version, to be written.
+        git: The repository, which tells whether the promotion is committed.
+        run: The run that was cancelled; it is kept on the version, so that it holds it once.
+
+    Returns:
+        Whether the version is held now.
+
+    Raises:
+        StageEnded: the lease was lost, and nothing was written.
+        DependencyError: the registry does not answer.
     """
-    policy, number, state = promotion.policy.name, promotion.version.version, promotion.record.state
-    if state is State.REJECTED or (state is not None and state.is_end):
-        return
+    policy, number, state = record.policy, record.version.version, record.state
+    if state is State.REJECTED:
+        return False
     try:
-        committed = committed_attempt(promotion)
+        committed = _under_way(git, policy, record.version)
         give_up = "Nothing was committed, so there is nothing to take back."
         if committed is not None:
             give_up = f"To give it up: incumbent abort {policy} --reason '...', which takes commit "
             give_up += f"{committed.commit.commit[:12]} back."
     except DependencyError:
+        committed = None
         give_up = f"Git does not answer: look at the branch for a commit of version {number} before you give it up."
+    if committed is None and state is not None and state.is_end:
+        return False
     go_on = f"To go on, materialize partition {policy}@{number}, or: incumbent retry {policy} {number} --reason '...'."
-    try:
-        promotion.record.write(State.HELD, f"A person cancelled the run. {go_on} {give_up}", held_by="person")
-    except ProblemError as problem:
-        warn(f"The state could not be written: {problem}")
+    reason = f"A person cancelled the run. {go_on} {give_up}"
+    record.write(State.HELD, reason, held_by="person", **{CANCELLED_TAG: run})
+    return True
+
+
+def _under_way(git: GitOpsRepository, policy: str, version: ModelVersion) -> CommittedPromotion | None:
+    """Return what is committed of a version and has not ended: its promotion, or a return to it.
+
+    A return may have begun while the tags still say how the version ended before it.
+    """
+    promotions = _on_branch(git, policy)
+    if not _has_ended(version, policy):
+        attempt = live_attempt(version, policy, promotions)
+        if attempt is not None:
+            return attempt
+    returning = unfinished_return(git, promotions)
+    return returning if returning is not None and returning.identity.version == version.version else None
 
 
 def settle_without_policy(
@@ -116,7 +149,8 @@ def settle_without_policy(
             for version in registry.tagged(tag_key(policy, "state"), str(found)):
                 if version.version == number and version.state(policy) is found:
                     tags = {"state": str(state), "reason": reason, **moment_tags(version, policy, state, now)}
-                    registry.write_tags(version, policy_tags(policy, tags))
+                    summary = summary_tag(version, policy, state, now, reason=reason)
+                    registry.write_tags(version, {**summary, **policy_tags(policy, tags)})
                     held = held or state is State.HELD
     except ProblemError as second:
         warn(f"The state could not be written: {second}")
@@ -166,6 +200,5 @@ def _before_commit(promotion: Promotion, error: ProblemError) -> None:
     try:
         promotion.record.write(state, reason)
     except DependencyError:
-        application = policy.argocd.application
-        unheld = ApplicationLease(clients.git, clients.clock, application, "", promotion.say, promotion.say)
-        VersionRecord(clients.registry, clients.clock, policy, version, unheld).write(state, reason)
+        unheld = record_without_lease(clients.registry, clients.git, clients.clock, policy, version, "")
+        unheld.write(state, reason)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from orchestration.promotion.branch_view import BranchView, image_at, view_branch
+from orchestration.promotion.acts import Act
+from orchestration.promotion.branch_view import BranchView, act_tags, image_at, parse_acts, view_branch
 from orchestration.promotion.identity import how_to_retry
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clients
+from orchestration.promotion.ports import Clients, TagRecord
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.stages.lease import ApplicationLease
 from orchestration.stages.results import StageDone
@@ -35,6 +37,20 @@ class Promotion:
         """The step after whatever mends a refused version: setting the alias again begins no second promotion."""
         return how_to_retry(self.policy.name, self.version.version)
 
+    @cached_property
+    def act_tags(self) -> tuple[TagRecord, ...]:
+        """The tags of the policy's acts as the server had them when this was first asked.
+
+        A stage that has the lease may believe them to its end: who aborts, adopts or ends a promotion takes the lease
+        first. A hold and an approval need none, so the last look before a commit reads them again.
+        """
+        return act_tags(self.clients.git, self.policy.name)
+
+    @property
+    def acts(self) -> tuple[Act, ...]:
+        """The acts of `act_tags`, newest first."""
+        return parse_acts(self.act_tags)
+
     def look(self) -> BranchView:
         """Fetch the branch and see where this version stands on it.
 
@@ -57,6 +73,14 @@ class Promotion:
     def image_at(self, commit: str) -> str | None:
         """Return the image that the manifest has at a commit; None when it cannot be read there."""
         return image_at(self.clients.git, self.policy, commit)
+
+
+def promotion_of(
+    clients: Clients, policy: Policy, version: ModelVersion, lease: ApplicationLease, say: Callable[[str], None]
+) -> Promotion:
+    """Return a version's promotion as a stage or a person's command works with it."""
+    record = VersionRecord(clients.registry, clients.clock, policy, version, lease)
+    return Promotion(clients, policy, record, lease, say)
 
 
 @dataclass(frozen=True)

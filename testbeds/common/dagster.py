@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbeds.common.processes import Processes, Service, wait_until
+from testbeds.common.processes import Processes, Service, await_end, wait_until
 from testbeds.common.services import HOST, answers
 from testbeds.common.tools import CHECKOUT
 
@@ -116,6 +116,19 @@ class Dagster:
 
     def _has_no_run(self) -> bool:
         return self.ask(_UNFINISHED_RUNS, {}).get("runsOrError") == {"results": []}
+
+    def lose(self) -> None:
+        """Kill daemon, pages, code servers and runs at once and start with an empty home, as after a machine's loss.
+
+        Raises:
+            ProblemError: the databases of the new home cannot be laid out.
+        """
+        for service in (self._daemon, self._pages):
+            if service is not None:
+                self._processes.kill(service)
+        self._daemon = self._pages = self.url = None
+        shutil.rmtree(self.home)
+        await_end(self.lay_out(), _START_SECONDS, "Dagster's databases are laid out")
 
     def stop(self) -> None:
         """End daemon and pages; their code servers follow when nothing asks them any more."""

@@ -128,6 +128,12 @@ class Processes:
             service.process.wait()
         self._services.remove(service)
 
+    def kill(self, service: Service) -> None:
+        """End a program and all processes of its session at once, so that none of them can clean up."""
+        os.killpg(service.process.pid, signal.SIGKILL)
+        service.process.wait()
+        self._services.remove(service)
+
     def stop_all(self) -> None:
         """End everything that was started, and everything that it started."""
         end_all(self.identity)

@@ -66,8 +66,8 @@ def render_policies(templates: Path, folder: Path, url_of: Callable[[int], str])
     folder.mkdir()
     for template in templates.glob("*.yaml"):
         text = re.sub(
-            r"^service_url: \S+:(\d+)",
-            lambda match: f"service_url: {url_of(int(match[1]))}",
+            r"^service: \{url: [^,]+:(\d+)",
+            lambda match: f"service: {{url: {url_of(int(match[1]))}",
             template.read_text(encoding="utf-8"),
             flags=re.MULTILINE,
         )
@@ -86,8 +86,8 @@ def read_policies(folder: Path) -> list[Policy]:
 
 
 def node_port(policy: Policy) -> int:
-    """Return the node port in the policy's `service_url`."""
-    return int(policy.service_url.rpartition(":")[2])
+    """Return the node port in the policy's `service.url`."""
+    return int(policy.service.url.rpartition(":")[2])
 
 
 def baseline_images() -> dict[str, ImageRef]:

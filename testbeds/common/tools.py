@@ -55,7 +55,7 @@ def find_tool(name: str) -> Path:
     """
     program = _on_path(name) or _unpacked(name)
     if program is None:
-        with _one_at_a_time(tools_folder()):
+        with one_at_a_time(tools_folder()):
             program = _unpacked(name) or _fetch(name)
     return program
 
@@ -86,7 +86,7 @@ def _works(program: Path, tool: Tool) -> bool:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def one_at_a_time(folder: Path) -> Iterator[None]:
     """Have parallel callers fetch only once; the lock ends with its process, so a killed one does not block others."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

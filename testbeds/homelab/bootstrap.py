@@ -13,13 +13,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bootstrap import mlflow_accounts, registration
+from bootstrap import mlflow_accounts, registration, registry_backup
 from bootstrap import secrets as secrets_of_platform
 from bootstrap.kubectl import Kubectl
 from bootstrap.objects import namespace, secret
 from bootstrap.registration import ARGOCD
 from bootstrap.secrets import Wanted
-from testbeds.homelab import alerts, gitops, settings
+from testbeds.homelab import gitops, settings
 from testbeds.homelab.progress import Say, phase
 from testbeds.homelab.waiting import applications, await_all, backing_off, not_rolled_out, pods_words, silent
 from testbeds.training.models import FAMILIES
@@ -63,10 +63,16 @@ def forget_fetches(cluster: Kubectl) -> None:
     cluster.run("delete", "pods", "--namespace=default", f"--selector={selector}", "--wait=false")
 
 
-def make_secrets(gcp: Kubectl, say: Say) -> None:
-    """Make the Secrets that are not in Git before root is applied, so that no pod waits for its Secret."""
+def make_secrets(gcp: Kubectl, say: Say, github_token: str | None = None) -> None:
+    """Make the Secrets that are not in Git before root is applied, so that no pod waits for its Secret.
+
+    Args:
+        gcp: the control plane.
+        say: takes the lines of progress.
+        github_token: what a person would bring; a new one unless it is given.
+    """
     with phase("secrets made", say):
-        list(secrets_of_platform.make_secrets(gcp, alerts.URL))
+        list(secrets_of_platform.make_secrets(gcp, github_token=github_token or secrets.token_urlsafe(24)))
 
 
 def register(gcp: Kubectl, edge: Kubectl, git_token: str, say: Say) -> None:
@@ -103,6 +109,12 @@ def make_mlflow_accounts(gcp: Kubectl, say: Say) -> None:
     experiments = {family.model: family.experiment for family in FAMILIES}
     with phase("MLflow's accounts made", say):
         list(mlflow_accounts.make_accounts(settings.MLFLOW_URL, gcp, experiments))
+
+
+def restore_backup(gcp: Kubectl, file: Path, say: Say) -> None:
+    """Put a backup of the registry onto the control plane, from where MLflow restores it at its first start."""
+    with phase("the registry's backup is on the control plane", say):
+        list(registry_backup.restore_backup(gcp, file))
 
 
 def mlflow_login(gcp: Kubectl, account: Wanted) -> dict[str, str]:

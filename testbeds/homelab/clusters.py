@@ -79,6 +79,38 @@ def stop(supply: Supply, state: Path, say: Say) -> None:
     supply.stop(say)
 
 
+def lose(supply: Supply, docker: Docker, state: Path, name: str, say: Say) -> None:
+    """Delete one cluster with its disks, as when its machine is gone; what runs beside it stays."""
+    with phase(f"{name} is gone", say):
+        volumes = {mount for container in _nodes_of(docker, name) for mount in _volumes(docker, container)}
+        _k3d(supply, state, "cluster", "delete", name)
+        left = [volume for volume in sorted(volumes) if docker.find("volume", volume, "{{.Name}}") is not None]
+        if left:
+            docker.run("volume", "rm", *left)
+
+
+def replace(supply: Supply, docker: Docker, state: Path, name: str, say: Say) -> None:
+    """Make a lost cluster again, empty, under the same name and address.
+
+    Raises:
+        ProblemError: it did not come up.
+    """
+    with phase(f"{name} created again", say):
+        _create(supply, docker, state, name)
+    kubeconfig = _write_kubeconfig(supply, state)
+    missing = partial(_not_ready, Kubectl(supply.kubectl, kubeconfig, name))
+    await_all(f"{name} is ready", missing, _READY_SECONDS, say)
+
+
+def _nodes_of(docker: Docker, name: str) -> list[str]:
+    return docker.run("ps", "--all", "--quiet", f"--filter=label=k3d.cluster={name}").split()
+
+
+def _volumes(docker: Docker, container: str) -> list[str]:
+    each = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}}{{"\\n"}}{{end}}{{end}}'
+    return docker.run("inspect", f"--format={each}", container).split()
+
+
 def freeze_api(docker: Docker, cluster: str) -> None:
     """Freeze the cluster's API server (SIGSTOP): it accepts connections, and answers nothing."""
     _signal_api(docker, cluster, "STOP")

@@ -39,7 +39,7 @@ class Docker:
         return done.stdout.strip()
 
     def find(self, kind: str, name: str, template: str = "{{.Id}}") -> str | None:
-        """Show an image, container or network (`kind`) through a template; None when it does not exist."""
+        """Show an image, container, network or volume (`kind`) through a template; None when it does not exist."""
         done = self._ask((kind, "inspect", "--format", template, name), _PATIENCE_SECONDS)
         return done.stdout.strip() if done.returncode == 0 else None
 

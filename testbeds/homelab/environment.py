@@ -28,13 +28,20 @@ class HomelabEnvironment(Hosted):
 
     def serving(self) -> tuple[Serving, ...]:
         target = self.homelab.policy.manifest
-        pods = self.homelab.edge.items("pods", target.namespace, f"app={target.name}")
+        label = "serving.kserve.io/inferenceservice" if target.kind == "InferenceService" else "app"
+        pods = self.homelab.edge.items("pods", target.namespace, f"{label}={target.name}")
         return tuple(self._serving(pod) for pod in pods)
 
     def scale(self, replicas: int) -> None:
         target = self.homelab.policy.manifest
         workload = f"deployment/{target.name}"
         self.homelab.edge.run("scale", workload, f"--namespace={target.namespace}", f"--replicas={replicas}")
+
+    def refresh(self) -> None:
+        target = self.homelab.policy.argocd
+        application = f"applications.argoproj.io/{target.application}"
+        annotation = "argocd.argoproj.io/refresh=normal"
+        self.homelab.gcp.run("annotate", application, f"--namespace={target.namespace}", annotation, "--overwrite")
 
     def _serving(self, pod: Mapping[str, Any]) -> Serving:
         """Ask a pod what it serves, and the kubelet for its image, since a container does not know its own digest."""

@@ -49,9 +49,29 @@ def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
             f"--allowed-hosts={address}:{settings.MLFLOW_PORT},",
         ),
     ]
+    texts += _of_alerts(address)
     if address != settings.DEFAULT_ADDRESS:
         texts.append(Difference(prometheus, settings.DEFAULT_ADDRESS, address))
     return tuple(texts)
+
+
+def _of_alerts(address: str) -> list[Difference]:
+    """Alertmanager also sends to the tests' receiver, and the dispatcher knows a stand-in for GitHub."""
+    webhooks = "    webhook_configs: &webhook\n"
+    receiver = (
+        f"      - url: http://{address}:{settings.RECEIVER_PORT}/alerts\n"
+        "        http_config:\n"
+        "          authorization:\n"
+        "            credentials_file: /etc/alertmanager/webhook/token\n"
+    )
+    dispatcher = "manifests/platform/dispatcher"
+    return [
+        Difference("manifests/platform/monitoring/config/alertmanager.yml", webhooks, webhooks + receiver),
+        Difference(
+            f"{dispatcher}/config/dispatcher.yml", "https://api.github.com", f"http://{address}:{settings.GITHUB_PORT}"
+        ),
+        Difference(f"{dispatcher}/dispatcher.yaml", "port: 443", f"port: {settings.GITHUB_PORT}"),
+    ]
 
 
 def write_content(folder: Path, address: str = settings.ADDRESS) -> None:

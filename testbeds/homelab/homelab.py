@@ -28,7 +28,7 @@ from testbeds.common.state import (
 )
 from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
 from testbeds.homelab.docker import Docker
-from testbeds.homelab.images import publish_model
+from testbeds.homelab.images import publish_companion, publish_model
 from testbeds.homelab.progress import Say
 from testbeds.homelab.settings import EDGE, GCP, STATE
 from testbeds.homelab.supply import Supply, find_supply
@@ -104,6 +104,28 @@ class Homelab:
             clusters.stop(find_supply(), state, say)
             _clear(state)
 
+    def lose_control_plane(self, say: Say) -> None:
+        """Delete the cluster gcp with its disks: Argo CD, the registry and its backups, monitoring, every Secret."""
+        clusters.lose(self.supply, self.docker, self.state, GCP, say)
+
+    def rebuild_control_plane(self, backup: Path, say: Say) -> None:
+        """Bring it back as docs/clusters.md says: from Git, a registry's backup, and the tokens that people keep.
+
+        Afterwards the pipeline's kubeconfig and login are new ones, and whatever runs with the old ones must be
+        restarted.
+
+        Raises:
+            ProblemError: something does not come up.
+        """
+        clusters.replace(self.supply, self.docker, self.state, GCP, say)
+        bootstrap.make_secrets(self.gcp, say, alerts.github_token_file(self.state).read_text(encoding="utf-8"))
+        alerts.restart_receiver(self.docker, self.gcp, self.state)
+        _bring_platform(self, say, backup)
+        _await_platform(self, say)
+        bootstrap.forget_fetches(self.gcp)
+        _write_login(self.state, bootstrap.mlflow_login(self.gcp, PIPELINE))
+        os.environ.update(self.mlflow_login())
+
     @property
     def docker(self) -> Docker:
         return Docker(self.supply.docker, self.supply.environment())
@@ -141,7 +163,7 @@ class Homelab:
 
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Push an image of a registered version under that tag, with these faults, and return its digest."""
-        repository = self.policy.image.repository.partition("/")[2]
+        repository = self.policy.images.repository.partition("/")[2]
         return publish_model(self.mlflow_url, self.registry_url, version_uri, tag, faults, repository=repository)
 
     def environment(self) -> dict[str, str]:
@@ -170,6 +192,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     gitops.start_server(homelab.docker, state)
     bootstrap.make_secrets(homelab.gcp, say)
     alerts.start_receiver(homelab.docker, homelab.gcp, state)
+    alerts.start_github(homelab.docker, homelab.gcp, state)
     _write_login(state, bootstrap.mlflow_login(homelab.gcp, PIPELINE))
     processes = Processes(state / "training")
     try:
@@ -182,30 +205,52 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             baselines=baseline_images(),
             login=bootstrap.mlflow_login(homelab.gcp, TRAINING),
         )
-        gcp, edge, content = homelab.gcp, homelab.edge, gitops.content(state)
+        gcp, edge = homelab.gcp, homelab.edge
+        publish_companion(homelab.registry_url, say)
         bootstrap.fetch_early(edge, settings.PYTHON_IMAGE)  # the base of the models' images
-        bootstrap.install_argocd(gcp, supply.argocd_manifest(say), say)
-        bootstrap.fetch_early(gcp, settings.MLFLOW_IMAGE)
-        await_all("the Git server answers", lambda: silent(gitops.HEALTH_URL), _SECONDS, say)
-        await_all("the receiver of alerts answers", lambda: silent(alerts.HEALTH_URL), _SECONDS, say)
-        bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
-        bootstrap.start_root(gcp, content, say)
-        bootstrap.make_mlflow_accounts(gcp, say)
-        bootstrap.give_prometheus_its_account(gcp, edge, say)
+        _bring_platform(homelab, say)
         wait_until(lambda: _all_published(state, policies), _SECONDS, "the baselines' images are published", training)
         bootstrap.pull_now(edge)
-        bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge)
-        bootstrap.await_healthy(gcp, edge, content, say)
+        _await_platform(homelab, say)
         for cluster in (gcp, edge):
             bootstrap.forget_fetches(cluster)
-        for name, url in (("Prometheus", homelab.prometheus_url), ("Alertmanager", homelab.alertmanager_url)):
-            await_all(f"{name} answers", partial(silent, f"{url}/-/ready"), _SECONDS, say)
         for policy in policies:
-            await_all(f"{policy.model} answers", partial(silent, f"{policy.service_url}/health"), _SECONDS, say)
+            await_all(f"{policy.model} answers", partial(silent, f"{policy.service.url}/health"), _SECONDS, say)
         await_end(training, _SECONDS, "all models are trained and published")
     finally:
         processes.stop_all()
     return homelab
+
+
+def _bring_platform(homelab: Homelab, say: Say, backup: Path | None = None) -> None:
+    """Install Argo CD on a control plane that has its Secrets, and let root bring the rest.
+
+    Args:
+        homelab: the clusters, and what runs beside them.
+        say: takes the lines of progress.
+        backup: what the registry begins with; without it, it begins empty.
+    """
+    gcp, edge = homelab.gcp, homelab.edge
+    bootstrap.install_argocd(gcp, homelab.supply.manifest("argocd", say), say)
+    bootstrap.fetch_early(gcp, settings.MLFLOW_IMAGE)
+    await_all("the Git server answers", lambda: silent(gitops.HEALTH_URL), _SECONDS, say)
+    await_all("the receiver of alerts answers", lambda: silent(alerts.HEALTH_URL), _SECONDS, say)
+    await_all("the stand-in for GitHub answers", lambda: silent(alerts.GITHUB_HEALTH_URL), _SECONDS, say)
+    bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
+    if backup is not None:
+        bootstrap.restore_backup(gcp, backup, say)
+    bootstrap.start_root(gcp, gitops.content(homelab.state), say)
+    bootstrap.make_mlflow_accounts(gcp, say)
+    bootstrap.give_prometheus_its_account(gcp, edge, say)
+
+
+def _await_platform(homelab: Homelab, say: Say) -> None:
+    """Write the pipeline's kubeconfig, and wait until every application is well and monitoring answers."""
+    gcp, edge = homelab.gcp, homelab.edge
+    bootstrap.write_pipeline_kubeconfig(homelab.kubeconfig, gcp, edge)
+    bootstrap.await_healthy(gcp, edge, gitops.content(homelab.state), say)
+    for name, url in (("Prometheus", homelab.prometheus_url), ("Alertmanager", homelab.alertmanager_url)):
+        await_all(f"{name} answers", partial(silent, f"{url}/-/ready"), _SECONDS, say)
 
 
 def _clear(state: Path) -> None:

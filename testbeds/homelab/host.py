@@ -20,7 +20,7 @@ _SECONDS = 120.0
 def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
     """Yield a Dagster whose databases are laid out, and its processes; all of them end with the block.
 
-    `incumbent metrics` runs from the beginning, where Prometheus looks for it.
+    `incumbent companion` runs from the beginning, where Prometheus looks for it.
 
     Raises:
         ProblemError: another process has a Dagster beside this homelab; two would promote the same versions.
@@ -31,16 +31,16 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
         try:
             dagster = Dagster(processes, folder / "dagster", *free_ports(1))
             await_end(dagster.lay_out(), _SECONDS, "Dagster's databases are laid out")
-            _start_exporter(processes, homelab)
+            start_companion(processes, homelab)
             yield processes, dagster
         finally:
             processes.stop_all()
 
 
-def _start_exporter(processes: Processes, homelab: Homelab) -> None:
-    """Start it with the pipeline's accounts, and a mirror of its own, so that no promotion waits for its lock."""
-    own = {"INCUMBENT_STATE": str(homelab.state / "host" / "exporter")}
+def start_companion(processes: Processes, homelab: Homelab) -> None:
+    """Start the companion with the pipeline's accounts and a mirror of its own, for whose lock no promotion waits."""
+    own = {"INCUMBENT_STATE": str(homelab.state / "host" / "companion")}
     listen = f"--listen={settings.ADDRESS}:{settings.EXPORTER_PORT}"
-    command = (Path(sys.executable).parent / "incumbent", "metrics", listen)
-    service = processes.start("exporter", command, {**homelab.environment(), **own}, cwd=CHECKOUT)
-    wait_until(lambda: answers(settings.EXPORTER_URL), _SECONDS, "the exporter answers", service)
+    command = (Path(sys.executable).parent / "incumbent", "companion", listen)
+    service = processes.start("companion", command, {**homelab.environment(), **own}, cwd=CHECKOUT)
+    wait_until(lambda: answers(settings.EXPORTER_URL), _SECONDS, "the companion answers", service)

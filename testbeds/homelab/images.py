@@ -1,12 +1,13 @@
 """Images of models, in layers: Python, the libraries, the server, and the model itself with its recorded requests.
 
 Their base is `settings.PYTHON_IMAGE` as the testbed's registry has it; a registry without it gets the official image
-first. So the image of a new version costs a few hundred kilobytes, and nodes pull no more than that.
+first. So the image of a new version costs a few hundred kilobytes, and nodes pull no more than that. The companion's
+image has the same base.
 """
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
@@ -17,10 +18,26 @@ from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
 from testbeds.homelab.programs import run_long
+from testbeds.homelab.progress import Say
 
 MODEL_FOLDER = "/srv/model"
 _LIBRARIES = ("scikit-learn", "skops", "prometheus-client")  # no MLflow: the model is in the image
 _SERVER = "/srv/server"
+_COMPANION_LIBRARIES = (
+    "click",
+    "httpx2",
+    "prometheus-client",
+    "pydantic",
+    "pyjwt",
+    "cryptography",
+    "ruamel-yaml",
+    "stamina",
+    "starlette",
+    "uvicorn",
+)
+"""What `incumbent companion` imports without the metrics of the promotions, which need MLflow's client and more."""
+_COMPANION = "/srv/incumbent"
+_COMMAND = b"#!/usr/bin/env python3\nfrom orchestration.cli import main\nmain()\n"
 _USER = "10001"
 
 
@@ -100,11 +117,55 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
     )
 
 
+def publish_companion(registry_url: str, say: Say) -> None:
+    """Push the image of the companion as the manifests name it, made from this checkout.
+
+    Raises:
+        ProblemError: the libraries cannot be installed, or the registry refused a part.
+    """
+    repository, _, tag = settings.COMPANION_IMAGE.partition("/")[2].rpartition(":")
+    registry = Registry(registry_url)
+    registry.push(repository, tag, companion_image(_base(registry), library_layer(_COMPANION_LIBRARIES, say)))
+
+
+def companion_image(base: Image, libraries: Layer) -> Image:
+    """Make the image of the companion.
+
+    Args:
+        base: the image with Python.
+        libraries: the layer with the companion's libraries.
+    """
+    sources = sorted((CHECKOUT / "orchestration").rglob("*.py"))
+    return base.extended(
+        libraries,
+        _source_layer("companion", sources, _COMPANION),
+        layer_in_memory(lambda layer: layer.file("usr/local/bin/incumbent", _COMMAND, 0o755)),
+        environment={"PYTHONPATH": f"{_COMPANION}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"},
+        Entrypoint=["incumbent", "companion"],
+        Cmd=[],
+        WorkingDir="/srv",
+        User=_USER,
+        ExposedPorts={"8080/tcp": {}},
+    )
+
+
 def _server_layer() -> Layer:
-    """Make the layer with this checkout's model server; it is cached, since compiling again may give other bytes."""
     package = CHECKOUT / "testbeds"
-    sources = (package / "__init__.py", *sorted((package / "model_server").glob("*.py")))
-    key = key_of(repr(sys.version_info[:2]), *(item for path in sources for item in (path.name, path.read_bytes())))
+    return _source_layer("server", (package / "__init__.py", *sorted((package / "model_server").glob("*.py"))), _SERVER)
+
+
+def _source_layer(name: str, sources: Sequence[Path], folder: str) -> Layer:
+    """Make a layer with sources of this checkout; it is cached, since compiling again may give other bytes.
+
+    Args:
+        name: the layer's name in the cache.
+        sources: the files.
+        folder: where the image has them.
+    """
+    key = key_of(
+        repr(sys.version_info[:2]),
+        *(item for path in sources for item in (str(path.relative_to(CHECKOUT)), path.read_bytes())),
+    )
 
     def make(unfinished: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -112,10 +173,10 @@ def _server_layer() -> Layer:
                 copy = Path(scratch) / source.relative_to(CHECKOUT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(source.read_bytes())
-            compile_sources(Path(scratch), _SERVER)
-            write_layer(unfinished, lambda layer: layer.tree(_SERVER, Path(scratch)))
+            compile_sources(Path(scratch), folder)
+            write_layer(unfinished, lambda layer: layer.tree(folder, Path(scratch)))
 
-    return read_layer(cached("layers", f"server-{key}", make))
+    return read_layer(cached("layers", f"{name}-{key}", make))
 
 
 def _base(registry: Registry) -> Image:

@@ -27,7 +27,7 @@ MLFLOW_PORT = 30500
 PROMETHEUS_PORT = 30900
 ALERTMANAGER_PORT = 30930
 EXPORTER_PORT = 30950
-"""The port of `incumbent metrics`, which runs beside the control plane as a process of the machine."""
+"""The port of `incumbent companion`, which runs beside the control plane as a process of the machine."""
 SERVICE_PORTS = (30808, 30809)
 CONTROL_PLANE_HOST = "gcp-control-plane"
 """The name by which edge's pods reach the ports that gcp publishes."""
@@ -41,6 +41,11 @@ GIT_ADDRESS = str(SUBNET[11])
 RECEIVER = "homelab-receiver"
 RECEIVER_PORT = 3001
 RECEIVER_ADDRESS = str(SUBNET[12])
+GITHUB = "homelab-github"
+GITHUB_PORT = 3002
+GITHUB_REPOSITORY = "dycouzt/mlops-ai-platform"
+"""As the dispatcher's configuration names it."""
+GITHUB_ADDRESS = str(SUBNET[13])
 
 MLFLOW_URL = f"http://{ADDRESS}:{MLFLOW_PORT}"
 PROMETHEUS_URL = f"http://{ADDRESS}:{PROMETHEUS_PORT}"
@@ -49,11 +54,23 @@ EXPORTER_URL = f"http://{ADDRESS}:{EXPORTER_PORT}/metrics"
 REGISTRY_URL = f"http://{ADDRESS}:{REGISTRY_PORT}"
 GIT_URL = f"http://{ADDRESS}:{GIT_PORT}"
 RECEIVER_URL = f"http://{ADDRESS}:{RECEIVER_PORT}"
+GITHUB_URL = f"http://{ADDRESS}:{GITHUB_PORT}"
+
+COMPANION_IMAGE = "ghcr.io/dycouzt/incumbent-companion:0.1.0"
+"""As the dispatcher's manifest names it; it is made from the checkout."""
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"
 ARGOCD_VERSION = "v3.2.11"
-ARGOCD_MANIFEST_URL = f"https://raw.githubusercontent.com/argoproj/argo-cd/{ARGOCD_VERSION}/manifests/core-install.yaml"
+ARGO_ROLLOUTS_VERSION = "v1.8.3"
+KSERVE_VERSION = "v0.15.2"
+_GITHUB = "https://github.com"
+MANIFEST_URLS = {
+    "argocd": f"https://raw.githubusercontent.com/argoproj/argo-cd/{ARGOCD_VERSION}/manifests/core-install.yaml",
+    "argo-rollouts": f"{_GITHUB}/argoproj/argo-rollouts/releases/download/{ARGO_ROLLOUTS_VERSION}/install.yaml",
+    "kserve": f"{_GITHUB}/kserve/kserve/releases/download/{KSERVE_VERSION}/kserve.yaml",
+}
+"""Where the programs' own projects publish what installs them."""
 
 NODE_IMAGE = "docker.io/rancher/k3s:v1.34.4-k3s1"
 BUILT_HERE_LABEL = "incumbent.homelab.built-here"
@@ -73,6 +90,8 @@ ALERTMANAGER_IMAGE = "docker.io/prom/alertmanager:v0.28.1"
 KUBE_STATE_METRICS_IMAGE = "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0"
 GRAFANA_IMAGE = "docker.io/grafana/grafana:11.3.0"
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
+ARGO_ROLLOUTS_IMAGE = f"quay.io/argoproj/argo-rollouts:{ARGO_ROLLOUTS_VERSION}"
+KSERVE_IMAGE = f"docker.io/kserve/kserve-controller:{KSERVE_VERSION}"
 
 STATE = CHECKOUT / ".state" / "homelab"
 

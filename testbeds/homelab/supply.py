@@ -56,8 +56,17 @@ class Supply(Protocol):
         """Push the platform's images to the testbed's registry, unless the clusters pull them from the internet."""
         ...
 
-    def argocd_manifest(self, say: Say) -> str:
-        """Return where `kubectl apply` finds Argo CD's own manifests of the pinned version: a file, or an address."""
+    def provide(self, image: str, url: str, say: Say) -> None:
+        """Push one image that `fill_registry` leaves out, unless the clusters pull it from the internet."""
+        ...
+
+    def manifest(self, program: str, say: Say) -> str:
+        """Return where kubectl finds a program's own manifests of the pinned version: a file, a folder or an address.
+
+        Args:
+            program: a key of `settings.MANIFEST_URLS`.
+            say: takes the lines of progress.
+        """
         ...
 
     def stop(self, say: Say) -> None:
@@ -86,9 +95,12 @@ class OfficialSupply:
     def fill_registry(self, url: str, say: Say) -> None:
         """Do nothing: containerd pulls from the internet what the registry lacks."""
 
-    def argocd_manifest(self, say: Say) -> str:
+    def provide(self, image: str, url: str, say: Say) -> None:
+        """Do nothing, as `fill_registry`."""
+
+    def manifest(self, program: str, say: Say) -> str:
         """Return upstream's address."""
-        return settings.ARGOCD_MANIFEST_URL
+        return settings.MANIFEST_URLS[program]
 
     def stop(self, say: Say) -> None:
         """Do nothing: the daemon is the user's."""

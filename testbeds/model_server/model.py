@@ -95,12 +95,23 @@ def _same(expected: object, answered: object, tolerance: float) -> bool:
 
 
 def read_recording(file: Path) -> tuple[Mapping[str, Any], ...]:
-    """Read the entries of a recording.
+    """Read the entries of a recording; of a newer one the fields of an answer that it compares.
 
     Raises:
         ModelUnusableError: this server does not know the recording's version.
     """
     content = json.loads(file.read_bytes())
-    if content.get("version") != 1:
-        raise ModelUnusableError(f"{file.name}: expected version 1, found {content.get('version')!r}")
-    return tuple(content["requests"])
+    if content.get("version") not in (1, 2):
+        raise ModelUnusableError(f"{file.name}: expected version 1 or 2, found {content.get('version')!r}")
+    if content["version"] == 1:
+        return tuple(content["requests"])
+    ignored = {path.removeprefix("$.") for path in content.get("ignore", ())}
+    tolerance = content.get("tolerance", {}).get("absolute", 0.0)
+    return tuple(
+        {
+            "request": entry["request"],
+            "response": {name: value for name, value in entry["response"]["body"].items() if name not in ignored},
+            "tolerance": tolerance,
+        }
+        for entry in content["requests"]
+    )

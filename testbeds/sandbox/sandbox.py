@@ -123,13 +123,13 @@ class Sandbox:
         )
         prometheus = services.start_prometheus(self.processes, self.state, self.cluster, prometheus_port)
         self.policy = render_policies(_POLICIES, self.state / "policies", self._url_of)
-        self.service_url = self.policy.service_url
+        self.service_url = self.policy.service.url
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
         self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
         dagster_home = self.dagster.lay_out()
         for policy in read_policies(self.state / "policies"):
-            serving = partial(answers, f"{policy.service_url}/health")
+            serving = partial(answers, f"{policy.service.url}/health")
             wait_until(serving, _START_SECONDS, f"{policy.model} serves", self.cluster.service)
         if self._training is not None:
             await_end(self._training, _START_SECONDS, "all models are trained and published")

@@ -44,6 +44,9 @@ class Environment(Protocol):
     def scale(self, replicas: int) -> None:
         """Set the model's number of pods as an autoscaler does: on the live Deployment, and not in Git."""
 
+    def refresh(self) -> None:
+        """Have Argo CD look at Git now, as a person does who does not want to wait for its next round."""
+
     def watch_services(self) -> "Watch":
         """Start watching the services that this testbed runs as processes."""
 
@@ -58,6 +61,9 @@ class Environment(Protocol):
 
     def stop_dagster(self) -> None:
         """Stop the daemon and the web server."""
+
+    def lose_dagster(self) -> None:
+        """Kill everything of Dagster, runs included, and forget all that it stored; it can be started again."""
 
     def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Ask Dagster's GraphQL and return the answer's data; empty when the answer is an error."""

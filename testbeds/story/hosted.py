@@ -30,17 +30,23 @@ class Hosted:
     git_branch = BRANCH
 
     def __init__(
-        self, testbed: Testbed, processes: Processes, dagster: Dagster, git_url: str, git_token_file: Path
+        self,
+        testbed: Testbed,
+        processes: Processes,
+        dagster: Dagster,
+        git_url: str,
+        git_token_file: Path,
+        policy: Policy | None = None,
     ) -> None:
-        policy = testbed.policy
+        policy = policy or testbed.policy
         self.policy, self.model = policy.name, policy.model
         self.challenger_alias, self.champion_alias = policy.challenger_alias, policy.champion_alias
         self.manifest = policy.manifest.path
-        self.image_repository = policy.image.repository
+        self.image_repository = policy.images.repository
         self.judge_within = policy.gate.judge_within
-        self.mlflow_url, self.service_url = testbed.mlflow_url, policy.service_url
+        self.mlflow_url, self.service_url = testbed.mlflow_url, policy.service.url
         self.git_url, self.git_token_file = git_url, git_token_file
-        self.client_log = testbed.state / f"client of {policy.model}.jsonl"
+        self.client_log = testbed.state / f"client of {policy.name}.jsonl"
         self.logs = processes.logs
         self.processes = processes
         self._testbed, self.dagster = testbed, dagster
@@ -54,7 +60,7 @@ class Hosted:
 
     def start_client(self) -> None:
         command = python("testbeds.story.client", self.service_url, "--model", self.model, "--log", self.client_log)
-        self._client = self.processes.start(f"client of {self.model}", command, cwd=CHECKOUT)
+        self._client = self.processes.start(f"client of {self.policy}", command, cwd=CHECKOUT)
 
     def stop_client(self) -> None:
         if self._client is not None:
@@ -67,6 +73,9 @@ class Hosted:
 
     def stop_dagster(self) -> None:
         self.dagster.stop()
+
+    def lose_dagster(self) -> None:
+        self.dagster.lose()
 
     def ask_dagster(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         return self.dagster.ask(query, variables)

@@ -1,5 +1,6 @@
 """Real servers for the adapters: MLflow, an OCI registry and Prometheus, each started once per session."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +13,17 @@ from testbeds.common.services import answers, free_ports
 from testbeds.common.tools import find_tool
 
 START_SECONDS = 180.0
+ANY_PATH = re.compile("/")
 
 
 @contextmanager
-def serving(command: list[str], url: str, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+def serving(
+    command: list[str],
+    url: str,
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    seconds: float = START_SECONDS,
+) -> Iterator[str]:
     """Run a server until the block ends, or this process does; `url` answers before the block begins.
 
     Args:
@@ -23,11 +31,12 @@ def serving(command: list[str], url: str, folder: Path, settings: Mapping[str, s
         url: what answers when the server is ready.
         folder: where its log goes.
         settings: more environment variables.
+        seconds: within how many it must answer.
     """
     processes = Processes(folder)
     try:
         service = processes.start("server", command, settings)
-        wait_until(lambda: answers(url), START_SECONDS, f"{url} answers", service)
+        wait_until(lambda: answers(url), seconds, f"{url} answers", service)
         yield url
     finally:
         processes.stop_all()
@@ -48,19 +57,37 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture(scope="session")
-def oci_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real OCI registry, empty, without authentication."""
-    folder = tmp_path_factory.mktemp("registry")
+@contextmanager
+def registry_of(content: Path, folder: Path, auth: str = "") -> Iterator[str]:
+    """Run a real OCI registry.
+
+    Args:
+        content: where its images are; several registries may serve the same ones.
+        folder: where its settings and its log go.
+        auth: the value of its setting `auth`, in YAML; empty asks for no login.
+    """
     (port,) = free_ports(1)
     settings = folder / "config.yml"
     settings.write_text(
         "version: 0.1\nlog: {level: warn}\n"
-        f"storage: {{filesystem: {{rootdirectory: '{folder}/data'}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{content}'}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n" + (f"auth: {auth}\n" if auth else "")
     )
-    with serving([str(find_tool("docker-registry")), "serve", str(settings)], f"http://127.0.0.1:{port}/v2/", folder):
+    with serving([str(find_tool("docker-registry")), "serve", str(settings)], f"http://127.0.0.1:{port}/", folder):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def oci_content(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the images of `oci_url` are."""
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture(scope="session")
+def oci_url(oci_content: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real OCI registry, empty, without authentication."""
+    with registry_of(oci_content, tmp_path_factory.mktemp("registry")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import FileEdit
 from testbeds.common.git_server import GitHandler, GitServer, create_repository
@@ -148,7 +149,7 @@ class World:
 
     def repository(self, state: str = "state", **changes: object) -> GitRepository:
         """Make an adapter; those with the same `state` share a mirror."""
-        settings: dict[str, object] = {"url": self.url, "branch": "main", "token_file": self.token_file, **changes}
+        settings: dict[str, object] = {"url": self.url, "branch": "main", "login": Login(self.token_file), **changes}
         return GitRepository(**settings, state=self.folder / state, clock=self.clock)  # type: ignore[arg-type]
 
     def git(self, *arguments: str, stdin: bytes = b"") -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from orchestration.adapters.clock import SystemClock
+from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.promotion.ports import FileEdit, LeaseRecord, Pushed
 from tests.adapters.git_fixtures import edit
@@ -14,7 +15,7 @@ from tests.adapters.git_fixtures import edit
 
 def main(url: str, token_file: str, state: str, holder: str, identity: str) -> str:
     """Return `busy`, `pushed`, `found` (an earlier attempt had pushed it) or `lost`, as a promotion would see it."""
-    repository = GitRepository(url, "main", token_file=Path(token_file), state=Path(state), clock=SystemClock())
+    repository = GitRepository(url, "main", login=Login(Path(token_file)), state=Path(state), clock=SystemClock())
     lease = repository.acquire_lease("iris", holder, 60.0)
     if not isinstance(lease, LeaseRecord):
         return "busy"

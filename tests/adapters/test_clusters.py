@@ -1,5 +1,6 @@
 """The serving cluster: which requests the adapter makes, and what each kind of answer means."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -9,8 +10,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.adapters.clusters import KubernetesCluster, label_selector
 from orchestration.adapters.kube_api import servers_of_contexts
+from orchestration.adapters.service import HttpService
+from orchestration.promotion.cluster_status import ClusterService, ServicePort
+from orchestration.promotion.policy import HeaderFile
+from orchestration.promotion.ports import Headers
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from orchestration.promotion.rights import Right
 from tests.adapters.kubeconfigs import TOKEN, write_kubeconfig
@@ -56,9 +61,14 @@ def test_a_cluster_that_is_not_ready_is_an_error(httpserver: HTTPServer, cluster
 
 
 def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """Deployment, ReplicaSets, pods by the Deployment's own selector, and the pods' warnings take four requests."""
+    """Deployment, ReplicaSets, pods by the Deployment's selector, and the pods' warnings take four requests."""
     pod = {
-        "metadata": {"name": "iris-1", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "metadata": {
+            "name": "iris-1",
+            "uid": "u",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"kind": "ReplicaSet", "uid": "rs", "controller": True}],
+        },
         "status": {"phase": "Pending"},
     }
     event = {
@@ -69,14 +79,17 @@ def test_a_deployment_is_read_with_all_that_belongs_to_it(httpserver: HTTPServer
     }
     httpserver.expect_request(DEPLOYMENT).respond_with_json(
         {
-            "metadata": {"name": "iris-classifier", "namespace": "ml-apps", "generation": 3},
+            "metadata": {"name": "iris-classifier", "namespace": "ml-apps", "generation": 3, "uid": "d"},
             "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "iris-classifier", "tier": "a/b"}}},
         }
     )
     selector = {"labelSelector": "app=iris-classifier,tier=a/b", "limit": "500"}
     warnings = {"fieldSelector": "involvedObject.kind=Pod,type=Warning", "limit": "500"}
+    replicaset = {
+        "metadata": {"uid": "rs", "ownerReferences": [{"kind": "Deployment", "uid": "d", "controller": True}]}
+    }
     for path, query, items in (
-        ("/apis/apps/v1/namespaces/ml-apps/replicasets", selector, []),
+        ("/apis/apps/v1/namespaces/ml-apps/replicasets", selector, [replicaset]),
         ("/api/v1/namespaces/ml-apps/pods", selector, [pod]),
         ("/api/v1/namespaces/ml-apps/events", warnings, [event]),
     ):
@@ -100,9 +113,9 @@ def test_a_missing_deployment_is_none(httpserver: HTTPServer, cluster: Kubernete
 
 
 def test_a_deployment_that_selects_everything_is_refused(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
-    """Without matchLabels all pods of the namespace would count as the model's."""
+    """Without labels all pods of the namespace would be read."""
     httpserver.expect_request(DEPLOYMENT).respond_with_json({"spec": {"selector": {}}})
-    with pytest.raises(DependencyError, match="matchLabels"):
+    with pytest.raises(DependencyError, match="a selector that names no label"):
         cluster.workload("Deployment", "ml-apps", "iris-classifier")
 
 
@@ -114,9 +127,64 @@ def test_names_that_are_folders_are_refused(cluster: KubernetesCluster, name: st
 
 
 def test_other_kinds_are_refused(cluster: KubernetesCluster) -> None:
-    """A kind that the adapter cannot read is the policy's fault."""
-    with pytest.raises(InvalidInputError, match=r"manifest\.kind"):
-        cluster.workload("StatefulSet", "ml-apps", "iris-classifier")
+    """A kind that cannot be judged is the policy's fault."""
+    with pytest.raises(InvalidInputError, match=r"kind CronJob cannot be judged.*manifest\.kind"):
+        cluster.workload("CronJob", "ml-apps", "iris-classifier")
+
+
+OWN: dict[str, Any] = {
+    "metadata": {"name": "iris", "namespace": "ml-apps", "generation": 1, "uid": "own"},
+    "spec": {"selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["iris", "iris2"]}]}},
+    "status": {"observedGeneration": 1, "currentPodHash": "h"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "revisions"),
+    [
+        ("StatefulSet", "/apis/apps/v1/namespaces/ml-apps/statefulsets/iris", None),
+        ("DaemonSet", "/apis/apps/v1/namespaces/ml-apps/daemonsets/iris", "controllerrevisions"),
+        ("Rollout", "/apis/argoproj.io/v1alpha1/namespaces/ml-apps/rollouts/iris", "replicasets"),
+    ],
+)
+def test_each_kind_is_read_with_its_own_revisions(
+    httpserver: HTTPServer, cluster: KubernetesCluster, kind: str, path: str, revisions: str | None
+) -> None:
+    """A kind is asked of its own API, and what keeps its templates is listed by the workload's selector."""
+    httpserver.expect_request(path).respond_with_json(OWN)
+    selected = {"labelSelector": "app in (iris,iris2)", "limit": "500"}
+    lists = ["/api/v1/namespaces/ml-apps/pods"]
+    lists += [f"/apis/apps/v1/namespaces/ml-apps/{revisions}"] if revisions else []
+    for each in lists:
+        httpserver.expect_request(each, query_string=selected).respond_with_json({"items": []})
+    httpserver.expect_request("/api/v1/namespaces/ml-apps/events").respond_with_json({"items": []})
+    workload = cluster.workload(kind, "ml-apps", "iris")
+    assert workload is not None
+    assert str(workload) == f"{kind} ml-apps/iris"
+    assert len(httpserver.log) == 2 + len(lists)
+
+
+@pytest.mark.parametrize(("owner", "found"), [("own", "iris"), ("another", None)])
+def test_an_inference_service_is_read_through_the_deployment_that_it_controls(
+    httpserver: HTTPServer, cluster: KubernetesCluster, owner: str, found: str | None
+) -> None:
+    """Its Deployment is found by its name and believed by its controller: someone else's is not its own."""
+    owners = [{"uid": owner, "controller": True}]
+    metadata = {"name": "iris-predictor", "namespace": "ml-apps", "ownerReferences": owners}
+    pod_spec = {"containers": [{"name": "kserve-container", "image": "iris"}]}
+    spec = {"selector": {"matchLabels": {"app": "x"}}, "replicas": 2, "template": {"spec": pod_spec}}
+    service = "/apis/serving.kserve.io/v1beta1/namespaces/ml-apps/inferenceservices/iris"
+    httpserver.expect_request(service).respond_with_json(OWN)
+    httpserver.expect_request("/apis/apps/v1/namespaces/ml-apps/deployments/iris-predictor").respond_with_json(
+        {"metadata": metadata, "spec": spec}
+    )
+    for group, listed in (("/apis/apps/v1", "replicasets"), ("/api/v1", "pods"), ("/api/v1", "events")):
+        httpserver.expect_request(f"{group}/namespaces/ml-apps/{listed}").respond_with_json({"items": []})
+    workload = cluster.workload("InferenceService", "ml-apps", "iris")
+    assert workload is not None
+    assert str(workload) == "InferenceService ml-apps/iris"
+    assert workload.images.get("kserve-container") == found
+    assert "no Deployment" in (workload.unfinished or "") or found
 
 
 def test_long_lists_are_read_page_by_page(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
@@ -175,11 +243,33 @@ def test_log_lines_are_the_containers_own(httpserver: HTTPServer, cluster: Kuber
     """The last lines of the named container's log are read, or those of its previous life, without passwords."""
     httpserver.expect_request(
         "/api/v1/namespaces/ml-apps/pods/iris-1/log",
-        query_string={"container": "model-server", "tailLines": "5", "previous": "true"},
+        query_string={"container": "model-server", "tailLines": "5", "limitBytes": "262144", "previous": "true"},
     ).respond_with_data("a\npassword=hunter22 \xff\n")
     text = cluster.log_tail("ml-apps", "iris-1", "model-server", previous=True, lines=5)
     assert text.startswith("a\n")
     assert "hunter22" not in text
+
+
+def test_a_log_that_is_cut_ends_with_a_whole_line(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """The API server stops at the limit, maybe within a secret, of which half would not be recognised."""
+    lines = b"started\n" + b"x" * (256 * 1024 - 8)
+    httpserver.expect_request(ANY_PATH).respond_with_data(lines)
+    assert cluster.log_tail("ml-apps", "iris-1", "model-server", previous=False) == "started\n"
+
+
+def test_pods_and_their_events_are_chosen_by_the_api_server(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """By selectors, so that a namespace may have any number of pods; what comes back is as the server wrote it."""
+    pod, event = {"metadata": {"name": "iris-1"}}, {"reason": "BackOff"}
+    for path, query, item in (
+        ("pods", {"fieldSelector": "metadata.name=iris-1", "limit": "500"}, pod),
+        ("pods", {"labelSelector": "app=iris", "limit": "500"}, pod),
+        ("events", {"fieldSelector": "involvedObject.kind=Pod,involvedObject.name=iris-1", "limit": "500"}, event),
+    ):
+        request = httpserver.expect_request(f"/api/v1/namespaces/ml-apps/{path}", query_string=query)
+        request.respond_with_json({"kind": "List", "items": [item]})
+    assert cluster.pods("ml-apps", fields="metadata.name=iris-1") == (pod,)
+    assert cluster.pods("ml-apps", labels="app=iris") == (pod,)
+    assert cluster.pod_events("ml-apps", "iris-1") == (event,)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(400, "BadRequest"), (404, "NotFound")])
@@ -218,6 +308,64 @@ def test_a_pod_is_asked_through_the_proxy(httpserver: HTTPServer, cluster: Kuber
     answer = ask(cluster)
     assert (answer.status, answer.body, answer.from_api) == (500, b'{"detail": "kind of wrong"}', False)
     assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict?explain=false", "/v1/models/iris:predict", "/m/%C3%A9t%C3%A9", "/a%20b?q=a%2Bb%20c", "/"]
+)
+def test_path_and_query_reach_the_pod_as_they_are(
+    httpserver: HTTPServer, cluster: KubernetesCluster, path: str
+) -> None:
+    """Nothing is escaped twice, and the query stays one: it asks for the same as the service's address."""
+    httpserver.expect_request(ANY_PATH).respond_with_data("{}")
+    cluster.ask_pod("ml-apps", "iris-1", 8080, path, b"{}", {}, 5)
+    HttpService().ask(httpserver.url_for("/").rstrip("/") + path, b"{}", {}, 5)
+    by_proxy, direct = (request.environ["RAW_URI"] for request, _ in httpserver.log)
+    assert by_proxy == f"/api/v1/namespaces/ml-apps/pods/iris-1:8080/proxy{path}"
+    assert direct == path
+
+
+def test_the_policys_headers_reach_the_pod(httpserver: HTTPServer, cluster: KubernetesCluster, tmp_path: Path) -> None:
+    """Host and secret values do; Authorization stays the login at the API server."""
+    for name in ("key", "login"):
+        (tmp_path / name).write_text(f"Bearer {name}-of-the-model\n")
+    headers: Headers = {"Host": "iris.example", "X-Key": HeaderFile(file=str(tmp_path / "key"))}
+    httpserver.expect_request(ANY_PATH).respond_with_data("seen key-of-the-model", content_type="Text/Plain; charset=a")
+    login: Headers = {"Authorization": HeaderFile(file=str(tmp_path / "login"))}
+    answer = cluster.ask_pod("ml-apps", "iris-1", 8080, "/predict", b"{}", {**headers, **login}, 5)
+    sent = httpserver.log[0][0].headers
+    assert (sent["Host"], sent["X-Key"]) == ("iris.example", "Bearer key-of-the-model")
+    assert sent.get_all("Authorization") == [f"Bearer {TOKEN}"]
+    assert (answer.body, answer.content_type) == (b"seen ***", "text/plain")
+
+
+def test_an_answer_may_be_compressed(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """What is compared is the content, by whichever way it came."""
+    body = gzip.compress(b'{"prediction": NaN}')
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, headers={"Content-Encoding": "gzip"})
+    assert ask(cluster).body == HttpService().ask(httpserver.url_for("/p"), b"{}", {}, 5).body == b'{"prediction": NaN}'
+
+
+SERVICES = "/api/v1/namespaces/ml-apps/services"
+
+
+def test_services_are_read_with_their_ports(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """What selects which pods, and where it leads."""
+    ports = [{"port": 80, "targetPort": "http", "nodePort": 30808}]
+    iris = {"metadata": {"name": "iris"}, "spec": {"selector": {"app": "iris"}, "ports": ports}}
+    httpserver.expect_request(SERVICES).respond_with_json({"items": [iris]})
+    expected = ClusterService("iris", {"app": "iris"}, (ServicePort(80, "http", 30808),))
+    assert cluster.services("ml-apps") == (expected,)
+
+
+def test_services_that_may_not_be_listed_are_not_known(httpserver: HTTPServer, cluster: KubernetesCluster) -> None:
+    """An account without that right gets along without; any other failure is an error."""
+    httpserver.expect_oneshot_request(SERVICES).respond_with_json(status(403, "Forbidden"), status=403)
+    assert cluster.services("ml-apps") is None
+    for code in (401, 500):
+        httpserver.expect_oneshot_request(SERVICES).respond_with_json(status(code, "Failed"), status=code)
+        with pytest.raises(DependencyError):
+            cluster.services("ml-apps")
 
 
 @pytest.mark.parametrize(("code", "reason"), [(404, "NotFound"), (503, "ServiceUnavailable")])
@@ -346,3 +494,27 @@ def test_an_unusable_kubeconfig_is_refused(tmp_path: Path, content: bytes | None
     with pytest.raises(InvalidInputError, match="kubeconfig") as caught:
         KubernetesCluster(path, "edge").ready()
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("selector", "query"),
+    [
+        ({}, ""),
+        ({"matchLabels": {"app": "iris", "tier": "a/b"}}, "app=iris,tier=a/b"),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}, "app in (a,b)"),
+        ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}, "app notin (a)"),
+        (
+            {
+                "matchLabels": {"app": "iris"},
+                "matchExpressions": [
+                    {"key": "track", "operator": "DoesNotExist"},
+                    {"key": "model", "operator": "Exists"},
+                ],
+            },
+            "app=iris,!track,model",
+        ),
+    ],
+)
+def test_a_selector_is_written_as_a_query_takes_it(selector: dict[str, Any], query: str) -> None:
+    """Labels and all four kinds of expressions are asked for, so that no more pods are read than are selected."""
+    assert label_selector(selector) == query

@@ -2,19 +2,16 @@
 
 import ssl
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pytest_httpserver import HTTPServer
 
 from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
 from orchestration.adapters.http import HttpClient
 from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import DependencyError, Problem
+from testbeds.common import certificates
 from tests.adapters.kubeconfigs import write_kubeconfig
 
 BROKEN = DependencyError(Problem("a server", "an answer", "a broken connection", "Check the server."))
@@ -99,15 +96,8 @@ def test_an_excerpt_shows_no_part_of_a_secret_that_came_near_because_of_what_was
 @pytest.fixture
 def self_signed(tmp_path: Path) -> Iterator[tuple[str, list[object]]]:
     """A server whose certificate no client accepts: its address, and a list with an entry for each handshake."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
     pem = tmp_path / "server.pem"
-    pem.write_bytes(
-        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    pem.write_text("".join(certificates.self_signed("localhost")), encoding="utf-8")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     handshakes: list[object] = []

@@ -1,18 +1,30 @@
 """The mirror is only a cache: if it is lost, broken, locked or behind a rewritten branch, the answers stay right."""
 
+import contextlib
 import os
+import re
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from orchestration.adapters.git.login import Login
+from orchestration.adapters.git.mirror import Limits, Patience, _finish
 from orchestration.adapters.git.repository import GitRepository
+from orchestration.commands.sensor_tick import watch
 from orchestration.promotion.ports import LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError
+from orchestration.promotion.sensor_rules import Cursor
 from tests.adapters.git_fixtures import CONTENT, MANIFEST, World, edit, world
+from tests.fakes.clock import FakeClock
+from tests.fakes.world import POLICY_TEXT, WorldPlatform
+from tests.fakes.world import World as Promotions
 
 __all__ = ["world"]
 _TRAILER = "Promote\n\nPromotion-Id: iris/{}/aaaaaaaaaaaa/1\n"
@@ -213,9 +225,7 @@ def test_a_server_without_partial_clones(world: World) -> None:
     world.git("clone", "--quiet", "--bare", str(world.bare), str(full))
     with full.joinpath("config").open("a") as config:
         config.write("[uploadpack]\n\tallowFilter = false\n")
-    repository = GitRepository(
-        f"file://{full}", "main", token_file=None, state=world.folder / "state", clock=world.clock
-    )
+    repository = GitRepository(f"file://{full}", "main", login=Login(), state=world.folder / "state", clock=world.clock)
     head = repository.fetch()
     assert repository.read_file(head, MANIFEST) == CONTENT[MANIFEST]
     lease = repository.acquire_lease("iris", "run one", 60.0)
@@ -277,3 +287,130 @@ def test_a_state_folder_that_cannot_be_used(world: World) -> None:
     (world.folder / "state").write_text("not a folder")
     with pytest.raises(DependencyError, match="INCUMBENT_STATE"):
         world.repository().fetch()
+
+
+class SilentServer:
+    """Accepts every connection and never answers, as a server does whose workers all hang."""
+
+    def __init__(self) -> None:
+        self.accepted: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> "SilentServer":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for connection in self.accepted:
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.accepted.append(self._listening.accept()[0])
+
+    def repository(self, scheme: str, state: Path, unasked: float = 30.0) -> GitRepository:
+        limits = Limits(Patience(1, 2.0), Patience(1, 2.0), Patience(1, 4.0), unasked)
+        url = f"{scheme}://127.0.0.1:{self._listening.getsockname()[1]}/gitops.git"
+        return GitRepository(url, "main", login=Login(), state=state, clock=FakeClock(), limits=limits)
+
+
+def only_programs(folder: Path, *names: str) -> Path:
+    """A folder for PATH that holds these programs alone."""
+    folder.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found, f"{name} is missing on this machine"
+        (folder / name).symlink_to(found)
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", pytest.param("ssh", marks=pytest.mark.platform)])
+@pytest.mark.parametrize("programs", ["all", "slim"])
+def test_a_server_that_never_answers_is_given_up_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, programs: str
+) -> None:
+    """In bounded time, whether Git is connected or still shakes hands, and by its address; then nothing asks again.
+
+    Also in a slim image, which has neither ps nor pgrep.
+    """
+    if programs == "slim":
+        programs_of_git = ["git", "ssh"] if scheme == "ssh" else ["git"]
+        monkeypatch.setenv("PATH", str(only_programs(tmp_path / "bin", "env", *programs_of_git)))
+    with SilentServer() as server:
+        began = time.monotonic()
+        with pytest.raises(
+            DependencyError, match=rf"^Git repository {scheme}://127.0.0.1:\d+/gitops.git: .*"
+        ) as raised:
+            server.repository(scheme, tmp_path).fetch()
+        assert re.search(r"found no answer within \d s\. Check that the server", str(raised.value))
+        assert time.monotonic() - began < 10
+        asked = len(server.accepted)
+        again = server.repository(scheme, tmp_path)  # as another thread or process has it
+        for ask in (again.fetch, lambda: again.lease("iris"), lambda: again.tags_below("incumbent/iris/acts/")):
+            with pytest.raises(DependencyError, match=r"found no answer within 2 s\."):
+                ask()
+        assert len(server.accepted) == asked
+
+
+def test_all_of_a_session_is_ended_when_its_time_is_over() -> None:
+    """A helper that the command left behind would keep its pipes, and the mirror's lock, for as long as it likes."""
+    command = ["sh", "-c", "sleep 60 & echo; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the helper runs
+        _, _, _, was_killed = _finish(process, 0.1)
+        assert was_killed
+        ended, _, _ = select.select([process.stdout], [], [], 5)
+        assert ended, "the helper still has the pipe"
+        assert process.stdout.read() == b""
+
+
+def test_a_missing_ssh_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images have Git without ssh; what to install is said, instead of what Git's shell says."""
+    monkeypatch.setenv("PATH", str(only_programs(tmp_path / "bin", "env", "git")))
+    repository = GitRepository("ssh://127.0.0.1:9/x", "main", login=Login(), state=tmp_path, clock=FakeClock())
+    with pytest.raises(DependencyError) as raised:
+        repository.fetch()
+    assert str(raised.value) == (
+        "Git: expected the program ssh on PATH, found no such program. Install an OpenSSH client."
+    )
+
+
+def test_a_server_that_did_not_answer_is_asked_again_later(tmp_path: Path) -> None:
+    """It may be well by then."""
+    with SilentServer() as server:
+        for _ in range(2):
+            with pytest.raises(DependencyError):
+                server.repository("http", tmp_path, unasked=0.0).lease("iris")
+        assert len(server.accepted) == 2
+
+
+def test_a_tick_ends_while_the_git_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Dagster would end it, which names nobody: the server is asked for the first policy alone."""
+    with SilentServer() as server:
+        world = Promotions()
+        world.policies["wine-edge"] = POLICY_TEXT.replace("model: iris", "model: wine")
+        world.register()
+        platform = WorldPlatform(world)
+        repository = server.repository("http", tmp_path)
+        monkeypatch.setattr(platform, "git", lambda _policy=None: repository)
+        began = time.monotonic()
+        seen = watch(platform, NoRuns(), Cursor())
+        assert time.monotonic() - began < 10
+        assert len(seen.unwatched) == 2
+        assert all("waits for an answer of Git repository http://127.0.0.1:" in why for why in seen.unwatched)
+        assert len(server.accepted) == 2  # a fetch, and the small question
+
+
+class NoRuns:
+    def count(self, request: str) -> int:
+        return 0
+
+    def cancelled(self, request: str) -> str | None:
+        return None
+
+    def is_young(self, request: str, *, created_after: float, started_after: float) -> bool:
+        return False

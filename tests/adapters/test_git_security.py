@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.adapters.git.lease import parse_lease
+from orchestration.adapters.git.authorship import Authorship
+from orchestration.adapters.git.lease import lease_message, parse_lease
+from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.objects import commit_message
 from orchestration.adapters.git.remote import is_ref_name, parse_remote
 from orchestration.promotion.ports import LeaseRecord, Pushed
@@ -67,14 +69,15 @@ def test_refused_credentials_say_what_to_do(world: World) -> None:
     assert "another-token" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "", " \n"])
-def test_a_token_file_without_a_token(world: World, content: str | None) -> None:
-    """A missing or empty token file is an error that names it."""
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"s3cret\nmore", b"s3cret\xff", b"s3cret" * 12000])
+def test_a_token_file_without_a_token(world: World, content: bytes | None) -> None:
+    """A missing or empty token file is an error that names it, and so is one of another content, which is not shown."""
     world.token_file.unlink()
     if content is not None:
-        world.token_file.write_text(content)
-    with pytest.raises(DependencyError, match=r"token file .*the token: expected"):
+        world.token_file.write_bytes(content)
+    with pytest.raises(DependencyError, match=r"file .*the token: expected the token of the Git server") as caught:
         world.repository().fetch()
+    assert "s3cret" not in f"{caught.value}{caught.value.__cause__!r}"
 
 
 def test_a_repository_that_does_not_exist(world: World) -> None:
@@ -126,7 +129,7 @@ def test_redirects_are_not_followed(world: World) -> None:
 def test_unsafe_addresses_are_refused(url: str) -> None:
     """Addresses with credentials, other protocols or options are refused, and the error does not repeat them."""
     with pytest.raises(InvalidInputError) as caught:
-        parse_remote(url, "main", None)
+        parse_remote(url, "main", Login())
     assert "INCUMBENT_GIT_URL" in str(caught.value)
     assert "secret-word" not in str(caught.value)
 
@@ -135,7 +138,7 @@ def test_unsafe_addresses_are_refused(url: str) -> None:
 def test_unsafe_branch_names_are_refused(branch: str) -> None:
     """A branch's name that Git forbids, an option or a pattern is refused."""
     with pytest.raises(InvalidInputError, match="INCUMBENT_GIT_BRANCH"):
-        parse_remote("https://host/o/r.git", branch, None)
+        parse_remote("https://host/o/r.git", branch, Login())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_unsafe_branch_names_are_refused(branch: str) -> None:
 )
 def test_commit_pages(url: str, page: str | None) -> None:
     """A commit's web page is known for the usual hosts, and not made up for others."""
-    assert parse_remote(url, "main", None).commit_url("abc") == page
+    assert parse_remote(url, "main", Login()).commit_url("abc") == page
 
 
 def test_hooks_and_foreign_configuration_do_not_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,3 +355,8 @@ def test_the_state_is_for_its_owner_alone(world: World) -> None:
     assert folder.stat().st_mode & 0o077 == 0
     assert (folder / "askpass").stat().st_mode & 0o077 == 0
     assert os.access(folder / "askpass", os.X_OK)
+
+
+def test_no_two_leases_are_one_object() -> None:
+    """Within one second two leases of a holder expire alike, and pushing a ref that does not change fences nobody."""
+    assert lease_message("iris", "run", 60.0, Authorship()) != lease_message("iris", "run", 60.0, Authorship())

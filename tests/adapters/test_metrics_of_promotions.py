@@ -51,6 +51,9 @@ class Place:
     def policy_names(self) -> tuple[str, ...]:
         return (self.name,)
 
+    def ignored_files(self) -> tuple[str, ...]:
+        return ()
+
     def policy(self, name: str) -> Policy:
         return parse_policy(name, self.policy_text)
 
@@ -60,11 +63,14 @@ class Place:
     def registry(self) -> MlflowRegistry:
         return MlflowRegistry(self.mlflow_url)
 
-    def git(self) -> GitRepository:
+    def git(self, policy: Policy | None = None) -> GitRepository:
         return self.world.repository("another machine")
 
     def images(self) -> FakeImages:
         raise AssertionError("the exporter pulls no image")
+
+    def pull_requests(self, policy: Policy) -> None:
+        return None
 
     def cluster(self, context: str) -> FakeCluster:
         return self.live

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import uuid4
 
@@ -15,7 +15,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from orchestration.adapters.mlflow_registry import ARTIFACT_CAP, MlflowRegistry
+from orchestration.adapters.mlflow_registry import ARTIFACT_CAP, EVALUATIONS, MlflowRegistry
+from orchestration.promotion.input_drift import FeatureDrift
 from orchestration.promotion.model_version import (
     ColumnInput,
     Dataset,
@@ -24,8 +25,10 @@ from orchestration.promotion.model_version import (
     TensorInput,
     TrainingRun,
 )
+from orchestration.promotion.originals import with_originals
 from orchestration.promotion.ports import Registry
 from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.served_quality import ServedQuality
 from tests.fakes.registry import FakeRegistry
 
 ANY_PATH = re.compile("/")
@@ -50,7 +53,7 @@ class FakeWorld:
     def run(self, metrics: dict[str, float], dataset: Dataset | None = None) -> str:
         run_id = uuid4().hex
         datasets = (dataset,) if dataset else ()
-        self.registry.add_run(TrainingRun(run_id, "FINISHED", metrics, datasets, {"team": "edge"}))
+        self.registry.add_run(TrainingRun(run_id, "FINISHED", metrics, datasets, {"team": "edge"}, {"depth": "10"}))
         return run_id
 
     def version(self, model: str, run_id: str, tags: dict[str, str] | None = None) -> ModelVersion:
@@ -73,8 +76,9 @@ class MlflowWorld:
         run_id: str = client.create_run("0", tags={"team": "edge"}).info.run_id
         for name, value in metrics.items():
             client.log_metric(run_id, name, value)
+        client.log_param(run_id, "depth", 10)
         if dataset is not None:
-            entity = Entity(dataset.name, dataset.digest, "local", "{}")
+            entity = Entity(dataset.name, dataset.digest, "local", "{}", schema=dataset.schema, profile=dataset.profile)
             tags = [InputTag("mlflow.data.context", dataset.context)] if dataset.context else []
             client.log_inputs(run_id, [DatasetInput(entity, tags)])
         client.set_terminated(run_id)
@@ -123,6 +127,18 @@ def test_an_alias_names_its_version(world: World, model: str) -> None:
     assert (challenger.version, challenger.run_id, challenger.tags) == (2, run_id, {"image_tag": "abc"})
 
 
+def test_the_versions_of_many_models_are_named_at_once(world: World, model: str) -> None:
+    """What has no such alias or does not exist is left out, whatever is in a name; an alias alone is not enough."""
+    run_id = world.run({})
+    with_alias, without, moved = (world.version(f"{model}-{name}", run_id) for name in ("with", "without", "moved"))
+    for version in (with_alias, moved, world.version(moved.model, run_id)):
+        world.registry.set_alias(version, "challenger")
+    world.registry.set_alias(without, "champion")
+    models = [with_alias.model, without.model, moved.model, f"{model}-none", "it's", 'a "b"', "c\\", "%"]
+    assert world.registry.named_by("challenger", models) == {with_alias.model: 1, moved.model: 2}
+    assert world.registry.named_by("challenger", []) == {}
+
+
 def test_missing_objects_are_none(world: World, model: str) -> None:
     """A missing model, alias, version, run or artifact is None and not an error."""
     registry = world.registry
@@ -132,22 +148,24 @@ def test_missing_objects_are_none(world: World, model: str) -> None:
     assert registry.version_by_alias(model, "challenger") is None
     assert registry.version(model, 2) is None
     assert registry.version(model, 10**30) is None
-    assert registry.run("0" * 32) is None
-    assert registry.run("../" + run_id) is None
+    assert registry.training(ModelVersion(model, 9, "0" * 32, None)) is None
+    assert registry.training(ModelVersion(model, 9, "../" + run_id, None)) is None
+    assert registry.training(ModelVersion(model, 9, None, None)) is None
     assert registry.artifact(run_id, "incumbent/recorded_requests.json") is None
     assert registry.artifact("0" * 32, "a") is None
 
 
 def test_a_run_is_read_completely(world: World) -> None:
-    """Status, metrics, dataset digests with their context, and tags are read from the run."""
-    dataset = Dataset("iris-test", "0a1b2c3d", "test")
+    """Status, metrics, parameters, tags, and data sets with digest, context, statistics and columns are read."""
+    dataset = Dataset("iris-test", "0a1b2c3d", "test", '{"num_rows": 150}', '{"mlflow_colspec": []}')
     run_id = world.run({"accuracy": 0.93, "broken": math.nan}, dataset)
-    run = world.registry.run(run_id)
+    run = world.registry.training(ModelVersion("iris", 1, run_id, None))
     assert run is not None
     assert run.status == "FINISHED"
     assert run.metrics["accuracy"] == 0.93
     assert math.isnan(run.metrics["broken"])
     assert run.datasets == (dataset,)
+    assert run.parameters == {"depth": "10"}
     assert run.tags["team"] == "edge"
 
 
@@ -300,6 +318,26 @@ def test_reading_an_alias_is_one_request(counting: HTTPServer, mlflow_url: str, 
     assert len(counting.log) == 2
 
 
+def test_the_aliases_of_200_models_are_one_request(counting: HTTPServer, mlflow_url: str, model: str) -> None:
+    """And no request's address is longer than what proxies take."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    version = real.version(model, real.run({}))
+    real.registry.set_alias(version, "challenger")
+    registry = MlflowRegistry(counting.url_for(""))
+    assert registry.named_by("challenger", [model, *(f"m{number}" for number in range(199))]) == {model: 1}
+    assert len(counting.log) == 1
+    assert registry.named_by("challenger", [f"{'a-long-name' * 9}-{number}" for number in range(200)]) == {}
+    assert max(len(request.url) for request, _ in counting.log) < 6000
+    assert len(counting.log) < 10
+
+
+def test_a_server_that_cannot_search_for_names_is_asked_for_each(httpserver: HTTPServer) -> None:
+    """As MLflow 3.3.2 and 3.10.1 answer, by their source (store/model_registry/sqlalchemy_store.py)."""
+    refusal = {"error_code": "INVALID_PARAMETER_VALUE", "message": "Invalid comparator for attribute: IN"}
+    httpserver.expect_request(ANY_PATH).respond_with_json(refusal, status=400)
+    assert MlflowRegistry(httpserver.url_for("")).named_by("challenger", ["iris"]) is None
+
+
 def test_an_alias_is_read_while_a_search_leaves_it_out(counting: HTTPServer, mlflow_url: str, model: str) -> None:
     """Aliases never come from a search, whose answers may leave them out (mlflow#16734)."""
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
@@ -323,7 +361,7 @@ def test_a_deleted_run_is_none(mlflow_url: str) -> None:
     real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
     run_id = real.run({"accuracy": 1.0})
     MlflowClient(mlflow_url).delete_run(run_id)
-    assert real.registry.run(run_id) is None
+    assert real.registry.training(ModelVersion("iris", 1, run_id, None)) is None
     assert real.registry.artifact(run_id, "a") is None
 
 
@@ -359,6 +397,25 @@ def logged_models(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     mlflow.set_tracking_uri(before)
 
 
+def test_a_copy_says_in_its_source_which_version_it_was(
+    logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str
+) -> None:
+    """`copy_model_version` keeps the run and names the original, also for a copy of a copy."""
+    from mlflow import MlflowClient
+
+    original = logged_models(model, None)
+    client = MlflowClient(mlflow_url, mlflow_url)
+    client.copy_model_version(f"models:/{model}/1", f"{model}-staging")
+    client.copy_model_version(f"models:/{model}-staging/1", f"{model}-prod")
+    registry = MlflowRegistry(mlflow_url)
+    copy = registry.version(f"{model}-prod", 1)
+    assert copy is not None
+    assert (copy.run_id, copy.model_id) == (original.run_id, None)
+    named = with_originals(registry, copy)
+    assert [one.model for one in named.originals] == [f"{model}-staging", model]
+    assert named.originals[-1].model_id == original.model_id
+
+
 def test_tensor_and_column_signatures_are_read(
     logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str
 ) -> None:
@@ -377,19 +434,60 @@ def test_tensor_and_column_signatures_are_read(
     assert by_column == Signature((ColumnInput("sepal length", "double", True), ColumnInput("note", "string", False)))
 
 
-def test_input_examples_are_rows(logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str) -> None:
-    """An array or a data frame that a model was logged with is read as rows; an example without rows is None."""
+def test_the_last_evaluation_is_read_back(world: World, model: str) -> None:
+    """As it was kept, whatever its inputs are called; that of another policy is another."""
+    assert world.registry.last_evaluation(model) is None
+    first = ServedQuality(model, "iris", 1, "accuracy", 0.9, 0.95, 20, "d1", newest_label=1.5, at=1000.0)
+    drift = [FeatureDrift("sepal length (cm) é", "ks", 0.5, 0.001, True)]
+    world.registry.record_evaluation(replace(first, compared_inputs=1, drifted_inputs=("sepal length (cm) é",)), drift)
+    last = replace(first, value=0.8, rows_digest="d2", at=2000.0, not_compared="no sample")
+    assert world.registry.record_evaluation(last, ()).startswith("http")
+    world.registry.record_evaluation(replace(last, policy=f"{model}-other", at=3000.0), ())
+    assert world.registry.last_evaluation(model) == last
+
+
+def test_an_unfinished_evaluation_does_not_count(mlflow_url: str, model: str) -> None:
+    """A process that dies between two requests leaves a run without an end."""
+    from mlflow.tracking import MlflowClient
+
+    registry, client = MlflowRegistry(mlflow_url), MlflowClient(mlflow_url, mlflow_url)
+    kept = ServedQuality(model, "iris", 1, "accuracy", 0.9, 0.95, 20, "d1", at=1000.0)
+    registry.record_evaluation(kept, ())
+    experiment = client.get_experiment_by_name(EVALUATIONS)
+    assert experiment is not None
+    client.create_run(experiment.experiment_id, tags={"incumbent.policy": model})
+    assert registry.last_evaluation(model) == kept
+
+
+def test_an_evaluation_that_was_changed_is_named(mlflow_url: str, model: str) -> None:
+    """Anyone may edit a run's tags; what they wrote is not believed."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow_url, mlflow_url)
+    page = MlflowRegistry(mlflow_url).record_evaluation(
+        ServedQuality(model, "iris", 1, "accuracy", 0.9, 0.95, 20, "d1", at=1000.0), ()
+    )
+    client.set_tag(page.rpartition("/")[2], "incumbent.evaluation", '{"value": "high"}')
+    with pytest.raises(DependencyError, match="of an evaluation cannot be read"):
+        MlflowRegistry(mlflow_url).last_evaluation(model)
+
+
+def test_input_examples_are_read_as_mlflow_wrote_them(
+    logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str
+) -> None:
+    """They have the form in which MLflow's own server takes a request; a model without one has None."""
     import numpy
-    import pandas  # type: ignore[import-untyped] # no stubs in the lock
+    import pandas
 
     registry = MlflowRegistry(mlflow_url)
     rows = [[5.1, 3.5], [6.2, 2.9]]
     examples = {"array": numpy.array(rows), "frame": pandas.DataFrame(rows, columns=["a", "b"]), "text": ["hello"]}
-    rows_of = {
+    found = {
         name: registry.input_example(logged_models(f"{model}-{name}", None, example))
         for name, example in examples.items()
     }
-    assert rows_of == {"array": ((5.1, 3.5), (6.2, 2.9)), "frame": ((5.1, 3.5), (6.2, 2.9)), "text": None}
+    frame = {"columns": ["a", "b"], "data": rows}
+    assert found == {"array": {"inputs": rows}, "frame": {"dataframe_split": frame}, "text": {"inputs": ["hello"]}}
     assert registry.input_example(logged_models(f"{model}-none", None)) is None
 
 
@@ -401,6 +499,37 @@ def test_a_model_without_signature_has_none(mlflow_url: str, model: str) -> None
     assert real.registry.signature(version) is None
     real.registry.put_artifact(run_id, "model/MLmodel", b"flavors: {}\n")
     assert real.registry.signature(version) is None
+
+
+def test_a_model_is_where_the_server_says_and_gone_with_its_files(
+    logged_models: Callable[..., ModelVersion], mlflow_url: str, model: str
+) -> None:
+    """A logged model's place is behind the server's proxy; a version without an MLmodel file is nowhere."""
+    real = MlflowWorld(MlflowRegistry(mlflow_url), mlflow_url)
+    logged = logged_models(model, None)
+    location = real.registry.model_location(logged)
+    assert location is not None
+    assert location.startswith("mlflow-artifacts:/")
+    assert location.endswith(f"/models/{logged.model_id}/artifacts")
+    run_id = real.run({})
+    version = real.version(f"{model}-2", run_id)
+    assert real.registry.model_location(version) is None
+    real.registry.put_artifact(run_id, "model/MLmodel", b"flavors: {}\n")
+    assert (real.registry.model_location(version) or "").endswith(f"/{run_id}/artifacts/model")
+    assert real.registry.model_location(ModelVersion(model, 99, None, None)) is None
+
+
+@pytest.mark.parametrize("source", ["s3://evil/model", "file:///etc", "/etc"])
+def test_a_place_outside_the_artifact_proxy_is_told_and_not_looked_at(
+    mlflow_url: str, httpserver: HTTPServer, source: str
+) -> None:
+    """Whoever asks decides about a place that a registered version names; nothing is read there."""
+    lookups = {"registered-models/get": {"registered_model": {"name": "iris"}}, _DOWNLOAD_URI: {"artifact_uri": source}}
+    for path, answer in lookups.items():
+        httpserver.expect_request(f"/api/2.0/mlflow/{path}").respond_with_json(answer)
+    registry = MlflowRegistry(httpserver.url_for(""))
+    assert registry.model_location(ModelVersion("iris", 1, None, None)) == source
+    assert [request.path for request, _ in httpserver.log] == [f"/api/2.0/mlflow/{path}" for path in lookups]
 
 
 @pytest.mark.parametrize(
@@ -439,9 +568,28 @@ def test_a_source_outside_the_artifact_proxy_is_not_followed(
     lookups = {"registered-models/get": {"registered_model": {"name": "iris"}}, _DOWNLOAD_URI: {"artifact_uri": source}}
     for path, answer in lookups.items():
         httpserver.expect_request(f"/api/2.0/mlflow/{path}").respond_with_json(answer)
-    with pytest.raises(DependencyError, match="--serve-artifacts"):
+    with pytest.raises(InvalidInputError, match=r"--serve-artifacts.*INCUMBENT_ARTIFACT_ROOTS"):
         MlflowRegistry(httpserver.url_for("")).signature(ModelVersion("iris", 1, None, None))
     assert [request.path for request, _ in httpserver.log] == [f"/api/2.0/mlflow/{path}" for path in lookups]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("s3://models/mlflow-evil/1", "s3://models/mlflow", "s3://models/mlflow/../x", "s3://models/mlflow/a?b"),
+        *("gs://models/mlflow/1", "s3://models.evil/mlflow/1", "s3://models/mlflow/%2e%2e/x"),
+    ],
+)
+def test_a_place_beside_those_of_the_setting_is_refused(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """For good, because it would be refused again; nothing there is asked for."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # a client that did ask would look for keys there
+    info = {"run_id": "a", "artifact_uri": place}
+    httpserver.expect_request("/api/2.0/mlflow/runs/get").respond_with_json({"run": {"info": info}})
+    registry = MlflowRegistry(httpserver.url_for(""), ["s3://models/mlflow"])
+    with pytest.raises(InvalidInputError, match="INCUMBENT_ARTIFACT_ROOTS"):
+        registry.artifact("a", "incumbent/a.json")
 
 
 @pytest.mark.parametrize(

@@ -1,40 +1,29 @@
 """Image registries: a real one and the fake held to the same contract, and a scripted one for tokens and lies."""
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-import httpx2
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from orchestration.adapters.oci import OciRegistry, split_repository
-from orchestration.promotion.images import ImageRef
+from orchestration.adapters.http import HttpReply
+from orchestration.adapters.oci import OciRegistry
+from orchestration.adapters.oci_challenges import choose_challenge, parse_challenges
+from orchestration.promotion.images import ImageRef, split_repository
 from orchestration.promotion.ports import ImageRegistry, ResolvedImage
-from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.problems import DependencyError, InvalidInputError, RateLimitedError
+from tests.adapters.pushing import CONFIG, INDEX, MANIFEST, NOWHERE, RealWorld, digest_of, encode
 from tests.fakes.images import FakeImages
 
 ANY_PATH = re.compile("/")
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-NOWHERE = Path("/nonexistent/config.json")
-
-
-def digest_of(content: bytes) -> str:
-    """Return the digest under which a registry stores bytes."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def encode(document: object) -> bytes:
-    """Encode a document as the bytes that are pushed."""
-    return json.dumps(document).encode()
 
 
 class World(Protocol):
@@ -59,53 +48,6 @@ class FakeWorld:
 
     def remove(self, repository: str, digest: str) -> None:
         self.images.remove(repository, digest)
-
-
-class RealWorld:
-    """Pushes to a real registry, which serves as the mirror of `ghcr.io`."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.images = OciRegistry({"ghcr.io": url}, NOWHERE)
-
-    def blob(self, repository: str, content: bytes) -> str:
-        path = repository.removeprefix("ghcr.io/")
-        digest = digest_of(content)
-        place = httpx2.post(f"{self.url}/v2/{path}/blobs/uploads/").headers["location"]
-        httpx2.put(httpx2.URL(place).copy_merge_params({"digest": digest}), content=content).raise_for_status()
-        return digest
-
-    def manifest(self, repository: str, name: str | None, document: dict[str, object]) -> str:
-        path = repository.removeprefix("ghcr.io/")
-        content = encode(document)
-        url = f"{self.url}/v2/{path}/manifests/{name or digest_of(content)}"
-        httpx2.put(url, content=content, headers={"Content-Type": str(document["mediaType"])}).raise_for_status()
-        return digest_of(content)
-
-    def image(self, repository: str, name: str | None, config: object, media_type: str = CONFIG) -> str:
-        content = encode(config)
-        descriptor = {"mediaType": media_type, "digest": self.blob(repository, content), "size": len(content)}
-        return self.manifest(
-            repository, name, {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": []}
-        )
-
-    def index(self, repository: str, name: str, entries: list[dict[str, object]]) -> str:
-        full = [{"mediaType": MANIFEST, "size": 1, **entry} for entry in entries]
-        return self.manifest(repository, name, {"schemaVersion": 2, "mediaType": INDEX, "manifests": full})
-
-    def publish(self, repository: str, tag: str, environment: dict[str, str], architectures: tuple[str, ...]) -> str:
-        settings = {"Env": [f"{name}={value}" for name, value in environment.items()]}
-        if len(architectures) == 1:
-            return self.image(repository, tag, {"architecture": architectures[0], "os": "linux", "config": settings})
-        entries: list[dict[str, object]] = []
-        for architecture in architectures:
-            child = self.image(repository, None, {"architecture": architecture, "os": "linux", "config": settings})
-            entries.append({"digest": child, "platform": {"architecture": architecture, "os": "linux"}})
-        return self.index(repository, tag, entries)
-
-    def remove(self, repository: str, digest: str) -> None:
-        path = repository.removeprefix("ghcr.io/")
-        httpx2.delete(f"{self.url}/v2/{path}/manifests/{digest}").raise_for_status()
 
 
 @pytest.fixture(params=["registry", "fake"])
@@ -205,6 +147,57 @@ def test_an_artifact_that_is_not_an_image_has_no_platforms(real: RealWorld, repo
     """A chart or a signature under the tag fits no node."""
     real.image(repository, "abc", {"architecture": "amd64"}, "application/vnd.cncf.helm.config.v1+json")
     assert resolved(real, ImageRef(repository, "abc")).platforms == ()
+
+
+def test_an_artifact_says_what_it_is(real: RealWorld, repository: str) -> None:
+    """What is no image for Linux is named, so that a person sees what the tag has."""
+    real.image(repository, "chart", {"architecture": "amd64"}, "application/vnd.cncf.helm.config.v1+json")
+    real.image(repository, "windows", {"architecture": "amd64", "os": "windows"})
+    windows = {"architecture": "amd64", "os": "windows"}
+    real.index(repository, "index", [{"digest": real.image(repository, None, {}), "platform": windows}])
+    found = {tag: resolved(real, ImageRef(repository, tag)) for tag in ("chart", "windows", "index")}
+    assert [image.platforms for image in found.values()] == [(), (), ()]
+    assert [image.instead for image in found.values()] == [
+        "an artifact of type application/vnd.cncf.helm.config.v1+json",
+        "an image without a config for Linux",
+        "an index without an image for Linux",
+    ]
+
+
+def test_an_index_may_hold_an_index(real: RealWorld, repository: str) -> None:
+    """Images of an index in an index count, as container runtimes pull them."""
+    real.publish(repository, "inner", {"A": "b"}, ("amd64", "arm64"))
+    inner = resolved(real, ImageRef(repository, "inner"))
+    real.index(repository, "abc", [{"mediaType": INDEX, "digest": inner.digest}])
+    assert resolved(real, ImageRef(repository, "abc")).platforms == inner.platforms
+
+
+def test_layers_may_be_compressed_with_zstd(real: RealWorld, repository: str) -> None:
+    """Layers are not read, so an image with zstd layers is as good as any."""
+    config = real.blob(repository, content := encode({"architecture": "amd64", "os": "linux"}))
+    layer = {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+        "digest": real.blob(repository, b"x"),
+        "size": 1,
+    }
+    descriptor = {"mediaType": CONFIG, "digest": config, "size": len(content)}
+    document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": [layer]}
+    real.manifest(repository, "abc", document)
+    assert [platform.architecture for platform in resolved(real, ImageRef(repository, "abc")).platforms] == ["amd64"]
+
+
+def test_schema_1_is_refused_by_name(httpserver: HTTPServer) -> None:
+    """A registry that still has Docker's first format sends it whatever is asked for; containerd 2 pulls it no more."""
+    old = {"schemaVersion": 1, "name": "team/model", "tag": "abc", "architecture": "amd64", "fsLayers": []}
+    httpserver.expect_request(ANY_PATH).respond_with_json(
+        old, content_type="application/vnd.docker.distribution.manifest.v1+prettyjws"
+    )
+    image = scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+    assert image is not None
+    assert (image.platforms, image.instead) == (
+        (),
+        "a manifest of Docker's schema 1, which container runtimes no longer pull",
+    )
 
 
 def test_a_config_without_environment_has_an_empty_one(real: RealWorld, repository: str) -> None:
@@ -307,6 +300,119 @@ def test_a_login_answers_a_basic_challenge(httpserver: HTTPServer, tmp_path: Pat
         scripted(httpserver, login_file(tmp_path, "ghcr.io", "me:hunter22")).resolve(ImageRef("ghcr.io/a/b", "c"))
 
 
+BEARER = 'Bearer realm="REALM",service="container_registry",scope="*"'
+
+
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        [BEARER],
+        [BEARER, 'Basic realm="Gitea Container Registry"'],  # Gitea and Forgejo
+        ['Basic realm="reg"', BEARER],
+        [f'Basic realm="reg", {BEARER}'],
+        ["Negotiate", BEARER],
+        ["Negotiate YII=, Basic realm=x, bearer realm=REALM,service=container_registry"],
+        ['BEARER realm = "REALM" , service = "container_registry"'],
+        ['Digest realm="x, Bearer y", nonce="Bearer realm=no"', BEARER],
+    ],
+)
+def test_a_token_is_preferred_in_any_list_of_challenges(
+    httpserver: HTTPServer, tmp_path: Path, challenges: list[str]
+) -> None:
+    """RFC 9110 (11.6.1) allows several challenges in one header and several headers, with and without quotes."""
+
+    def answer(request: Request) -> Response:
+        if request.headers.get("Authorization") == "Bearer t0k":
+            return Response(encode({"errors": [{"code": "MANIFEST_UNKNOWN"}]}), 404)
+        realm = httpserver.url_for("/token")
+        return Response("{}", 401, [("WWW-Authenticate", each.replace("REALM", realm)) for each in challenges])
+
+    httpserver.expect_request(
+        "/token",
+        query_string={"service": "container_registry", "scope": "repository:a/b:pull"},
+        headers={"Authorization": _basic("me:hunter22")},
+    ).respond_with_json({"token": "t0k"})
+    httpserver.expect_request(re.compile("/v2/")).respond_with_handler(answer)
+    path = login_file(tmp_path, f"{httpserver.host}:{httpserver.port}", "me:hunter22")
+    assert scripted(httpserver, path).resolve(ImageRef("ghcr.io/a/b", "c")) is None
+
+
+@pytest.mark.parametrize(
+    "challenges", [["Negotiate", 'Basic realm="x"'], ["BASIC realm=Nexus"], ["Negotiate a=, basic"]]
+)
+def test_a_password_is_sent_where_no_token_is_asked_for(
+    httpserver: HTTPServer, tmp_path: Path, challenges: list[str]
+) -> None:
+    """Basic authentication is found beside schemes that we do not speak, however it is written."""
+
+    def answer(request: Request) -> Response:
+        if request.headers.get("Authorization") == _basic("me:hunter22"):
+            return Response(encode({"errors": [{"code": "MANIFEST_UNKNOWN"}]}), 404)
+        return Response("{}", 401, [("WWW-Authenticate", each) for each in challenges])
+
+    httpserver.expect_request(ANY_PATH).respond_with_handler(answer)
+    path = login_file(tmp_path, f"{httpserver.host}:{httpserver.port}", "me:hunter22")
+    assert scripted(httpserver, path).resolve(ImageRef("ghcr.io/a/b", "c")) is None
+
+
+def test_challenges_are_parsed_as_the_rfc_writes_them() -> None:
+    """The example of RFC 9110, an escaped quote, and texts that are no challenge."""
+    one, other = parse_challenges('Basic realm="simple", Newauth realm="apps", type=1, title="Login to \\"apps\\""')
+    assert (one.scheme, one.parameters) == ("basic", {"realm": "simple"})
+    assert other.parameters == {"realm": "apps", "type": "1", "title": 'Login to "apps"'}
+    assert [choose_challenge(text) for text in ("", "realm=x", "Bearer", 'Bearer scope="x"', "Digest realm=x")] == [
+        None
+    ] * 5
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_expired_token_is_renewed_once(httpserver: HTTPServer, status: int) -> None:
+    """ECR Public answers an expired token with 400, others with 403; a new one that is refused too is an error."""
+    good = ["1"]
+    realm = httpserver.url_for("/token")
+
+    def answer(request: Request) -> Response:
+        sent = request.headers.get("Authorization")
+        if sent == f"Bearer {good[0]}":
+            return Response(encode({"errors": [{"code": "MANIFEST_UNKNOWN"}]}), 404)
+        if sent is None:
+            return Response("{}", 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+        return Response("Your Authorization Token has expired", status)  # which repeats no challenge
+
+    issued = iter("1233")
+    httpserver.expect_request("/token").respond_with_handler(lambda _: Response(encode({"token": next(issued)})))
+    httpserver.expect_request(re.compile("/v2/")).respond_with_handler(answer)
+    registry = scripted(httpserver)
+    assert registry.resolve(ImageRef("ghcr.io/a/b", "c")) is None
+    good[0] = "2"
+    assert registry.resolve(ImageRef("ghcr.io/a/b", "c")) is None
+    good[0] = "none"
+    with pytest.raises(DependencyError, match=f"HTTP {status}"):
+        registry.resolve(ImageRef("ghcr.io/a/b", "c"))
+    assert next(issued) == "3"
+
+
+@pytest.mark.parametrize(
+    ("realm", "with_login", "said"),
+    [
+        ("http://auth.elsewhere.example/token", True, "an https address for the login"),
+        ("ftp://127.0.0.1/token", False, "an https address"),
+        ("http://me:pw@127.0.0.1/token", False, "an https address"),
+        ("//[", False, "an https address"),
+    ],
+)
+def test_a_login_is_sent_to_no_realm_that_does_not_protect_it(
+    httpserver: HTTPServer, tmp_path: Path, realm: str, with_login: bool, said: str
+) -> None:
+    """A registry may name a token server elsewhere, but over plain HTTP no login goes to another host."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(b"{}", 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+    host = f"{httpserver.host}:{httpserver.port}"
+    path = login_file(tmp_path, host if with_login else "other.example", "me:hunter22")
+    with pytest.raises(DependencyError, match=said) as caught:
+        scripted(httpserver, path).resolve(ImageRef("ghcr.io/a/b", "c"))
+    assert "hunter22" not in str(caught.value)
+
+
 def _basic(login: str) -> str:
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
@@ -358,6 +464,7 @@ def test_content_that_is_not_its_digest_is_an_error(httpserver: HTTPServer, aske
         (404, {"errors": [{"code": "UNSUPPORTED"}]}),
         (403, {"errors": [{"code": "DENIED"}]}),
         (401, {}),
+        (400, {"errors": [{"code": "MANIFEST_INVALID"}]}),
         (429, {"errors": [{"code": "TOOMANYREQUESTS"}]}),
         (500, {}),
         (200, []),
@@ -370,6 +477,80 @@ def test_only_an_unknown_manifest_means_that_it_is_not_published(
     httpserver.expect_request(ANY_PATH).respond_with_json(document, status=status)
     with pytest.raises(DependencyError, match=f"HTTP {status}"):
         scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}',  # distribution, GHCR, GAR
+        b'{"errors": [{"code": "NAME_UNKNOWN"}]}',  # ECR
+        b'{"errors": [{"code": "TAG_UNKNOWN"}]}',
+        b'{"errors": [{"code": "manifest_unknown"}]}',
+        b'{"errors": [{"code": "NOT_FOUND"}]}',  # Harbor
+        b'{"errors": [{"status": 404, "message": "Not Found"}]}',  # JFrog
+        b'{"errors": [{"code": 404, "message": "manifest unknown"}]}',
+        b'{"code": "MANIFEST_UNKNOWN"}',
+    ],
+)
+def test_a_404_that_says_so_means_that_it_is_not_published(httpserver: HTTPServer, body: bytes) -> None:
+    """The specification's codes count in any case and place, and so do messages that say the same."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, 404)
+    assert scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc")) is None
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>404 Not Found</html>", b'{"errors": [{"code": "NAME_INVALID"}]}'])
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(200, {"Docker-Distribution-Api-Version": "registry/2.0"}), (401, {"WWW-Authenticate": 'Basic realm="x"'})],
+)
+def test_a_404_that_says_nothing_counts_if_there_is_a_registry(
+    httpserver: HTTPServer, body: bytes, status: int, headers: dict[str, str]
+) -> None:
+    """A registry whose proxy answers 404 with a page, or with nothing, is known by its answer for `/v2/`."""
+    httpserver.expect_request("/v2/").respond_with_data(b"", status, headers)
+    httpserver.expect_request(re.compile("/v2/team/")).respond_with_data(body, 404)
+    assert scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc")) is None
+
+
+def test_an_address_that_is_no_registry_is_named(httpserver: HTTPServer) -> None:
+    """A web server in a registry's place is a wrong setting, which the error names, and no image to wait for."""
+    httpserver.expect_request(ANY_PATH).respond_with_data(b"<html>404</html>", 404)
+    with pytest.raises(DependencyError, match=r"an image registry at .*/v2/.*INCUMBENT_OCI_MIRRORS"):
+        scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+
+
+def test_a_denied_name_is_said_as_what_it_may_be(httpserver: HTTPServer) -> None:
+    """GHCR and ECR answer 403 for private names that do not exist, so that nobody learns which do."""
+    denied = {"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]}
+    httpserver.expect_request(ANY_PATH).respond_with_json(denied, status=403)
+    with pytest.raises(DependencyError, match=r"DENIED.*docker login .*If it was never pushed, push it"):
+        scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("x", 60.0), (None, 60.0)])
+def test_a_limit_says_when_to_ask_again(httpserver: HTTPServer, header: str | None, seconds: float) -> None:
+    """Docker Hub answers 429 and, in `Retry-After`, for how long; one that says so is not asked again at once.
+
+    As docs.docker.com describes it under "Docker Hub usage and limits".
+    """
+    headers = {"Retry-After": header} if header else {}
+    httpserver.expect_request(ANY_PATH).respond_with_data(b"toomanyrequests", 429, headers)
+    with pytest.raises(RateLimitedError, match=f"HTTP 429.*asked again after {seconds:g} s") as caught:
+        scripted(httpserver).resolve(ImageRef("ghcr.io/team/model", "abc"))
+    assert caught.value.seconds == seconds
+    assert (len(httpserver.log) == 1) == (header == "7")
+
+
+def test_a_limit_may_name_a_date() -> None:
+    """`Retry-After` is a number of seconds or a date (RFC 9110)."""
+
+    def wait(value: str) -> float | None:
+        return HttpReply(429, b"", 0.0, {"retry-after": value}).retry_after
+
+    later = datetime.now(UTC) + timedelta(seconds=90)
+    assert 80 < (wait(format_datetime(later, usegmt=True)) or 0) <= 90
+    assert (wait("Thu, 01 Jan 2015 00:00:00 GMT"), wait("120"), wait("soon"), wait("")) == (0.0, 120.0, None, None)
 
 
 def test_hostile_manifests_do_not_crash(httpserver: HTTPServer) -> None:
@@ -398,6 +579,9 @@ def test_a_dead_registry_is_an_error(free_address: str) -> None:
         ("host:5000/a/b", ("host:5000", "a/b")),
         ("redis", ("docker.io", "library/redis")),
         ("team/model", ("docker.io", "team/model")),
+        ("docker.io/redis", ("docker.io", "library/redis")),
+        ("index.docker.io/library/redis", ("docker.io", "library/redis")),
+        ("docker.io/team/model", ("docker.io", "team/model")),
     ],
 )
 def test_repositories_are_split_as_docker_does(repository: str, parts: tuple[str, str]) -> None:
@@ -405,11 +589,11 @@ def test_repositories_are_split_as_docker_does(repository: str, parts: tuple[str
     assert split_repository(repository) == parts
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"auths": {"a": {"auth": "%%%"}}}', '{"auths": {"a": 7}}'])
+@pytest.mark.parametrize("content", ["[]", "{", '{"auths": 7}', '{"auths": ["a"]}', "\xff"])
 def test_an_unreadable_docker_configuration_is_refused(tmp_path: Path, content: str) -> None:
     """The error names a broken config.json, which does not count as a file without logins."""
     path = tmp_path / "config.json"
-    path.write_text(content)
+    path.write_bytes(content.encode("latin-1"))
     with pytest.raises(InvalidInputError, match=re.escape(str(path))):
         OciRegistry({}, path)
 

@@ -1,13 +1,18 @@
 """Prometheus: a real server shows what answers mean, a scripted one what can go wrong."""
 
+import base64
+import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from orchestration.adapters.prometheus import Prometheus
+from orchestration.adapters.prometheus_access import parse_access
 from orchestration.promotion.ports import QueryRejected, QueryResult
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from testbeds.common.processes import wait_until
@@ -34,7 +39,7 @@ def scripted(httpserver: HTTPServer) -> Callable[[object], Prometheus]:
 
 
 def test_a_real_server_is_ready(prometheus_url: str) -> None:
-    """/-/ready of a running Prometheus passes."""
+    """A running Prometheus answers the query that tells it."""
     Prometheus(prometheus_url).ready()
 
 
@@ -130,11 +135,152 @@ def test_a_server_that_cannot_answer_is_an_error(httpserver: HTTPServer, status:
         Prometheus(httpserver.url_for("")).query("up")
 
 
-def test_a_server_that_replays_its_log_is_not_ready(httpserver: HTTPServer) -> None:
-    """A 503 from /-/ready is an error."""
-    httpserver.expect_request("/-/ready").respond_with_data("Service Unavailable", 503)
-    with pytest.raises(DependencyError):
+@pytest.mark.parametrize("status", [302, 404, 503])
+def test_a_server_that_answers_no_query_is_not_ready(httpserver: HTTPServer, status: int) -> None:
+    """Prometheus answers 503 while it replays its log; a login page and a wrong path prefix are found, too."""
+    httpserver.expect_request(ANY_PATH).respond_with_data("not now", status)
+    with pytest.raises(DependencyError, match=f"HTTP {status}"):
         Prometheus(httpserver.url_for("")).ready()
+
+
+def test_a_server_without_a_ready_page_is_ready_when_it_answers_a_query(httpserver: HTTPServer) -> None:
+    """Thanos, Mimir and VictoriaMetrics have the query API, often below a prefix, and no `/-/ready` beside it."""
+    one = {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.5, "1"]}]}}
+    httpserver.expect_request("/prometheus/api/v1/query", method="POST").respond_with_json(one)
+    Prometheus(httpserver.url_for("/prometheus/")).ready()
+
+
+@pytest.mark.parametrize("value", ["0", "NaN"])
+def test_a_server_that_cannot_count_to_one_is_not_ready(scripted: Callable[[object], Prometheus], value: str) -> None:
+    """A stub that answers everything alike proves nothing."""
+    data = {"resultType": "vector", "result": [{"metric": {}, "value": [1.5, value]}]}
+    with pytest.raises(DependencyError, match=r"vector\(1\)"):
+        scripted({"status": "success", "data": data}).ready()
+
+
+ONE = {"resultType": "vector", "result": [{"metric": {}, "value": [1.5, "1"]}]}
+
+
+def test_remarks_that_older_servers_call_warnings_are_remarks(scripted: Callable[[object], Prometheus]) -> None:
+    """Prometheus 2.48 to 2.52 have no list of infos: any counter without `_total` made an answer doubtful."""
+    info, warning = "PromQL info: metric might not be a counter", "PromQL warning: bucket label le is missing"
+    found = result(scripted({"status": "success", "data": ONE, "warnings": [info, warning]}).query("up"))
+    assert (found.infos, found.warnings) == ((info,), (warning,))
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_partial_response_of_victoriametrics_is_doubtful(
+    scripted: Callable[[object], Prometheus], partial: bool
+) -> None:
+    """It says so by a field of its own and without a warning; a complete one has the field, too."""
+    found = result(scripted({"status": "success", "isPartial": partial, "data": ONE}).query("up"))
+    assert bool(found.warnings) is partial
+
+
+def test_logins_and_headers_are_sent(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """A token or password is read from its file each time, so that a rotated one is used."""
+    secret = tmp_path / "secret"
+    seen: list[tuple[str | None, str | None]] = []
+
+    def answer(request: Request) -> Response:
+        seen.append((request.headers.get("Authorization"), request.headers.get("X-Scope-OrgID")))
+        return Response(json.dumps({"status": "success", "data": ONE}))
+
+    httpserver.expect_request("/api/v1/query", method="POST").respond_with_handler(answer)
+    url = httpserver.url_for("")
+    by_token = Prometheus(url, parse_access(token_file=str(secret), headers="X-Scope-OrgID=team-a, X-Other=b"))
+    for token in ("first\n", "second"):
+        secret.write_text(token)
+        by_token.ready()
+    Prometheus(url, parse_access(username="me", password_file=str(secret))).ready()
+    basic = "Basic " + base64.b64encode(b"me:second").decode()
+    assert seen == [("Bearer first", "team-a"), ("Bearer second", "team-a"), (basic, None)]
+
+
+def test_a_refused_login_names_the_settings_and_not_the_secret(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """Not even where the server repeats it."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter22")
+    httpserver.expect_request(ANY_PATH).respond_with_data("no hunter22 here", 401)
+    with pytest.raises(DependencyError, match="PROMETHEUS_TOKEN_FILE") as caught:
+        Prometheus(httpserver.url_for(""), parse_access(token_file=str(secret))).query("up")
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_secret_that_cannot_be_read_is_an_error(free_address: str, tmp_path: Path) -> None:
+    """The file and its setting are named, and nothing is sent without the login."""
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(DependencyError, match=r"expected the token of Prometheus.*PROMETHEUS_TOKEN_FILE"):
+            Prometheus(f"http://{free_address}", parse_access(token_file=str(path))).query("up")
+        with pytest.raises(DependencyError, match=r"expected the password of Prometheus.*PROMETHEUS_PASSWORD_FILE"):
+            Prometheus(f"http://{free_address}", parse_access(username="me", password_file=str(path))).query("up")
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"token_file": "/a", "username": "me", "password_file": "/b"}, "one way to log in"),
+        ({"token_file": "/a", "sigv4_region": "eu-central-1"}, "one way to log in"),
+        ({"username": "me"}, "a user and a password"),
+        ({"password_file": "/b"}, "a user and a password"),
+        ({"client_key_file": "/b"}, "a certificate and its key"),
+        ({"headers": "X-Scope-OrgID"}, "NAME=VALUE"),
+        ({"headers": "Authorization=Bearer hunter22"}, "without a login"),
+        ({"headers": "X-A=b\r\nX-C: d"}, "NAME=VALUE"),
+        ({"parameters": "partial_response"}, "NAME=VALUE"),
+        ({"parameters": "query=up"}, "without query and time"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings: dict[str, str], found: str) -> None:
+    """Before anything is asked, and without repeating what may be a secret."""
+    with pytest.raises(InvalidInputError, match=found) as caught:
+        parse_access(**settings)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_an_answer_is_as_of_now_and_parameters_go_with_each_query(httpserver: HTTPServer) -> None:
+    """Without `nocache`, VictoriaMetrics dates back 30 s and does not say so; a setting adds what others need."""
+    httpserver.expect_request("/api/v1/query").respond_with_json({"status": "success", "data": ONE})
+    url = httpserver.url_for("")
+    Prometheus(url).query("up")
+    Prometheus(url, parse_access(parameters="partial_response=false, dedup=true")).query("up", 1.5)
+    plain, more = (request.form.to_dict() for request, _ in httpserver.log)
+    assert plain == {"query": "up", "nocache": "1"}
+    assert more == {"query": "up", "nocache": "1", "time": "1.500", "partial_response": "false", "dedup": "true"}
+
+
+def test_a_store_that_is_down_is_no_fault_of_the_query(httpserver: HTTPServer) -> None:
+    """Thanos with `partial_response=false` says it as of a query that cannot be evaluated (its pkg/api/query)."""
+    error = "expanding series: proxy Series(): rpc error: code = Aborted desc = fetch series for store 10.0.0.9:10901"
+    document = {"status": "error", "errorType": "execution", "error": error}
+    httpserver.expect_request("/api/v1/query").respond_with_json(document, status=422)
+    with pytest.raises(DependencyError, match="StoreAPIs"):
+        Prometheus(httpserver.url_for("")).query("up")
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "query processing would load too many samples into memory in query execution",  # Prometheus, Thanos
+        "the query exceeded the maximum number of chunks (limit: 2000000 chunks) (err-mimir-max-chunks-per-query). "
+        "To adjust the related per-tenant limit, configure -querier.max-fetched-chunks-per-query",
+        "cannot select more than -search.maxSamplesPerQuery=1000000000 samples",  # VictoriaMetrics
+    ],
+)
+def test_a_limit_that_a_query_exceeds_is_named(httpserver: HTTPServer, limit: str) -> None:
+    """To ask again would not help; the servers' own words name the limit."""
+    document = {"status": "error", "errorType": "execution", "error": limit}
+    httpserver.expect_request("/api/v1/query").respond_with_json(document, status=422)
+    answer = Prometheus(httpserver.url_for("")).query("up")
+    assert isinstance(answer, QueryRejected)
+    assert limit in answer.message
+
+
+def test_a_tenant_that_is_missing_names_its_setting(httpserver: HTTPServer) -> None:
+    """Mimir answers 401 in plain text (`no org id`, from dskit's user package), although no login is missing."""
+    httpserver.expect_request(ANY_PATH).respond_with_data("no org id\n", 401)
+    with pytest.raises(DependencyError, match=r"no org id.*PROMETHEUS_HEADERS"):
+        Prometheus(httpserver.url_for("")).query("up")
 
 
 def test_a_dead_server_is_an_error(free_address: str) -> None:

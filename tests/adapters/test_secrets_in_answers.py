@@ -24,16 +24,17 @@ from pytest_httpserver import HTTPServer
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.adapters.mlflow_registry import MlflowRegistry
 from orchestration.adapters.oci import OciRegistry
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.cli import main
+from orchestration.environment import EnvironmentPlatform
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.model_version import policy_tags
 from orchestration.promotion.ports import QueryRejected
 from orchestration.promotion.problems import DependencyError
-from orchestration.resources import EnvironmentPlatform
 from tests.adapters.kubeconfigs import write_kubeconfig
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.world import POLICY_TEXT
@@ -127,7 +128,7 @@ def _mlflow_token(echo: Echo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def _git(echo: Echo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
     (folder / "token").write_text(f"{SECRET}\n")
     url = f"{echo.url}/gitops.git"
-    return GitRepository(url, "main", token_file=folder / "token", state=folder, clock=SystemClock()).fetch
+    return GitRepository(url, "main", login=Login(folder / "token"), state=folder, clock=SystemClock()).fetch
 
 
 def _oci(echo: Echo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:

@@ -1,17 +1,27 @@
 """The service as seen from outside the cluster, and the limits on all HTTP of the adapters."""
 
+import json
+import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
+from orchestration.adapters import exchange, http, kube_api
 from orchestration.adapters.clock import SystemClock
+from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.adapters.http import HttpClient
 from orchestration.adapters.service import HttpService
+from orchestration.promotion.policy import HeaderFile
 from orchestration.promotion.problems import DependencyError
+from tests.adapters.kubeconfigs import write_kubeconfig
 
 
 @contextmanager
@@ -106,11 +116,85 @@ def test_time_passes() -> None:
     assert clock.now() >= before + 0.009
 
 
+@pytest.mark.parametrize("by_proxy", [False, True], ids=["service", "pod"])
+def test_a_model_may_take_longer_than_other_servers(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_proxy: bool
+) -> None:
+    """The policy's time-out counts, and not what any other exchange may take altogether."""
+    for module in (http, kube_api, exchange):
+        monkeypatch.setattr(module, "TOTAL_TIMEOUT", 0.2)
+
+    def slow(_: Request) -> Response:
+        time.sleep(0.5)  # longer than TOTAL_TIMEOUT, and shorter than what the policy allows
+        return Response("{}")
+
+    httpserver.expect_request(re.compile("/")).respond_with_handler(slow)
+    url = httpserver.url_for("").rstrip("/")
+    if by_proxy:
+        cluster = KubernetesCluster(write_kubeconfig(tmp_path, url), "edge")
+        assert cluster.ask_pod("ml-apps", "iris-1", 8080, "/predict", b"{}", {}, 20).status == 200
+    else:
+        assert HttpService().ask(f"{url}/predict", b"{}", {}, 20).status == 200
+
+
+@pytest.mark.parametrize(
+    "encode", [str, quote, lambda text: json.dumps({"sent": text}), lambda text: text.encode().hex()]
+)
+def test_a_secret_header_is_removed_from_the_answer(
+    httpserver: HTTPServer, tmp_path: Path, encode: Callable[[str], str]
+) -> None:
+    """A server may repeat it in any encoding; recording and replaying see the same."""
+    file = tmp_path / "key"
+    file.write_text("Bearer s3cr/et~key\n")
+    body = f'{{"prediction": 1, "debug": {json.dumps(encode("s3cr/et~key"))}}}'
+    httpserver.expect_request("/p", headers={"Authorization": "Bearer s3cr/et~key"}).respond_with_data(body)
+    header = {"Authorization": HeaderFile(file=str(file))}
+    answer = HttpService().ask(httpserver.url_for("/p"), b"{}", header, 5)
+    assert answer.status == 200
+    assert b"s3cr" not in answer.body
+    assert encode("s3cr/et~key").encode() not in answer.body
+    assert json.loads(answer.body)["prediction"] == 1
+
+
+def test_a_service_is_asked_under_the_policys_host(httpserver: HTTPServer) -> None:
+    """A gateway that serves many models tells them apart by it."""
+    httpserver.expect_request("/p").respond_with_data("{}", content_type="application/JSON; charset=utf-8")
+    answer = HttpService().ask(httpserver.url_for("/p"), b"{}", {"Host": "iris.example"}, 5)
+    assert httpserver.log[0][0].headers.get_all("Host") == ["iris.example"]
+    assert answer.content_type == "application/json"
+
+
+def test_bytes_that_are_no_text_lose_a_secret_too(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """The rest of them stays as it is."""
+    file = tmp_path / "key"
+    file.write_text("s3cr/et~key")
+    httpserver.expect_request("/p").respond_with_data(b"\xff\x00s3cr/et~key\x00")
+    answer = HttpService().ask(httpserver.url_for("/p"), b"{}", {"X-Key": HeaderFile(file=str(file))}, 5)
+    assert answer.body == b"\xff\x00***\x00"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(None, "No such file"), (b"\n", "an empty file"), (b"a\nb", "more than one line, or control characters")],
+)
+def test_a_header_without_a_value_is_an_error(tmp_path: Path, content: bytes | None, found: str) -> None:
+    """The file is read for each request, so what is missing is a dependency's fault, and names the file."""
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    headers = {"X-Key": HeaderFile(file=str(file))}
+    for ask in (HttpService().check_headers, lambda given: HttpService().ask("http://127.0.0.1:1", b"", given, 1)):
+        with pytest.raises(
+            DependencyError, match=f"file {file}: expected the value of header X-Key, found .*{found}.*service.headers"
+        ):
+            ask(headers)
+
+
 def test_reaching_an_address_is_one_get(httpserver: HTTPServer, free_address: str) -> None:
     """Any status is an answer; a connection that fails has status 0, and the body says why."""
     httpserver.expect_request("/", method="GET").respond_with_data("no page here", 404)
-    assert HttpService().reach(httpserver.url_for("/"), 5).status == 404
+    assert HttpService().reach(httpserver.url_for("/"), {}, 5).status == 404
     assert len(httpserver.log) == 1
-    answer = HttpService().reach(f"http://{free_address}", 5)
+    answer = HttpService().reach(f"http://{free_address}", {}, 5)
     assert answer.status == 0
     assert b"refused" in answer.body

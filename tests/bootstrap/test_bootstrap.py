@@ -13,7 +13,7 @@ from bootstrap import __main__ as program
 from bootstrap import objects, registration
 from bootstrap.mlflow_accounts import Grant
 from bootstrap.registration import register_edge, register_repository, write_kubeconfig
-from bootstrap.secrets import WANTED, make_secrets
+from bootstrap.secrets import DISPATCHER_URL, WANTED, make_secrets, webhook
 from orchestration.promotion.problems import InvalidInputError, ProblemError
 from tests.bootstrap.fake_kubectl import FakeCluster
 
@@ -58,25 +58,34 @@ def test_secrets_are_made_once(gcp: FakeCluster) -> None:
 def test_secrets_are_strong_and_never_revealed(gcp: FakeCluster, tmp_path: Path) -> None:
     """Each value has 192 random bits and is used once; neither the output nor any file but the cluster's has it."""
     lines = list(make_secrets(gcp.kubectl))
-    passwords = [value for name, value in values(gcp).items() if not name.endswith(" username")]
-    assert len(set(passwords)) == len(passwords) == sum(len(wanted.random) for wanted in WANTED)
+    passwords = [value for name, value in values(gcp).items() if not name.endswith((" username", " url"))]
+    assert len(set(passwords)) == len(passwords) == sum(len(wanted.random) for wanted in (*WANTED, webhook()))
     assert all(len(password) >= 32 for password in passwords)
     assert not [password for password in passwords for line in lines if password in line]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gcp.json"]
     assert not [password for password in passwords for path in files if password in path.read_text()]
 
 
-def test_alertmanagers_secret_needs_an_address(gcp: FakeCluster) -> None:
-    """Given a webhook's address, Alertmanager's Secret has it and a token; without one, a line says what is missing."""
-    *_, last = make_secrets(gcp.kubectl)
-    assert last.endswith("run this again with --webhook-url")
-    *_, last = make_secrets(gcp.kubectl, "http://receiver:8080/alerts")
-    assert last == "Secret monitoring/alertmanager-webhook: made"
+def test_alertmanager_sends_to_the_dispatcher(gcp: FakeCluster) -> None:
+    """Without an address of its own, Alertmanager's Secret has the dispatcher's, and a token for both of them."""
+    list(make_secrets(gcp.kubectl))
     before = values(gcp)
-    assert before["Secret/monitoring/alertmanager-webhook url"] == "http://receiver:8080/alerts"
+    assert before["Secret/monitoring/alertmanager-webhook url"] == DISPATCHER_URL
     assert len(before["Secret/monitoring/alertmanager-webhook token"]) >= 32
+    gcp.delete("Secret/monitoring/alertmanager-webhook")
+    list(make_secrets(gcp.kubectl, "https://elsewhere.example/alerts"))
+    assert values(gcp)["Secret/monitoring/alertmanager-webhook url"] == "https://elsewhere.example/alerts"
+
+
+def test_the_dispatchers_token_is_a_persons_to_give(gcp: FakeCluster) -> None:
+    """Without GitHub's token a line says what that means; with it the Secret is made, and nothing shows it."""
+    *_, last = make_secrets(gcp.kubectl)
+    assert last.endswith("alerts are kept and start no workflow; run this again with --github-token-file")
+    lines = list(make_secrets(gcp.kubectl, github_token="a-token-of-github"))
+    assert lines[-1] == "Secret monitoring/dispatcher-github: made"
+    assert "a-token-of-github" not in "".join(lines)
+    assert values(gcp)["Secret/monitoring/dispatcher-github token"] == "a-token-of-github"
     assert "missing" not in "".join(make_secrets(gcp.kubectl))
-    assert values(gcp) == before
 
 
 @pytest.mark.parametrize("url", ["receiver:8080", "ftp://receiver", "https://me:hunter2hunter2@receiver/alerts", ""])
@@ -125,15 +134,16 @@ def test_an_address_that_only_this_machine_knows_is_refused(gcp: FakeCluster, ed
     assert gcp.objects() == edge.objects() == {}
 
 
-def test_the_pipelines_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge: FakeCluster, tmp_path: Path) -> None:
-    """It has both contexts with the accounts' tokens, and only its owner may read it, even if the file existed."""
+@pytest.mark.parametrize("account", [registration.PIPELINE, registration.ANALYST])
+def test_a_kubeconfig_is_for_its_owner_alone(gcp: FakeCluster, edge: FakeCluster, tmp_path: Path, account: str) -> None:
+    """It has both contexts with the account's tokens, and only its owner may read it, even if the file existed."""
     for cluster in (gcp, edge):
-        token = objects.secret("incumbent-token", "incumbent", {}, type_="kubernetes.io/service-account-token")
+        token = objects.secret(f"{account}-token", "incumbent", {}, type_="kubernetes.io/service-account-token")
         cluster.kubectl.apply([token])
     path = tmp_path / "kubeconfig"
     path.touch(mode=0o644)
     clusters = {"gcp": gcp.kubectl, "edge": edge.kubectl}
-    write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()})
+    write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()}, account)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     config = json.loads(path.read_text())
     assert [context["name"] for context in config["contexts"]] == ["gcp", "edge"]

@@ -100,11 +100,12 @@ def _object(version: str, kind: str, name: str, namespace: str = "") -> Json:
 
 
 def _project(repository: str) -> Json:
+    kinds = [("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("", "ConfigMap")]
     spec = {
         "sourceRepos": [repository],
         "destinations": [{"name": settings.EDGE, "namespace": NAMESPACE}],
         "clusterResourceWhitelist": [],
-        "namespaceResourceWhitelist": [{"group": "apps", "kind": "Deployment"}, {"group": "", "kind": "ConfigMap"}],
+        "namespaceResourceWhitelist": [{"group": group, "kind": kind} for group, kind in kinds],
     }
     return {**_object("argoproj.io/v1alpha1", "AppProject", _PROJECT, ARGOCD), "spec": spec}
 

@@ -116,6 +116,21 @@ class Place:
     def wait(self, what: str, condition: Callable[[], Value | None]) -> Value:
         return wait_until(condition, _WAIT_SECONDS, what)
 
+    def readings(
+        self, what: str, look: Callable[[], WorkloadStatus | None], condition: Callable[[WorkloadStatus], Any]
+    ) -> list[WorkloadStatus]:
+        """Wait until a workload meets the condition, and return all distinct readings of it until then."""
+        found: list[WorkloadStatus] = []
+
+        def met() -> bool:
+            status = look()
+            if status is not None and (not found or found[-1] != status):
+                found.append(status)
+            return status is not None and bool(condition(status))
+
+        self.wait(what, met)
+        return found
+
 
 class Repository:
     """A working copy of the contract tests' branch of the GitOps repository."""

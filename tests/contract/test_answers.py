@@ -41,6 +41,7 @@ CALLS = [
     Call("edge", "GET", REPLICA_SETS, "list", "replicasets", "apps"),
     Call("edge", "GET", PODS, "list", "pods"),
     Call("edge", "GET", EVENTS, "list", "events"),
+    Call("edge", "GET", f"/api/v1/namespaces/{NAMESPACE}/services", "list", "services"),
     Call("edge", "GET", "/api/v1/nodes", "list", "nodes", namespace=""),
     Call("edge", "GET", f"{PODS}/a/log", "get", "pods/log"),
     Call("edge", "POST", f"{PODS}/a:8080/proxy/predict", "create", "pods/proxy"),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from orchestration.promotion.cluster_json import parse_application, parse_node, parse_workload
+from orchestration.promotion.cluster_status import PodStatus
 from tests.contract.place import PODS, Place
 from tests.contract.reading import Reading
 from tests.contract.test_answers import EVENTS, REPLICA_SETS
@@ -38,6 +39,7 @@ def test_fields_of_a_synced_application(place: Place) -> None:
         "status.resources[].kind": "str",
         "status.resources[].name": "str",
         "status.resources[].namespace": "str",
+        "status.sourceType": "str",
         "status.sync": "dict",
         "status.sync.revision": "str",
         "status.sync.status": "str",
@@ -83,7 +85,9 @@ def test_fields_of_a_rolled_out_workload(place: Place) -> None:
         "metadata.labels": "dict",
         "metadata.labels.pod-template-hash": "str",
         "metadata.ownerReferences": "list",
+        "metadata.ownerReferences[].controller": "bool",
         "metadata.ownerReferences[].uid": "str",
+        "metadata.uid": "str",
         "spec": "dict",
     }
     assert parts["pod"] == {
@@ -93,7 +97,8 @@ def test_fields_of_a_rolled_out_workload(place: Place) -> None:
         "metadata.labels.pod-template-hash": "str",
         "metadata.name": "str",
         "metadata.ownerReferences": "list",
-        "metadata.ownerReferences[].kind": "str",
+        "metadata.ownerReferences[].controller": "bool",
+        "metadata.ownerReferences[].uid": "str",
         "metadata.uid": "str",
         "spec": "dict",
         "spec.containers": "list",
@@ -123,15 +128,22 @@ def _but_the_template(noted: dict[str, str]) -> dict[str, str]:
     return {path: kind for path, kind in noted.items() if not path.startswith("spec.template")}
 
 
+def read_pods(place: Place, name: str, noted: dict[str, str]) -> tuple[PodStatus, ...]:
+    """Read a Deployment's pods as the pipeline does, and note which of their fields are read."""
+    query = {"labelSelector": f"app={name}"}
+    pods = [Reading(document, noted) for document in place.edge.items(PODS, query)]
+    sets = place.edge.items(REPLICA_SETS, query)
+    return parse_workload("Deployment", place.deployment_json(name), sets, pods, ()).pods
+
+
 def test_fields_of_a_crashed_container(place: Place) -> None:
     """The waiting state of a crashed container has a reason and a message, its last state a reason and an exit code."""
     noted: dict[str, str] = {}
 
     def crashed() -> dict[str, str]:
         noted.clear()
-        pods = [Reading(document, noted) for document in place.edge.items(PODS, {"labelSelector": "app=crash"})]
-        workload = parse_workload("Deployment", {}, (), pods, ())
-        reasons = [container.waiting_reason for pod in workload.pods for container in pod.containers]
+        pods = read_pods(place, "crash", noted)
+        reasons = [container.waiting_reason for pod in pods for container in pod.containers]
         return noted if reasons == ["CrashLoopBackOff"] else {}
 
     place.wait("CrashLoopBackOff", crashed)
@@ -153,8 +165,7 @@ def test_fields_of_an_unscheduled_pod(place: Place) -> None:
 
     def unplaced() -> bool:
         noted.clear()
-        pods = [Reading(document, noted) for document in place.edge.items(PODS, {"labelSelector": "app=unplaceable"})]
-        return any(pod.unschedulable for pod in parse_workload("Deployment", {}, (), pods, ()).pods)
+        return any(pod.unschedulable for pod in read_pods(place, "unplaceable", noted))
 
     place.wait("the scheduler's condition", unplaced)
     assert noted["status.conditions[].message"] == "str"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestration.adapters.kube_api import KubeApi
-from tests.contract.place import ARGOCD, PODS, STEADY, TROUBLED, Place, application_path
+from tests.contract.place import ARGOCD, NAMESPACE, PODS, STEADY, TROUBLED, Place, application_path
 from tests.contract.test_answers import MERGE
 from tests.contract.watching import version_of, watch
 
@@ -49,6 +49,11 @@ def test_a_selected_list_may_end_with_an_empty_page(place: Place) -> None:
     # `steady` is not the last of the namespace's pods by name.
     assert [len(page) for page in pages] == [1, 1, 0]
     assert len({name for page in pages for name in page}) == 2
+
+
+def test_services_are_listed(place: Place) -> None:
+    """The adapter reads those of the namespace; a namespace without any has an empty list, and no error."""
+    assert place.cluster.services(NAMESPACE) == ()
 
 
 def test_an_empty_list_is_no_error(place: Place) -> None:

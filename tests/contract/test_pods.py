@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestration.analysis.pod_facts import parse_pod, sibling_selector
 from orchestration.promotion.problems import DependencyError
 from tests.contract.place import CONTAINER, NAMESPACE, PODS, PORT, Place
 from tests.contract.test_answers import failure
@@ -17,11 +18,27 @@ def pod(place: Place) -> str:
     return workload.new_pods[0].name
 
 
+def test_a_pod_is_described_with_its_containers_and_owner(place: Place, pod: str) -> None:
+    """Chosen by its name, or with the other pods of its workload by their labels; nobody else's pods are among them."""
+    (described,) = (parse_pod(raw) for raw in place.cluster.pods(NAMESPACE, fields=f"metadata.name={pod}"))
+    assert (described.name, described.phase, described.workload, described.is_ready) == (pod, "Running", "steady", True)
+    (container,) = described.containers
+    assert (container.name, container.ready) == (CONTAINER, True)
+    assert container.running_since is not None
+    siblings = [parse_pod(raw) for raw in place.cluster.pods(NAMESPACE, labels=sibling_selector(described))]
+    assert pod in {sibling.name for sibling in siblings}
+    assert {sibling.workload for sibling in siblings} == {"steady"}
+    assert place.cluster.pods(NAMESPACE, fields="metadata.name=no-such-pod") == ()
+
+
 def test_the_last_lines_of_a_log_are_returned(place: Place, pod: str) -> None:
     """The API server returns as many lines as were asked for, as plain text."""
     assert place.cluster.log_tail(NAMESPACE, pod, CONTAINER, previous=False).endswith("steady starts\n")
     reply = place.edge.get(f"{PODS}/{pod}/log", {"container": CONTAINER, "tailLines": "0"})
     assert (reply.status, reply.body) == (200, b"")
+    reply = place.edge.get(f"{PODS}/{pod}/log", {"container": CONTAINER, "tailLines": "1", "limitBytes": "4"})
+    assert reply.status == 200
+    assert 0 < len(reply.body) < len("version steady starts\n")  # the limit is not kept to the byte
 
 
 def test_a_container_that_ran_once_has_no_previous_log(place: Place, pod: str) -> None:
@@ -48,6 +65,13 @@ def test_a_pod_answers_through_the_api_server(place: Place, pod: str) -> None:
         version, body, replay = answer.body.decode().split(maxsplit=1)[0], *answer.body.decode().rsplit(" ", 1)
         assert (answer.status, answer.from_api) == (code, False)
         assert (version, json.loads(body.split(" ", 1)[1]), replay) == ("steady", {"a": 1}, "p/1")
+
+
+def test_query_and_host_reach_the_pod_and_the_login_does_not(place: Place, pod: str) -> None:
+    """The pod is asked what the caller asks the API server for, under the name that the caller gives."""
+    headers = {"Host": "iris.example", "Authorization": "Bearer of-the-model"}
+    answer = place.cluster.ask_pod(NAMESPACE, pod, PORT, "/seen/%C3%A9?q=a%20b", b"{}", headers, 5)
+    assert answer.body == b"steady /seen/%C3%A9?q=a%20b iris.example - -"
 
 
 def test_a_port_on_which_nothing_listens_is_the_api_servers_503(place: Place, pod: str) -> None:

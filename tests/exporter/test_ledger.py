@@ -6,7 +6,7 @@ import pytest
 
 from orchestration.commands.requesting import request_promotion, retry_promotion
 from orchestration.exporter.durations import BUCKETS, Durations, seconds_between
-from orchestration.exporter.ledger import BranchRewrittenError, Ledger, Record, read_on
+from orchestration.exporter.ledger import BranchRewrittenError, Ledger, Record, ask_registry, read_on
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.state import State
 from tests.fakes.cluster import DOWN
@@ -37,7 +37,8 @@ def retry(world: World, number: int) -> None:
 
 def read(world: World, ledger: Ledger | None = None) -> Record:
     ledger = ledger or Ledger(world.policy(POLICY_NAME))
-    return read_on(ledger, world.registry, world.git, world.clock)
+    asked = ask_registry(ledger, world.registry, world.clock)
+    return read_on(ledger, asked, world.registry, world.git, world.git.fetch())
 
 
 def ends(record: Record) -> dict[str, int]:
@@ -288,7 +289,7 @@ def test_another_policys_promotions_are_its_own(world: World) -> None:
     """Two policies for one model share versions, but no counts."""
     assert promote(world, ask(world), "run")
     other = world.policy(POLICY_NAME).model_copy(update={"name": "iris-other"})
-    record = read_on(Ledger(other), world.registry, world.git, world.clock)
+    record = read(world, Ledger(other))
     assert ends(record) == {}
     assert times(record) == {}
 
@@ -333,3 +334,52 @@ def test_whole_seconds_make_no_negative_time() -> None:
     assert seconds_between(11.0, 10.0) is None
     assert seconds_between(None, 10.0) is None
     assert seconds_between(10.0, 12.5) == 2.5
+
+
+def test_the_last_ends_are_told_with_their_reasons(world: World) -> None:
+    """The newest comes first; a champion needs no reason, and a version that is tried again has lost its own."""
+    assert promote(world, ask(world), "run")
+    bad = ask(world, accuracy=0.1)
+    assert promote(world, bad, "run")
+    ledger = Ledger(world.policy(POLICY_NAME))
+    refused, champion = read(world, ledger).latest
+    assert (refused.version, refused.state, champion.version, champion.state) == (
+        bad,
+        State.REFUSED,
+        1,
+        State.CHAMPION,
+    )
+    assert "accuracy" in refused.reason
+    assert champion.reason == ""
+    assert refused.at > champion.at
+    retry(world, bad)
+    assert promote(world, bad, "again")
+    record = read(world, ledger)
+    assert [(end.state, bool(end.reason)) for end in record.latest] == [
+        (State.REFUSED, True),
+        (State.REFUSED, False),
+        (State.CHAMPION, False),
+    ]
+    assert record == read(world)
+
+
+def test_only_ten_ends_are_told(world: World) -> None:
+    """However many versions there were, the newest ten are told, by an old ledger and a new one alike."""
+    ledger = Ledger(world.policy(POLICY_NAME))
+    for _ in range(12):
+        assert promote(world, ask(world, accuracy=0.1), "run")
+        known = read(world, ledger).latest
+    assert [end.version for end in known] == list(range(12, 2, -1))
+    assert read(world).latest == known
+
+
+def test_what_has_not_ended_is_under_way(world: World) -> None:
+    """A requested challenger is under way until it ends; a version that is no challenger any more is not."""
+    first, second = ask(world), ask(world)
+    ledger = Ledger(world.policy(POLICY_NAME))
+    (waiting,) = read(world, ledger).under_way
+    assert (waiting.version, waiting.state) == (second, State.REQUESTED)
+    assert world.clock.now() - waiting.since >= 7
+    assert first != second
+    assert promote(world, second, "run")
+    assert read(world, ledger).under_way == ()

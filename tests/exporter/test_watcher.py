@@ -1,6 +1,6 @@
 """Looking at all policies again and again, and the metrics that Prometheus gets."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,6 +13,7 @@ from orchestration.commands.serving import adopt_version
 from orchestration.exporter.exposition import FindingsCollector
 from orchestration.exporter.watcher import Watcher
 from orchestration.promotion.decided import Decided
+from orchestration.promotion.served_quality import ServedQuality
 from orchestration.promotion.state import State
 from tests.fakes.cluster import DOWN
 from tests.fakes.runs import promote
@@ -103,6 +104,10 @@ def test_a_champion_that_serves_is_reported_completely(scraped: Scraped) -> None
     assert samples[f'champion_info{{image="{image}",{PM},version="1"}}'] == 1
     assert samples[f'live_info{{image="{image}",{PM},version="1"}}'] == 1
     assert samples[f"live_is_champion{{{PM}}}"] == samples[f"champion_has_evidence{{{PM}}}"] == 1
+    ended = samples[f'promotion_ended_timestamp_seconds{{end="champion",{PM},reason="",version="1"}}']
+    assert 60 < ended - samples[f'live_since_timestamp_seconds{{{PM},version="1"}}'] < 120, (
+        "a rollout and a soak of 60 s"
+    )
     ends = {end: samples[f'promotions_total{{end="{end}",{PM}}}'] for end in ("champion", "rolled_back", "refused")}
     assert ends == {"champion": 1, "rolled_back": 0, "refused": 0}
     assert samples[f'promotion_stage_duration_seconds_bucket{{le="60.0",{P},stage="gate"}}'] == 1
@@ -174,7 +179,7 @@ def test_a_dead_cluster_hides_only_what_it_alone_knows(scraped: Scraped) -> None
     before = scraped.look()
     scraped.world.cluster.down = DOWN
     samples = scraped.look()
-    assert names(before) - names(samples) == {"live_info", "live_is_champion"}
+    assert names(before) - names(samples) == {"live_info", "live_since_timestamp_seconds", "live_is_champion"}
     assert samples[f"look_failures_total{{{P}}}"] == 1
     assert samples[f"last_look_timestamp_seconds{{{P}}}"] == before[f"last_look_timestamp_seconds{{{P}}}"]
     scraped.look()
@@ -191,7 +196,8 @@ def test_what_cannot_be_read_is_not_reported(scraped: Scraped, which: str) -> No
     scraped.world.registry.down = which == "registry"
     scraped.world.git.down = "a server that is down" if which == "git" else None
     samples = scraped.look()
-    now = {"champion_info", "champion_has_evidence", "live_info", "live_is_champion", "promotions_held"}
+    now = {"champion_info", "champion_has_evidence", "promotions_held", "model_metric", "model_baseline"}
+    now |= {"live_info", "live_since_timestamp_seconds", "live_is_champion"}
     assert names(before) - names(samples) == now
     counters = {name: value for name, value in before.items() if name.startswith("promotion")}
     assert {name: samples.get(name) for name in counters if "held" not in name} == {
@@ -293,3 +299,81 @@ def test_a_folder_of_policies_that_is_gone_fails_every_look(scraped: Scraped) ->
     samples = scraped.look()
     assert samples[f"look_failures_total{{{P}}}"] == 1
     assert "champion_info" not in names(samples)
+
+
+def test_how_good_the_versions_are_is_reported(scraped: Scraped) -> None:
+    """Of both roles as in training, and of the champion as it was last evaluated, within a minute."""
+    world = scraped.world
+    world.policies[POLICY_NAME] = f"{POLICY_TEXT}evaluation: {{rows: rows.csv, label: y, prediction: $.prediction}}\n"
+    scraped.promoted()
+    world.register(accuracy=0.95)
+    samples = scraped.look()
+    assert samples[f'model_metric{{metric="accuracy",{PM},role="champion",version="1"}}'] == 0.9
+    assert samples[f'model_metric{{metric="accuracy",{PM},role="challenger",version="2"}}'] == 0.95
+    assert samples[f'model_baseline{{metric="accuracy",{PM}}}'] == 0.9
+    assert not {"model_part_of_baseline", "model_evaluated_timestamp_seconds"} & names(samples)
+    found = ServedQuality(POLICY_NAME, "iris", 1, "accuracy", 0.72, 0.9, 50, "d", compared_inputs=4, at=1000.0)
+    world.registry.record_evaluation(replace(found, drifted_inputs=("a", "b")), ())
+    samples = scraped.look(after=60.0)
+    assert samples[f'model_metric{{metric="accuracy",{PM},role="champion",version="1"}}'] == 0.72
+    assert samples[f'model_part_of_baseline{{metric="accuracy",{PM},version="1"}}'] == pytest.approx(0.8)
+    assert samples[f'model_evaluated_timestamp_seconds{{{PM},version="1"}}'] == 1000.0
+    assert samples[f'model_drifted_inputs{{{PM},version="1"}}'] == 2
+
+
+def test_an_evaluation_of_another_version_is_not_the_champions(scraped: Scraped) -> None:
+    """A new champion starts with what it had in training."""
+    world = scraped.world
+    world.policies[POLICY_NAME] = f"{POLICY_TEXT}evaluation: {{rows: rows.csv, label: y, prediction: $.prediction}}\n"
+    scraped.promoted()
+    world.registry.record_evaluation(ServedQuality(POLICY_NAME, "iris", 1, "accuracy", 0.72, 0.9, 50, "d"), ())
+    scraped.look()
+    scraped.promoted()
+    samples = scraped.look()
+    assert samples[f'model_metric{{metric="accuracy",{PM},role="champion",version="2"}}'] == 0.9
+    assert "model_part_of_baseline" not in names(samples)
+
+
+def test_the_registry_is_not_asked_again_and_again_how_good_versions_are(scraped: Scraped) -> None:
+    """Once a minute is often enough for what is measured once an hour, and a training run is read once."""
+    world = scraped.world
+    scraped.promoted()
+    scraped.look()
+    world.registry.calls.clear()
+    scraped.look()
+    assert not {"training", "last_evaluation"} & set(world.registry.calls)
+    scraped.look(after=60.0)
+    assert "training" not in world.registry.calls
+
+
+def test_one_fetch_serves_all_policies(scraped: Scraped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there is one policy or 20, after the registry was asked for all; what does not answer is asked once."""
+    world, calls = scraped.world, world_calls(scraped, monkeypatch)
+    for size in (1, 20):
+        world.policies = {f"p{number}": POLICY_TEXT for number in range(size)}
+        scraped.look()
+        calls.clear()
+        scraped.look()
+        assert calls.count("fetch") == 1
+        assert "version_by_alias" not in calls[calls.index("fetch") :]
+    world.git.down = "no answer in 10 s"
+    calls.clear()
+    samples = scraped.look()
+    assert calls.count("fetch") == 1
+    assert sum(value for name, value in samples.items() if name.startswith("look_failures_total")) == 20
+
+
+def world_calls(scraped: Scraped, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of the registry's aliases and the fetches from now on, in their order."""
+    calls: list[str] = []
+
+    def counted(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def counting(*asked: object) -> object:
+            calls.append(name)
+            return call(*asked)
+
+        return counting
+
+    for port, name in ((scraped.world.registry, "version_by_alias"), (scraped.world.git, "fetch")):
+        monkeypatch.setattr(port, name, counted(name, getattr(port, name)))
+    return calls

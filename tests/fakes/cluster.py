@@ -1,31 +1,49 @@
 """A cluster, its Argo CD and its service in memory: what they say is set by the test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from orchestration.promotion.cluster_status import ApplicationStatus, ContainerStatus, Node, PodStatus, WorkloadStatus
-from orchestration.promotion.ports import Answer
+from orchestration.promotion.cluster_status import (
+    ApplicationStatus,
+    ClusterService,
+    ContainerPort,
+    ContainerStatus,
+    Node,
+    PodStatus,
+    WorkloadStatus,
+)
+from orchestration.promotion.json_reading import Json
+from orchestration.promotion.ports import Answer, Headers
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.rights import Right
 
 DOWN = Problem("the fake", "an answer", "that it is down", "Set `down` to None.")
-Respond = Callable[[str, str, bytes, Mapping[str, str]], Answer | Problem]
+Respond = Callable[[str, str, bytes, Headers], Answer | Problem]
 """What answers a request to a pod (or URL) and path; a `Problem` is raised as a `DependencyError`."""
 
 
-def no_answer(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def no_answer(target: str, path: str, body: bytes, headers: Headers) -> Answer:
     return Answer(404, b"{}", 0.0)
 
 
 class FakeCluster:
     """Implements the `Cluster` port."""
 
+    def __str__(self) -> str:
+        return "the cluster"
+
     def __init__(self, workload: WorkloadStatus | None = None) -> None:
         self.status = workload
         self.node_list: tuple[Node, ...] = (Node("edge-0", "amd64", True),)
         self.logs: dict[tuple[str, str, bool], str] = {}
         self.respond: Respond = no_answer
-        self.asked: list[tuple[str, int, str, bytes, Mapping[str, str]]] = []
+        self.asked: list[tuple[str, int, str, bytes, Headers]] = []
+        self.service_list: tuple[ClusterService, ...] | None = ()
+        """None when the account may not list them."""
+        self.objects: list[dict[str, Any]] = []
+        """Pods as the API server describes them."""
+        self.events: list[dict[str, Any]] = []
         self.down: Problem | None = None
         self.denied: set[str] | None = set()
         """The rights that the account lacks, in words; None when the API server does not tell."""
@@ -51,8 +69,29 @@ class FakeCluster:
         self.ready()
         return "\n".join(self.logs.get((pod, container, previous), "").splitlines()[-lines:])
 
+    def pods(self, namespace: str, *, fields: str = "", labels: str = "") -> tuple[Json, ...]:
+        self.ready()
+        wanted = dict(part.split("=", 1) for part in labels.split(",") if part)
+        name = fields.removeprefix("metadata.name=")
+        return tuple(
+            each
+            for each in self.objects
+            for metadata in [each["metadata"]]
+            if metadata["namespace"] == namespace
+            and name in ("", metadata["name"])
+            and wanted.items() <= metadata.get("labels", {}).items()
+        )
+
+    def pod_events(self, namespace: str, pod: str) -> tuple[Json, ...]:
+        self.ready()
+        return tuple(each for each in self.events if each["involvedObject"]["name"] == pod)
+
+    def services(self, namespace: str) -> tuple[ClusterService, ...] | None:
+        self.ready()
+        return self.service_list
+
     def ask_pod(
-        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self, namespace: str, pod: str, port: int, path: str, body: bytes, headers: Headers, timeout: float
     ) -> Answer:
         self.ready()
         self.asked.append((pod, port, path, body, headers))
@@ -64,20 +103,31 @@ class FakeService:
 
     def __init__(self, respond: Respond = no_answer) -> None:
         self.respond = respond
-        self.asked: list[tuple[str, bytes, Mapping[str, str]]] = []
+        self.asked: list[tuple[str, bytes, Headers]] = []
+        self.down: Problem | None = None
+        """Why the values of headers cannot be read."""
         self.reached = Answer(404, b"not found", 0.01)
         """What answers a GET; a model's server has no page at `/`."""
+        self.pages: set[str] = set()
+        """Addresses that answer a GET with 200."""
 
-    def ask(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
+    def ask(self, url: str, body: bytes, headers: Headers, timeout: float) -> Answer:
         self.asked.append((url, body, headers))
         return _said(self.respond(url, "", body, headers))
 
-    def reach(self, url: str, timeout: float) -> Answer:
-        return self.reached
+    def reach(self, url: str, headers: Headers, timeout: float) -> Answer:
+        return replace(self.reached, status=200) if url in self.pages else self.reached
+
+    def check_headers(self, headers: Headers) -> None:
+        if self.down is not None:
+            raise DependencyError(self.down)
 
 
 class FakeArgoCD:
     """Implements the `ArgoCD` port; `on_refresh` is what a refresh sets in motion, nothing unless told."""
+
+    def __str__(self) -> str:
+        return "Argo CD"
 
     def __init__(self, application: ApplicationStatus | None = None) -> None:
         self.status = application
@@ -138,7 +188,7 @@ def a_deployment(image: str, pods: tuple[PodStatus, ...], *, namespace: str, nam
         total=count,
         images={container: image},
         template_hash="new",
-        ports={container: 8080},
+        ports={container: (ContainerPort("http", 8080),)},
         pods=pods,
     )
 

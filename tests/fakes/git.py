@@ -15,6 +15,7 @@ from orchestration.promotion.ports import (
     LeaseBusy,
     LeaseLost,
     LeaseRecord,
+    Proposal,
     Pushed,
     RepositoryAddress,
     Sign,
@@ -44,6 +45,8 @@ class FakeCommit:
     files: Mapping[str, bytes]
     trailers: Mapping[str, str]
     author: str = "person"
+    merges: str | None = None
+    """The commit that a merge brought in."""
 
 
 class FakeGitRepository:
@@ -52,6 +55,9 @@ class FakeGitRepository:
     `before_push` holds actions that happen just before a push arrives, one for each push: other people's commits, or
     a lease that someone takes. `down` makes every call raise `DependencyError` with that finding.
     """
+
+    def __str__(self) -> str:
+        return "Git repository"
 
     def __init__(self, clock: Clock, files: Mapping[str, bytes]) -> None:
         self._clock = clock
@@ -62,7 +68,15 @@ class FakeGitRepository:
         self.signatures: dict[str, bytes] = {}
         """The signatures of tags that have one."""
         self.before_push: list[Callable[[], object]] = []
+        self.proposed: dict[str, str] = {}
+        """The commit of each proposal, by the proposal's name."""
+        self.merged: dict[str, Mapping[str, str]] = {}
+        """The trailers of commits that were merged without them."""
+        self.branches: dict[str, str] = {}
+        """The branches beside ours, as their names and heads."""
         self.down: str | None = None
+        self.is_protected = False
+        """Whether nobody may push to the branch."""
         self.push_forbidden: str | None = None
         """Why the server forbids pushes; None while it allows them."""
         self.head = ""
@@ -96,16 +110,23 @@ class FakeGitRepository:
         reachable: list[FakeCommit] = []
         at: str | None = head
         while at is not None:
-            reachable.append(self.commits[at])
-            at = self.commits[at].parent
+            commit = self.commits[at]
+            reachable.append(commit)
+            if commit.merges is not None:
+                reachable.append(self.commits[commit.merges])  # what a request has is one commit
+            at = commit.parent
         return reachable
 
     def _history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
         return tuple(
-            BranchCommit(commit.id, commit.parent or "", commit.subject, commit.committed_at, commit.trailers)
-            for commit in self._reachable(head)
+            commit
+            for commit in map(self._branch_commit, self._reachable(head))
             if any(commit.trailers.get(name, "").startswith(f"{policy}/") for name in ("Promotion-Id", "Rollback-Of"))
         )
+
+    def _branch_commit(self, commit: FakeCommit) -> BranchCommit:
+        trailers = self.merged.get(commit.id, commit.trailers)
+        return BranchCommit(commit.id, commit.parent or "", commit.subject, commit.committed_at, trailers)
 
     def _new_id(self) -> str:
         self._made += 1
@@ -171,11 +192,56 @@ class FakeGitRepository:
             self._others_act()
             if self._is_lost(lease):
                 return LeaseLost(self.leases.get(lease.application))
+            if self.is_protected:
+                finding = "a refusal although nobody else pushed (protected branch hook declined)"
+                raise DependencyError(Problem("Git repository", "to let us push", finding, "Allow it."))
             if self.head == decided_on:
                 break
             self._clock.sleep(1.0)
         pushed = self.commit(decision.subject, {decision.path: decision.content}, decision.trailers, "incumbent")
         return Pushed(pushed, self._renewed(lease, ttl), attempts)
+
+    def propose(
+        self, name: str, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
+    ) -> Pushed | LeaseLost | Decision:
+        head = self.fetch()
+        decision = decide(head)
+        if not isinstance(decision, FileEdit):
+            return decision
+        self._others_act()
+        if self._is_lost(lease):
+            return LeaseLost(self.leases.get(lease.application))
+        files = {**self.commits[head].files, decision.path: decision.content}
+        now = max(float(int(self._clock.now())), self.commits[head].committed_at)
+        made = FakeCommit(self._new_id(), head, decision.subject, now, files, decision.trailers, "incumbent")
+        self.commits[made.id] = made
+        self.proposed[name] = self.branches[f"incumbent/{name}"] = made.id
+        return Pushed(made.id, self._renewed(lease, ttl), 1)
+
+    def proposals(self, policy: str) -> tuple[Proposal, ...]:
+        self._reach_server()
+        return tuple(
+            Proposal(name, self._branch_commit(self.commits[self.proposed[name]]))
+            for name in sorted(self.proposed)
+            if name.startswith(f"{policy}/")
+        )
+
+    def withdraw(self, name: str, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        self._reach_server()
+        self._others_act()
+        if self._is_lost(lease):
+            return LeaseLost(self.leases.get(lease.application))
+        self.proposed.pop(name, None)
+        self.branches.pop(f"incumbent/{name}", None)
+        return self._renewed(lease, ttl)
+
+    def conclude(self, proposal: Proposal, merged_as: str | None) -> None:
+        self._reach_server()
+        if merged_as is not None:
+            self.merged.setdefault(merged_as, proposal.commit.trailers)
+        for refs, name in ((self.proposed, proposal.name), (self.branches, proposal.branch)):
+            if refs.get(name) == proposal.commit.commit:
+                del refs[name]
 
     def create_tag(
         self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.ports import PlatformImage, ResolvedImage
-from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.problems import DependencyError, Problem, RateLimitedError
 
 
 @dataclass
@@ -17,6 +18,10 @@ class FakeImages:
     """The digest of each repository's tag."""
     images: dict[tuple[str, str], tuple[PlatformImage, ...]] = field(default_factory=dict)
     """The platforms of each repository's digest."""
+    signed: dict[str, tuple[ImageSignature, ...]] = field(default_factory=dict)
+    """The signatures of each digest."""
+    limited: list[float] = field(default_factory=list)
+    """For how many seconds each next question is too early."""
     down: bool = False
 
     def publish(
@@ -48,11 +53,18 @@ class FakeImages:
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
         if self.down:
             raise DependencyError(Problem("the image registry", "an answer", "no answer", "Start it again."))
+        if self.limited:
+            problem = Problem("the image registry", "an answer", "HTTP 429", "Ask later.")
+            raise RateLimitedError(problem, self.limited.pop(0))
         digest = reference.digest or self.tags.get((reference.repository, reference.tag or "latest"))
         platforms = None if digest is None else self.images.get((reference.repository, digest))
         if platforms is None:
             return None
         return ResolvedImage(ImageRef(reference.repository, reference.tag, digest), platforms)
+
+    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
+        assert image.digest is not None
+        return self.signed.get(image.digest, ())
 
 
 def _digest(*parts: object) -> str:

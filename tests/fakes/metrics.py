@@ -12,6 +12,9 @@ Reply = QueryResult | QueryRejected | float | Mapping[str, float]
 class FakeMetrics:
     """Implements the `Metrics` port: the first scripted part that a query contains answers it; without one, no data."""
 
+    def __str__(self) -> str:
+        return "Prometheus"
+
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.script: dict[str, Reply | Callable[[str], Reply]] = {}

@@ -1,18 +1,31 @@
 """Runs of a promotion without Dagster, and a kill at any of their writes."""
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestration.promotion.identity import partition_key
 from orchestration.stages.lease import LEASE_SECONDS
 from orchestration.stages.pipeline import STAGES
-from orchestration.stages.results import StageDone
+from orchestration.stages.results import Check, StageDone
 from orchestration.stages.runner import StageFailed, run_stage
+from orchestration.stages.stage import Stage
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform
 
 REGISTRY_WRITES = ("write_tags", "set_alias", "put_artifact")
-GIT_WRITES = ("push_edit", "create_tag", "acquire_lease", "renew_lease", "release_lease", "record_act")
+GIT_WRITES = (
+    "push_edit",
+    "create_tag",
+    "acquire_lease",
+    "renew_lease",
+    "release_lease",
+    "record_act",
+    "propose",
+    "withdraw",
+    "conclude",
+)
+HOST_WRITES = ("open", "comment", "close", "merge_when_ready")
 
 
 class Killed(BaseException):
@@ -28,7 +41,11 @@ class Saboteur:
     def __init__(self, world: World, at: int, *, after: bool) -> None:
         self.count, self.at, self.after = 0, at, after
         self.dead = False
-        for port, names in ((world.registry, REGISTRY_WRITES), (world.git, GIT_WRITES)):
+        for port, names in (
+            (world.registry, REGISTRY_WRITES),
+            (world.git, GIT_WRITES),
+            (world.requests, HOST_WRITES),
+        ):
             for name in names:
                 setattr(port, name, self._deadly(getattr(port, name)))
 
@@ -60,10 +77,7 @@ class Host:
     say: Callable[[str], None]
     cancelled: bool = False
     """Whether a person cancelled the run when it is interrupted."""
-
-    @property
-    def caller_waits(self) -> bool:
-        return False
+    caller_waits: bool = False
 
     @property
     def warn(self) -> Callable[[str], None]:
@@ -76,27 +90,68 @@ class Host:
         return self.cancelled
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a person sees of a run."""
+
+    checks: tuple[Check, ...]
+    failure: str
+    """The reason of the stage that failed; empty when all did their work."""
+    said: tuple[str, ...]
+
+    @property
+    def success(self) -> bool:
+        return not self.failure
+
+    def check(self, name: str) -> Check:
+        """Return the one result of a check."""
+        (found,) = (check for check in self.checks if check.name == name)
+        return found
+
+
+def run_stages(world: World, number: int, selection: Sequence[str] | None = None) -> Ended:
+    """Run stages, all of them by default, as a command does that waits for the end; without Dagster."""
+    run, said, checks, failure = str(uuid.uuid4()), list[str](), list[Check](), ""
+    selected = [stage for stage in STAGES if selection is None or stage.name in selection]
+
+    def host(stage: Stage) -> Host:
+        later = STAGES[STAGES.index(stage) + 1 :]
+        return Host(run, bool(later) and later[0] in selected, said.append, caller_waits=True)
+
+    for result in _results(world, number, selected, host):
+        checks += result.checks
+        failure = f"{result.outcome}: {result.problem}" if isinstance(result, StageFailed) else ""
+    return Ended(tuple(checks), failure, tuple(said))
+
+
 def run_until(world: World, number: int, last: str = STAGES[-1].name, *, run: str = "run") -> StageDone | StageFailed:
     """Run the stages up to one of them, and return what the last that ran resulted in."""
-    for stage in STAGES:
-        host = Host(run, stage.name != last, world.said.append, cancelled=True)
-        result = run_stage(stage, WorldPlatform(world), partition_key(POLICY_NAME, number), host)
-        if isinstance(result, StageFailed) or stage.name == last:
-            break
-    return result
+    selected = STAGES[: 1 + next(at for at, stage in enumerate(STAGES) if stage.name == last)]
+
+    def host(stage: Stage) -> Host:
+        return Host(run, stage.name != last, world.said.append, cancelled=True)
+
+    return list(_results(world, number, selected, host))[-1]
 
 
 def promote(world: World, number: int, run: str) -> bool:
     """Run the stages as the main job does; True unless the run was killed."""
-    partition = partition_key(POLICY_NAME, number)
     try:
-        for stage in STAGES:
-            host = Host(run, stage is not STAGES[-1], world.said.append)
-            if isinstance(run_stage(stage, WorldPlatform(world), partition, host), StageFailed):
-                break
+        list(_results(world, number, STAGES, lambda stage: Host(run, stage is not STAGES[-1], world.said.append)))
     except Killed:
         return False
     return True
+
+
+def _results(
+    world: World, number: int, stages: Sequence[Stage], host: Callable[[Stage], Host]
+) -> Iterator[StageDone | StageFailed]:
+    """Run stages one after the other until one fails, and yield what each resulted in."""
+    for stage in stages:
+        result = run_stage(stage, WorldPlatform(world), partition_key(POLICY_NAME, number), host(stage))
+        yield result
+        if isinstance(result, StageFailed):
+            return
 
 
 def resume(world: World, number: int) -> None:

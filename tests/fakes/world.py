@@ -1,23 +1,29 @@
 """A whole platform in memory: what is pushed is rolled out as soon as Argo CD is asked to look."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 
 import dagster as dg
 
-from orchestration.promotion.cluster_status import PodStatus
+from orchestration.promotion.cluster_status import ApplicationSource, ContainerSpec, PodStatus
 from orchestration.promotion.manifest import CurrentImage, read_image
 from orchestration.promotion.model_version import ModelVersion, Signature, TensorInput, TrainingRun
 from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.ports import Answer, Clients
-from orchestration.promotion.recorded_requests import RECORDING_PATH, RecordedRequest, Recording, dump_recording
+from orchestration.promotion.ports import Answer, Clients, Headers
+from orchestration.promotion.recorded_requests import (
+    RECORDING_PATH,
+    RecordedAnswer,
+    RecordedRequest,
+    Recording,
+    dump_recording,
+)
 from orchestration.promotion.state import State
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod, an_application
 from tests.fakes.git import FakeGitRepository
 from tests.fakes.images import FakeImages
 from tests.fakes.metrics import FakeMetrics
+from tests.fakes.pull_requests import FakePullRequests
 from tests.fakes.registry import FakeRegistry
 
 POLICY_NAME = "iris-edge"
@@ -28,7 +34,7 @@ image: {{repository: {REPOSITORY}, deadline: 30s}}
 manifest: {{path: apps/iris.yaml, namespace: ml-apps, name: iris, container: model-server}}
 argocd: {{application: iris}}
 cluster: edge
-service_url: http://edge:30808
+service: {{url: http://edge:30808, protocol: features}}
 quality: [{{metric: accuracy, at_least: 0.8, no_worse_than_champion_by: 0.0}}]
 rollout: {{deadline: 60s}}
 gate:
@@ -53,7 +59,9 @@ spec:
 """
 SIGNATURE = Signature((TensorInput(None, "float64", (-1, 1)),))
 RECORDING = Recording(
-    requests=tuple(RecordedRequest(request={"features": [n]}, response={"prediction": n}) for n in range(2))
+    requests=tuple(
+        RecordedRequest(request={"features": [n]}, response=RecordedAnswer(body={"prediction": n})) for n in range(2)
+    )
 )
 
 
@@ -62,11 +70,14 @@ class World:
 
     def __init__(self, policy: str = POLICY_TEXT) -> None:
         self.policies: dict[str, str] = {POLICY_NAME: policy}
+        self.ignored: tuple[str, ...] = ()
+        """What is beside the policies and is none."""
         self.clock = FakeClock()
         self.registry, self.images = FakeRegistry(), FakeImages()
         self.images.publish(REPOSITORY, "before")
         manifest = MANIFEST.format(image=f"{REPOSITORY}:before")
         self.git = FakeGitRepository(self.clock, {"apps/iris.yaml": manifest.encode(), "README": b"hello\n"})
+        self.requests = FakePullRequests(self.git, self.clock)
         self.argocd, self.cluster = FakeArgoCD(), FakeCluster()
         self.service, self.metrics = FakeService(_right), FakeMetrics(self.clock)
         self.cluster.respond = _right
@@ -113,7 +124,7 @@ class World:
     @property
     def live_image(self) -> str:
         """The image that HEAD's manifest has."""
-        current = read_image(self.git.commits[self.git.head].files["apps/iris.yaml"], self.policy(POLICY_NAME).manifest)
+        current = read_image(self.git.commits[self.git.head].files["apps/iris.yaml"], self.policy(POLICY_NAME))
         assert isinstance(current, CurrentImage)
         return current.value
 
@@ -133,10 +144,18 @@ class World:
         ready = sum(pod.ready for pod in pods)
         workload = a_deployment(image, pods, namespace="ml-apps", name="iris")
         self.cluster.status = replace(workload, template_hash=template, ready=ready, available=ready)
-        self.argocd.status = an_application(self.git.head, name="iris")
+        self.report(image, pods)
+
+    def report(self, image: str, pods: tuple[PodStatus, ...], kind: str = "Deployment") -> None:
+        """Let Argo CD and Prometheus say what they see when these pods serve that image."""
+        source = ApplicationSource(self.git.address().url, self.git.address().branch, "apps")
+        resources = ((kind, "ml-apps", "iris"),)
+        application = an_application(self.git.head, name="iris")
+        self.argocd.status = replace(application, source=source, resources=resources)
         now = self.clock
         bad = image in self.bad_images
         self.metrics.script = {
+            "max_over_time(count_over_time(up": {pod.name: 9.0 for pod in pods},
             "sum_over_time(up": {pod.name: 9.0 for pod in pods},
             "timestamp(up": lambda _: {pod.name: now.now() for pod in pods},
             'source=~"real"}[': 0.0,
@@ -187,7 +206,12 @@ class World:
             self.service,
             self.metrics,
             self.images,
+            self.pull_requests(policy),
         )
+
+    def pull_requests(self, policy: Policy | None) -> FakePullRequests | None:
+        delivers = policy is not None and policy.delivery.pull_request is not None
+        return self.requests if delivers else None
 
     def policy_names(self) -> tuple[str, ...]:
         return tuple(sorted(self.policies))
@@ -203,17 +227,23 @@ class WorldPlatform:
         self.world = world
         self.policy_names, self.policy, self.clients = world.policy_names, world.policy, world.clients
 
+    def ignored_files(self) -> tuple[str, ...]:
+        return self.world.ignored
+
     def clock(self) -> FakeClock:
         return self.world.clock
 
     def registry(self) -> FakeRegistry:
         return self.world.registry
 
-    def git(self) -> FakeGitRepository:
+    def git(self, policy: Policy | None = None) -> FakeGitRepository:
         return self.world.git
 
     def images(self) -> FakeImages:
         return self.world.images
+
+    def pull_requests(self, policy: Policy) -> FakePullRequests | None:
+        return self.world.pull_requests(policy)
 
     def cluster(self, context: str) -> FakeCluster:
         return self.world.cluster
@@ -231,10 +261,18 @@ class WorldPlatform:
         return {"edge": "https://edge:6443", "gcp": "https://gcp"}
 
 
-def run_stages(
+def make_pods_serve_another(world: World) -> None:
+    """Let the pods' spec name version 9, as a webhook might make it; image and manifest do not say so."""
+    status = world.cluster.status
+    assert status is not None
+    specs = (ContainerSpec("model-server", {"MODEL_URI": "models:/iris/9"}),)
+    world.cluster.status = replace(status, pods=tuple(replace(pod, specs=specs) for pod in status.pods))
+
+
+def materialize(
     world: World, number: int, instance: dg.DagsterInstance, selection: list[str] | None = None
 ) -> dg.ExecuteInProcessResult:
-    """Materialize a version's partition, as the job or a person does."""
+    """Materialize a version's partition in Dagster, as the job or a person does."""
     from orchestration.assets import registered_model, stage_assets
     from orchestration.partitions import model_versions
 
@@ -250,6 +288,6 @@ def run_stages(
     )
 
 
-def _right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def _right(target: str, path: str, body: bytes, headers: Headers) -> Answer:
     (number,) = json.loads(body)["features"]
     return Answer(200, json.dumps({"prediction": number}).encode(), 0.01)

@@ -31,6 +31,13 @@ query($partition: String!) {
   }
 }
 """
+_SAID = """
+query($partition: String!) {
+  runsOrError(filter: {tags: [{key: "dagster/partition", value: $partition}]}) {
+    ... on Runs { results { eventConnection { events { ... on LogMessageEvent { message } } } } }
+  }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,14 @@ class Promotion:
         environment = self.lab.environment
         partition = f"{environment.policy}@{self.version}"
         return len(environment.ask_dagster(_ENDED_RUNS, {"partition": partition})["runsOrError"]["results"])
+
+    def said(self) -> list[str]:
+        """Return what the runs of this promotion have told in their logs."""
+        environment = self.lab.environment
+        partition = f"{environment.policy}@{self.version}"
+        runs = environment.ask_dagster(_SAID, {"partition": partition})["runsOrError"]["results"]
+        events = (event for run in runs for event in run["eventConnection"]["events"])
+        return [event["message"] for event in events if "message" in event]
 
     def end(self) -> Outcome:
         lab = self.lab

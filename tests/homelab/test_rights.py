@@ -1,4 +1,4 @@
-"""The rights of the pipeline's and Prometheus's accounts on real clusters: each is needed, and there are no others."""
+"""The rights of the accounts on real clusters: each is needed, and there are no others."""
 
 import base64
 import json
@@ -14,6 +14,7 @@ from bootstrap.kubectl import Kubectl
 from bootstrap.registration import ACCESS
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
+from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import DependencyError, ProblemError
 from testbeds.common.processes import wait_until
 from testbeds.common.tools import CHECKOUT
@@ -85,6 +86,10 @@ def _nodes(homelab: Homelab, kubeconfig: Path) -> object:
     return KubernetesCluster(kubeconfig, EDGE).nodes()
 
 
+def _services(homelab: Homelab, kubeconfig: Path) -> object:
+    return KubeApi(kubeconfig, EDGE).items(f"/api/v1/namespaces/{_MODELS}/services")  # the adapter takes a refusal
+
+
 def _application(homelab: Homelab, kubeconfig: Path) -> object:
     target = homelab.policy.argocd
     return ArgoCDApplications(kubeconfig, GCP).application(target.namespace, target.application)
@@ -100,6 +105,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("replicasets", "list"): _workload,
     ("pods", "list"): _workload,
     ("events", "list"): _workload,
+    ("services", "list"): _services,
     ("pods/log", "get"): _log,
     ("pods/proxy", "create"): _ask_pod,
     ("nodes", "list"): _nodes,
@@ -210,6 +216,8 @@ ACCOUNTS = [
     (GCP, "incumbent", _ARGOCD),
     (EDGE, "prometheus", _MODELS),
     (EDGE, "prometheus", "monitoring"),
+    (EDGE, "analyst", _MODELS),
+    (GCP, "analyst", "monitoring"),
 ]
 
 

@@ -52,7 +52,7 @@ class Color(Strict):
 
 
 class Defaults(Strict):
-    unit: Literal["bool_yes_no", "bytes", "percentunit", "reqps", "s", "short"]
+    unit: Literal["bool_yes_no", "bytes", "dateTimeAsIso", "percentunit", "reqps", "s", "short"]
     min: float | int | None = None
     max: float | int | None = None
     thresholds: Thresholds | None = None
@@ -118,10 +118,16 @@ class Stat(PanelBase):
     options: StatOptions
 
 
+class SortBy(Strict):
+    displayName: str
+    desc: bool
+
+
 class TableOptions(Strict):
     showHeader: bool
     cellHeight: Literal["sm", "md", "lg"]
     frameIndex: int
+    sortBy: list[SortBy] = []
 
 
 class Organize(Strict):
@@ -172,8 +178,25 @@ class Variables(Strict):
     list: list[Variable]
 
 
+class Annotation(Strict):
+    """A query whose samples are marks in every panel over time; the fields after `iconColor` are Prometheus's own."""
+
+    name: str
+    datasource: DataSource
+    enable: bool
+    hide: bool
+    iconColor: str
+    expr: str
+    titleFormat: str
+    textFormat: str
+    tagKeys: str
+    useValueForTime: bool
+    """Whether a sample's value, in milliseconds, is the time of the mark."""
+    step: str
+
+
 class Annotations(Strict):
-    list: Annotated[list[Any], Field(max_length=0)]
+    list: list[Annotation]
 
 
 class Link(Strict):

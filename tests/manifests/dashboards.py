@@ -17,7 +17,10 @@ def dashboard(name: str) -> Dashboard:
 def expressions(dashboard: Dashboard) -> list[str]:
     """Return all queries of a dashboard, with Grafana's variables replaced as Grafana does it."""
     variables = dashboard.templating.list
-    values = {"__rate_interval": "1m", "__range": "6h"} | {variable.name: variable.allValue for variable in variables}
+    values = {"__rate_interval": "1m", "__range": "6h", "__range_s": "21600"} | {
+        variable.name: variable.allValue for variable in variables
+    }
     queries = [query.expr for panel in dashboard.panels for query in panel.targets]
+    queries += [annotation.expr for annotation in dashboard.annotations.list]
     queries += [re.sub(r"^label_values\((.*), \w+\)$", r"\1", variable.query.query) for variable in variables]
     return [re.sub(r"\$(\w+)", lambda match: values[match[1]], query) for query in queries]

@@ -16,6 +16,6 @@ def one_of(kind: str) -> dict[str, Any]:
 
 
 POD = one_of("Deployment")["spec"]["template"]["spec"]
-(CONTAINER,), (RESTORE,) = POD["containers"], POD["initContainers"]
+(CONTAINER,), (RESTORE, ADMINISTRATOR) = POD["containers"], POD["initContainers"]
 JOB_POD = one_of("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 (BACKUP,) = JOB_POD["containers"]

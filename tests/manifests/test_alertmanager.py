@@ -13,6 +13,8 @@ from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.alerts import log_file, received_alerts
 from testbeds.homelab.receiver import PATH, Receiver
+from tests.fakes.companion import SECONDS, companion_of
+from tests.fakes.github import running_github
 from tests.platform.programs import alertmanager, amtool, output_of
 
 CONFIG = CHECKOUT / "manifests/platform/monitoring/config/alertmanager.yml"
@@ -55,28 +57,34 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     server.server_close()
 
 
-@pytest.mark.platform
-def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, tmp_path: Path) -> None:
-    """Alerts of one name and cluster are sent together with the token, and those a worse one explains are not sent."""
-    (tmp_path / "url").write_text(f"http://{HOST}:{receiver.server_port}{PATH}", encoding="utf-8")
-    (tmp_path / "token").write_text("the-token", encoding="utf-8")
-    text = CONFIG.read_text(encoding="utf-8").replace("/etc/alertmanager/webhook", str(tmp_path))
-    config = tmp_path / "alertmanager.yml"
+def start_alertmanager(processes: Processes, folder: Path, webhook: str) -> str:
+    """Run Alertmanager with the manifests' configuration, sending to a webhook; return its address."""
+    (folder / "url").write_text(webhook, encoding="utf-8")
+    (folder / "token").write_text("the-token", encoding="utf-8")
+    text = CONFIG.read_text(encoding="utf-8").replace("/etc/alertmanager/webhook", str(folder))
+    config = folder / "alertmanager.yml"
     config.write_text(text.replace("group_wait: 10s", "group_wait: 1s"), encoding="utf-8")
     (port,) = free_ports(1)
     url = f"http://{HOST}:{port}"
-    command: list[str | Path] = [alertmanager(), f"--config.file={config}", f"--storage.path={tmp_path / 'data'}"]
+    command: list[str | Path] = [alertmanager(), f"--config.file={config}", f"--storage.path={folder / 'data'}"]
     service = processes.start(
         "alertmanager", [*command, f"--web.listen-address={HOST}:{port}", "--cluster.listen-address="]
     )
     wait_until(lambda: answers(f"{url}/-/ready"), _SECONDS, "Alertmanager is ready", service)
+    return url
+
+
+@pytest.mark.platform
+def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, tmp_path: Path) -> None:
+    """Alerts of one name and cluster are sent together with the token, and those a worse one explains are not sent."""
+    url = start_alertmanager(processes, tmp_path, f"http://{HOST}:{receiver.server_port}{PATH}")
 
     _alert(url, {"alertname": "ModelPodOOMKilled", "severity": "critical", **POD})
     _alert(url, {"alertname": "ModelPodOOMKilled", "severity": "critical", **POD, "pod": "iris-2"})
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD})
     _alert(url, {"alertname": "ModelPodFrequentRestarts", "severity": "warning", **POD, "pod": "iris-3"})
 
-    wait_until(lambda: len(received_alerts(tmp_path)) == 3, _SECONDS, "both groups are sent", service)
+    wait_until(lambda: len(received_alerts(tmp_path)) == 3, _SECONDS, "both groups are sent")
     lines = log_file(tmp_path).read_text(encoding="utf-8").splitlines()
     notifications = [json.loads(line)["notification"] for line in lines]
     pods = {
@@ -90,6 +98,23 @@ def test_an_alert_reaches_the_webhook(processes: Processes, receiver: Receiver, 
         ("warning", "ModelPodFrequentRestarts"): ["iris-3"],
     }
     assert {alert.status for alert in received_alerts(tmp_path)} == {"firing"}
+
+
+@pytest.mark.platform
+def test_an_alert_starts_a_run(processes: Processes, tmp_path: Path) -> None:
+    """Alertmanager's own notifications go through the dispatcher, also those that it sends again after an outage."""
+    (tmp_path / "dispatcher").mkdir()
+    with running_github() as github, companion_of(github, tmp_path / "dispatcher") as dispatcher:
+        (dispatcher.folder / "webhook-token").write_text("the-token", encoding="utf-8")
+        url = start_alertmanager(processes, tmp_path, f"{dispatcher.url}/alerts")
+        for pod in ("iris-1", "iris-2"):
+            _alert(url, {"alertname": "ModelPodOOMKilled", "severity": "critical", **POD, "pod": pod})
+        dispatcher.start()  # after the first attempt, which found nobody
+        wait_until(lambda: len(github.dispatches) == 2 and dispatcher.waits == 0, SECONDS, "both runs start")
+        runs = sorted((dict(run.inputs) for run in github.dispatches), key=lambda inputs: inputs["pod_name"])
+        wanted = {"cluster": "k3d", "alert_name": "ModelPodOOMKilled", "alert_severity": "critical"}
+        assert runs == [{**wanted, "pod_name": pod, "namespace": "ml-apps"} for pod in ("iris-1", "iris-2")]
+        assert dispatcher.sample("incumbent_requests_refused_total", reason="unauthorized") == 0
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])

@@ -21,8 +21,8 @@ RULES = CHECKOUT / "manifests/platform/monitoring/rules"
 
 
 def test_the_dashboards_are_those_that_were_promised() -> None:
-    """There are dashboards of models, promotions and clusters."""
-    assert set(FILES) == {"models", "promotions", "clusters"}
+    """There are dashboards of models, promotions and clusters, and one to begin with."""
+    assert set(FILES) == {"home", "models", "promotions", "clusters"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -76,6 +76,29 @@ def test_the_data_source_is_the_one_that_the_panels_name() -> None:
     """The provisioned data source has the uid that panels use, and Prometheus's address in the namespace."""
     (source,) = YAML(typ="safe").load(GRAFANA / "config/datasource.yml")["datasources"]
     assert (source["uid"], source["type"], source["url"]) == ("prometheus", "prometheus", "http://prometheus:9090")
+
+
+def test_home_is_the_first_page() -> None:
+    """Grafana opens with the dashboard that says what is live and what needs someone."""
+    settings = configparser.ConfigParser()
+    settings.read(GRAFANA / "config/grafana.ini", encoding="utf-8")
+    (provider,) = YAML(typ="safe").load(GRAFANA / "config/dashboards.yml")["providers"]
+    first = settings.get("dashboards", "default_home_dashboard_path")
+    assert first == f"{provider['options']['path']}/{FILES['home'].name}"
+
+
+@pytest.mark.parametrize("name", ["home", "promotions", "models"])
+def test_the_ends_of_promotions_are_marked(name: str) -> None:
+    """Each end is a mark at its own time, in the milliseconds that Grafana expects."""
+    (annotation,) = dashboard(name).annotations.list
+    assert annotation.useValueForTime
+    assert annotation.expr.startswith("incumbent_promotion_ended_timestamp_seconds{")
+    assert annotation.expr.endswith(" * 1000")
+
+
+def test_rare_events_are_not_shown_as_percentiles() -> None:
+    """A quantile of a histogram with one promotion is the middle of a bucket, and the same for every policy."""
+    assert not [query for query in expressions(dashboard("promotions")) if "histogram_quantile" in query]
 
 
 def test_no_password_is_written_down() -> None:

@@ -44,7 +44,7 @@ def test_its_port_is_the_reserved_one() -> None:
     ],
 )
 def test_a_promotion_can_edit_it(selector: Selector) -> None:
-    """Both the path in the file's comment and kind and name lead a promotion to the file's only image."""
+    """Both kind and name, as in the file's comment, and a path lead a promotion to the file's only image."""
     edit = set_image(FILE.read_bytes(), selector, "ghcr.io/dycouzt/mlops-ai-platform-model-source:next")
     assert isinstance(edit, Edited)
     assert edit.content.count(b":next\n") == 1

@@ -1,6 +1,5 @@
 """`incumbent abort` on a platform of fakes: whatever is under way is ended, also while a run is at work on it."""
 
-import dagster as dg
 import pytest
 
 from orchestration.commands.requesting import request_promotion, retry_promotion
@@ -14,18 +13,22 @@ from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from orchestration.promotion.sensor_rules import is_new, is_unfinished
 from orchestration.promotion.state import State
-from orchestration.stages.lease import LEASE_SECONDS, abort_holder
+from orchestration.promotion.summary import summary_key
+from orchestration.stages.lease import LEASE_SECONDS, abort_holder, command_holder
 from orchestration.stages.pipeline import STAGES
 from orchestration.stages.runner import StageFailed, run_stage
-from tests.fakes.runs import Host, Killed, Saboteur, promote
-from tests.fakes.world import POLICY_NAME, REPOSITORY, World, WorldPlatform, run_stages
+from tests.fakes.runs import Host, Killed, Saboteur, promote, run_stages
+from tests.fakes.world import POLICY_NAME, REPOSITORY, World, WorldPlatform
 
 ANA = Decided("ana@team", "the wrong training data")
 WHO = "ana@team (the wrong training data)"
 
 
-def abort(world: World) -> str:
-    return abort_promotion(WorldPlatform(world), POLICY_NAME, ANA, world.said.append)
+TWO = Decided("two@team", "I saw it, too")
+
+
+def abort(world: World, decided: Decided = ANA) -> str:
+    return abort_promotion(WorldPlatform(world), POLICY_NAME, decided, world.said.append)
 
 
 def challenged() -> World:
@@ -49,6 +52,10 @@ def aborted_acts(world: World) -> list[int | None]:
     return [act.version for act in acts(world.git, POLICY_NAME) if act.kind is ActKind.ABORT]
 
 
+def at_a_glance(world: World, number: int) -> str:
+    return world.registry.versions["iris", number].tags[summary_key(POLICY_NAME)]
+
+
 def is_quiet(world: World, number: int) -> bool:
     """Whether the sensor starts nothing for a version."""
     version = world.registry.versions["iris", number]
@@ -59,7 +66,9 @@ def test_a_committed_promotion_is_taken_back() -> None:
     """One rollback commit says who and why; the champion serves again, and the sensor starts nothing."""
     world = challenged()
     commit_only(world)
-    assert "version 2 of iris was aborted" in abort(world)
+    done = abort(world)
+    assert "version 2 of iris was aborted" in done
+    assert not [line for line in world.said if line in done]  # what is done is said once
     trailers = world.git.log[0].trailers
     assert (trailers["Verdict"], trailers["By"], trailers["Reason"]) == ("Aborted", ANA.by, ANA.reason)
     assert trailers["Rollback-Of"].startswith("iris-edge/2/")
@@ -69,6 +78,7 @@ def test_a_committed_promotion_is_taken_back() -> None:
     assert world.champion == 1
     assert world.state(2) is State.ROLLED_BACK
     assert WHO in world.reason(2)
+    assert at_a_glance(world, 2).count(WHO) == 1
     assert is_quiet(world, 2)
     assert world.git.leases == {}
 
@@ -96,6 +106,7 @@ def test_what_is_not_committed_is_refused(state: str) -> None:
     assert abort(world) == "version 2 of iris was aborted before its commit."
     assert world.state(2) is State.REFUSED
     assert WHO in world.reason(2)
+    assert at_a_glance(world, 2).endswith(f" UTC: Aborted by {WHO}. Nothing was committed.")
     assert aborted_acts(world) == [2]
     assert len(world.subjects) == 1
     assert is_quiet(world, 2)
@@ -194,6 +205,78 @@ def test_a_run_that_meets_the_abort_at_work_says_who_and_why() -> None:
     assert ended.outcome == "waiting"  # it may be another version's abort
 
 
+def test_an_abort_that_meets_another_one_leaves_it_to_that() -> None:
+    """It takes no lease from it, and says who ends the promotion."""
+    world = challenged()
+    commit_only(world)
+    met: list[str] = []
+
+    def meet() -> None:
+        with pytest.raises(InvalidInputError) as refused:
+            abort(world, TWO)
+        met.append(str(refused.value))
+
+    world.git.before_push = [lambda: None, meet]
+    abort(world)
+    assert met == [
+        f"this abort of iris-edge: expected to be the only one, found an abort by {WHO}. "
+        "No action needed: that ends it, and incumbent status iris-edge shows when."
+    ]
+    assert ANA.by in world.reason(2)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_slower_of_two_aborts_says_who_ended_the_promotion(committed: bool) -> None:
+    """Both looked before either had the lease; what it wanted is done, so it is no failure."""
+    world = challenged()
+    if committed:
+        commit_only(world)
+
+    def be_faster() -> None:
+        world.git.leases.clear()
+        abort(world, TWO)
+
+    world.git.before_push = [lambda: None, be_faster] if committed else [be_faster]
+    assert abort(world) == "the promotion of iris-edge has ended already, by two@team (I saw it, too)."
+    assert world.state(2) is (State.ROLLED_BACK if committed else State.REFUSED)
+    assert world.git.leases == {}
+
+
+def test_an_abort_whose_lease_another_one_took_refuses_while_that_is_at_work() -> None:
+    """The other one has not ended the promotion yet."""
+    world = challenged()
+    commit_only(world)
+    take = world.git.acquire_lease
+    world.git.before_push = [
+        lambda: None,
+        lambda: take("iris", abort_holder(TWO), LEASE_SECONDS, take_over=True),
+    ]
+    with pytest.raises(InvalidInputError, match=r"found an abort by two@team \(I saw it, too\)\. No action needed"):
+        abort(world)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_rollback_that_is_aborted_says_by_whom(seconds: float, is_over: bool) -> None:
+    """Whether the abort is over or still at work; nothing of it is left to finish."""
+    world = challenged()
+    assert promote(world, 2, "second")
+    world.argocd.on_refresh = lambda _: None
+
+    def end() -> None:
+        world.argocd.on_refresh = lambda _: world.reconcile()
+        if is_over:
+            abort(world, TWO)
+        else:
+            world.git.acquire_lease("iris", abort_holder(TWO), LEASE_SECONDS, take_over=True)
+
+    world.clock.after(seconds, end)
+    holder = command_holder("rollback", "ana", "c0ffee")
+    with pytest.raises(InvalidInputError, match=r"^this rollback of iris-edge: .* found an abort by two@team \(I saw"):
+        return_to_champion(WorldPlatform(world), POLICY_NAME, None, ANA, holder, world.said.append)
+    assert world.champion == 2
+
+
 def test_a_run_that_waits_for_its_image_stops() -> None:
     """It holds no lease; it notices the refusal, does not overwrite the reason, and commits nothing later."""
     world = World()
@@ -201,6 +284,7 @@ def test_a_run_that_waits_for_its_image_stops() -> None:
     world.clock.after(7, lambda: abort(world))
     world.clock.after(15, lambda: world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/1"}))
     promote(world, 1, "run")
+    assert world.clock.scheduled, "it stops at once, and not only when the image is there"
     assert world.subjects == []
     assert world.state(1) is State.REFUSED
     assert WHO in world.reason(1)
@@ -217,11 +301,11 @@ def test_an_abort_that_a_waiting_run_overwrote_still_counts() -> None:
     assert WHO in world.reason(2)
 
 
-def test_a_held_promotion_is_taken_back(instance: dg.DagsterInstance) -> None:
+def test_a_held_promotion_is_taken_back() -> None:
     """Held by the platform, or by a person who cancelled the run: both are ended."""
     world = challenged()
     world.unmeasured_images.add(world.image(2))
-    run_stages(world, 2, instance)
+    run_stages(world, 2)
     assert world.state(2) is State.HELD
     abort(world)
     assert world.state(2) is State.ROLLED_BACK

@@ -1,21 +1,26 @@
 """`incumbent adopt` on a platform of fakes: what serves already becomes the champion, and everything later knows it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from orchestration.commands.history import read_history
 from orchestration.commands.serving import adopt_version, return_to_champion
+from orchestration.commands.status import read_status
+from orchestration.commands.verifying import verify_version
 from orchestration.promotion.acts import ActKind
 from orchestration.promotion.branch_view import acts
 from orchestration.promotion.decided import Decided
 from orchestration.promotion.ports import Answer
-from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.problems import DependencyError, InvalidInputError, ProblemError
 from orchestration.promotion.recorded_requests import RECORDING_PATH
+from orchestration.promotion.reigns import Began
 from orchestration.promotion.state import State
 from orchestration.stages.lease import LEASE_SECONDS
 from tests.fakes.cluster import DOWN
-from tests.fakes.runs import Killed, Saboteur, promote
-from tests.fakes.world import MANIFEST, POLICY_NAME, REPOSITORY, World, WorldPlatform
+from tests.fakes.runs import Killed, Saboteur, promote, run_until
+from tests.fakes.world import MANIFEST, POLICY_NAME, REPOSITORY, World, WorldPlatform, make_pods_serve_another
 
 ANA = Decided("ana@team", "served since last year")
 
@@ -50,8 +55,8 @@ def test_what_serves_becomes_the_champion(pinned: bool) -> None:
     world = serving(pinned=pinned)
     said = adopt(world)
     assert said == (
-        "version 1 of iris is the champion of iris-edge now: its image serves, and all 6 recorded requests are "
-        "answered as recorded."
+        "version 1 of iris is the champion of iris-edge now: its image serves, and all 2 recorded requests, asked of "
+        "2 pods and the service, are answered as recorded."
     )
     assert world.champion == 1
     assert world.state(1) is State.CHAMPION
@@ -61,6 +66,59 @@ def test_what_serves_becomes_the_champion(pinned: bool) -> None:
     assert world.git.leases == {}
     assert adopt(world) == "version 1 of iris is the champion of iris-edge already."
     assert len(adoptions(world)) == 1
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_was_adopted_is_known_by_status_and_history(pinned: bool) -> None:
+    """Git, the cluster and the registry agree, and what serves is the version, since and because it was adopted."""
+    world = serving(pinned=pinned)
+    adopt(world)
+    (found,) = read_status(WorldPlatform(world), [POLICY_NAME])
+    assert (found.agrees, found.differences) == (True, ())
+    assert found.live is not None
+    assert (found.live.version, found.live.why) == (1, f"adopted by {ANA.by}: {ANA.reason}")
+    last = read_history(world.git, world.policy(POLICY_NAME)).history.reigns[-1]
+    assert (last.version, last.began) == (1, Began.ADOPTED)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_was_adopted_is_verified(pinned: bool) -> None:
+    """By its act, the image that the manifest has, the alias, and the pods; it has no commit of ours and no soak."""
+    world = serving(pinned=pinned)
+    adopt(world)
+    assert verified(world) == {
+        ("adoption", True),
+        ("adopted image", True),
+        ("state", True),
+        ("alias", True),
+        ("manifest at the head", True),
+        ("image", True),
+        ("pods", True),
+    }
+    world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/1", "REBUILT": "yes"})
+    assert {what for what, ok in verified(world) if not ok} == (set() if pinned else {"image", "pod"})
+    world.images.publish(REPOSITORY, "other")
+    put(world, f"{REPOSITORY}:other")
+    assert {what for what, ok in verified(world) if not ok} == {"manifest at the head"}
+
+
+def verified(world: World) -> set[tuple[str, bool]]:
+    found = verify_version(world.clients(), world.policy(POLICY_NAME), 1, None)
+    return {(finding.what.partition(" iris-")[0], finding.ok) for finding in found}
+
+
+def test_an_act_that_does_not_say_what_the_manifest_had_is_recorded_anew() -> None:
+    """An adoption of a tag from before acts said that; adopting the version again makes all agree."""
+    world = serving(pinned=False)
+    adopt(world)
+    ((name, record),) = ((name, tag) for name, tag in world.git.tags.items() if "-adopt-" in name)
+    older = "\n".join(line for line in record.message.splitlines() if not line.startswith("Image: "))
+    world.git.tags[name] = replace(record, message=older)
+    assert read_status(WorldPlatform(world), [POLICY_NAME])[0].agrees is False
+    world.clock.sleep(1)
+    adopt(world)
+    assert len(adoptions(world)) == 2
+    assert read_status(WorldPlatform(world), [POLICY_NAME])[0].agrees
 
 
 def test_a_version_without_recorded_requests_is_adopted() -> None:
@@ -120,6 +178,35 @@ def test_what_does_not_serve_is_refused(spoil: Callable[[World], None], found: s
     assert world.state(1) is None
     assert adoptions(world) == []
     assert world.git.leases == {}
+
+
+def test_what_is_under_way_is_not_adopted() -> None:
+    """A promotion whose pods are not judged yet serves already; only its gate makes it champion."""
+    world = World()
+    world.register()
+    run_until(world, 1, "rollout")
+    with pytest.raises(InvalidInputError, match="no promotion under way"):
+        adopt(world)
+    assert world.champion is None
+
+
+def test_an_image_of_another_version_is_not_adopted() -> None:
+    """What the version's tags name must serve the version, by the image's own word."""
+    world = serving()
+    world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/9"})
+    put(world, world.image(1))
+    with pytest.raises(ProblemError, match="models:/iris/9"):
+        adopt(world)
+    assert world.champion is None
+
+
+def test_pods_that_serve_another_version_are_not_adopted() -> None:
+    """Neither image nor manifest says so, and the pods do: something put it there."""
+    world = serving()
+    make_pods_serve_another(world)
+    with pytest.raises(InvalidInputError, match="models:/iris/9"):
+        adopt(world)
+    assert world.champion is None
 
 
 def test_an_unknown_version_is_refused() -> None:

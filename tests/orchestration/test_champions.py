@@ -31,10 +31,12 @@ def test_the_champion_before_becomes_a_former_champion(world: World) -> None:
 
 def test_only_a_champion_of_this_model_and_policy_becomes_a_former_one(world: World) -> None:
     """A state that merely begins with the same word, and another model's champion, stay as they are."""
-    first, other = world.register(), world.registry.add_version("wine", "run1")
+    first, second = world.register(), world.register()
+    other = world.registry.add_version("wine", "run1")
     world.registry.write_tags(first, {"incumbent.iris-edge.state": "champion of the world"})
     world.registry.write_tags(other, {"incumbent.iris-edge.state": "champion"})
-    run_until(world, world.register().version)
+    run_until(world, second.version)
+    assert world.champion == second.version
     assert world.registry.versions["iris", 1].tag("iris-edge", "state") == "champion of the world"
     assert world.registry.versions["wine", 1].state("iris-edge") is State.CHAMPION
 
@@ -51,6 +53,13 @@ def test_a_former_champion_that_is_materialized_stays_one(world: World) -> None:
     assert "incumbent rollback iris-edge 1" in result.problem.next_step
     assert world.state(1) is State.FORMER_CHAMPION
     assert len(world.git.log) == commits
+
+
+def test_a_champion_whose_commit_is_looked_at_again_stays_champion(world: World) -> None:
+    """Its commit is found, and the version is not called committed again."""
+    run_until(world, world.register().version)
+    assert isinstance(run_until(world, 1, "manifest_commit", run="again"), StageDone)
+    assert (world.state(1), len(world.subjects)) == (State.CHAMPION, 1)
 
 
 @pytest.mark.parametrize("last_before", ["manifest_commit", "rollout"])

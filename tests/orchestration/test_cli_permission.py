@@ -52,7 +52,7 @@ def test_approve(world: World) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("ana@example.org approved the image sha256:")
     assert "1 of 1 approvals, so that it may be committed." in done.stdout
-    assert "has approved the image" in run(*arguments).stdout
+    assert "has already approved the image" in run(*arguments).stdout
     assert made(world) == [(ActKind.APPROVE, "ana@example.org", "seen")]
 
 

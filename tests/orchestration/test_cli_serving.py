@@ -3,9 +3,11 @@
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestration import resources
+from orchestration import environment
 from orchestration.cli import main
 from orchestration.cli import serving as commands
+from orchestration.promotion.decided import Decided
+from orchestration.stages.lease import abort_holder, command_holder
 from tests.fakes.runs import promote
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform
 
@@ -51,6 +53,27 @@ def test_refused_is_3(world: World) -> None:
     assert len(world.subjects) == 2
 
 
+@pytest.mark.parametrize(
+    ("holder", "who"),
+    [
+        (command_holder("rollback", "bob@team", "1f2e3d4c"), "a rollback by bob@team at work, with the lease for"),
+        (command_holder("adopt", "bob@team", "1f2e3d4c"), "an adoption by bob@team at work, with the lease for"),
+        (abort_holder(Decided("bob@team", "wrong data")), "an abort by bob@team (wrong data) at work."),
+        ("aa09-4711", "run aa09-4711 at work, with the lease for another 60 s."),
+    ],
+)
+@pytest.mark.parametrize("command", ["rollback", "adopt"])
+def test_who_else_is_at_work_is_said(world: World, command: str, holder: str, who: str) -> None:
+    """A person is told in words which command or run comes first, and how to go on."""
+    world.git.acquire_lease("iris", holder, 60)
+    refused = run(command, *COMMANDS[command], *(["1"] if command == "rollback" else []))
+    assert refused.exit_code == 3
+    assert f"policy {POLICY_NAME}: expected no other promotion under way, found {who}" in refused.stderr
+    assert f"incumbent status {POLICY_NAME} shows it." in refused.stderr
+    ends_it = f"is ended by: incumbent abort {POLICY_NAME} --reason '...'."
+    assert (ends_it in refused.stderr) is not holder.startswith("abort")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_answer_is_4(world: World, command: str) -> None:
     """Git is down: it may help to try again later."""
@@ -94,7 +117,7 @@ def test_a_reason_is_required(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_the_exit_codes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs no setting, and every exit code is explained."""
-    monkeypatch.setattr(resources, "required", None)
+    monkeypatch.setattr(environment, "required", None)
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
     assert f"incumbent {command} iris-classifier-edge" in result.stdout

@@ -361,6 +361,28 @@ def test_help_imports_nothing_heavy() -> None:
     assert "OURS []" in result.stdout
 
 
+def test_a_misspelt_policy_is_told_without_any_client() -> None:
+    """No library of Dagster, MLflow or Kubernetes is imported for an answer that a look into a folder gives."""
+    program = (
+        "import sys\n"
+        "from orchestration.cli import main\n"
+        "try:\n"
+        "    main(['status', 'nosuch'])\n"
+        "except SystemExit as ended:\n"
+        "    heavy = {'mlflow', 'dagster', 'kubernetes', 'git', 'httpx2'}\n"
+        "    print('ENDED', ended.code, 'HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "INCUMBENT_POLICIES": str(ROOT / "policies")},
+        timeout=60,
+        check=True,
+    )
+    assert "ENDED 3 HEAVY []" in result.stdout
+
+
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_commands_help_teaches(command: str) -> None:
     """Each has an example of itself and says what its exit codes mean."""
@@ -371,7 +393,20 @@ def test_every_commands_help_teaches(command: str) -> None:
 
 
 def test_the_list_of_commands_says_in_whole_sentences_what_each_does() -> None:
-    """No line of it is cut off, on a terminal of 80 columns."""
-    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
-    assert len(listed.splitlines()) == len(main.commands)
-    assert "..." not in listed
+    """Each command has one line, none of them cut off on a terminal of 80 columns."""
+    shown = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}[A-Z].*\.$", shown, re.MULTILINE)
+    assert sorted(listed) == sorted(main.commands)
+    assert "..." not in shown.partition("Options:")[2]
+
+
+def test_it_says_its_version() -> None:
+    """As people do when they report a fault."""
+    assert re.fullmatch(r"main \d+\.\d+\.\d+\n", CliRunner().invoke(main, ["--version"]).stdout)
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_fits_110_columns(command: str) -> None:
+    """Examples and exit codes are not folded, so they must not be longer."""
+    shown = CliRunner().invoke(main, [command, "--help"], terminal_width=110).stdout
+    assert [line for line in shown.splitlines() if len(line) > 110] == []

@@ -1,13 +1,19 @@
 """What the command refuses before it asks anything: a DAGSTER_HOME without use, and policies that cannot be read."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner, Result
 
+from orchestration.adapters.policies import PolicyFolder
 from orchestration.cli import main
+from orchestration.environment import parse_mirrors, platform_from_environment
+from orchestration.promotion.problems import InvalidInputError
 
 POLICIES = Path(__file__).parents[2] / "policies"
 
@@ -96,3 +102,64 @@ def test_a_version_that_is_no_number_is_wrong_usage(command: str) -> None:
     result = CliRunner().invoke(main, [command, "iris", "v7"])
     assert result.exit_code == 2
     assert "Invalid value for 'VERSION': expected a number such as 7, found 'v7'" in result.stderr
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Be nobody in here when the tests are run by root, whom no permission stops."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o111])
+def test_a_policies_folder_that_may_not_be_listed_is_no_empty_folder(mode: int) -> None:
+    """Otherwise the sensor would stop watching everything without a word; the next step is about permissions."""
+    with TemporaryDirectory(dir="/tmp") as parent:  # the folders above tmp_path let nobody else in
+        Path(parent).chmod(0o755)
+        folder = Path(parent, "policies")
+        folder.mkdir()
+        (folder / "iris-edge.yaml").write_text("model: iris")
+        folder.chmod(mode)
+        for ask in (lambda: PolicyFolder(folder).names(), lambda: PolicyFolder(folder).policy("iris-edge")):
+            with ordinary_user(), pytest.raises(InvalidInputError, match=r"found Permission denied\. Let this account"):
+                ask()
+        folder.chmod(0o755)
+
+
+def test_each_client_names_its_other_side_by_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not answer is named so that a person knows where to look."""
+    monkeypatch.setenv("PROMETHEUS_URL", "http://127.0.0.1:2")
+    monkeypatch.setenv("INCUMBENT_KUBECONFIG", "/nowhere")
+    monkeypatch.setenv("INCUMBENT_ARGOCD_CONTEXT", "hub")
+    platform = platform_from_environment()
+    ports = platform.registry(), platform.git(), platform.metrics(), platform.cluster("edge"), platform.argocd()
+    assert [str(port) for port in ports] == [
+        "MLflow at http://127.0.0.1:1",
+        "Git repository http://127.0.0.1:1/gitops.git",
+        "Prometheus at http://127.0.0.1:2",
+        "Kubernetes API of context edge",
+        "Argo CD by the Kubernetes API of context hub",
+    ]
+
+
+def test_mirrors_are_pairs_of_hosts_and_addresses() -> None:
+    """Blanks and empty entries do no harm."""
+    assert parse_mirrors("ghcr.io=http://127.0.0.1:5000, quay.io=https://mirror,") == {
+        "ghcr.io": "http://127.0.0.1:5000",
+        "quay.io": "https://mirror",
+    }
+
+
+@pytest.mark.parametrize("entry", ["ghcr.io", "ghcr.io=", "ghcr.io=127.0.0.1:5000"])
+def test_a_mirror_without_an_address_is_refused(entry: str) -> None:
+    """The entry is named, among those that are right."""
+    with pytest.raises(
+        InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* the entry '{re.escape(entry)}'\."
+    ):
+        parse_mirrors(f"quay.io=https://mirror,{entry}")

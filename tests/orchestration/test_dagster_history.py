@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from orchestration.cli import main
 from orchestration.commands.serving import return_to_champion
 from orchestration.promotion.decided import Decided
-from tests.fakes.world import POLICY_NAME, World, WorldPlatform, run_stages
+from tests.fakes.world import POLICY_NAME, World, WorldPlatform, materialize
 
 
 def history_row(number: int) -> tuple[bool, str]:
@@ -26,7 +26,7 @@ def test_what_dagster_remembers_is_compared(world: World, monkeypatch: pytest.Mo
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     world.register()
     with dg.DagsterInstance.get() as kept:
-        run_stages(world, 1, kept)
+        materialize(world, 1, kept)
     assert history_row(1) == (True, "serving_model was materialized, and its checks passed")
     tag = world.git.tags[f"incumbent/{POLICY_NAME}/1-1"]
     other = tag.message.replace("Evidence-Digest: sha256:", "Evidence-Digest: sha256:0")
@@ -45,7 +45,7 @@ def test_an_attempt_that_another_process_made_is_no_fault(
     with dg.DagsterInstance.get() as kept:
         for number in (1, 2):
             world.register()
-            run_stages(world, number, kept)
+            materialize(world, number, kept)
     return_to_champion(
         WorldPlatform(world), POLICY_NAME, None, Decided("ana@team", "complaints"), "run", world.said.append
     )

@@ -34,6 +34,7 @@ def test_the_graph_is_the_documented_one() -> None:
     }
     assert defined.pop("registered_model") == ([], [])
     assert defined.pop("live_models") == ([], ["agrees", "policy_usable", "services_answer"])
+    assert defined.pop("champion_evaluation") == ([], ["inputs_as_trained", "keeps_baseline"])
     assert defined == {name: (after, sorted(checks)) for (name,), after, checks in documented}
     assert [name for (name,), _, _ in documented] == [stage.name for stage in STAGES]
 
@@ -42,10 +43,11 @@ def test_a_promotion_is_one_group() -> None:
     """`--select group:promotion` takes all stages and nothing else; each has a partition for each version."""
     graph = defs.resolve_asset_graph()
     groups = {node.key.to_user_string(): node.group_name for node in graph.asset_nodes}
-    own = {"registered_model": "registry", "live_models": "live"}
+    own = {"registered_model": "registry", "live_models": "live", "champion_evaluation": "live"}
     assert groups == {**own, **{stage.name: "promotion" for stage in STAGES}}
     partitions = {node.key.to_user_string(): node.partitions_def for node in graph.asset_nodes}
     assert partitions.pop("live_models") is policies
+    assert partitions.pop("champion_evaluation") is policies
     assert all(definition is model_versions for definition in partitions.values())
 
 
@@ -87,8 +89,8 @@ def test_operations_ask_who_and_why() -> None:
         assert required == {"policy", "reason", "by"} | fields
 
 
-def test_every_check_of_a_version_is_partitioned() -> None:
-    """A check of an unpartitioned kind would mix the results of all versions."""
+def test_every_check_of_a_version_or_policy_is_partitioned() -> None:
+    """A check of an unpartitioned kind would mix the results of all of them; live_models judges all together."""
     every = [spec for asset in defs.resolve_asset_graph().assets_defs for spec in asset.check_specs]
     specs = [spec for spec in every if spec.asset_key != live_models.key]
     assert specs

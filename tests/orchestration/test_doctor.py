@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from orchestration.commands.doctor import policies_to_examine, probes
+from orchestration.commands.doctor import probes
 from orchestration.commands.probes import Finding, Outcome, Probe, examine, ok
 from orchestration.promotion.cluster_status import ApplicationSource
-from orchestration.promotion.ports import Answer, QueryRejected, QueryResult
+from orchestration.promotion.ports import Answer, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import InvalidInputError, Problem
 from tests.fakes.clock import FakeClock
 from tests.fakes.metrics import FakeMetrics
@@ -36,7 +37,7 @@ def healthy() -> World:
 
 def look(world: World, platform: WorldPlatform | None = None) -> Mapping[str, Finding]:
     """What each probe found, by its name; those of the platform by area and name."""
-    asked = probes(platform or WorldPlatform(world), (POLICY_NAME,))
+    asked = probes(platform or WorldPlatform(world), POLICY_NAME)
     found = examine(asked, lambda done, of: None)
     return {probe.key.removeprefix(f"{POLICY_NAME}: "): finding for probe, finding in found}
 
@@ -62,16 +63,32 @@ def _stop(world: World) -> None:
     world.argocd.status = replace(world.argocd.status, auto_sync=False)
 
 
-def _read_elsewhere(world: World, **changes: str) -> None:
+def _read_elsewhere(world: World, **changes: Any) -> None:
     status = world.argocd.status
     assert status is not None
     assert status.source is not None
     world.argocd.status = replace(status, source=replace(status.source, **changes), sync_revision="f" * 40)
 
 
+def _rename(world: World) -> None:
+    """What Kustomize's namePrefix does: the workload has another name than its file says."""
+    assert world.argocd.status is not None
+    world.argocd.status = replace(world.argocd.status, resources=(("Deployment", "ml-apps", "prod-iris"),))
+    _change_workload(world, name="prod-iris")
+
+
 def _unscrape(world: World) -> None:
     pods = list(world.metrics.script["up{"])  # type: ignore[arg-type]
-    world.metrics.script["up{"] = {pods[0]: 1.0}
+    world.metrics.script["max_over_time(count_over_time(up"] = world.metrics.script["up{"] = {pods[0]: 9.0}
+
+
+def _scrape_by_jobs(world: World, *jobs: float) -> None:
+    """Have one series `up` of each pod for each of these values."""
+    now, names = world.clock.now(), _pods(world)
+    series = [({"pod": pod, "job": f"job-{number}"}, value) for pod in names for number, value in enumerate(jobs)]
+    counts = tuple(Sample(labels, 9.0, now) for labels, value in series if value)
+    world.metrics.script["max_over_time(count_over_time(up"] = QueryResult(counts)
+    world.metrics.script["up{"] = QueryResult(tuple(Sample(labels, value, now) for labels, value in series))
 
 
 def _change_workload(world: World, **changes: object) -> None:
@@ -81,7 +98,7 @@ def _change_workload(world: World, **changes: object) -> None:
 
 def _scrape_rarely(world: World) -> None:
     pods = list(world.metrics.script["up{"])  # type: ignore[arg-type]
-    world.metrics.script["timestamp(up"] = dict.fromkeys(pods, world.clock.now() - 90)
+    world.metrics.script["max_over_time(count_over_time(up"] = dict.fromkeys(pods, 2.0)
 
 
 FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
@@ -90,7 +107,7 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     "no right to edit": (lambda w: setattr(w.registry, "editable", False), {"right to edit"}, "mlflow-accounts"),
     "artifacts elsewhere": (
         lambda w: w.registry.roots.update(run2="s3://bucket/2"),
-        {"artifacts"},
+        {"artifacts", "challenger"},
         "--serve-artifacts",
     ),
     "no recorded requests": (
@@ -113,6 +130,12 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     ),
     "another branch": (lambda w: _read_elsewhere(w, revision="prod"), {"its source"}, "INCUMBENT_GIT_BRANCH"),
     "another folder": (lambda w: _read_elsewhere(w, path="apps/other"), {"its source"}, "manifest.path"),
+    "an image that Argo CD sets": (
+        lambda w: _read_elsewhere(w, kustomize_images=("ghcr.io/acme/iris:v0",)),
+        {"its source"},
+        "Remove spec.source.kustomize.images[0]",
+    ),
+    "a workload by another name": (_rename, {"workload"}, "set manifest.name: prod-iris"),
     "no automated sync": (_stop, {"automated sync"}, "argocd app set iris --sync-policy automated"),
     "a right in Argo CD": (
         lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io in namespace argocd"}),
@@ -124,6 +147,11 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
         {"rights in cluster"},
         "manifests/platform/access/edge",
     ),
+    "pods that only a person replaces": (
+        lambda w: _change_workload(w, never_rolls_out="updateStrategy: OnDelete"),
+        {"workload"},
+        "Correct it in apps/iris.yaml",
+    ),
     "no node ready": (
         lambda w: setattr(w.cluster, "node_list", (replace(w.cluster.node_list[0], ready=False),)),
         {"nodes"},
@@ -131,19 +159,27 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     ),
     "no workload": (lambda w: setattr(w.cluster, "status", None), {"workload"}, "get deployments,pods"),
     "another container": (lambda w: _change_workload(w, images={"server": "x"}), {"container"}, "manifest.container"),
-    "no port": (lambda w: _change_workload(w, ports={}), {"container"}, "containerPort"),
+    "no port": (lambda w: _change_workload(w, ports={}), {"container"}, "service: {url: ..., port: NUMBER}"),
     "no service": (
         lambda w: setattr(w.service, "reached", Answer(0, b"connection refused", 0.0)),
-        {"service_url"},
-        "Correct service_url",
+        {"service"},
+        "Correct service.url",
     ),
     "routes that lead nowhere": (
         lambda w: setattr(w.service, "reached", Answer(503, b"", 0.0)),
-        {"service_url"},
+        {"service"},
         "endpoints",
     ),
     "a pod without scrapes": (_unscrape, {"scrapes"}, "docs/policies.md"),
-    "rare scrapes": (_scrape_rarely, {"scrapes"}, "docs/policies.md"),
+    "rare scrapes": (_scrape_rarely, {"scrapes"}, "gate.soak to 90s"),
+    "scrapes that fail": (
+        lambda w: w.metrics.script.update(
+            {"max_over_time(count_over_time(up": QueryResult(()), "up{": dict.fromkeys(_pods(w), 0.0)}
+        ),
+        {"scrapes"},
+        "docs/policies.md",
+    ),
+    "two jobs without success": (lambda w: _scrape_by_jobs(w, 0.0, 0.0), {"scrapes"}, "gate.job"),
     "a query with a typing error": (
         lambda w: w.metrics.script.update({"ratio_of": QueryRejected("parse error")}),
         {"query success_ratio"},
@@ -172,8 +208,6 @@ def test_each_fault_is_found_alone_and_has_a_fix(healthy: World, fault: str) -> 
     """A fault makes exactly its own line red, with the fix; what needs it is not asked, all else stays green."""
     put_wrong, expected, fix = FAULTS[fault]
     put_wrong(healthy)
-    if fault == "clocks that differ":  # its pods' scrapes are then as far away
-        healthy.metrics.script["timestamp(up"] = {pod: healthy.clock.now() + 60 for pod in _pods(healthy)}
     found = look(healthy)
     assert wrong(found) == expected
     assert all(fix in found[name].fix for name in expected)
@@ -181,6 +215,12 @@ def test_each_fault_is_found_alone_and_has_a_fix(healthy: World, fault: str) -> 
         if finding.outcome is Outcome.NOT_ASKED:
             needed = finding.text.removeprefix("needs ").removeprefix(f"{POLICY_NAME}: ")
             assert found[needed].outcome in (Outcome.FAILED, Outcome.NOT_ASKED)
+
+
+def test_a_second_job_whose_scrapes_fail_is_nothing_wrong(healthy: World) -> None:
+    """A port without metrics is scraped beside the right one; the gate leaves it out, too."""
+    _scrape_by_jobs(healthy, 1.0, 0.0)
+    assert wrong(look(healthy)) == set()
 
 
 def _pods(world: World) -> list[str]:
@@ -278,9 +318,39 @@ def test_a_probe_that_hangs_is_given_up(healthy: World) -> None:
 def test_all_policies_or_one(healthy: World) -> None:
     """Without a name all policies are examined; an unknown name is refused with the known ones."""
     platform = WorldPlatform(healthy)
-    assert policies_to_examine(platform, None) == (POLICY_NAME,)
+    healthy.policies["wine-edge"] = healthy.policies[POLICY_NAME]
+    areas = {probe.area for probe in probes(platform, None)}
+    assert {POLICY_NAME, "wine-edge"} <= areas
+    assert areas - {probe.area for probe in probes(platform, POLICY_NAME)} == {"wine-edge"}
     with pytest.raises(InvalidInputError, match=POLICY_NAME):
-        policies_to_examine(platform, "nope")
-    healthy.policies.clear()
-    with pytest.raises(InvalidInputError, match="incumbent init"):
-        policies_to_examine(platform, None)
+        probes(platform, "nope")
+
+
+@pytest.mark.parametrize("name", [None, POLICY_NAME])
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_without_policies_everything_else_is_examined(healthy: World, folder: str, name: str | None) -> None:
+    """The folder of policies is one red line with its next step, and what needs no policy is asked all the same."""
+
+    def policy_names() -> tuple[str, ...]:
+        if folder == "empty":
+            return ()
+        raise InvalidInputError(Problem("policies folder policies", "a folder", "no such folder", "Set it."))
+
+    platform = WorldPlatform(healthy)
+    platform.policy_names = policy_names
+    found = {probe.key: finding for probe, finding in examine(probes(platform, name), lambda done, of: None)}
+    (red,) = (finding for finding in found.values() if finding.outcome is Outcome.FAILED)
+    assert found["settings: INCUMBENT_POLICIES"] is red
+    assert red.fix == "Set it." if folder == "missing" else "incumbent init" in red.fix
+    for asked in ("MLflow: version", "Git: push", "Argo CD: answers", "Prometheus: clock"):
+        assert found[asked].outcome is Outcome.OK
+
+
+def test_a_policys_own_repository_is_examined_in_place_of_the_settings(healthy: World) -> None:
+    """Where all policies name their own, the settings need not name one."""
+    healthy.policies[POLICY_NAME] += "git: {url: 'https://git.example/acme/gitops.git'}\n"
+    found = look(healthy)
+    assert found["branch"].outcome is found["push"].outcome is Outcome.OK
+    assert not {"settings: INCUMBENT_GIT_URL", "Git: branch", "Git: push"} & found.keys()
+    healthy.git.push_forbidden = "no atomic pushes"
+    assert wrong(look(healthy)) == {"push"}

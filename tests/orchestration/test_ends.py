@@ -1,12 +1,13 @@
 """How a promotion stands after whatever broke its run off: held or taken back after the commit, waiting before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from orchestration.commands.requesting import retry_promotion
+from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion, tag_key
 from orchestration.promotion.ports import LeaseRecord
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -14,10 +15,13 @@ from orchestration.promotion.recorded_requests import RECORDING_PATH
 from orchestration.promotion.sensor_rules import is_unfinished
 from orchestration.promotion.state import State
 from orchestration.sensors import challenger_sensor
+from orchestration.stages.pipeline import STAGES
 from orchestration.stages.results import StageDone
-from orchestration.stages.runner import StageFailed
+from orchestration.stages.runner import StageFailed, run_stage
+from orchestration.stages.settle import hold_by_person
+from orchestration.stages.version_record import record_without_lease
 from tests.fakes.cluster import DOWN, an_application
-from tests.fakes.runs import REGISTRY_WRITES, Killed, run_until
+from tests.fakes.runs import REGISTRY_WRITES, Host, Killed, run_until
 from tests.fakes.world import MANIFEST, POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 
 BEFORE = f"{REPOSITORY}:before"
@@ -480,6 +484,27 @@ def retry(world: World, number: int) -> int:
     return retry_promotion(world.registry, world.git, world.clock, policy, number, by="ana", reason="go on")
 
 
+@pytest.mark.parametrize("state", [State.REQUESTED, State.ROLLED_BACK])
+def test_a_cancelled_run_is_held_by_one_look_at_the_branch(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its promotion or a return to it is committed is told by the same commits, fetched once."""
+    world.register()
+    policy = world.policy(POLICY_NAME)
+    world.registry.write_tags(world.registry.versions["iris", 1], {tag_key(POLICY_NAME, "state"): str(state)})
+    version = world.registry.versions["iris", 1]
+    record = record_without_lease(world.registry, world.git, world.clock, policy, version, "run")
+    fetch, heads = world.git.fetch, list[str]()
+
+    def fetched() -> str:
+        heads.append(fetch())
+        return heads[-1]
+
+    monkeypatch.setattr(world.git, "fetch", fetched)
+    assert hold_by_person(record, world.git, "run") is (state is State.REQUESTED)
+    assert len(heads) == 1
+
+
 @pytest.mark.parametrize("cancelled", [cancel_before_the_commit, cancel_after_the_commit])
 @pytest.mark.parametrize("again", [lambda world: None, lambda world: retry(world, 1)], ids=["materialize", "retry"])
 def test_both_ways_on_from_a_cancelled_run_work(
@@ -570,6 +595,50 @@ def test_a_run_that_is_cancelled_while_it_takes_the_lease_is_held(
         run_until(world, 1)
     assert world.state(1) is State.HELD
     assert world.registry.versions["iris", 1].tag(POLICY_NAME, "held_by") == "person"
+
+
+@pytest.mark.parametrize("began", ["policy", "clients"])
+def test_a_run_that_is_cancelled_before_it_has_its_clients_is_held(
+    world: World, monkeypatch: pytest.MonkeyPatch, began: str
+) -> None:
+    """Reading the policy and importing the clients' libraries takes seconds, in which a person may cancel."""
+    world.register()
+    platform = WorldPlatform(world)
+    interrupted: list[str] = []
+
+    def once(*arguments: Any) -> Any:
+        if interrupted:
+            return getattr(world, began)(*arguments)
+        interrupted.append(began)
+        raise CancelledError
+
+    monkeypatch.setattr(platform, began, once)
+    host = Host("run", True, world.said.append, cancelled=True)
+    with pytest.raises(CancelledError):
+        run_stage(STAGES[0], platform, partition_key(POLICY_NAME, 1), host)
+    version = world.registry.versions["iris", 1]
+    assert (version.state(POLICY_NAME), version.tag(POLICY_NAME, "held_by")) == (State.HELD, "person")
+    assert version.tag(POLICY_NAME, "cancelled_run") == "run"
+
+
+def test_a_run_that_is_cancelled_while_it_writes_why_it_waits_is_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage is over, and its run is not."""
+    world.register()
+    world.argocd.down = DOWN
+    run_until(world, 1, "promotion_candidate")
+    write = world.registry.write_tags
+
+    def cancelled_once(version: ModelVersion, tags: Mapping[str, str]) -> None:
+        if tags.get(tag_key(POLICY_NAME, "state")) == "waiting":
+            raise CancelledError
+        write(version, tags)
+
+    monkeypatch.setattr(world.registry, "write_tags", cancelled_once)
+    with pytest.raises(CancelledError):
+        run_until(world, 1)
+    assert world.state(1) is State.HELD
 
 
 def test_cancelling_a_look_at_a_champion_does_not_end_it(world: World) -> None:

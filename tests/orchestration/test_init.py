@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from orchestration.commands.drafting import IN_CLUSTER, draft_policy
-from orchestration.promotion.cluster_status import ApplicationSource, Node
+from orchestration.promotion.cluster_status import ApplicationSource, ContainerSpec, Node
 from orchestration.promotion.model_version import TrainingRun
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.policy_draft import PolicyDraft, propose_quality, request_counters, scalar
@@ -56,6 +56,7 @@ def running() -> World:
         resources=(("Service", "ml-apps", "iris"), ("Deployment", "ml-apps", "iris")),
     )
     world.cluster.node_list = (Node("edge-0", "amd64", True, "10.0.0.7"),)
+    world.service.pages = {"http://10.0.0.7:30808/version"}
     world.metrics.script = dict(script(COUNTER, BUCKETS, "process_cpu_seconds_total", counted=OUTCOMES, p95=0.09))
     return world
 
@@ -69,7 +70,7 @@ def test_all_that_runs_is_found(running: World) -> None:
     found = draft(running)
     assert found.open == {}
     policy = parse_policy("iris-edge", found.text)
-    assert policy.image.repository == "ghcr.io/acme/iris"
+    assert policy.images.repository == "ghcr.io/acme/iris"
     assert policy.manifest.model_dump() == {
         "path": "apps/iris.yaml",
         "kind": "Deployment",
@@ -77,12 +78,65 @@ def test_all_that_runs_is_found(running: World) -> None:
         "name": "iris",
         "container": "model-server",
         "yaml_path": None,
+        "variable": None,
+        "argument": None,
+        "storage_uri": False,
     }
-    assert (policy.cluster, policy.service_url) == ("edge", "http://10.0.0.7:30808")
+    assert (policy.cluster, policy.service.url) == ("edge", "http://10.0.0.7:30808")
+    assert 'service: {url: "http://10.0.0.7:30808", protocol: mlflow}\n' in found.text
     assert [(bound.metric, bound.at_least) for bound in policy.quality] == [("accuracy", 0.9)]
     assert [slo.name for slo in policy.gate.slos] == ["restarts", "success_ratio", "p95_latency_seconds"]
     assert 'outcome=~"ok|error"' in policy.gate.requests
     assert policy.gate.slos[2].at_most == 0.25, "the boundary of a bucket above twice what was measured"
+
+
+def test_a_workload_of_another_kind_is_found(running: World) -> None:
+    """Of several workloads it is the one with the application's name, whatever its kind; the file has the same kind."""
+    manifest = running.git.commits[running.git.head].files["apps/iris.yaml"]
+    running.git.commit("Keep state", {"apps/iris.yaml": manifest.replace(b"Deployment", b"StatefulSet")})
+    resources = (("Deployment", "ml-apps", "cache"), ("StatefulSet", "ml-apps", "iris"))
+    _change_application(running, resources=resources)
+    assert running.cluster.status is not None
+    running.cluster.status = replace(running.cluster.status, kind="StatefulSet")
+    found = draft(running)
+    assert found.open == {}
+    policy = parse_policy("iris-edge", found.text)
+    assert (policy.manifest.kind, policy.manifest.path) == ("StatefulSet", "apps/iris.yaml")
+
+
+@pytest.mark.parametrize(
+    ("field", "lines", "spec"),
+    [
+        (
+            "variable: MODEL_URI",
+            "env: [{name: MODEL_URI, value: 'models:/iris/3'}]",
+            ContainerSpec("model-server", {"MODEL_URI": "models:/iris/3", "OTHER": "models:/wine/1"}),
+        ),
+        (
+            'argument: "--model"',
+            "args: [serve, --model, 'models:/iris/3']",
+            ContainerSpec("model-server", arguments=("serve", "--model", "models:/iris/3")),
+        ),
+        (
+            'argument: "--uri"',
+            "args: [--uri=models:/iris/3]",
+            ContainerSpec("model-server", arguments=("--uri=models:/iris/3",)),
+        ),
+    ],
+)
+def test_where_a_workload_has_the_address_of_the_model_that_is_deployed(
+    running: World, field: str, lines: str, spec: ContainerSpec
+) -> None:
+    """A container that names a version of the model is drafted as one that serves all versions, in each place."""
+    manifest = running.git.commits[running.git.head].files["apps/iris.yaml"].decode()
+    running.git.commit("Name the version", {"apps/iris.yaml": f"{manifest}          {lines}\n".encode()})
+    assert running.cluster.status is not None
+    running.cluster.status = replace(running.cluster.status, specs=(spec,))
+    found = draft(running)
+    assert found.open == {}
+    policy = parse_policy("iris-edge", found.text)
+    assert (policy.deploys, policy.image, policy.manifest.path) == ("model_uri", None, "apps/iris.yaml")
+    assert f"container: model-server, {field}}}" in found.text
 
 
 def _split(world: World) -> None:
@@ -103,15 +157,15 @@ def _change_application(world: World, **changes: object) -> None:
         (lambda w: _change_application(w, source=None), "manifest.path"),
         (_split, "manifest.path"),
         (lambda w: setattr(w.git, "down", "no route"), "manifest.path"),
-        (lambda w: setattr(w.cluster, "node_list", ()), "service_url"),
-        (lambda w: setattr(w.service, "reached", replace(w.service.reached, status=0)), "service_url"),
+        (lambda w: setattr(w.cluster, "node_list", ()), "service"),
+        (lambda w: setattr(w.service, "reached", replace(w.service.reached, status=0)), "service"),
+        (lambda w: w.service.pages.clear(), "service"),
         (lambda w: setattr(w.cluster, "status", None), "manifest.container"),
         (lambda w: setattr(w.registry, "down", True), "quality"),
         (lambda w: w.registry.versions.clear(), "quality"),
         (lambda w: w.registry.add_run(TrainingRun("run1", "FINISHED", {"rows": 5.0})), "quality"),
         (lambda w: setattr(w.metrics, "down", Problem("Prometheus", "it", "none", "Start it.")), "gate.requests"),
         (lambda w: w.metrics.script.update(script("up")), "gate.requests"),
-        (lambda w: w.metrics.script.update(script(COUNTER, counted=(series(COUNTER),))), "gate.requests"),
         (lambda w: w.metrics.script.update(script(COUNTER, counted=(series(COUNTER, source="real"),))), "gate.slos"),
     ],
 )
@@ -126,11 +180,22 @@ def test_what_cannot_be_found_is_left_open(running: World, remove: Callable[[Wor
             parse_policy("iris-edge", found.text)
 
 
+@pytest.mark.parametrize(
+    ("page", "protocol"), [("/version", "mlflow"), ("/v1/models/iris", "v1"), ("/v2/health/live", "v2")]
+)
+def test_a_server_shows_its_protocol(running: World, page: str, protocol: str) -> None:
+    """Each kind of server has a page that no other has."""
+    running.service.pages = {f"http://10.0.0.7:30808{page}"}
+    assert parse_policy("iris-edge", draft(running).text).service.protocol == protocol
+
+
 def test_filling_in_what_is_open_gives_a_policy(running: World) -> None:
     """A person replaces the TODO, and nothing else."""
     running.cluster.node_list = ()
     lines = draft(running).text.splitlines()
-    filled = ["service_url: http://edge:30808" if "TODO: service_url" in line else line for line in lines]
+    filled = [
+        "service: {url: http://edge:30808, protocol: mlflow}" if "TODO: service" in line else line for line in lines
+    ]
     assert isinstance(parse_policy("iris-edge", "\n".join(filled)), Policy)
 
 
@@ -151,6 +216,58 @@ def test_a_kustomization_is_edited_by_its_path(running: World) -> None:
     assert parse_policy("iris-edge", found.text).manifest.yaml_path == found.yaml_path
 
 
+OURS = "https://git.example/acme/gitops.git"
+CHART = ApplicationSource("https://charts.example", "1.2.3", "", chart="model")
+
+
+def _read_values(world: World, text: str, path: str = "models/iris.yaml") -> None:
+    """The application is a chart from elsewhere with a value file from our repository."""
+    world.git.commit("Use a chart", {path: text.encode()})
+    values = ApplicationSource(OURS, "main", "", ref="values")
+    chart = replace(CHART, value_files=(f"$values/{path}",))
+    _change_application(world, source=None, sources=(chart, values))
+
+
+@pytest.mark.parametrize(
+    ("text", "yaml_path"),
+    [
+        ("image: {repository: ghcr.io/acme/iris, tag: before}\nother: {tag: before2}\n", "image.tag"),
+        ("image: {registry: ghcr.io, repository: acme/iris, tag: before, digest: ''}\n", "image.tag"),
+        ("imageTag: before\n", "imageTag"),
+        ("servers:\n  - name: iris\n    image: ghcr.io/acme/iris:before\n", "servers[name=iris].image"),
+    ],
+)
+def test_a_chart_with_values_from_our_repository_is_edited_there(running: World, text: str, yaml_path: str) -> None:
+    """Of several sources, ours counts; the field in its value file is the one that has the image that is live."""
+    _read_values(running, text)
+    found = draft(running)
+    assert "manifest.path" not in found.open
+    assert (found.path, found.yaml_path) == ("models/iris.yaml", yaml_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("image: {repository: ghcr.io/acme/iris, tag: other}\n", "no single one under ."),
+        ("a: {tag: before}\nb: {tag: before}\n", "models/iris.yaml a.tag, models/iris.yaml b.tag"),
+        ("image: [broken", "no single one"),
+    ],
+)
+def test_values_that_do_not_tell_are_left_open(running: World, text: str, left: str) -> None:
+    """A value file without the image that is live, or with it twice, is a person's to decide."""
+    _read_values(running, text)
+    assert left in draft(running).open["manifest.path"]
+
+
+def test_of_several_sources_the_one_in_our_repository_has_the_manifest(running: World) -> None:
+    """Plain manifests in one source beside another one's chart are found, and sources elsewhere are said to be."""
+    _change_application(running, source=None, sources=(CHART, ApplicationSource(OURS, "main", "apps")))
+    found = draft(running)
+    assert (found.path, found.service) == ("apps/iris.yaml", "http://10.0.0.7:30808")
+    _change_application(running, sources=(CHART, CHART))
+    assert f"none of its 2 sources is {OURS}" in draft(running).open["manifest.path"]
+
+
 def test_http_codes_tell_failures(running: World) -> None:
     """A counter by HTTP status gives a success ratio of answers other than 5xx."""
     counted = tuple(series(COUNTER, source="real", code=code) for code in ("200", "500"))
@@ -158,6 +275,17 @@ def test_http_codes_tell_failures(running: World) -> None:
     found = draft(running)
     assert 'code!~"5.*"' in found.text
     assert parse_policy("iris-edge", found.text).gate.slos[1].name == "success_ratio"
+
+
+def test_a_counter_that_does_not_tell_recorded_requests_is_counted_from_the_start_of_its_series(running: World) -> None:
+    """No server but our own has the label `source`; their counters begin with the first event."""
+    running.metrics.script = dict(script(COUNTER, counted=tuple(series(COUNTER, code=code) for code in ("200", "500"))))
+    found = draft(running)
+    assert found.open == {}
+    gate = parse_policy("iris-edge", found.text).gate
+    assert not gate.tells_replayed
+    for query in (gate.requests, gate.slos[1].query or ""):
+        assert query.count("last_over_time(") == query.count("increase(") > 0
 
 
 def test_an_unknown_application_is_refused(running: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from orchestration.live import AT_LEAST_EVERY_SECONDS, BOUND_SECONDS, LiveLook, live_models, live_sensor
 from orchestration.partitions import policies
 from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.policy_status import REGISTRY
 from orchestration.promotion.problems import InvalidInputError, Problem
 from tests.fakes.cluster import DOWN
 from tests.fakes.runs import promote
@@ -39,6 +40,13 @@ class Daemon:
         """Wait until everything that was asked is answered."""
         if self.live_look.begun is not None and self.live_look.begun.look is not None:
             wait(self.live_look.begun.look.answers)
+
+    def settle_all_but(self, silent: str) -> None:
+        """Wait until everything that was asked is answered, except by the one that hangs."""
+        assert self.live_look.begun is not None
+        assert self.live_look.begun.look is not None
+        for policy in self.live_look.begun.look.begun:
+            wait([answer for service, answer in policy.answers.items() if service != silent])
 
     def tick(self) -> Sequence[object]:
         """Do one tick, which waits for no answer, and return the events that it recorded."""
@@ -178,6 +186,7 @@ def test_a_service_that_hangs_is_red_once_its_time_is_up(daemon: Daemon, monkeyp
     answer = Event()
     hang_registry(daemon.world, answer.wait, monkeypatch)
     daemon.tick()  # takes what was asked before, and asks again
+    daemon.settle_all_but(REGISTRY)
     daemon.world.clock.sleep(BOUND_SECONDS)
     daemon.tick()
     assert daemon.red() == {
@@ -222,6 +231,15 @@ def test_a_missing_policies_folder_is_red_and_removes_nothing(daemon: Daemon, mo
     daemon.look()
     assert daemon.red()["policy_usable"] == "all policies: no such folder"
     assert daemon.instance.get_dynamic_partitions(policies.name or "") == [POLICY_NAME]
+
+
+def test_an_empty_policies_folder_is_red(daemon: Daemon) -> None:
+    """Nothing is watched then, which nobody wants without knowing it; the rows go with their policies."""
+    daemon.look()
+    daemon.world.policies.clear()
+    daemon.look()
+    assert daemon.red() == {"policy_usable": "all policies: no policies at all"}
+    assert daemon.instance.get_dynamic_partitions(policies.name or "") == []
 
 
 def test_an_unreadable_cursor_counts_as_none(daemon: Daemon) -> None:

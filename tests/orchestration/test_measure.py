@@ -12,16 +12,19 @@ import pytest
 
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.prometheus import Prometheus
-from orchestration.promotion.cluster_status import PodStatus
-from orchestration.promotion.evaluation import Evaluation
+from orchestration.promotion.cluster_status import ClusterService, ContainerPort, PodStatus, ServicePort
+from orchestration.promotion.evaluation import Evaluation, RecordedRound
 from orchestration.promotion.gate import Verdict, VerdictKind, judge
+from orchestration.promotion.gate_queries import ask_gate, look_at_gate
+from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.model_version import ModelVersion
-from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.ports import Answer, Clients, QueryRejected, QueryResult, Sample
-from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedRequest, Recording
+from orchestration.promotion.policy import HeaderFile, Policy, ServicePolicy, parse_policy
+from orchestration.promotion.ports import Answer, Clients, Headers, QueryRejected, QueryResult, Sample
+from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.recorded_requests import REPLAY_HEADER, RecordedAnswer, RecordedRequest, Recording
 from orchestration.promotion.slo_sources import SLO_SOURCES
-from orchestration.stages.measure import measure
+from orchestration.stages.measure import measure, measure_live
+from orchestration.stages.replay import Replay
 from testbeds.common.processes import wait_until
 from testbeds.common.services import free_ports
 from testbeds.common.tools import find_tool
@@ -36,7 +39,7 @@ image: {repository: ghcr.io/o/model}
 manifest: {path: a.yaml, namespace: ml-apps, name: iris, container: model-server}
 argocd: {application: iris, namespace: argocd}
 cluster: edge
-service_url: http://edge:30808
+service: {url: http://edge:30808, protocol: features}
 quality: [{metric: accuracy, at_least: 0.8}]
 gate:
   soak: 60s
@@ -53,13 +56,15 @@ IMAGE = "ghcr.io/o/model:v7@sha256:" + "a" * 64
 PODS = (a_pod("p1", IMAGE), a_pod("p2", IMAGE))
 WORKLOAD = a_deployment(IMAGE, PODS, namespace="ml-apps", name="iris")
 RECORDING = Recording(
-    requests=tuple(RecordedRequest(request={"features": [n]}, response={"prediction": n}) for n in range(3))
+    requests=tuple(
+        RecordedRequest(request={"features": [n]}, response=RecordedAnswer(body={"prediction": n})) for n in range(3)
+    )
 )
 ID = "iris-edge/7/aaaaaaaaaaaa/1"
 VERSION = ModelVersion("iris", 7, "r7", None)
 
 
-def right(target: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def right(target: str, path: str, body: bytes, headers: Headers) -> Answer:
     """The model's right answer, from whichever target is asked."""
     (number,) = json.loads(body)["features"]
     return Answer(200, json.dumps({"prediction": number, "inference_time_ms": 1.5}).encode(), 0.01)
@@ -85,7 +90,7 @@ class World:
 
     def measure(self, policy: Policy = POLICY, workload: Any = WORKLOAD) -> Evaluation:
         started = self.clock.now() - 60
-        return measure(_clients(self), policy, workload, workload.new_pods, VERSION, RECORDING, started, ID)
+        return measure(_asked(self, policy, workload), VERSION, started)
 
     def kind(self, evaluation: Evaluation, *, late: bool = False) -> VerdictKind | None:
         """The gate's verdict on this one evaluation, at once or when its time is over; None for no verdict."""
@@ -104,10 +109,16 @@ def slo(evaluation: Evaluation, name: str = "success_ratio") -> Any:
     return next(reading for reading in evaluation.readings if reading.slo.name == name)
 
 
+def recorded(evaluation: Evaluation) -> RecordedRound:
+    """The evaluation's round of recorded requests, which must have been sent."""
+    assert evaluation.recorded is not None
+    return evaluation.recorded
+
+
 def test_a_healthy_model_is_measured_completely_and_passes(world: World) -> None:
     """Each pod and the service get every request, marked as replayed, and every SLO has a number."""
     evaluation = world.measure()
-    assert (evaluation.recorded.due, evaluation.recorded.asked, evaluation.problems) == (9, 9, ())
+    assert (recorded(evaluation).due, recorded(evaluation).asked, evaluation.problems) == (9, 9, ())
     assert [(pod, port, path) for pod, port, path, _, _ in world.cluster.asked] == (
         [("p1", 8080, "/predict")] * 3 + [("p2", 8080, "/predict")] * 3
     )
@@ -119,11 +130,73 @@ def test_a_healthy_model_is_measured_completely_and_passes(world: World) -> None
     assert world.kind(evaluation) is VerdictKind.PASSED
 
 
-def test_the_path_of_the_service_url_is_used_for_the_pods_too(world: World) -> None:
+def asking(**service: Any) -> Policy:
+    """The policy, with another service."""
+    return POLICY.model_copy(update={"service": ServicePolicy.model_validate({"url": "http://edge:1", **service})})
+
+
+def test_the_path_of_the_service_is_used_for_the_pods_too(world: World) -> None:
     """Other model servers than ours answer at other paths."""
-    world.measure(POLICY.model_copy(update={"service_url": "http://edge:1/v2/models/iris/infer?x=1"}))
+    world.measure(asking(url="http://edge:1/v2/models/iris/infer?x=1"))
     assert world.cluster.asked[0][2] == "/v2/models/iris/infer?x=1"
     assert world.service.asked[0][0] == "http://edge:1/v2/models/iris/infer?x=1"
+
+
+def test_pods_are_asked_as_the_policy_says(world: World) -> None:
+    """Port and headers are the policy's; the mark of a recorded request is added."""
+    key = HeaderFile(file="/run/key")
+    world.measure(asking(port=9000, headers={"Host": "iris.example", "X-Key": {"file": "/run/key"}}))
+    assert {port for _, port, _, _, _ in world.cluster.asked} == {9000}
+    expected = {"Host": "iris.example", "X-Key": key, REPLAY_HEADER: ID}
+    assert world.cluster.asked[0][-1] == world.service.asked[0][-1] == expected
+
+
+def test_pods_are_asked_where_their_service_leads(world: World) -> None:
+    """A port for metrics that the container declares first is not asked for predictions."""
+    ports = (ContainerPort("metrics", 9090), ContainerPort("http", 8080))
+    workload = replace(WORKLOAD, ports={"model-server": ports}, pod_labels={"app": "iris"})
+    world.cluster.service_list = (ClusterService("iris", {"app": "iris"}, (ServicePort(80, "http"),)),)
+    assert world.kind(world.measure(workload=workload)) is VerdictKind.PASSED
+    assert {port for _, port, _, _, _ in world.cluster.asked} == {8080}
+
+
+def test_the_lease_is_kept_between_requests(world: World) -> None:
+    """A round of slow answers takes longer than a lease, and another run would take the promotion over."""
+    asked: list[int] = []
+
+    def keep() -> None:
+        asked.append(len(world.cluster.asked) + len(world.service.asked))
+
+    measure(replace(_asked(world), keep_lease=keep), VERSION, world.clock.now() - 60)
+    assert asked == list(range(9))
+
+
+def test_an_answer_is_wrong_only_when_it_is_wrong_again_at_once(world: World) -> None:
+    """One answer that differs may be chance; the same request to the same pod is sent a second time."""
+    answers = iter([Answer(200, b'{"prediction": 9}', 0.01)])
+    world.cluster.respond = lambda *asked: next(answers, None) or right(*asked)
+    evaluation = world.measure()
+    assert evaluation.recorded is not None
+    assert (evaluation.recorded.wrong, evaluation.recorded.asked) == ((), evaluation.recorded.due)
+    assert [pod for pod, *_ in world.cluster.asked] == ["p1"] * 4 + ["p2"] * 3
+    assert world.kind(evaluation) is VerdictKind.PASSED
+
+
+def test_the_policy_says_how_many_wrong_answers_reject(world: World) -> None:
+    """Fewer are shown and fail nothing."""
+    wrong = Answer(200, b'{"prediction": 9}', 0.01)
+    world.service.respond = lambda url, path, body, headers: (
+        wrong if b"[0]" in body else right(url, path, body, headers)
+    )
+    evaluation = world.measure()
+    assert evaluation.recorded is not None
+    assert len(evaluation.recorded.wrong) == 1
+    assert world.kind(evaluation) is VerdictKind.FAILED
+    for limit, kind in ((1, VerdictKind.FAILED), (2, VerdictKind.PASSED)):
+        gate = POLICY.gate.model_copy(update={"wrong_answers": limit})
+        verdict = judge([evaluation], soak_started=evaluation.at - 60, now=evaluation.at, gate=gate)
+        assert isinstance(verdict, Verdict)
+        assert verdict.kind is kind
 
 
 def test_a_wrong_answer_of_one_pod_fails(world: World) -> None:
@@ -131,8 +204,8 @@ def test_a_wrong_answer_of_one_pod_fails(world: World) -> None:
     wrong = Answer(200, b'{"prediction": 9}', 0.01)
     world.cluster.respond = lambda pod, path, body, headers: wrong if pod == "p2" else right(pod, path, body, headers)
     evaluation = world.measure()
-    assert len(evaluation.recorded.wrong) == 3
-    assert evaluation.recorded.wrong[0].asked == "pod p2, recorded request 1 of 3"
+    assert len(recorded(evaluation).wrong) == 3
+    assert recorded(evaluation).wrong[0].asked == "pod p2, recorded request 1 of 3"
     assert world.kind(evaluation) is VerdictKind.FAILED
 
 
@@ -151,8 +224,8 @@ def test_the_answers_of_a_pod_that_is_lost_meanwhile_do_not_count(world: World, 
     world.cluster.respond = lambda pod, path, body, headers: loading if pod == "p2" else right(pod, path, body, headers)
     world.cluster.status = a_deployment(IMAGE, (PODS[0], now), namespace="ml-apps", name="iris")
     evaluation = world.measure()
-    assert evaluation.recorded.wrong == ()
-    assert [excuse in fault.reason for fault in evaluation.recorded.unanswered] == [True] * 3
+    assert recorded(evaluation).wrong == ()
+    assert [excuse in fault.reason for fault in recorded(evaluation).unanswered] == [True] * 3
     assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
@@ -160,13 +233,13 @@ def test_wrong_answers_of_a_pod_whose_status_cannot_be_read_are_not_judged(world
     """Only the cluster knows whether the pod is to blame; while it does not answer, no pod is."""
 
     def wrong_and_down(*_: object) -> Answer:
-        world.cluster.down = DOWN
+        world.cluster.down = DOWN if len(world.cluster.asked) == 2 * 3 else None  # each is asked twice
         return Answer(200, b'{"prediction": 9}', 0.01)
 
     world.cluster.respond = wrong_and_down
     evaluation = world.measure()
-    assert evaluation.recorded.wrong == ()
-    assert any("the pod's status cannot be read" in fault.reason for fault in evaluation.recorded.unanswered)
+    assert recorded(evaluation).wrong == ()
+    assert any("the pod's status cannot be read" in fault.reason for fault in recorded(evaluation).unanswered)
     assert DOWN in evaluation.problems
 
 
@@ -176,7 +249,7 @@ def test_the_models_own_5xx_is_wrong_and_the_apis_is_not(world: World) -> None:
     assert world.kind(world.measure()) is VerdictKind.FAILED
     world.cluster.respond = lambda *_: Answer(503, b'{"kind": "Status"}', 0.01, from_api=True)
     evaluation = world.measure()
-    assert (len(evaluation.recorded.wrong), len(evaluation.recorded.unanswered)) == (0, 2)
+    assert (len(recorded(evaluation).wrong), len(recorded(evaluation).unanswered)) == (0, 2)
     assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
@@ -185,7 +258,7 @@ def test_a_service_without_a_route_to_a_pod_has_not_answered(world: World, statu
     """Routes lag behind Healthy by about a second (design rule 4)."""
     world.service.respond = lambda *_: Answer(status, b"", 0.01)
     evaluation = world.measure()
-    assert (evaluation.recorded.wrong, len(evaluation.recorded.unanswered)) == ((), 1)
+    assert (recorded(evaluation).wrong, len(recorded(evaluation).unanswered)) == ((), 1)
     assert (world.kind(evaluation), world.kind(evaluation, late=True)) == (None, VerdictKind.ERROR)
 
 
@@ -262,6 +335,92 @@ def test_a_scrape_that_is_old_or_missing_keeps_the_gate_shut(world: World) -> No
     assert world.kind(world.measure(), late=True) is VerdictKind.INCONCLUSIVE
 
 
+RELATIVE = parse_policy(
+    "iris-edge",
+    POLICY_TEXT.replace("at_least: 0.99, min_requests: 20", "at_least: 0.5, min_requests: 20, no_worse_than_live: 1%"),
+)
+
+
+def test_what_serves_is_measured_by_real_requests_over_the_length_of_a_soak(world: World) -> None:
+    """Only for the SLOs that are compared with it; the evaluation then has the value beside its own."""
+    world.cluster.status = WORKLOAD
+    assert measure_live(_clients(world), POLICY, WORKLOAD) == {}
+    assert measure_live(_clients(world), RELATIVE, WORKLOAD) == {"success_ratio": 1.0}
+    assert 'ratio_of{pod=~"p1|p2",source=~"real"}' in world.metrics.queries
+    started = world.clock.now() - 60
+    evaluation = measure(_asked(world, RELATIVE), VERSION, started, live={"success_ratio": 0.9})
+    assert [reading.live for reading in evaluation.readings] == [0.9, None, None]
+
+
+@pytest.mark.parametrize("requests", [19.0, QueryResult(()), float("nan")])
+def test_what_serves_has_no_value_with_too_few_requests(world: World, requests: Any) -> None:
+    """The same minimum counts before and after; neither has it without any pods."""
+    world.cluster.status = WORKLOAD
+    world.requests["real"] = requests
+    assert measure_live(_clients(world), RELATIVE, WORKLOAD) == {}
+    world.requests["real"] = 30.0
+    for workload in (replace(WORKLOAD, pods=()), None):
+        assert measure_live(_clients(world), RELATIVE, workload) == {}
+
+
+def test_what_serves_is_not_left_out_because_prometheus_is_down(world: World) -> None:
+    """The commit waits for it instead, because the value can never be measured again."""
+    world.cluster.status = WORKLOAD
+    world.metrics.down = Problem("Prometheus", "an answer", "connection refused", "Start it.")
+    with pytest.raises(DependencyError, match="connection refused"):
+        measure_live(_clients(world), RELATIVE, WORKLOAD)
+
+
+def up(now: float, *series: tuple[str, float]) -> QueryResult:
+    """One series per job of pod p1, and one of pod p2."""
+    samples = [Sample({"pod": "p1", "job": job}, value, now) for job, value in series]
+    return QueryResult((*samples, Sample({"pod": "p2", "job": "app"}, series[0][1], now)))
+
+
+def test_of_several_jobs_the_slowest_that_succeeds_decides(world: World) -> None:
+    """Nothing tells which one a query reads; one whose scrapes fail is left out, because the other proves the pod."""
+    now = world.clock.now()
+    world.metrics.script["timestamp(up"] = up(now, ("app", now - 12), ("mesh", now - 1))
+    world.metrics.script["sum_over_time(up"] = up(now, ("app", 4.0), ("mesh", 9.0), ("dead", 0.0))
+    p1 = world.measure().freshness[0]
+    assert (p1.scrapes, p1.newest_at) == (4.0, now - 12)
+
+
+def test_the_policy_may_name_the_job(world: World) -> None:
+    """Then no other job is asked about."""
+    named = POLICY.model_copy(update={"gate": POLICY.gate.model_copy(update={"job": "app"})})
+    world.measure(named)
+    asked = [query for query in world.metrics.queries if "up{" in query]
+    assert len(asked) == 2
+    assert all(query.count('up{namespace="ml-apps",pod=~"p1|p2",job="app"}') == query.count("up{") for query in asked)
+
+
+UNAWARE = parse_policy("iris-edge", POLICY_TEXT.replace(',source=~"$source"', ""))
+
+
+@pytest.mark.parametrize(("ahead", "begins"), [(0.0, True), (15.0, False), (-15.0, True)])
+def test_the_window_of_real_traffic_begins_by_one_clock(world: World, ahead: float, begins: bool) -> None:
+    """Prometheus's clock may be ahead, and date a scrape from before the last recorded request after it."""
+    now = world.clock.now()
+    age = 9.0 if ahead > 0 else 1.0  # the recorded requests ended 5 s ago
+    scrape = Sample({"pod": "p1"}, now + ahead - age, now + ahead)
+    world.metrics.script["timestamp(up"] = QueryResult((scrape, replace(scrape, labels={"pod": "p2"})))
+    first = replace(world.measure(UNAWARE), replayed_until=now - 5)
+    found = measure(_asked(world, UNAWARE), VERSION, now - 60, earlier=[first])
+    assert found.recorded is None
+    assert found.real_since == (now if begins else None)
+
+
+def test_a_scrape_that_is_read_twice_stays_the_same(world: World) -> None:
+    """It is dated as Prometheus dates it, whenever it is asked: a violation is confirmed by newer scrapes alone."""
+    now = world.clock.now()
+    for _ in range(2):
+        scrape = Sample({"pod": "p1"}, now - 3, world.clock.now())
+        world.metrics.script["timestamp(up"] = QueryResult((scrape, replace(scrape, labels={"pod": "p2"})))
+        assert [pod.newest_at for pod in world.measure().freshness] == [now - 3, now - 3]
+        world.clock.sleep(0.2)
+
+
 def test_restarts_are_counted_over_all_pods_of_the_template(world: World) -> None:
     """An evicted pod's restarts count too: its crashes happened."""
     crashed = a_pod("p3", IMAGE, restarts=2)
@@ -283,8 +442,7 @@ def test_pods_that_are_missing_or_have_no_port_cannot_pass(world: World) -> None
     portless = world.measure(workload=replace(WORKLOAD, ports={}))
     empty = world.measure(workload=replace(WORKLOAD, pods=()))
     assert [world.kind(evaluation) for evaluation in (missing, portless, empty)] == [None, None, None]
-    assert portless.problems[0].expected == "a containerPort of container model-server"
-    assert portless.problems[0].found == "no containerPort"
+    assert portless.problems[0].expected.startswith("one port to ask its pods at")
 
 
 def test_a_pod_that_serves_another_version_fails_at_once(world: World) -> None:
@@ -371,7 +529,7 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
     seen: list[Evaluation] = []
 
     def look() -> Evaluation:
-        seen.append(measure(_clients(world), policy, one_pod, one_pod.new_pods, VERSION, RECORDING, started, ID))
+        seen.append(measure(_asked(world, policy, one_pod), VERSION, started))
         return seen[-1]
 
     wait_until(
@@ -388,6 +546,32 @@ def test_a_real_prometheus_counts_good_scrapes_and_dates_them(scraped: str) -> N
     wait_until(lambda: look().freshness[0].newest_at is None, START_SECONDS, "a failed scrape")
     failing = seen[-1].freshness[0].scrapes
     assert look().freshness[0].scrapes <= failing
+
+
+def test_a_real_prometheus_answers_what_is_asked_before_a_commit(scraped: str) -> None:
+    """It takes the query that counts scrapes within a soak, refuses a wrong one, and shows a failed scrape."""
+    clock, prometheus = SystemClock(), Prometheus(scraped)
+    one_pod = replace(WORKLOAD, wanted=1, pods=(replace(PODS[0], created_at=clock.now() - 3600),))
+    text = POLICY_TEXT.replace("requests_of{pod", "increase(requests_total{pod").replace("[$window]\n", "[$window])\n")
+    text = text.replace("ratio_of{", "ratio_of)(")
+
+    def looks(policy: str) -> Mapping[str, Look]:
+        parsed = parse_policy("iris-edge", policy)
+        now_serving = ask_gate(parsed, one_pod, prometheus)
+        return {look.what: look for look in look_at_gate(parsed, now_serving, is_proved=True, now=clock.now())}
+
+    often = text.replace("soak: 60s", "soak: 60s\n  min_samples: 5")
+    wait_until(lambda: looks(often)["scrapes"].bearing is Bearing.FITS, START_SECONDS, "five scrapes within a soak")
+    found = looks(text.replace("soak: 60s", "soak: 60s\n  min_samples: 100000"))
+    assert found["scrapes"].bearing is Bearing.REFUSED
+    assert found["query success_ratio"].bearing is Bearing.REFUSED
+    assert found["query requests (real)"].bearing is Bearing.FITS
+    _Metrics.broken = True
+    wait_until(lambda: looks(often)["scrapes"].bearing is Bearing.WAITS, START_SECONDS, "a failed scrape")
+
+
+def _asked(world: World, policy: Policy = POLICY, workload: Any = WORKLOAD) -> Replay:
+    return Replay(_clients(world), policy, workload, workload.new_pods, RECORDING, ID, lambda: None)
 
 
 def _clients(world: World) -> Clients:

@@ -16,7 +16,7 @@ from orchestration.partitions import model_versions
 from orchestration.promotion.state import State
 from orchestration.stages.pipeline import STAGES
 from tests.fakes.cluster import DOWN
-from tests.fakes.world import POLICY_NAME, World, WorldPlatform, run_stages
+from tests.fakes.world import POLICY_NAME, World, WorldPlatform, materialize
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -25,7 +25,7 @@ def test_a_champions_run_says_so(instance: dg.DagsterInstance) -> None:
     """The list of runs shows version and outcome, and a good end has no reason."""
     world = World()
     world.register()
-    result = run_stages(world, 1, instance)
+    result = materialize(world, 1, instance)
     tags = instance.get_runs()[0].tags
     assert result.success
     assert tags[VERSION_TAG] == "1"
@@ -38,7 +38,7 @@ def test_a_run_that_ends_says_why(instance: dg.DagsterInstance) -> None:
     world = World()
     world.register()
     world.bad_images.add(world.image(1))
-    result = run_stages(world, 1, instance)
+    result = materialize(world, 1, instance)
     tags = instance.get_runs()[0].tags
     assert tags[OUTCOME_TAG] == "rolled back"
     assert tags[REASON_TAG].startswith("the new pods: expected every SLO kept")
@@ -139,7 +139,7 @@ def test_the_same_judgement_fails_a_run_in_its_callers_process(instance: dg.Dags
     """A command's exit code must say that there is no champion; checks are yellow all the same."""
     world = World()
     world.register(0.1)
-    result = run_stages(world, 1, instance)
+    result = materialize(world, 1, instance)
     assert not result.success
     assert {check.severity for check in result.get_asset_check_evaluations()} == {WARN}
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -18,8 +20,8 @@ from orchestration.promotion.state import State
 from orchestration.stages.pipeline import STAGES
 from orchestration.stages.runner import run_stage
 from tests.fakes.git import signing_as
-from tests.fakes.runs import Host, promote, resume
-from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform, run_stages
+from tests.fakes.runs import Host, promote, resume, run_stages
+from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 from tests.orchestration.test_sensor import kill_runs, tick
 
 KEYS = {name: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{number:040}" for number, name in enumerate(("ana", "ben"))}
@@ -106,6 +108,22 @@ def test_a_hold_that_arrives_while_the_branch_is_contended_counts(world: World) 
     assert "a hold by ana" in world.reason(1)
 
 
+def test_a_hold_that_arrives_after_the_first_look_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What people decided is read once for all checks of the stage, and read anew before the push."""
+    world.register()
+    push = world.git.push_edit
+
+    def hold_and_push(*arguments: Any) -> Any:
+        hold(world)
+        return push(*arguments)
+
+    monkeypatch.setattr(world.git, "push_edit", hold_and_push)
+    promote(world, 1, "run")
+    assert world.subjects == []
+    assert world.state(1) is State.WAITING
+    assert "a hold by ana" in world.reason(1)
+
+
 def test_a_rollback_is_allowed_while_held_and_frozen() -> None:
     """A hold and a freeze that begin just before the commit arrives do not keep a bad version in service."""
     world = asking("freeze: [{cron: '20 14 12 1 *', for: 24h, reason: audit}]")
@@ -158,12 +176,29 @@ def test_a_version_waits_for_its_approval() -> None:
     assert "expected approval by 2 of ana, ben, found no approval yet" in world.reason(1)
     assert "incumbent approve iris-edge 1 --reason '...'" in world.reason(1)
     assert "1 of 2 approvals; still to approve: 1 of ben." in approve(world, 1)
-    assert "has approved the image" in approve(world, 1, "Ana")
+    assert "has already approved the image" in approve(world, 1, "Ana")
     promote(world, 1, "second")
     assert "approval by ana alone" in world.reason(1)
     assert "2 of 2 approvals, so that it may be committed." in approve(world, 1, "ben")
     promote(world, 1, "third")
     assert world.champion == 1
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_two_approvals_of_one_person_at_the_same_time_are_one(signed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both looked before either was recorded; the second says that it is approved, and is no failure."""
+    world = asking(ASKS_SIGNED if signed else ASKS)
+    world.register()
+    sign = signing_as(KEYS["ana"]) if signed else None
+    record = world.git.record_act
+
+    def record_twice(act: Act, sign: Sign | None = None) -> Act:
+        monkeypatch.undo()
+        assert approve(world, 1, sign=sign).startswith("ana approved the image sha256:")
+        return record(replace(act, at=act.at + 1), sign)
+
+    monkeypatch.setattr(world.git, "record_act", record_twice)
+    assert approve(world, 1, sign=sign).startswith("ana has already approved the image sha256:")
 
 
 def test_an_approval_is_of_the_image_that_was_approved() -> None:
@@ -241,17 +276,14 @@ def test_an_approval_that_would_not_count_is_refused(
     assert world.git.tags == {}
 
 
-def test_the_check_shows_each_item(world: World, instance: dg.DagsterInstance) -> None:
+def test_the_check_shows_each_item(world: World) -> None:
     """Hold, freeze and approval each have a row with what was found, whether they block or not."""
     world.policies[POLICY_NAME] += ASKS
     world.register()
     hold(world)
-    result = run_stages(world, 1, instance)
-    (check,) = [check for check in result.get_asset_check_evaluations() if check.check_name == "allowed"]
+    check = run_stages(world, 1).check("allowed")
     assert not check.passed
-    table = check.metadata["details"]
-    assert isinstance(table, dg.TableMetadataValue)
-    rows = {str(record.data["what"]): str(record.data["finding"]) for record in table.records}
+    rows = {str(row["what"]): str(row["finding"]) for row in check.rows}
     assert rows["hold"].startswith("a hold by ana since")
     assert rows["freeze"] == "none in the policy"
     assert rows["approval"] == "no approval yet"
@@ -329,7 +361,7 @@ def test_a_run_that_ended_as_waiting_delays_no_other(present: World, instance: d
     first = tick(present, instance)
     promote(present, 1, "first")
     for run in instance.get_runs():
-        instance.report_run_canceled(run)  # it is over for Dagster, whatever its name for that
+        instance.report_run_failed(run)  # it is over for Dagster, whatever its name for that
     approve(present, 1)
     approve(present, 1, "ben")
     present.clock.sleep(20)

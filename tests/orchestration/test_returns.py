@@ -2,7 +2,6 @@
 
 import json
 
-import dagster as dg
 import pytest
 
 from orchestration.commands.serving import UnfinishedError, abort_promotion, return_to_champion
@@ -14,8 +13,16 @@ from orchestration.promotion.recorded_requests import RECORDING_PATH
 from orchestration.promotion.state import State
 from orchestration.stages.lease import LEASE_SECONDS
 from tests.fakes.cluster import DOWN
-from tests.fakes.runs import Killed, Saboteur, promote
-from tests.fakes.world import MANIFEST, POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
+from tests.fakes.runs import Killed, Saboteur, promote, run_stages
+from tests.fakes.world import (
+    MANIFEST,
+    POLICY_NAME,
+    POLICY_TEXT,
+    REPOSITORY,
+    World,
+    WorldPlatform,
+    make_pods_serve_another,
+)
 
 ANA = Decided("ana@team", "complaints since noon")
 
@@ -78,7 +85,7 @@ def test_a_named_champion_is_returned_to_and_each_step_goes_further_back() -> No
     assert world.champion == 2
     go_back(world)
     assert world.champion == 1
-    with pytest.raises(InvalidInputError, match="found verified were: 2, 3"):
+    with pytest.raises(InvalidInputError, match="found none that nobody left; verified were: 2, 3"):
         go_back(world)
     go_back(world, 3)
     assert world.champion == 3
@@ -100,7 +107,7 @@ def test_a_version_that_a_person_left_by_hand_is_returned_to_only_when_it_is_nam
     assert world.champion == 1
     world = champions(2)
     put_back(world, 1)
-    with pytest.raises(InvalidInputError, match=r"found verified were: 2\. Name one"):
+    with pytest.raises(InvalidInputError, match=r"found none that nobody left; verified were: 2\. Name one"):
         go_back(world)
     go_back(world, 2)
     assert world.champion == 2
@@ -148,7 +155,7 @@ def test_what_was_never_verified_is_refused() -> None:
     world = champions(2)
     world.register()
     for number in (3, 9):
-        with pytest.raises(InvalidInputError, match="verified were: 1"):
+        with pytest.raises(InvalidInputError, match="found one that never was; verified were: 1"):
             go_back(world, number)
     with pytest.raises(InvalidInputError, match="no other version that was ever verified"):
         go_back(World())
@@ -184,13 +191,11 @@ def test_a_tag_that_was_pushed_again_does_not_count() -> None:
     assert world.live_image == verified
 
 
-def test_another_promotion_under_way_is_ended_first(instance: dg.DagsterInstance) -> None:
+def test_another_promotion_under_way_is_ended_first() -> None:
     """Committed and not judged: the refusal names the version and the command that ends it."""
-    from tests.fakes.world import run_stages
-
     world = champions(2)
     world.register()
-    run_stages(world, 3, instance, ["promotion_candidate", "manifest_commit"])
+    run_stages(world, 3, ["promotion_candidate", "manifest_commit"])
     with pytest.raises(InvalidInputError, match=r"version 3.*incumbent abort iris-edge"):
         go_back(world)
     world.git.acquire_lease("iris", "a run", 600)
@@ -246,6 +251,20 @@ def test_what_a_person_put_back_by_hand_is_adopted() -> None:
 
 def wrong(target: str, path: str, body: bytes, headers: object) -> Answer:
     return Answer(200, b'{"prediction": 99}', 0.01)
+
+
+def test_pods_that_serve_another_version_hold_a_return() -> None:
+    """Its image serves, and the pods' spec makes it load another model: the alias stays where it is."""
+    world = champions(2)
+
+    def inject() -> None:
+        world.reconcile()
+        make_pods_serve_another(world)
+
+    world.argocd.on_refresh = lambda _: inject()
+    with pytest.raises(UnfinishedError, match="models:/iris/9"):
+        go_back(world)
+    assert (world.state(1), world.champion) == (State.HELD, 2)
 
 
 def test_a_wrong_answer_holds_and_takes_nothing_back() -> None:
@@ -309,6 +328,27 @@ def test_a_registry_that_is_down_keeps_no_bad_model_serving() -> None:
     assert world.state(1) is State.CHAMPION
     assert world.state(2) is State.ROLLED_BACK
     assert world.subjects[-1] == "Return iris-edge to version 1"
+
+
+@pytest.mark.parametrize("registry_is_down", [True, False])
+def test_a_server_that_crashes_is_not_blamed_on_the_model_while_the_registry_is_down(registry_is_down: bool) -> None:
+    """It may be unable to load its model. Either way the commit stands, and what finishes it is said."""
+    world = champions(2)
+    world.crashing_images.add(world.image(1))
+    world.registry.down = registry_is_down
+    with pytest.raises(UnfinishedError) as raised:
+        go_back(world)
+    problem, commit = raised.value.problem, world.git.head[:12]
+    finishes = f"Commit {commit} stands, and the sensor, or the same command again, finishes it. "
+    assert problem.next_step.startswith(finishes)
+    assert ("registry" in problem.subject) is registry_is_down
+    assert ("incumbent rollback iris-edge VERSION" in problem.next_step) is not registry_is_down
+    assert "Correct the model" not in str(problem)
+    world.registry.down = False
+    world.crashing_images.clear()
+    world.reconcile()
+    go_back(world)
+    assert world.champion == 1
 
 
 @pytest.mark.parametrize("broken", ["git", "images"])

@@ -6,16 +6,23 @@ import uuid
 import dagster as dg
 import pytest
 
+from orchestration.commands.approving import approve_version
+from orchestration.commands.requesting import retry_promotion
 from orchestration.commands.serving import UnfinishedError, return_to_champion
 from orchestration.promotion.decided import Decided
 from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.problems import DependencyError
-from orchestration.promotion.sensor_rules import FIRST_SIGN_SECONDS, IDLE_LOOK_SECONDS
+from orchestration.promotion.sensor_rules import (
+    FIRST_SIGN_SECONDS,
+    IDLE_LOOK_SECONDS,
+    IMAGE_LOOK_SECONDS,
+    read_cursor,
+)
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time, parse_time
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
 from tests.fakes.cluster import DOWN
-from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, run_stages
+from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform, materialize
 
 
 @pytest.fixture
@@ -142,6 +149,116 @@ def test_a_run_that_started_late_is_not_doubled(world: World, instance: dg.Dagst
     assert tick(world, instance, None).run_requests
 
 
+def cancel_run(instance: dg.DagsterInstance, *, is_over: bool = True) -> str:
+    """Terminate the newest run as Dagster does whose process has not come to any stage yet; return its id."""
+    (run,) = instance.get_runs(limit=1)
+    if is_over:
+        instance.report_run_canceled(run)
+    else:
+        instance.report_run_canceling(run)
+    return run.run_id
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_run_that_is_cancelled_before_its_first_stage_holds_its_version(
+    world: World, instance: dg.DagsterInstance, is_over: bool
+) -> None:
+    """No stage could write the hold, so the sensor writes it, once, and starts nothing."""
+    world.register()
+    tick(world, instance)
+    run = cancel_run(instance, is_over=is_over)
+    world.clock.sleep(600)
+    assert not tick(world, instance).run_requests
+    version = world.registry.versions["iris", 1]
+    assert (world.state(1), version.tag(POLICY_NAME, "held_by")) == (State.HELD, "person")
+    assert "A person cancelled the run." in world.reason(1)
+    assert version.tag(POLICY_NAME, "cancelled_run") == run
+    assert not tick(world, instance).run_requests
+    assert len(instance.get_runs()) == 1
+
+
+def test_a_committed_version_whose_next_run_is_cancelled_is_held(world: World, instance: dg.DagsterInstance) -> None:
+    """Its image stays, and the reason says how to give it up."""
+    world.register()
+    tick(world, instance)
+    materialize(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    cancel_run(instance)
+    (requested,) = (run for run in instance.get_runs() if REQUEST_TAG in run.tags)
+    instance.report_run_canceled(requested)
+    world.clock.sleep(600)
+    assert not tick(world, instance).run_requests
+    assert world.state(1) is State.HELD
+    assert f"incumbent abort {POLICY_NAME}" in world.reason(1)
+    assert world.live_image == world.image(1)
+
+
+def test_a_run_that_crashed_or_was_shut_down_is_resumed(world: World, instance: dg.DagsterInstance) -> None:
+    """Dagster calls such a run failed: a hold is a person's wish and nothing else."""
+    world.register()
+    tick(world, instance)
+    (run,) = instance.get_runs()
+    instance.report_run_failed(run)
+    world.clock.sleep(600)
+    assert tick(world, instance).run_requests
+
+
+def test_what_leads_out_of_a_hold_is_not_held_again(world: World, instance: dg.DagsterInstance) -> None:
+    """A run by hand that has to wait is resumed, and a retry is a request of its own."""
+    world.register()
+    tick(world, instance)
+    cancel_run(instance)
+    world.clock.sleep(600)
+    tick(world, instance)
+    world.argocd.down = DOWN
+    materialize(world, 1, instance)
+    assert world.state(1) is State.WAITING
+    world.clock.sleep(600)
+    assert tick(world, instance).run_requests
+    cancel_run(instance)
+    world.clock.sleep(600)
+    tick(world, instance)
+    assert world.state(1) is State.HELD
+    retry_promotion(world.registry, world.git, world.clock, world.policy(POLICY_NAME), 1, by="ana", reason="again")
+    assert tick(world, instance).run_requests
+
+
+def test_a_rollback_whose_run_is_cancelled_is_finished(world: World, instance: dg.DagsterInstance) -> None:
+    """What was rejected must not stay in service, so a hold does not stop it."""
+    world.register()
+    tick(world, instance)
+    tags(world, 1, state="rejected")
+    cancel_run(instance)
+    world.clock.sleep(600)
+    assert tick(world, instance).run_requests
+    assert world.state(1) is State.REJECTED
+
+
+def test_a_cancelled_run_that_is_still_at_work_writes_its_hold_itself(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    """While it has the lease nothing is written beside it."""
+    world.register()
+    tick(world, instance)
+    run = cancel_run(instance, is_over=False)
+    world.git.acquire_lease("iris", run, 3600)
+    assert not tick(world, instance).run_requests
+    assert world.state(1) is State.REQUESTED
+    world.git.leases.clear()
+    assert not tick(world, instance).run_requests
+    assert world.state(1) is State.HELD
+
+
+def test_a_return_whose_run_is_cancelled_is_held(world: World, instance: dg.DagsterInstance) -> None:
+    """Its version has ended once, and what brings it back is held like any promotion."""
+    begin_return(world, instance)
+    assert tick(world, instance).run_requests
+    cancel_run(instance)
+    world.clock.sleep(600)
+    assert not tick(world, instance).run_requests
+    assert world.state(1) is State.HELD
+    assert f"incumbent abort {POLICY_NAME}" in world.reason(1)
+
+
 def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterInstance) -> None:
     """A cancelled promotion waits for a person."""
     world.register()
@@ -154,7 +271,7 @@ def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterIn
 def test_a_committed_version_goes_before_a_newer_challenger(world: World, instance: dg.DagsterInstance) -> None:
     """What is committed and was left behind by a crash is finished first."""
     world.register()
-    run_stages(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    materialize(world, 1, instance, ["promotion_candidate", "manifest_commit"])
     world.register()
     first = tick(world, instance)
     (request,) = first.run_requests or ()
@@ -166,7 +283,7 @@ def begin_return(world: World, instance: dg.DagsterInstance) -> dg.SensorResult:
     """Versions 1 and 2 were champion, all is quiet, and a command dies right after the commit that goes back to 1."""
     for number in (1, 2):
         world.register()
-        run_stages(world, number, instance)
+        materialize(world, number, instance)
     quiet = tick(world, instance)
     assert not quiet.run_requests
     world.registry.down = True
@@ -186,7 +303,7 @@ def test_a_return_that_a_command_left_is_finished(world: World, instance: dg.Dag
     found = tick(world, instance, quiet.cursor)
     (request,) = found.run_requests or ()
     assert request.partition_key == f"{POLICY_NAME}@1"
-    assert run_stages(world, 1, instance).success
+    assert materialize(world, 1, instance).success
     assert world.champion == 1
     kill_runs(world, instance)
     assert not tick(world, instance, found.cursor).run_requests
@@ -222,6 +339,12 @@ def test_a_broken_policy_stops_no_other(world: World, instance: dg.DagsterInstan
     assert "answer" not in skip
 
 
+def test_a_folder_without_policies_is_said(world: World, instance: dg.DagsterInstance) -> None:
+    """A sensor that watches nothing is not quiet about it."""
+    world.policies.clear()
+    assert "no policies at all" in str(tick(world, instance).skip_reason)
+
+
 def test_git_that_is_down_is_no_broken_policy(world: World, instance: dg.DagsterInstance) -> None:
     """The tick names what does not answer, and forgets nothing: the request goes out when it answers again."""
     world.register()
@@ -232,7 +355,7 @@ def test_git_that_is_down_is_no_broken_policy(world: World, instance: dg.Dagster
     down = tick(world, instance, cursor)
     assert "Policy iris-edge waits for an answer of Git repository: " in str(down.skip_reason)
     assert "broken" not in str(down.skip_reason)
-    assert down.cursor == cursor
+    assert read_cursor(down.cursor).memories[POLICY_NAME].named == 1
     world.git.down = None
     (request,) = tick(world, instance, down.cursor).run_requests or ()
     assert request.partition_key == f"{POLICY_NAME}@2"
@@ -316,7 +439,7 @@ def test_an_answer_does_not_hide_what_is_under_way(world: World, instance: dg.Da
     world.register()
     tags(world, 1, state="refused")
     world.register()
-    run_stages(world, 2, instance, ["promotion_candidate", "manifest_commit"])
+    materialize(world, 2, instance, ["promotion_candidate", "manifest_commit"])
     cursor = tick(world, instance).cursor
     kill_runs(world, instance)
     move_alias(world, 1)
@@ -356,3 +479,33 @@ def test_a_request_is_never_dated_before_its_alias(
     requested_at = parse_time(world.registry.versions["iris", 1].tag(POLICY_NAME, "requested_at"))
     assert requested_at is not None
     assert requested_at - before == pytest.approx(7, abs=0.01)
+
+
+def test_a_tag_that_is_pushed_again_is_said_while_a_version_waits_for_approval(instance: dg.DagsterInstance) -> None:
+    """The image is resolved once a minute; a run then says that the approval there is counts no more."""
+    world = at_present(World(POLICY_TEXT + "approval: {by: [ana, ben], count: 2}\n"))
+    world.register()
+    policy = world.policy(POLICY_NAME)
+    approve_version(world.registry, world.images, world.git, world.clock, policy, 1, "ana", "seen")
+    cursor = tick(world, instance).cursor
+    materialize(world, 1, instance)
+    kill_runs(world, instance)
+    before = world.reason(1)
+    assert "approval by ana alone" in before
+    cursor = tick(world, instance, cursor).cursor
+    world.images.publish(REPOSITORY, "v1", {"MODEL_URI": "models:/iris/1", "REBUILT": "yes"})
+    world.clock.sleep(IMAGE_LOOK_SECONDS / 2)
+    assert not tick(world, instance, cursor).run_requests
+    world.clock.sleep(IMAGE_LOOK_SECONDS / 2)
+    world.images.down = True
+    down = tick(world, instance, cursor)
+    assert (down.run_requests, world.reason(1)) == ([], before)
+    world.images.down = False
+    world.clock.sleep(IMAGE_LOOK_SECONDS)
+    found = tick(world, instance, down.cursor)
+    assert found.run_requests
+    materialize(world, 1, instance)
+    kill_runs(world, instance)
+    assert "no approval yet; ana approved the image sha256:" in world.reason(1)
+    world.clock.sleep(2 * IMAGE_LOOK_SECONDS)
+    assert not tick(world, instance, found.cursor).run_requests

@@ -15,6 +15,9 @@ from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.cluster_status import PodStatus
 from orchestration.promotion.model_version import policy_tags
 from orchestration.promotion.policy_status import PolicyStatus
+from orchestration.promotion.ports import LeaseRecord
+from orchestration.promotion.timestamps import format_time, show_clock
+from orchestration.stages.lease import command_holder
 from orchestration.stages.pipeline import STAGES
 from orchestration.stages.runner import run_stage
 from tests.fakes.cluster import DOWN
@@ -65,6 +68,15 @@ def status_of(world: World) -> PolicyStatus:
 # status
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], [POLICY_NAME]])
+def test_without_any_policy_the_next_step_is_said(world: World, ask: Ask, options: list[str]) -> None:
+    """An empty folder is most often the wrong one, so it is refused."""
+    world.policies.clear()
+    result = ask("status", *options)
+    assert result.exit_code == 3
+    assert "found no policies at all. Write one (incumbent init" in result.stderr
+
+
 def test_a_champion_that_serves_agrees(world: World, ask: Ask) -> None:
     """One row with version, digest and since when; everything agrees, and the exit code is 0."""
     promoted(world)
@@ -85,7 +97,7 @@ def test_the_document_is_stable(world: World, ask: Ask) -> None:
     """Programs find the same keys, whatever is known."""
     keys = {
         *("policy", "model", "head", "live", "champion", "challenger", "under_way", "agrees", "differences"),
-        *("broken", "unanswered"),
+        *("broken", "unanswered", "at_work"),
     }
     promoted(world)
     world.policies["wine-edge"] = "model: ["
@@ -94,6 +106,27 @@ def test_the_document_is_stable(world: World, ask: Ask) -> None:
     assert set(one["live"]) == {"version", "image", "since", "why", "lead_seconds"}
     assert broken["live"] is None
     assert set(broken["broken"]) == {"subject", "expected", "found", "next_step"}
+
+
+def test_who_has_the_lease_is_said_while_a_version_waits_for_it(world: World, ask: Ask) -> None:
+    """The run that found it taken wrote nothing; a lease that has expired is nobody's."""
+    promoted(world)
+    world.register()
+    lease = world.git.acquire_lease("iris", command_holder("rollback", "ana", "c0ffee"), 40)
+    assert isinstance(lease, LeaseRecord)
+    promote(world, 2, "run 2")
+    shown = " ".join(ask("status").stdout.split())
+    assert (
+        f"at work: a rollback by ana, with the lease of application iris until {show_clock(lease.expires_at)}" in shown
+    )
+    (one,) = json.loads(ask("status", "--json").stdout)
+    assert one["at_work"] == {
+        "who": "a rollback by ana",
+        "application": "iris",
+        "until": format_time(lease.expires_at),
+    }
+    world.clock.sleep(41)
+    assert "at work" not in ask("status").stdout
 
 
 def test_a_rollback_says_why_the_champion_serves_again(world: World) -> None:
@@ -214,6 +247,8 @@ def test_a_service_that_is_down_is_shown_beside_what_is_known(
     assert found.agrees is agrees
     assert found.live is not None
     assert found.live.image == world.image(1)
+    alone = "running in the cluster; since when, and why, only Git could say"
+    assert found.live.why == (alone if service == "Git" else "promoted")
 
 
 def down(world: World, service: str) -> None:
@@ -225,12 +260,14 @@ def down(world: World, service: str) -> None:
 
 
 def test_a_service_that_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What answered is shown within the bound; the one that hangs is named."""
+    """What answered is shown within the bound; the one that hangs is named, also while it is waited for."""
     promoted(world)
     never = Event()
     monkeypatch.setattr(world.metrics, "ready", never.wait)
-    (found,) = read_status(WorldPlatform(world), [POLICY_NAME], seconds=1.0)
+    said: list[str] = []
+    (found,) = read_status(WorldPlatform(world), [POLICY_NAME], seconds=1.0, say=said.append)
     never.set()
+    assert said == ["waiting for Prometheus, 1 s at most"]
     assert [(name, problem.found) for name, problem in found.unanswered] == [("Prometheus", "no answer within 1 s")]
     assert found.agrees is True
 

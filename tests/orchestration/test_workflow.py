@@ -44,9 +44,13 @@ def test_no_input_and_no_secret_is_spliced_into_a_shell() -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda file: file.stem)
 def test_every_workflow_may_only_read_and_pins_its_actions(file: Path) -> None:
-    """No job widens the rights, no checkout keeps a token, and an action is a commit that nobody can move."""
+    """No job widens the rights, no checkout keeps a token, and an action is a commit that nobody can move.
+
+    Those that tell of alerts may write issues, too.
+    """
     workflow = YAML(typ="safe").load(file)
-    assert workflow["permissions"] == {"contents": "read"}
+    issues = {"issues": "write"} if file.stem.startswith("ai-") else {}
+    assert workflow["permissions"] == {"contents": "read", **issues}
     for job in workflow["jobs"].values():
         assert "permissions" not in job
         for step in job["steps"]:
@@ -64,6 +68,15 @@ def test_it_runs_the_readmes_two_lines() -> None:
     wanted = [[here.get(word, word) for word in shlex.split(line)] for line in lines]
     assert len(wanted) == 2
     assert [shlex.split(line) for line in STEPS["Promote"]["run"].splitlines()] == wanted
+
+
+def test_people_are_told_of_what_was_promoted() -> None:
+    """After the promotion, however it ended, and never after input that was refused; the message links to the job."""
+    step = STEPS["Tell people, if a secret says where"]
+    assert step["if"] == "always() && steps.promote.outcome != 'skipped'"
+    assert STEPS["Promote"]["id"] == "promote"
+    assert 'incumbent notify "$POLICY" "$VERSION" --run-url "$job"' in step["run"]
+    assert JOB["steps"].index(step) == JOB["steps"].index(STEPS["Promote"]) + 1
 
 
 def test_what_is_laid_out_for_a_run_is_removed_after_it() -> None:

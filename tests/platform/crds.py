@@ -8,14 +8,7 @@ from typing import Any
 from jsonschema import Draft7Validator  # type: ignore[import-untyped] # no stubs in the lock
 from ruamel.yaml import YAML
 
-from testbeds.homelab.offline.go_build import argocd_sources, module_sources
-
-_KSERVE = Path(__file__).with_name("go") / "kserve"
-
-
-def kserve_sources() -> Path:
-    return module_sources(_KSERVE, "github.com/kserve/kserve")
-
+from testbeds.homelab.offline.go_build import argocd_sources, kserve_sources
 
 _FILES: Mapping[str, tuple[Callable[[], Path], str]] = {
     "Application": (argocd_sources, "manifests/crds/application-crd.yaml"),

@@ -1,4 +1,4 @@
-"""The programs that check `manifests/`, in the versions that run there, and the promtool of the distribution.
+"""The programs that check `manifests/`, in the versions that run there, the distribution's promtool, and actionlint.
 
 The homelab's recipes build them with Go and keep them in the homelab's cache: all of them before `make test-platform`,
 or else each one when a test first needs it. If one cannot be built, the test fails with an error that says what is
@@ -16,12 +16,20 @@ from ruamel.yaml import YAML
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
-from testbeds.homelab.offline.go_build import argocd_sources, build
+from testbeds.homelab.offline.go_build import argocd_sources, build, kserve_sources
 
 
 def sandbox_promtool() -> Path:
-    """Find promtool on PATH or in the distribution: 2.31 in Ubuntu 22.04, 2.42 in Debian 12, 3.5 in Debian sid."""
+    """Find promtool on PATH or in the distribution: 2.42 in Debian 12, 3.5 in Debian sid.
+
+    The rules need 2.42, which knows `keep_firing_for`.
+    """
     return find_tool("promtool")
+
+
+def sandbox_prometheus() -> Path:
+    """Find the Prometheus on PATH or in the distribution."""
+    return find_tool("prometheus")
 
 
 def homelab_promtool() -> Path:
@@ -29,11 +37,13 @@ def homelab_promtool() -> Path:
     return _built("prometheus", "promtool")
 
 
-PROMTOOLS = (sandbox_promtool, pytest.param(homelab_promtool, marks=pytest.mark.platform))
-
-
-def prometheus() -> Path:
+def homelab_prometheus() -> Path:
+    """Build the Prometheus that the manifests run."""
     return _built("prometheus", "prometheus")
+
+
+PROMTOOLS = (sandbox_promtool, pytest.param(homelab_promtool, marks=pytest.mark.platform))
+PROMETHEUSES = (sandbox_prometheus, pytest.param(homelab_prometheus, marks=pytest.mark.platform))
 
 
 def amtool() -> Path:
@@ -48,12 +58,21 @@ def kube_state_metrics() -> Path:
     return _built("kube-state-metrics", "kube-state-metrics")
 
 
+def victoriametrics() -> Path:
+    """Build the single-node VictoriaMetrics, which answers Prometheus's query API."""
+    return _built("victoriametrics", "victoria-metrics")
+
+
 def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
 
 def kube_score() -> Path:
     return _built("kube-score", "kube-score")
+
+
+def actionlint() -> Path:
+    return _built("actionlint", "actionlint")
 
 
 def output_of(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> str:
@@ -81,15 +100,15 @@ def _built(module: str, name: str) -> Path:
 
 def main() -> int:
     """Build every program and fetch the sources that tests read, so that no test needs the network."""
-    from tests.platform.crds import kserve_sources
-
     try:
         for program in (
             homelab_promtool,
             amtool,
             kube_state_metrics,
+            victoriametrics,
             kustomize,
             kube_score,
+            actionlint,
             argocd_sources,
             kserve_sources,
         ):

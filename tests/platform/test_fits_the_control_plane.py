@@ -1,4 +1,4 @@
-"""What runs on the control plane by default fits an e2-small, by its requests and also by its limits."""
+"""What runs on the control plane fits the machine that docs/clusters.md names, by requests and also by limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +7,17 @@ from testbeds.homelab.offline.go_build import argocd_sources
 from tests.platform.crds import documents
 from tests.platform.programs import content
 
-NODE_MIB = 2048
-SYSTEM_MIB = 500
-"""Linux and the k3s server."""
+NODE_MIB = 4096
+"""An e2-medium."""
+SMALL_NODE_MIB = 2048
+"""An e2-small."""
+K3S_MIB = 1522
+"""What k3s publishes for a server with a workload: 1596 MB in 95 of 100 readings, with all packaged components."""
+LINUX_MIB = 150
+"""An allowance for Linux and Tailscale, which nobody has measured on such a machine."""
+SYSTEM_MIB = K3S_MIB + LINUX_MIB
+EXPORTER_MIB = 240
+"""`incumbent companion`, which runs beside the control plane (docs/metrics.md)."""
 ARGOCD_MIB = {
     "argocd-application-controller": 256,
     "argocd-repo-server": 80,
@@ -72,10 +80,17 @@ def test_memory_is_set_aside_for_each_of_argocds_workloads() -> None:
 
 
 def test_requests_fit() -> None:
-    """All pods can be scheduled at once, including the nightly backup."""
-    assert total("requests") <= NODE_MIB - SYSTEM_MIB
+    """All pods can be scheduled at once, including the nightly backup, beside the exporter of the promotions."""
+    assert total("requests") <= NODE_MIB - SYSTEM_MIB - EXPORTER_MIB
 
 
 def test_limits_fit() -> None:
     """The node has enough memory even when every container takes as much as its limit allows."""
-    assert total("limits") <= NODE_MIB - SYSTEM_MIB
+    assert total("limits") <= NODE_MIB - SYSTEM_MIB - EXPORTER_MIB
+
+
+def test_a_small_node_has_room_for_argocd_alone() -> None:
+    """Beside k3s, an e2-small holds Argo CD and, as long as this test holds, neither MLflow nor the monitoring."""
+    left = SMALL_NODE_MIB - SYSTEM_MIB - sum(ARGOCD_MIB.values())
+    requests = {name: memory(pod, "requests") for name, _, pod in pods()}
+    assert 0 <= left < min(requests["mlflow"], requests["prometheus"])

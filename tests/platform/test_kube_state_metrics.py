@@ -30,11 +30,12 @@ _LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
             },
             "status": {
                 "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "False"}],
                 "containerStatuses": [
                     {
                         "name": "model-server",
                         "restartCount": 3,
-                        "state": {"running": {}},
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                         "lastState": {"terminated": {"reason": "OOMKilled", "finishedAt": _ENDED_AT}},
                     }
                 ],
@@ -47,6 +48,40 @@ _LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {
             "metadata": {"name": "node-1", "uid": "n"},
             "status": {"allocatable": _RESOURCES, "conditions": [{"type": "Ready", "status": "True"}]},
+        },
+    ),
+    "/api/v1/services": (
+        "v1",
+        "ServiceList",
+        {"metadata": {"name": "iris", "namespace": "ml-apps", "uid": "s"}, "spec": {"type": "NodePort"}},
+    ),
+    "/apis/discovery.k8s.io/v1/endpointslices": (
+        "discovery.k8s.io/v1",
+        "EndpointSliceList",
+        {
+            "metadata": {
+                "name": "iris-abcde",
+                "namespace": "ml-apps",
+                "uid": "e",
+                "labels": {"kubernetes.io/service-name": "iris"},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.42.0.7"], "conditions": {"ready": True}}],
+            "ports": [],
+        },
+    ),
+    "/apis/batch/v1/cronjobs": (
+        "batch/v1",
+        "CronJobList",
+        {
+            "metadata": {
+                "name": "mlflow-backup",
+                "namespace": "mlflow",
+                "uid": "c",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"schedule": "17 3 * * *", "jobTemplate": {"spec": {"template": {"spec": {"containers": []}}}}},
+            "status": {"lastScheduleTime": _ENDED_AT, "lastSuccessfulTime": _ENDED_AT},
         },
     ),
     "/apis/apps/v1/deployments": (
@@ -107,9 +142,18 @@ def test_it_exposes_the_allowed_series(processes: Processes, httpserver: HTTPSer
         f"kube_pod_container_status_last_terminated_timestamp{{{container}}} 1.767323045e+09",
         'kube_pod_status_phase{namespace="ml-apps",pod="iris-1",uid="u",phase="Running"} 1',
         'kube_node_status_condition{node="node-1",condition="Ready",status="true"} 1',
+        f'kube_pod_container_status_waiting_reason{{{container},reason="CrashLoopBackOff"}} 1',
+        'kube_pod_status_ready{namespace="ml-apps",pod="iris-1",uid="u",condition="true"} 0',
+        'kube_cronjob_status_last_successful_time{namespace="mlflow",cronjob="mlflow-backup"} 1.767323045e+09',
         'kube_deployment_status_replicas_available{namespace="ml-apps",deployment="iris"} 1',
     ):
         assert line in lines
+    assert any(
+        line.startswith("kube_endpointslice_labels") and 'label_kubernetes_io_service_name="iris"' in line
+        for line in lines
+    )
+    assert any(line.startswith("kube_endpointslice_endpoints") and 'ready="true"' in line for line in lines)
+    assert any(line.startswith("kube_service_info") and 'external_name=""' in line for line in lines)
     requested = {request.path for request, _ in httpserver.log}
     assert requested == {*_LISTS, "/version"}
     limits = [line for line in lines if line.startswith("kube_pod_container_resource_limits")]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bootstrap.secrets import WANTED, webhook
+from bootstrap.secrets import WANTED, github, webhook
 from testbeds.common.tools import CHECKOUT
+from testbeds.homelab.offline.go_build import argocd_sources
 from testbeds.sandbox.cluster.nodes import quantity
+from tests.platform.crds import documents
 from tests.platform.programs import content
 
 WORKLOADS = ("CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet")
@@ -126,7 +128,7 @@ def test_each_secret_is_documented() -> None:
         for name, keys in referred(workload, "secret"):
             if name not in names(workload.cluster, "Secret", workload.namespace):
                 assert set(keys) <= listed[workload.namespace, name], str(workload)
-    for secret in (*WANTED, webhook("http://receiver:8080")):
+    for secret in (*WANTED, webhook(), github("token")):
         assert listed[secret.namespace, secret.name] == {*secret.random, *(key for key, _ in secret.fixed)}
 
 
@@ -233,7 +235,14 @@ def test_prometheuss_targets_exist() -> None:
         for key in ("name", "port")
     }
     text = "\n".join(config.values())
-    targets = set(re.findall(r"targets: \[([a-z-]+:\d+)\]", text)) - {"localhost:9090", "gcp-control-plane:30950"}
+    targets = set(re.findall(r"targets: \[([a-z.-]+:\d+)\]", text)) - {"localhost:9090", "gcp-control-plane:30950"}
+    argocd = documents(argocd_sources() / "manifests/core-install.yaml")
+    targets -= {
+        f"{service['metadata']['name']}.argocd:{port['port']}"
+        for service in argocd
+        if service["kind"] == "Service"
+        for port in service["spec"]["ports"]
+    }
     assert {target for target in targets if not target.startswith("edge:")} <= {
         name for cluster, name in served if cluster == "in-cluster"
     }
@@ -246,7 +255,7 @@ def test_prometheuss_targets_exist() -> None:
 
 def test_programs_read_the_files_that_are_mounted() -> None:
     """Each path below /etc in a configuration or an argument lies within one of its pod's mounts."""
-    for name in ("prometheus", "alertmanager", "grafana"):
+    for name in ("prometheus", "alertmanager", "dispatcher", "grafana"):
         (workload,) = [workload for workload in workloads() if workload.name == name]
         (container,) = workload.pod["containers"]
         texts = [*container.get("args", [])]

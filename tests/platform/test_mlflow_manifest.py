@@ -22,7 +22,7 @@ from orchestration.promotion.problems import DependencyError
 from testbeds.common.services import free_ports
 from tests.adapters.conftest import serving
 from tests.bootstrap.fake_kubectl import FakeCluster
-from tests.manifests.mlflow_objects import BACKUP, CONTAINER, FOLDER, RESTORE
+from tests.manifests.mlflow_objects import ADMINISTRATOR, BACKUP, CONTAINER, FOLDER, RESTORE
 from tests.platform.programs import content
 
 MODEL, EXPERIMENT = "iris-classifier", "iris-classification"
@@ -69,17 +69,19 @@ class Volumes:
             text = str(path) if text == inside else text
         return text
 
-    def run(self, container: dict[str, Any]) -> str:
-        """Run a container's own command to its end, and return its output."""
+    def run(self, container: dict[str, Any], cluster: FakeCluster | None = None) -> str:
+        """Run a container's own command to its end, and return its output; `cluster` has its Secrets."""
         words = [self.here(word) for word in (*container["command"], *container["args"])]
         assert words[0] == "python3"
-        return subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=True).stdout
+        settings = None if cluster is None else environment(self, cluster, container)
+        command = [sys.executable, *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=settings).stdout
 
 
-def environment(volumes: Volumes, cluster: FakeCluster) -> dict[str, str]:
-    """Return the server's environment, with the cluster's Secrets where the manifest refers to them."""
+def environment(volumes: Volumes, cluster: FakeCluster, container: dict[str, Any] = CONTAINER) -> dict[str, str]:
+    """Return a container's environment, with the cluster's Secrets where the manifest refers to them."""
     settings = {}
-    for variable in CONTAINER["env"]:
+    for variable in container["env"]:
         if "value" in variable:
             settings[variable["name"]] = volumes.here(variable["value"])
         else:
@@ -177,7 +179,7 @@ def calls(platform: Platform) -> dict[str, Callable[[MlflowRegistry], object]]:
         "alias": lambda registry: registry.version_by_alias(MODEL, "challenger"),
         "version": lambda registry: registry.version(MODEL, 1),
         "tagged": lambda registry: registry.tagged("incumbent.edge.state", "champion"),
-        "run": lambda registry: registry.run(run_id),
+        "run": lambda registry: registry.training(version),
         "signature": lambda registry: registry.signature(version),
         "artifact": lambda registry: registry.artifact(run_id, RECORDED),
         "put artifact": lambda registry: registry.put_artifact(run_id, "incumbent/edge/1-1.json", b"{}"),
@@ -289,10 +291,29 @@ def test_a_backup_restores_everything(platform: Platform, tmp_path: Path) -> Non
         assert champion is not None
         assert (champion.version, champion.run_id) == (1, platform.run_id)
         assert champion.tags["incumbent.edge.state"] == "champion"
-        run = registry.run(platform.run_id)
+        run = registry.training(champion)
         assert run is not None
         assert run.metrics == {"accuracy": 0.93}
         assert registry.artifact(platform.run_id, RECORDED) == b'{"rows": []}'
+
+
+def test_a_registry_from_another_control_plane_takes_the_new_secrets(platform: Platform, tmp_path: Path) -> None:
+    """Restored beside new Secrets, it lets in the administrator, and then both accounts; no old password works."""
+    assert platform.volumes.run(BACKUP).startswith("backup 2")
+    restored, cluster = platform.volumes.with_empty_data(tmp_path / "restored"), FakeCluster(tmp_path / "new", "gcp")
+    list(make_secrets(cluster.kubectl))
+    assert "MLflow makes admin" in restored.run(ADMINISTRATOR, cluster)
+    assert "put back" in restored.run(RESTORE)
+    assert "had another one" in restored.run(ADMINISTRATOR, cluster)
+    assert restored.run(ADMINISTRATOR, cluster) == "admin has the Secret's password\n"
+    with running(restored, cluster) as url:
+        rebuilt = Platform(url, restored, cluster, platform.run_id, platform.experiment)
+        list(make_accounts(url, cluster.kubectl, {MODEL: EXPERIMENT}))
+        assert refused(rebuilt) == set()
+        for wanted in (SERVER, PIPELINE, TRAINING):
+            old = platform.login(wanted)
+            search = f"{url}/api/2.0/mlflow/registered-models/search"
+            assert httpx2.get(search, auth=(old.username, old.password), timeout=30).status_code == 401
 
 
 # The tests below run without a server: they test the script and the manifests.

@@ -17,6 +17,7 @@ ACT = Act("iris-edge", ActKind.HOLD, 1_800_000_000.123, "ana@team", "the cluster
     [
         ACT,
         replace(ACT, kind=ActKind.APPROVE, version=7, digest=f"sha256:{'0' * 64}"),
+        replace(ACT, kind=ActKind.ADOPT, version=7, digest=f"sha256:{'0' * 64}", image="ghcr.io/acme/iris:v7"),
         replace(
             ACT, kind=ActKind.ENDED, version=7, promotion=PromotionId("iris-edge", 7, "0" * 12, 2), verdict="Failed"
         ),

@@ -176,3 +176,10 @@ def test_exactly_the_live_version_is_on_the_branch(events: list[tuple[int, bool]
     going_on = [number for number, found in standings.items() if isinstance(found, OnBranch)]
     live = [number for number in (1, 2, 3) if image == image_of(number)]
     assert set(going_on) <= set(live)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "\u00b2", "\u0663", "9" * 6, "9" * 5000])
+def test_what_is_no_small_number_asks_for_no_attempt(text: str) -> None:
+    """Whoever may write tags can neither break a run with one, nor ask for an attempt beyond all others."""
+    version = ModelVersion("iris", 7, "run", None, {"incumbent.iris-edge.attempt": text})
+    assert version.attempt("iris-edge") == 1

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.cluster_json import parse_application, parse_node, parse_workload
+from orchestration.promotion.cluster_json import (
+    parse_application,
+    parse_inference_service,
+    parse_node,
+    parse_service,
+    parse_workload,
+)
+from orchestration.promotion.cluster_status import ClusterService, ContainerPort, ServicePort
 
 IMAGE = "ghcr.io/o/model:abc@sha256:" + "a" * 64
 
@@ -44,23 +51,25 @@ def replicaset(
     template["metadata"]["labels"]["pod-template-hash"] = hash_
     return {
         "metadata": {
+            "uid": f"{owner}-{hash_}",
             "labels": {"app": "iris", "pod-template-hash": hash_},
             "creationTimestamp": made,
             "annotations": {"deployment.kubernetes.io/revision": revision},
-            "ownerReferences": [{"kind": "Deployment", "uid": owner}],
+            "ownerReferences": [{"kind": "Deployment", "uid": owner, "controller": True}],
         },
         "spec": {"template": template},
     }
 
 
-def pod(name: str, hash_: str, owner: str = "ReplicaSet", **status: Any) -> dict[str, Any]:
+def pod(name: str, hash_: str, owner: str = "d-1", **status: Any) -> dict[str, Any]:
+    """A pod of the ReplicaSet that `replicaset` makes with the same hash and owner."""
     return {
         "metadata": {
             "name": name,
             "uid": f"u-{name}",
             "labels": {"app": "iris", "pod-template-hash": hash_},
             "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{"kind": owner, "uid": "x"}],
+            "ownerReferences": [{"kind": "ReplicaSet", "uid": f"{owner}-{hash_}", "controller": True}],
         },
         "spec": {"nodeName": "edge-0"},
         "status": {"phase": "Running", **status},
@@ -83,23 +92,62 @@ def test_of_equal_replicasets_the_oldest_own_one_is_current() -> None:
     assert parse_workload("Deployment", deployment(), sets, [], []).template_hash == "aaa"
 
 
+OLD_SET, NEW_SET = replicaset("ghcr.io/o/model:old", "aaa"), replicaset(IMAGE, "bbb")
+
+
+def test_a_service_is_read_with_where_it_leads() -> None:
+    """A target that is not stated is the port itself; only TCP counts, and a Service without a selector has none."""
+    ports = [
+        {"port": 80},
+        {"port": 81, "targetPort": 8080, "nodePort": 30808},
+        {"port": 82, "targetPort": "http"},
+        {"port": 53, "protocol": "UDP"},
+    ]
+    raw = {"metadata": {"name": "iris"}, "spec": {"selector": {"app": "iris"}, "ports": ports}}
+    read = (ServicePort(80, 80), ServicePort(81, 8080, 30808), ServicePort(82, "http"))
+    assert parse_service(raw) == ClusterService("iris", {"app": "iris"}, read)
+    assert parse_service({"spec": {"type": "ExternalName"}}) == ClusterService("", {}, ())
+    assert not parse_service({}).selects({"app": "iris"})
+
+
 def test_a_workload_is_read_with_counts_images_ports_and_its_own_pods() -> None:
-    """Absent counts are zero; a Job's pod with the same labels is not a replica, a pod being deleted is not new."""
-    pods = [pod("new", "bbb"), pod("old", "aaa"), pod("job", "bbb", owner="Job"), pod("gone", "bbb")]
-    pods[3]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    workload = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    """Absent counts are zero, and a pod that is being deleted is not new."""
+    pods = [pod("new", "bbb"), pod("old", "aaa"), pod("gone", "bbb")]
+    pods[2]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    workload = parse_workload("Deployment", deployment(), [OLD_SET, NEW_SET], pods, [])
     counts = (workload.wanted, workload.updated, workload.ready, workload.available, workload.total)
     assert counts == (2, 2, 1, 0, 2)
     assert workload.images == {"wait": "busybox:1", "model-server": IMAGE}
-    assert workload.ports == {"model-server": 8080}
+    assert workload.ports == {"model-server": (ContainerPort("", 8080),)}
     assert [status.name for status in workload.new_pods] == ["new"]
     assert [status.name for status in workload.old_pods] == ["old"]
+
+
+def test_pods_with_the_same_labels_that_another_object_controls_are_not_old_ones() -> None:
+    """A canary Deployment, a Job or a person may run pods that the selector matches; the chain of controllers decides.
+
+    An owner that is not the controller does not count, and neither does the Deployment of the same name before.
+    """
+    canary = replicaset("ghcr.io/o/model:canary", "ccc", owner="d-2")
+    kept = pod("kept", "ccc", owner="d-2")
+    kept["metadata"]["ownerReferences"].insert(0, {"kind": "ReplicaSet", "uid": "d-1-bbb"})
+    pods = [
+        pod("new", "bbb"),
+        pod("canary", "ccc", owner="d-2"),
+        pod("job", "bbb", owner="job"),
+        pod("bare", "bbb"),
+        kept,
+    ]
+    del pods[3]["metadata"]["ownerReferences"]
+    workload = parse_workload("Deployment", deployment(), [NEW_SET, canary], pods, [])
+    assert [status.name for status in workload.pods] == ["new"]
+    assert workload.old_pods == ()
 
 
 def test_an_evicted_pod_is_neither_new_nor_old() -> None:
     """A Failed pod lingers after its replacement serves; it must not hold the rollout up for ever."""
     pods = [pod("new", "bbb"), pod("evicted", "bbb", phase="Failed", reason="Evicted")]
-    workload = parse_workload("Deployment", deployment(), [replicaset(IMAGE, "bbb")], pods, [])
+    workload = parse_workload("Deployment", deployment(), [NEW_SET], pods, [])
     assert [status.name for status in workload.new_pods] == ["new"]
     assert workload.old_pods == ()
     assert [status.reason for status in workload.current_pods] == [None, "Evicted"]
@@ -107,11 +155,11 @@ def test_an_evicted_pod_is_neither_new_nor_old() -> None:
 
 def test_while_the_template_is_unknown_there_are_no_new_pods() -> None:
     """A pod without a hash is not mistaken for a pod of a ReplicaSet that does not exist yet."""
-    bare = pod("bare", "x")
-    del bare["metadata"]["labels"]["pod-template-hash"]
-    workload = parse_workload("Deployment", deployment(), [], [bare], [])
+    unlabelled = pod("unlabelled", "aaa")
+    del unlabelled["metadata"]["labels"]["pod-template-hash"]
+    workload = parse_workload("Deployment", deployment(), [OLD_SET], [unlabelled], [])
     assert workload.new_pods == ()
-    assert [status.name for status in workload.old_pods] == ["bare"]
+    assert [status.name for status in workload.old_pods] == ["unlabelled"]
 
 
 def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
@@ -145,9 +193,12 @@ def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
         },
         {"type": "Normal", "reason": "C", "message": "3", "involvedObject": about},
     ]
-    (waiting,) = parse_workload("Deployment", deployment(), [], [pod("p", "x", **status)], events).pods
+    (waiting,) = parse_workload("Deployment", deployment(), [NEW_SET], [pod("p", "bbb", **status)], events).pods
     (container,) = waiting.containers
     assert waiting.unschedulable == "0/1 nodes"
+    status["conditions"][0] |= {"status": "True"}
+    (placed,) = parse_workload("Deployment", deployment(), [NEW_SET], [pod("p", "bbb", **status)], []).pods
+    assert placed.unschedulable is None
     assert waiting.warnings == ("A: 1", "B: 2")
     assert (container.waiting_reason, container.last_exit_code, container.last_message) == (
         "CrashLoopBackOff",
@@ -159,7 +210,7 @@ def test_a_pod_says_why_it_waits_crashed_or_cannot_be_placed() -> None:
 
 def test_a_pod_says_how_its_containers_are_started() -> None:
     """Literal variables with their values, the later of two; others without one; and what replaces the image's own."""
-    raw = pod("p", "x")
+    raw = pod("p", "bbb")
     elsewhere = {"configMapKeyRef": {"name": "m", "key": "uri"}}
     raw["spec"] |= {
         "initContainers": [{"name": "wait", "command": ["sleep", "1"]}],
@@ -178,7 +229,7 @@ def test_a_pod_says_how_its_containers_are_started() -> None:
             }
         ],
     }
-    (status,) = parse_workload("Deployment", deployment(), [], [raw], []).pods
+    (status,) = parse_workload("Deployment", deployment(), [NEW_SET], [raw], []).pods
     spec, init = status.spec("model-server"), status.spec("wait")
     assert spec is not None
     assert init is not None
@@ -270,7 +321,8 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(["metadata", "spec", "status", "template", "conditions", "labels", "containers", "name"])
-            | st.sampled_from(["containerStatuses", "state", "sync", "operationState", "syncPolicy", "ports"]),
+            | st.sampled_from(["containerStatuses", "state", "sync", "operationState", "syncPolicy", "ports"])
+            | st.sampled_from(["updateStrategy", "strategy", "canary", "steps", "pauseConditions", "abort", "data"]),
             inner,
             max_size=4,
         )
@@ -285,4 +337,6 @@ def test_no_shape_of_json_stops_the_parsers(raw: Any, owned: Any, event: Any) ->
     """An object of an unexpected shape must not crash a promotion (CVE-2026-40886)."""
     parse_application(raw)
     parse_node(raw)
-    parse_workload("Deployment", raw, [owned], [owned], [event])
+    for kind in ("DaemonSet", "Deployment", "Rollout", "StatefulSet"):
+        parse_workload(kind, raw, [owned], [owned], [event])
+    parse_inference_service(raw, None)

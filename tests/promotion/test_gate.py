@@ -11,22 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.promotion.evaluation import (
+    ANY_TRAFFIC,
     AnswerFault,
     Evaluation,
     PodFreshness,
     RecordedRound,
     SloReading,
     as_record,
+    real_window_start,
 )
 from orchestration.promotion.gate import (
     Continue,
+    ReplayDue,
     SoakAgain,
     Verdict,
     VerdictKind,
     judge,
     stale_after,
 )
-from orchestration.promotion.policy import GatePolicy
+from orchestration.promotion.policy import GatePolicy, Slo
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.promql import Unusable
 
@@ -38,7 +41,7 @@ GATE = GatePolicy.model_validate(
         "judge_within": "300s",
         "requests": 'sum(x{source=~"$source"})',
         "slos": [
-            {"name": "success_ratio", "query": "a", "at_least": 0.99, "min_requests": 20},
+            {"name": "success_ratio", "query": 'a{source=~"$source"}', "at_least": 0.99, "min_requests": 20},
             {"name": "memory", "query": "b", "at_most": 0.9},
             {"name": "restarts", "from": "pods", "at_most": 0},
         ],
@@ -73,7 +76,7 @@ def evaluation(after: float, **changes: Any) -> Evaluation:
     return replace(good, **changes)
 
 
-def decide(*evaluations: Evaluation, now: float | None = None) -> Continue | SoakAgain | Verdict:
+def decide(*evaluations: Evaluation, now: float | None = None) -> Continue | ReplayDue | SoakAgain | Verdict:
     last = evaluations[-1].at if evaluations else START
     return judge(evaluations, soak_started=START, now=last + 1 if now is None else now, gate=GATE)
 
@@ -105,7 +108,7 @@ def test_nothing_passes_before_the_soak_is_over() -> None:
 def test_old_evidence_never_passes() -> None:
     """An evaluation from long ago says nothing about now (kargo#6372)."""
     assert kind(evaluation(60), now=START + 60 + 29) is VerdictKind.PASSED
-    assert kind(evaluation(60), now=START + 60 + 31) is None
+    assert decide(evaluation(60), now=START + 60 + 31) == Continue("the newest evidence is 31 s old")
 
 
 GAPS: dict[str, dict[str, Any]] = {
@@ -193,6 +196,59 @@ def test_a_wrong_recorded_answer_fails_at_once() -> None:
     assert "recorded request 2 of 3: expected 0, found 1" in verdict.problem.found
 
 
+ASKED = RecordedRound(6, 6)
+WITHOUT = {"recorded": None}
+"""An evaluation in which no recorded request was sent, so that the counters have real ones alone."""
+
+
+def test_recorded_requests_that_were_kept_back_are_due_when_all_else_passes() -> None:
+    """The round decides: it passes when it is complete, is waited for when it is not, and fails when it is wrong."""
+    assert isinstance(decide(evaluation(50), evaluation(60, **WITHOUT)), ReplayDue)
+    assert kind(evaluation(50, **WITHOUT), evaluation(60, recorded=ASKED)) is VerdictKind.PASSED
+    assert isinstance(decide(evaluation(60, recorded=RecordedRound(6, 5))), Continue)
+    wrong = RecordedRound(6, 6, wrong=(AnswerFault("pod p1", "wrong"),))
+    assert kind(evaluation(60, recorded=wrong)) is VerdictKind.FAILED
+
+
+def test_a_round_that_takes_long_does_not_make_its_evaluation_old() -> None:
+    """A slow model could never pass, however well it answers; what counts is how long ago the round ended."""
+    slow = evaluation(60, replayed_until=START + 60 + 100)
+    assert kind(slow, now=START + 60 + 101) is VerdictKind.PASSED
+    assert kind(slow, now=START + 60 + 100 + 31) is None
+
+
+@pytest.mark.parametrize("gap", [gap for gap in GAPS if "recorded" not in GAPS[gap]])
+def test_recorded_requests_are_not_due_while_anything_else_is_missing(gap: str) -> None:
+    """Each of them ends the window of real traffic, which would have to begin again."""
+    assert isinstance(decide(evaluation(60, **{**GAPS[gap], **WITHOUT})), Continue)
+    assert isinstance(decide(evaluation(50, **WITHOUT)), Continue)
+
+
+def test_recorded_requests_are_due_where_they_stand_in_and_are_too_few() -> None:
+    """More of them are the only cure; when the time is over, they are none, because no window would follow."""
+    few = (SloReading(RATIO, 1.0, 5, ANY_TRAFFIC), *readings()[1:])
+    assert isinstance(decide(evaluation(60, readings=few, **WITHOUT)), ReplayDue)
+    assert isinstance(decide(evaluation(60, readings=few, **WITHOUT, problems=(DOWN,))), Continue)
+    assert kind(evaluation(299, readings=few, **WITHOUT), now=LATE) is VerdictKind.INCONCLUSIVE
+
+
+def test_the_window_of_real_traffic_begins_when_each_pod_was_scraped_after_the_last_recorded_request() -> None:
+    """Two seconds after it, because a counter may lag; one pod that was not scraped yet keeps the window shut."""
+    ended, at = START + 10, START + 15
+    assert real_window_start([], ended, [START + 13, START + 12.1], at) == at
+    for newest in ([START + 13, START + 11.9], [START + 13, None], []):
+        assert real_window_start([], ended, newest, at) is None
+    assert real_window_start([], None, [START + 13], at) is None
+
+
+def test_the_window_of_real_traffic_goes_on_until_a_recorded_request_is_sent() -> None:
+    """A later scrape that fails does not end it; the next round does."""
+    silent = [None]
+    begun = evaluation(20, real_since=START + 15, replayed_until=START + 10)
+    assert real_window_start([begun], START + 10, silent, START + 30) == START + 15
+    assert real_window_start([begun], START + 21, silent, START + 30) is None
+
+
 def test_a_changed_template_means_soaking_again() -> None:
     """Measurements of other pods neither pass nor fail this soak; a failure before the change stands."""
     wrong = RecordedRound(6, 6, wrong=(AnswerFault("pod x", "wrong"),))
@@ -269,6 +325,25 @@ def test_when_time_is_over_too_little_data_is_inconclusive_and_a_dependency_down
     assert (verdict.kind, verdict.problem) == (VerdictKind.ERROR, DOWN)
 
 
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [
+        ("warnings", VerdictKind.ERROR),
+        ("an SLO left out", VerdictKind.ERROR),
+        ("stale", VerdictKind.ERROR),
+        ("a pod left out", VerdictKind.ERROR),
+        ("not all recorded requests", VerdictKind.ERROR),
+        ("unanswered", VerdictKind.ERROR),
+        ("empty", VerdictKind.INCONCLUSIVE),
+        ("too few scrapes", VerdictKind.INCONCLUSIVE),
+        ("too little traffic", VerdictKind.INCONCLUSIVE),
+    ],
+)
+def test_when_time_is_over_the_platforms_fault_is_told_from_too_little_data(gap: str, expected: VerdictKind) -> None:
+    """A person is sent to the platform only where it kept the model from being judged."""
+    assert kind(evaluation(60, **GAPS[gap]), now=LATE) is expected
+
+
 def test_a_query_that_prometheus_refuses_is_an_error_at_once() -> None:
     """Prometheus will not accept it later either; the verdict repeats the problem, which names the SLO."""
     refused = Problem("SLO memory", "a query that Prometheus accepts", "parse error", "Correct it.")
@@ -294,11 +369,65 @@ def test_a_record_is_json_without_nan() -> None:
         "name": "memory",
         "value": 0.5,
         "bound": "<= 0.9",
+        "live_before": None,
         "requests": 0,
         "min_requests": 0,
         "source": "real",
         "finding": "kept",
     }
+
+
+def relative(**fields: Any) -> Slo:
+    return Slo.model_validate({"name": "latency_p95_seconds", "query": "a", "no_worse_than_live": "10%", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "live", "limit"),
+    [
+        ({}, 0.2, 0.22),
+        ({"no_worse_than_live": 0.05}, 0.2, 0.25),
+        ({"at_most": 0.21}, 0.2, 0.21),
+        ({"at_most": 0.5}, 0.2, 0.22),
+        ({"at_most": 0.5}, None, 0.5),
+        ({}, None, None),
+        ({"name": "success_ratio"}, 0.9, 0.81),
+        ({"name": "success_ratio", "at_least": 0.85}, 0.9, 0.85),
+        ({"name": "gain", "at_least": -5}, -2.0, -2.2),
+        ({"no_worse_than_live": "0%"}, 0.2, 0.2),
+    ],
+)
+def test_the_stricter_of_an_absolute_and_a_relative_bound_counts(
+    fields: dict[str, Any], live: float | None, limit: float | None
+) -> None:
+    """Without a value before, the absolute bound alone; a percentage is one of the value's size, whatever its sign."""
+    found = relative(**fields).limit(live)
+    assert found == (pytest.approx(limit) if limit is not None else None)
+
+
+def test_an_slo_with_nothing_to_compare_with_is_inconclusive() -> None:
+    """It neither passes nor fails the version, however often it is measured; the finding says why."""
+    gate = GATE.model_copy(update={"slos": (relative(),)})
+    reading = SloReading(relative(), 9.9, 50, "real")
+    both = [evaluation(after, readings=(reading,)) for after in (50, 60)]
+    assert isinstance(judge(both, soak_started=START, now=START + 61, gate=gate), Continue)
+    verdict = judge(both, soak_started=START, now=LATE, gate=gate)
+    assert isinstance(verdict, Verdict)
+    assert verdict.kind is VerdictKind.INCONCLUSIVE
+    assert "the pods that served before have no value to compare with" in verdict.reason
+
+
+def test_worse_than_before_is_a_violation_like_any_other() -> None:
+    """Two evaluations in a row confirm it, and the reason says what it was compared with."""
+    gate = GATE.model_copy(update={"slos": (relative(),)})
+    worse, kept = (SloReading(relative(), value, 50, "real", live=0.2) for value in (0.23, 0.219))
+    both = [evaluation(after, readings=(worse,)) for after in (50, 60)]
+    verdict = judge(both, soak_started=START, now=START + 61, gate=gate)
+    assert isinstance(verdict, Verdict)
+    assert verdict.kind is VerdictKind.FAILED
+    assert "0.23 is not <= 0.22 (0.2 before)" in verdict.reason
+    good = judge([evaluation(60, readings=(kept,))], soak_started=START, now=START + 61, gate=gate)
+    assert isinstance(good, Verdict)
+    assert good.kind is VerdictKind.PASSED
 
 
 CHANGES: Any = st.sampled_from([{}, *GAPS.values(), {"readings": readings(restarts=1)}])

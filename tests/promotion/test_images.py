@@ -1,5 +1,7 @@
 """Image references, and the image that a version names."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,3 +148,15 @@ def test_credentials_in_a_tag_are_not_repeated() -> None:
     problem = choose_image(version(image="https://bot:hunter2@ghcr.io/x:1"), RUN, REPOSITORY)
     assert isinstance(problem, Problem)
     assert "hunter2" not in str(problem)
+
+
+def test_a_copy_without_image_tags_has_those_of_its_nearest_original() -> None:
+    """Also before the run's commit; a tag of its own counts first, and one that is malformed is refused."""
+    first, second = version(image_tag="v1"), version(team="edge")
+    copy = replace(version(), originals=(second, first))
+    assert choose_image(copy, RUN, REPOSITORY) == ImageRef(REPOSITORY, "v1")
+    own = replace(version(image_digest=DIGEST), originals=(second, first))
+    assert choose_image(own, RUN, REPOSITORY) == ImageRef(REPOSITORY, None, DIGEST)
+    assert isinstance(
+        choose_image(replace(version(), originals=(version(image_tag="a b"), first)), RUN, REPOSITORY), Problem
+    )

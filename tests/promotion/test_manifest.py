@@ -23,8 +23,9 @@ from orchestration.promotion.manifest import (
     set_image,
 )
 from orchestration.promotion.manifest_place import Selector, find_place
-from orchestration.promotion.policy import ManifestTarget
+from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.yaml_text import MAX_BYTES, RefusedError, read_stream
+from tests.fakes.world import POLICY_TEXT
 from tests.promotion.manifests import DIGEST, DIGESTS, IMAGES, SELECTOR, TAGS, Manifest, manifests
 
 OTHER_DIGEST = "sha256:" + "cd" * 32
@@ -169,13 +170,15 @@ def test_an_item_of_a_list_is_found() -> None:
     assert edited(text) == text.replace("ghcr.io/team/model:v1", NEW)
 
 
-def test_a_policys_target_selects_like_a_selector() -> None:
-    """A policy's ManifestTarget can be given in place of a selector."""
-    target = ManifestTarget(path="a/deployment.yaml", namespace="ml-apps", name="iris", container="model-server")
-    assert read_image(deployment().encode(), target) == CurrentImage("ghcr.io/team/model:v1", 10)
-    outcome = read_image(b"", target)
+def test_a_policy_selects_like_a_selector() -> None:
+    """A policy can be given in place of a selector, and its repository is that of a tag that stands alone."""
+    policy = parse_policy("iris-edge", POLICY_TEXT)
+    assert read_image(deployment().encode(), policy) == CurrentImage("ghcr.io/team/model:v1", 10)
+    outcome = read_image(b"", policy)
     assert isinstance(outcome, EditRefused)
-    assert outcome.problem.subject == "a/deployment.yaml"
+    assert outcome.problem.subject == "apps/iris.yaml"
+    flat = parse_policy("iris-edge", POLICY_TEXT.replace("apps/iris.yaml,", "values.yaml, yaml_path: imageTag,"))
+    assert read_image(b"imageTag: before\n", flat) == CurrentImage("ghcr.io/acme/iris:before", 1)
 
 
 def test_selectors_without_parts_match_anything_that_is_single() -> None:
@@ -252,6 +255,12 @@ def test_what_is_not_clear_is_refused_with_its_reason(text: str, reason: str) ->
     problem = refused(text)
     assert problem.startswith("deployment.yaml")
     assert reason in problem
+
+
+def test_a_workload_of_another_kind_is_named() -> None:
+    """Whoever mistakes the kind reads which one the file has."""
+    found = refused(deployment(kind="StatefulSet") + "---\nkind: Service\nmetadata: {name: iris}\n")
+    assert "found no match, only StatefulSet ml-apps/iris (line 1)" in found
 
 
 def test_a_refusal_names_the_line() -> None:
@@ -407,6 +416,7 @@ KUSTOMIZATION = (
 NEW_TAG = Selector("kustomization.yaml", yaml_path="images[name=iris].newTag")
 VALUES = "image:\n  repository: team/model\n  registry: ghcr.io\n  tag: 'v1'\n  digest: ''\nother: 1\n"
 TAG = Selector("values.yaml", yaml_path="image.tag")
+V1 = "ghcr.io/team/model:v1"
 
 
 @pytest.mark.parametrize(
@@ -417,6 +427,8 @@ TAG = Selector("values.yaml", yaml_path="image.tag")
         (VALUES, "image.tag", "ghcr.io/team/model:v1", ("'v1'", f"'v2@{DIGEST}'")),
         ("a: {image: ghcr.io/team/model:v1}", "a.image", "ghcr.io/team/model:v1", ("ghcr.io/team/model:v1", NEW)),
         ("tag: v1\n", "tag", "v1", ("v1", f"v2@{DIGEST}")),
+        ("images: [other:1, iris=ghcr.io/team/model:v1]\n", "images[1]", V1, (V1, NEW)),
+        (f"images:\n  - 'iris={V1}' # now\n", "images[0]", V1, (V1, NEW)),
         (
             f"images: [{{name: ghcr.io/team/model, digest: {OTHER_DIGEST}}}]\n",
             "images[name=ghcr.io/team/model].digest",
@@ -434,6 +446,82 @@ def test_a_path_leads_to_a_whole_image_or_to_a_part(text: str, path: str, old: s
     new = edited(text, selector)
     assert new == text.replace(*new_text)
     assert edited(new, selector, image=old) == text
+
+
+FLAT = "imageRepository: ghcr.io/team/model\nimageTag: v1 # now\nother: v1\n"
+SNAKE = "image_repository: ghcr.io/team/model\nimage_tag: v1\n"
+BOTH = f"image:\n  registry: ghcr.io\n  digest: {OTHER_DIGEST} # x\n  repository: team/model\n  tag: 'v1'\n"
+PARAMETERS = (
+    "kind: Application\nspec:\n  source:\n    helm:\n      parameters:\n"
+    "        - {name: image.repository, value: ghcr.io/team/model}\n        - name: image.tag\n          value: v1\n"
+    "        - {name: sidecar.repository, value: ghcr.io/team/other}\n"
+)
+TO_V2 = ("v1", f"v2@{DIGEST}")
+TO_DIGEST = (OTHER_DIGEST, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "old", "changes"),
+    [
+        (FLAT, "imageTag", V1, [TO_V2]),
+        (SNAKE, "image_tag", V1, [TO_V2]),
+        ("image: ghcr.io/team/model\ntagName: v1\n", "tagName", V1, [TO_V2]),
+        ("image: {name: ghcr.io/team/model, version: v1}", "image.version", V1, [TO_V2]),
+        ("a: {name: server, version: v1}", "a.version", "v1", [TO_V2]),
+        ("release: v1", "release", "v1", [TO_V2]),
+        (f"release: v1@{OTHER_DIGEST}", "release", f"v1@{OTHER_DIGEST}", [(f"v1@{OTHER_DIGEST}", f"v2@{DIGEST}")]),
+        (f"build: {OTHER_DIGEST}", "build", OTHER_DIGEST, [TO_DIGEST]),
+        ("modelImage: team", "modelImage", "team", [("team", NEW)]),
+        ("image: ghcr.io/team/model:v1", "image", V1, [(V1, NEW)]),
+        (BOTH, "image.tag", f"{V1}@{OTHER_DIGEST}", [("v1", "v2"), TO_DIGEST]),
+        (BOTH, "image.digest", f"{V1}@{OTHER_DIGEST}", [("v1", "v2"), TO_DIGEST]),
+        (BOTH.replace("'v1'", '""'), "image.tag", f"ghcr.io/team/model@{OTHER_DIGEST}", [TO_DIGEST]),
+        (BOTH.replace("'v1'", "~"), "image.tag", f"ghcr.io/team/model@{OTHER_DIGEST}", [TO_DIGEST]),
+        ("image: {repository: ghcr.io/team/model, tag: v1, digest: null}", "image.tag", V1, [TO_V2]),
+        (BOTH.replace(" 'v1'", ""), "image.digest", f"ghcr.io/team/model@{OTHER_DIGEST}", [TO_DIGEST]),
+        (
+            KUSTOMIZATION.replace("v1 #", f"v1\n    digest: {OTHER_DIGEST} #"),
+            "images[name=iris].newTag",
+            f"{V1}@{OTHER_DIGEST}",
+            [("newTag: v1", "newTag: v2"), TO_DIGEST],
+        ),
+        (
+            f"imageDigest: {OTHER_DIGEST}\nimageTag: v1\nimageRepository: ghcr.io/team/model\n",
+            "imageTag",
+            f"{V1}@{OTHER_DIGEST}",
+            [("v1", "v2"), TO_DIGEST],
+        ),
+        (PARAMETERS, "spec.source.helm.parameters[name=image.tag].value", V1, [TO_V2]),
+        (
+            "spec: {source: {helm: {valuesObject: {image: {repository: ghcr.io/team/model, tag: v1}}}}}",
+            "spec.source.helm.valuesObject.image.tag",
+            V1,
+            [TO_V2],
+        ),
+    ],
+)
+def test_an_image_in_the_forms_of_charts_is_read_written_and_written_back(
+    text: str, path: str, old: str, changes: list[tuple[str, str]]
+) -> None:
+    """Flat fields, split ones and an Application's Helm values; two fields change together, and a rollback is exact."""
+    selector = Selector("f", yaml_path=path)
+    read = read_image(text.encode(), selector)
+    assert isinstance(read, CurrentImage), read
+    assert read.value == old
+    expected = text
+    for before, after in changes:
+        expected = expected.replace(before, after, 1)
+    new = edited(text, selector)
+    assert new == expected
+    assert edited(new, selector, image=old) == text
+    assert isinstance(set_image(new.encode(), selector, NEW), Unchanged)
+
+
+@pytest.mark.parametrize("image", ["ghcr.io/team/model:v2", f"ghcr.io/team/model@{DIGEST}", "v2", DIGEST])
+def test_a_version_in_two_fields_is_not_written_by_half(image: str) -> None:
+    """A new tag beside the old digest would name one image and run another."""
+    outcome = set_image(BOTH.encode(), Selector("f", yaml_path="image.tag"), image)
+    assert isinstance(outcome, EditRefused)
 
 
 @given(TAGS, TAGS, st.none() | DIGESTS, st.sampled_from(["", "'", '"']))
@@ -475,9 +563,41 @@ def test_known_traps_of_plain_tags_are_quoted(tag: str) -> None:
         (KUSTOMIZATION, "../x", "the path"),
         (KUSTOMIZATION + "---\n" + KUSTOMIZATION, "images[name=iris].newTag", "2 documents"),
         (KUSTOMIZATION.replace("other", "iris"), "images[name=iris].newTag", "2 elements with name=iris"),
-        (KUSTOMIZATION + f"    digest: {DIGEST}\n", "images[name=iris].newTag", "digest beside newTag"),
-        (KUSTOMIZATION + "    tagSuffix: x\n", "images[name=iris].newTag", "tagSuffix beside newTag"),
-        (VALUES.replace("''", DIGEST), "image.digest", "tag beside digest"),
+        (KUSTOMIZATION + "    tagSuffix: x\n", "images[name=iris].newTag", "a suffix beside newTag"),
+        ("image: {tag: v1, sha: abc}", "image.tag", "a sha beside tag"),
+        (VALUES, "image.digest", "an empty digest"),
+        ("image: {repository: a/b, tag: ''}", "image.tag", "an empty tag, in whose place a chart takes its own"),
+        ("image: {repository: a/b, tag: '', digest: ''}", "image.tag", "an empty tag, in whose place"),
+        ("image: {repository: a/b, tag: }", "image.tag", "an empty tag, in whose place"),
+        ("image: {repository: a/b, tag: ~}", "image.tag", "an empty tag, in whose place"),
+        ("image: {repository: a/b, digest: null}", "image.digest", "an empty digest"),
+        ("image: {repository: 'a/b:1', tag: v1}", "image.tag", "a/b:1, which has a version of its own beside tag"),
+        (f"image: {{repository: 'a/b@{DIGEST}', tag: v1}}", "image.tag", "which has a version of its own beside tag"),
+        ("images: ['iris=*:v1']", "images[0]", "expected an image reference"),
+        (
+            "spec: {source: {helm: {values: 'image: {tag: v1}'}}}",
+            "spec.source.helm.values.image.tag",
+            "Move what is in it to valuesObject",
+        ),
+        (f"image: {{tag: 'v1@{DIGEST}', digest: '{DIGEST}'}}", "image.tag", "the digest has a field of its own"),
+        ("base: &b {a: b}\nimage: {<<: *b, tag: v1}\n", "image.tag", "a merge key (<<), which may supply a digest"),
+        (f"image: {{tag: &t v1, digest: '{DIGEST}'}}", "image.digest", "the anchor &t"),
+        (f"image: {{tag: 1.10, digest: '{DIGEST}'}}", "image.digest", "1.10 without quotes"),
+        ("imageRepository: ghcr.io/team/model\n", "imageRepository", "imageRepository, which holds a name"),
+        ("imageName: ghcr.io/team/model\n", "imageName", "imageName, which holds a name"),
+        ("imageTag: ghcr.io/team/model:v1\n", "imageTag", "expected a tag"),
+        ("imageDigest: v1\n", "imageDigest", "expected a digest"),
+        (
+            "spec: {source: {helm: {parameters: [{name: image.repository, value: a/b}]}}}",
+            "spec.source.helm.parameters[name=image.repository].value",
+            "repository, which holds a name",
+        ),
+        (
+            "spec:\n  source:\n    helm:\n      values: |\n        image:\n          tag: v1\n",
+            "spec.source.helm.values.image.tag",
+            "Move what is in it to valuesObject",
+        ),
+        ("data:\n  f: |\n    image: a/b:1\n    x: y\n", "data.f.image", "expected a mapping at f, found a text at f"),
         ("image: {tag: 1.10}", "image.tag", "1.10 without quotes"),
         ("image: {tag: 'a b'}", "image.tag", "expected a tag"),
         (f"image: {{digest: '{DIGEST[:-1]}'}}", "image.digest", "expected a digest"),
@@ -529,11 +649,11 @@ def test_an_edit_that_would_change_more_than_its_scalar_is_not_handed_out() -> N
     node = find_place(stream, SELECTOR).node
     for text in ("a: b", "a # b", "a\n          args: []", "[a]", "&x a"):
         with pytest.raises(RefusedError, match=r"would change more|not YAML"):
-            _splice(stream, node, text)
+            _splice(stream, [(node, text)])
     with pytest.raises(RefusedError, match="would change more"):
-        _prove(stream, node, NEW, deployment(f"image: {NEW}", name="other"))
+        _prove(stream, [(node, NEW)], deployment(f"image: {NEW}", name="other"))
     with pytest.raises(RefusedError, match="would change more"):
-        _prove(stream, node, NEW, deployment(f"image: {NEW}") + "---\na: b\n")
+        _prove(stream, [(node, NEW)], deployment(f"image: {NEW}") + "---\na: b\n")
 
 
 def test_a_credential_in_a_manifest_is_not_repeated() -> None:

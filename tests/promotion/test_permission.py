@@ -87,7 +87,7 @@ def test_what_is_found_has_a_fingerprint() -> None:
     """The same findings have the same one, and a new act changes it."""
     asked = policy("approval: {by: [ana, ben], count: 2}")
     blocked = [decide(asked, VERSION, DIGEST, acts, {}, NOW).blocked for acts in ((), (), (APPROVAL,))]
-    none, same, one = (block.fingerprint for block in blocked if block is not None)
+    none, same, one = (block.problem.fingerprint for block in blocked if block is not None)
     assert none == same != one
 
 

@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from orchestration.promotion.policy import Policy, parse_duration, parse_policy
+from orchestration.promotion.deployed import Slot
+from orchestration.promotion.duration_fields import parse_duration
+from orchestration.promotion.metrics_presets import PRESETS
+from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.problems import InvalidInputError
 
+SERVICE = "service: http://100.85.38.128:30808"
 DESIGN = """
 model: iris-classifier
 challenger_alias: challenger
@@ -31,7 +35,7 @@ manifest:
   container: model-server
 argocd: {application: iris-classifier, namespace: argocd}
 cluster: edge
-service_url: http://100.85.38.128:30808
+service: http://100.85.38.128:30808
 quality:
   - {metric: accuracy, at_least: 0.85, no_worse_than_champion_by: 0.0}
 rollout: {deadline: 5m}
@@ -44,12 +48,13 @@ gate:
   min_samples: 3
   requests: 'sum(increase(model_predictions_total{pod=~"$pods",source=~"$source"}[$window]))'
   slos:
-    - {name: success_ratio, query: 'a / b', at_least: 0.99, min_requests: 20}
-    - {name: p95_latency_seconds, query: 'c', at_most: 0.25, min_requests: 20}
+    - {name: success_ratio, query: 'a{source=~"$source"}', at_least: 0.99, min_requests: 20}
+    - {name: p95_latency_seconds, query: 'c{source=~"$source"}', at_most: 0.25, min_requests: 20}
     - {name: restarts, from: pods, at_most: 0}
 """
 
 
+LATENCY_QUERY = "query: 'c{source=~\"$source\"}'"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk0VvbJvXTlHDlwlnYpEwWVu8hYnyNnGZZzGFpsRW6y"
 
 
@@ -69,7 +74,7 @@ def test_the_documented_policy_is_read() -> None:
     """The documented example is a policy; durations become seconds, and the file's name is the policy's name."""
     policy = parse_policy("iris-classifier-edge", DESIGN)
     assert policy.name == "iris-classifier-edge"
-    assert (policy.image.deadline, policy.rollout.deadline) == (600.0, 300.0)
+    assert (policy.images.deadline, policy.rollout.deadline) == (600.0, 300.0)
     assert (policy.gate.soak, policy.gate.every, policy.gate.judge_within) == (120.0, 15.0, 600.0)
     assert policy.quality[0].no_worse_than_champion_by == 0.0
     assert [slo.from_ for slo in policy.gate.slos] == [None, None, "pods"]
@@ -134,12 +139,44 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ("namespace: ml-apps", "namespace: ml/apps", "manifest.namespace"),
         ("container: model-server", "container: ''", "manifest.container"),
         ("container: model-server", "container: c\n  yaml_path: ''", "manifest.yaml_path"),
-        ("http://100.85.38.128:30808", "http://user:hunter2@host", "service_url"),
-        ("http://100.85.38.128:30808", "ftp://host", "service_url: expected an address such as http://host:8080"),
-        ("http://100.85.38.128:30808", "'http://[host'", "service_url"),
-        ("http://100.85.38.128:30808", "http://host:99999", "service_url"),
-        ("http://100.85.38.128:30808", "http://:8080", "service_url"),
-        ("http://100.85.38.128:30808", '"http://host\\n"', "service_url"),
+        ("http://100.85.38.128:30808", "http://user:hunter2@host", "service"),
+        ("http://100.85.38.128:30808", "ftp://host", "service.url: expected an address such as http://host:8080"),
+        ("http://100.85.38.128:30808", "'http://[host'", "service"),
+        ("http://100.85.38.128:30808", "http://host:99999", "service"),
+        ("http://100.85.38.128:30808", "http://:8080", "service"),
+        ("http://100.85.38.128:30808", '"http://host\\n"', "service"),
+        (SERVICE, "service: {url: 'http://host/#x'}", "service.url: expected an address"),
+        (SERVICE, "service: {url: 'http://host/a/../b'}", "expected a path without . and .."),
+        (SERVICE, "service: {url: http://host, path: predict}", "service.path: expected a path such as /predict"),
+        (SERVICE, "service: {url: http://host, path: '/a/%2e%2E/b'}", "service.path: expected a path without"),
+        (SERVICE, "service: {url: http://host, path: '/a b'}", "service.path"),
+        (SERVICE, "service: {url: 'http://host/a%2Fb'}", "expected a path without an escaped slash"),
+        (SERVICE, "service_url: http://host", "a field 'service_url', which is now service: {url: ..., protocol: fe"),
+        (
+            SERVICE,
+            "service: {url: http://host, port: 0}",
+            "service.port: expected a number from 1 to 65535",
+        ),
+        (SERVICE, "service: {url: http://host, port: '8080'}", "service.port: expected a number"),
+        (
+            SERVICE,
+            "service: {url: http://host, headers: {A: 1}}",
+            "expected a text in quotes or {file: PATH}",
+        ),
+        (SERVICE, "service: {url: http://host, headers: {A: {path: x}}}", "as the value of header A"),
+        (SERVICE, "service: {url: http://host, port: true}", "service.port"),
+        (SERVICE, "service: {url: http://host, port: Http}", "service.port"),
+        (SERVICE, "service: {url: http://host, timeout: 31s}", "service.timeout"),
+        (SERVICE, "service: {url: http://host, protocol: grpc}", "service.protocol"),
+        (SERVICE, "service: {url: http://host, protocol: json}", "protocol json has no path of its own"),
+        (SERVICE, "service: {url: http://host, headers: {A B: c}}", "service.headers: expected names of headers"),
+        (SERVICE, "service: {url: http://host, headers: {1: c}}", "found 1"),
+        (SERVICE, "service: {url: http://host, headers: {Content-Length: '1'}}", "found 'Content-Length'"),
+        (SERVICE, "service: {url: http://host, headers: {X-Incumbent-Replay: '1'}}", "found 'X-Incumbent-Replay'"),
+        (SERVICE, 'service: {url: http://host, headers: {A: "b\\nc"}}', "a printable ASCII value of header A"),
+        (SERVICE, "service: {url: http://host, headers: {authorization: x}}", "keep it in a file, {file: PATH}"),
+        (SERVICE, "service: {url: http://host, headers: {A: {file: ''}}}", "service.headers"),
+        ("min_samples: 3", "wrong_answers: 0", "gate.wrong_answers"),
         ("at_least: 0.85", "at_least: .nan", "quality.0.at_least"),
         ("at_least: 0.85", "at_least: .inf", "quality.0.at_least"),
         ("at_least: 0.85", "at_least: true", "quality.0.at_least"),
@@ -160,10 +197,17 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ("traffic: replayed_ok", "traffic: any", "traffic"),
         ("min_samples: 3", "min_samples: 0", "min_samples"),
         ("min_samples: 3", "min_samples: true", "min_samples"),
-        ('source=~"$source"', 'a="b"', "requests must select"),
-        ("query: 'c'", "query: ''", "gate.slos.1.query"),
-        ("query: 'c'", "query: c, from: pods", "exactly one of query and from"),
-        ("query: 'c', ", "", "exactly one of query and from"),
+        (LATENCY_QUERY, "query: ''", "gate.slos.1.query"),
+        (LATENCY_QUERY, "query: c, from: pods", "exactly one of query and from"),
+        (f"{LATENCY_QUERY}, ", "", "exactly one of query and from; gate.metrics has queries for success_ratio and"),
+        (LATENCY_QUERY, "query: 'a{pod=~\"$pod\"}'", "gate.slos.1.query: expected the placeholders $pods, $window,"),
+        ('pod=~"$pods"', 'pod=~"${pods}"', "gate.requests: expected the placeholders"),
+        ("at_least: 0.99", "at_most: 0.99", "SLO 'success_ratio' needs at_least, because of its name"),
+        ("at_least: 0.99", "at_least: 99", "SLO 'success_ratio' is at most 1, found at_least 99; 99 % is 0.99"),
+        ("name: p95_latency_seconds", "name: latency_p95_seconds, at_least: 1", "needs exactly one of at_least and"),
+        ("namespace: ml-apps", "namespace: ML", "expected a name of lower-case letters, digits, - and ., found 'ML'"),
+        ("when_unjudged: hold", "when_unjudged: rollback", "expected 'hold' or 'roll_back', found 'rollback'"),
+        ("min_samples: 3", "min_samples: 0", "gate.min_samples: expected 1 or more, found 0"),
         (
             "name: restarts",
             "name: latency",
@@ -171,7 +215,13 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ),
         ("from: pods", "from: nodes", "SLO 'restarts': from must be one of pods, found 'nodes'"),
         ("from: pods", "from: [pods]", "gate.slos.2.from"),
-        ("name: p95_latency_seconds", "name: success_ratio", "a name of its own"),
+        ("name: success_ratio", "name: p95_latency_seconds", "a name of its own"),
+        ("at_most: 0.25", "no_worse_than_live: 10%", "only of success_ratio and latency_p95_seconds the name says"),
+        ("at_most: 0.25", "at_most: 0.25, no_worse_than_live: 10 %", "expected a percentage such as 10%"),
+        ("at_most: 0.25", "at_most: 0.25, no_worse_than_live: -1%", "expected a percentage such as 10%"),
+        ("at_most: 0.25", "at_most: 0.25, no_worse_than_live: -1", "no_worse_than_live"),
+        ("at_most: 0.25", "at_most: 0.25, no_worse_than_live: true", "no_worse_than_live"),
+        ("at_most: 0}", "at_most: 0, no_worse_than_live: 1}", "no_worse_than_live needs a query"),
         ("name: success_ratio", "name: Success Ratio", "gate.slos.0.name"),
         ("at_least: 0.99", "at_least: .nan", "gate.slos.0.at_least"),
         ("min_requests: 20}", "min_requests: -1}", "min_requests"),
@@ -287,6 +337,28 @@ def test_a_field_of_any_value_is_read_or_refused(field: str, inner: str | None, 
         assert Policy.model_validate_json(policy.model_dump_json(by_alias=True)) == policy
 
 
+@pytest.mark.parametrize(
+    ("service", "address", "path"),
+    [
+        ("http://edge:1", "http://edge:1/invocations", "/invocations"),
+        ("http://edge:1/", "http://edge:1/invocations", "/invocations"),
+        ("http://edge:1/predict?explain=false", "http://edge:1/predict?explain=false", "/predict?explain=false"),
+        ("http://edge:1/m/%C3%A9t%C3%A9", "http://edge:1/m/%C3%A9t%C3%A9", "/m/%C3%A9t%C3%A9"),
+        ("{url: http://edge:1, protocol: v1}", "http://edge:1/v1/models/iris-classifier:predict", None),
+        ("{url: http://edge:1, protocol: v2}", "http://edge:1/v2/models/iris-classifier/infer", None),
+        ("{url: http://edge:1, protocol: features}", "http://edge:1/predict", "/predict"),
+        ("{url: http://edge:1, path: /été}", "http://edge:1/%C3%A9t%C3%A9", "/%C3%A9t%C3%A9"),
+        ("{url: http://edge:1/team/iris, path: /predict}", "http://edge:1/team/iris", "/predict"),
+        ("{url: http://edge:1, path: '/p?a=1', protocol: json}", "http://edge:1/p?a=1", "/p?a=1"),
+    ],
+)
+def test_where_the_service_and_the_pods_are_asked(service: str, address: str, path: str | None) -> None:
+    """An address with a path is all that clients use; pods are asked at its path, or at one of their own."""
+    policy = parse_policy("iris", changed(SERVICE, f"service: {service}"))
+    assert policy.service.address(policy.model) == address
+    assert policy.service.pod_path(policy.model) == (path or address.removeprefix("http://edge:1"))
+
+
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The fields of a policy as `docs/policies.md` writes them: `gate.slos[].name`."""
     for name, field in model.model_fields.items():
@@ -308,6 +380,167 @@ def test_every_field_is_documented() -> None:
     rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `") and not row.startswith("| `$")]
     documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert documented == set(fields_of(Policy)) - {"name"}  # the file's name is the policy's
+
+
+def test_the_documented_policy_of_addresses_is_read() -> None:
+    """The example of a policy that deploys addresses is one, and edits the variable that it names."""
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Addresses in place of images\n")[2]
+    policy = parse_policy("iris-prod", section.partition("```yaml\n")[2].partition("```")[0])
+    assert (policy.deploys, policy.image, policy.model_address) == ("model_uri", None, "name")
+    assert policy.slot == Slot("variable", "MODEL_URI")
+
+
+IMAGE_LINE = "image: {repository: ghcr.io/dycouzt/mlops-ai-platform-model-source, deadline: 10m}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "slot"),
+    [
+        ("", Slot("variable", "MODEL_URI")),
+        ("variable: MODEL", Slot("variable", "MODEL")),
+        ("argument: --model-uri", Slot("argument", "--model-uri")),
+        ("storage_uri: true", Slot("storageUri")),
+    ],
+)
+def test_an_address_stands_in_one_place(fields: str, slot: Slot) -> None:
+    """A policy that deploys addresses edits `MODEL_URI` unless it names another place."""
+    assert parse_policy("edge", of_addresses(fields)).slot == slot
+
+
+def of_addresses(place: str = "", *more: str) -> str:
+    """A policy that deploys addresses in that place."""
+    kind = "InferenceService" if "storage_uri" in place else "Deployment"
+    text = DESIGN.replace(IMAGE_LINE, "\n".join(("deploys: model_uri", *more))).replace("Deployment", kind)
+    return text.replace("  container: model-server\n", f"  container: model-server\n  {place}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (DESIGN.replace(IMAGE_LINE, ""), "image is missing"),
+        (DESIGN + "artifacts_below: s3://acme/\n", "artifacts_below would be of no use: they need deploys: model_uri"),
+        (DESIGN.replace("  container:", "  variable: X\n  container:"), "manifest.variable would be of no use"),
+        (DESIGN + "deploys: model_uri\n", "image is for a policy that deploys images"),
+        (DESIGN + "deploys: binary\n", "deploys: "),
+        (of_addresses("yaml_path: env"), "manifest.yaml_path is for images alone"),
+        (of_addresses("variable: A\n  argument: --b"), "in one place, found variable and argument"),
+        (
+            of_addresses("storage_uri: true").replace("InferenceService", "Deployment"),
+            "a field of kind InferenceService",
+        ),
+        (of_addresses("variable: A-B"), "manifest.variable: "),
+        (of_addresses("argument: model"), "manifest.argument: "),
+        (of_addresses("argument: '--a b'"), "manifest.argument: "),
+        (of_addresses("", "model_address: artifacts"), "model_address: artifacts needs artifacts_below"),
+        (of_addresses("", "artifacts_below: s3://acme"), "artifacts_below: expected the beginning of an address"),
+        (of_addresses("", "artifacts_below: /srv/"), "artifacts_below: expected the beginning of an address"),
+        (of_addresses("", "artifacts_below: 's3://me:secret@acme/'"), "found one with credentials"),
+        (of_addresses().replace("model: iris-classifier", "model: 'iris #1'"), "characters that no address may have"),
+    ],
+)
+def test_a_policy_deploys_either_images_or_addresses(text: str, found: str) -> None:
+    """Fields of the one kind are refused with the other, and an address needs one place and a prefix that is one."""
+    assert found in refusal(text)
+    assert "secret" not in refusal(text)
+
+
+def preset(name: str = "kserve", *, gate: str = "", slo: str = "{name: success_ratio, at_least: 0.99}") -> str:
+    """A policy whose gate states next to nothing."""
+    return DESIGN[: DESIGN.index("\ngate:")] + f"\ngate:\n  metrics: {name}\n  slos: [{slo}]\n{gate}"
+
+
+def test_a_preset_stands_for_all_queries() -> None:
+    """The SLOs have its queries and a minimum of requests; what the policy states itself takes precedence."""
+    gate = parse_policy("edge", preset()).gate
+    assert gate.requests == PRESETS["kserve"].requests
+    assert (gate.slos[0].query, gate.slos[0].min_requests) == (PRESETS["kserve"].slos["success_ratio"], 20)
+    own = "{name: success_ratio, query: a, at_least: 0.99}, {name: latency_p95_seconds, at_most: 1, min_requests: 5}"
+    gate = parse_policy("edge", preset(gate="  requests: b\n", slo=own)).gate
+    assert (gate.requests, gate.slos[0].query, gate.slos[0].min_requests) == ("b", "a", 0)
+    assert (gate.slos[1].query, gate.slos[1].min_requests) == (PRESETS["kserve"].slos["latency_p95_seconds"], 5)
+
+
+def test_a_bound_relative_to_what_serves_needs_no_number_of_its_own() -> None:
+    """For people who know none: the names of a preset's SLOs say which direction is better."""
+    slos = "{name: success_ratio, no_worse_than_live: 0.01}, {name: latency_p95_seconds, no_worse_than_live: 12.5%}"
+    ratio, latency = parse_policy("edge", preset(slo=slos)).gate.slos
+    assert (ratio.no_worse_than_live, ratio.sign, ratio.bound) == (0.01, ">=", "at most 0.01 worse than before")
+    assert (latency.no_worse_than_live, latency.sign) == ("12.5%", "<=")
+
+
+def test_a_presets_queries_are_about_the_named_job() -> None:
+    """Where several jobs scrape a pod, the same metric may be there twice."""
+    gate = parse_policy("edge", preset("istio", gate="  job: mesh\n")).gate
+    for query in (gate.requests, gate.slos[0].query or ""):
+        assert query.count('pod=~"$pods",job="mesh"') == query.count('pod=~"$pods"') > 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_gives_a_whole_gate(name: str) -> None:
+    """Only our own server tells recorded requests from others; each query is about the new pods alone."""
+    both = "{name: success_ratio, at_least: 0.99}, {name: latency_p95_seconds, at_most: 1}"
+    gate = parse_policy("edge", preset(name, slo=both)).gate
+    assert gate.tells_replayed is (name == "incumbent")
+    for query in (gate.requests, *(slo.query or "" for slo in gate.slos)):
+        assert query.count("{") == query.count('namespace="$namespace",pod=~"$pods"') > 0
+        assert ("$source" in query) is gate.tells_replayed
+    policy = parse_policy("edge", preset(name, slo=both))
+    assert Policy.model_validate_json(policy.model_dump_json(by_alias=True)) == policy
+    assert f"| {name} |" in (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (preset("tensorflow"), "gate.metrics: expected one of mlflow-fastapi, fastapi, kserve"),
+        (preset("[kserve]"), "gate.metrics"),
+        (preset(slo="{name: accuracy, at_least: 0.9}"), "SLO 'accuracy' needs exactly one of query and from"),
+        (preset(slo="success_ratio"), "gate.slos.0"),
+        (preset(gate="  job: 'a\"b'\n"), "gate.job"),
+        (preset(gate="  requests: ''\n"), "gate.requests"),
+    ],
+)
+def test_a_preset_that_cannot_be_used_is_refused(text: str, found: str) -> None:
+    """The field is named, and what would do."""
+    assert found in refusal(text)
+
+
+def test_counters_without_a_source_need_time_before_the_soak() -> None:
+    """The recorded requests are scraped before the window of real traffic begins."""
+    unaware = DESIGN.replace(',source=~"$source"', "").replace('{source=~"$source"}', "")
+    assert not parse_policy("edge", unaware).gate.tells_replayed
+    assert parse_policy("edge", DESIGN).gate.tells_replayed
+    assert "leaves no time for the recorded requests" in refusal(
+        unaware.replace("judge_within: 10m", "judge_within: 2m")
+    )
+
+
+def test_the_source_is_told_in_all_queries_or_in_none() -> None:
+    """An SLO that selects by a label that the count of requests ignores would be believed on other requests.
+
+    One that ignores the label by which requests are counted would count recorded requests with real ones.
+    """
+    text = changed(',source=~"$source"', "")
+    assert "requests must select by $source as well, because of success_ratio, p95_latency_seconds" in refusal(text)
+    diluted = "p95_latency_seconds must select by $source as well, because requests does"
+    assert diluted in refusal(changed(LATENCY_QUERY, "query: c"))
+    assert parse_policy("edge", changed(f"{LATENCY_QUERY}, at_most: 0.25, min_requests: 20", "query: c, at_most: 9"))
+    of_preset = preset("fastapi", gate="  requests: 'sum(x{source=~\"$source\"})'\n")
+    assert "success_ratio must select by $source as well" in refusal(of_preset)
+
+
+def test_a_preset_that_does_not_exist_is_the_only_fault() -> None:
+    """What it would have filled in is not called missing."""
+    assert refusal(preset("mlflow")).startswith("gate.metrics: expected one of mlflow-fastapi")
+    assert ";" not in refusal(preset("mlflow"))
+
+
+@pytest.mark.parametrize("headers", ["{X-A: a, x-a: b}", "{X-A: {file: ''}}", "{X-A: {file: 1}}"])
+def test_a_header_that_has_no_one_value_is_refused(headers: str) -> None:
+    """Names of headers are the same in any case, and a file has a path."""
+    found = refusal(changed(SERVICE, f"service: {{url: http://edge:1, headers: {headers}}}"))
+    assert re.match(r"service.headers: (each header once|expected a text in quotes or \{file: PATH\})", found)
 
 
 def test_a_list_with_a_wrong_entry_is_not_called_too_short() -> None:

@@ -43,18 +43,23 @@ def test_one_fresh_finite_number_is_read() -> None:
 
 
 def test_by_pod_each_pod_has_one_series() -> None:
-    """If two jobs scraped one pod, one of them could hide what the other saw."""
-    assert read_by_pod(answer(1.0, 2.0), now=NOW, tolerance=30) == {"p0": 1.0, "p1": 2.0}
+    """Two jobs that scrape one pod have two; one answer in doubt makes all of them unusable."""
+    found = read_by_pod(answer(1.0, 2.0), now=NOW, tolerance=30)
+    assert not isinstance(found, Unusable)
+    assert {pod: [sample.value for sample in samples] for pod, samples in found.items()} == {"p0": [1.0], "p1": [2.0]}
     twice = QueryResult((Sample({"pod": "p"}, 1.0, NOW), Sample({"pod": "p", "job": "b"}, 1.0, NOW)))
-    for bad in (twice, answer(), answer(1.0, math.nan), answer(1.0, at=0)):
+    both = read_by_pod(twice, now=NOW, tolerance=30)
+    assert not isinstance(both, Unusable)
+    assert len(both["p"]) == 2
+    for bad in (answer(), answer(1.0, math.nan), answer(1.0, at=0)):
         assert isinstance(read_by_pod(bad, now=NOW, tolerance=30), Unusable)
 
 
 def test_a_query_is_expanded_for_exactly_these_pods() -> None:
-    """A dot in a pod's name is not a wildcard in any of PromQL's quotes, and the window is rounded up."""
+    """A dot in a pod's name is not a wildcard in any of PromQL's quotes, and the window is rounded down."""
     query = """x{pod=~"$pods",namespace="$namespace",source=~`$source`}[$window] $other"""
-    expression = expand(query, pods=["b.1-x", "a"], window=44.2, namespace="ml-apps", source="real|replayed")
-    assert expression == """x{pod=~"a|b[.]1-x",namespace="ml-apps",source=~`real|replayed`}[45s] $other"""
+    expression = expand(query, pods=["b.1-x", "a"], window=44.9, namespace="ml-apps", source="real|replayed")
+    assert expression == """x{pod=~"a|b[.]1-x",namespace="ml-apps",source=~`real|replayed`}[44s] $other"""
     assert expand("[$window]", pods=["a"], window=0.0, namespace="n", source="real") == "[1s]"
 
 

@@ -26,7 +26,7 @@ def policy(*bounds: dict[str, Any]) -> Policy:
             "manifest": {"path": "a.yaml", "namespace": "ml-apps", "name": "iris", "container": "model-server"},
             "argocd": {"application": "iris"},
             "cluster": "edge",
-            "service_url": "http://127.0.0.1:30808",
+            "service": "http://127.0.0.1:30808",
             "quality": bounds or ({"metric": "accuracy", "at_least": 0.85, "no_worse_than_champion_by": 0.0},),
             "gate": {
                 "requests": 'sum(x{source=~"$source"})',

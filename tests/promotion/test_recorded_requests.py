@@ -1,5 +1,7 @@
-"""Recorded requests: parsed strictly, compared field by field, and checked against a signature."""
+"""Recorded requests: written and read strictly, and answers compared with them."""
 
+import gzip
+import hashlib
 import json
 from typing import Any
 
@@ -7,44 +9,79 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.promotion.model_version import ColumnInput, Signature, TensorInput
+from orchestration.promotion.answer_comparison import Tolerance
+from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import (
     MAX_REQUESTS,
+    RecordedAnswer,
     RecordedRequest,
     Recording,
     compare,
     dump_recording,
     parse_recording,
-    signature_problem,
+    read_answer,
 )
 
-ENTRY: dict[str, Any] = {"request": {"features": [5.1, 3.5, 1.4, 0.2]}, "response": {"prediction": 0}}
+FIRST: dict[str, Any] = {"request": {"features": [5.1, 3.5, 1.4, 0.2]}, "response": {"prediction": 0}}
+ENTRY: dict[str, Any] = {"request": [1], "response": {"status": 200, "body": {"prediction": 0}}}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-OBJECT = st.dictionaries(st.text(), JSON, min_size=1, max_size=3)
-REQUEST = st.builds(
-    RecordedRequest, request=OBJECT, response=OBJECT, tolerance=st.floats(min_value=0, max_value=1, allow_nan=False)
+MARGIN = st.floats(min_value=0, max_value=1, allow_nan=False)
+TOLERANCE = st.builds(Tolerance, relative=MARGIN, absolute=MARGIN)
+ANSWER = st.builds(RecordedAnswer, status=st.integers(200, 299), body=JSON) | st.builds(
+    RecordedAnswer, content_type=st.sampled_from(["image/png", ""]), sha256=st.just("0" * 64)
 )
+REQUEST = st.builds(
+    RecordedRequest,
+    request=JSON.filter(lambda value: value is not None),
+    response=ANSWER,
+    tolerance=st.none() | TOLERANCE,
+)
+EXACT = Tolerance(relative=0.0, absolute=0.0)
 
 
-def recording_of(*entries: dict[str, Any]) -> bytes:
+def first_version(*entries: dict[str, Any]) -> bytes:
     return json.dumps({"version": 1, "requests": list(entries)}).encode()
 
 
-def expecting(response: dict[str, Any], tolerance: float = 0.0) -> RecordedRequest:
-    return RecordedRequest(request={"features": [1.0]}, response=response, tolerance=tolerance)
+def recording_of(*entries: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"version": 2, "requests": list(entries), **more}).encode()
+
+
+def wrong(expected: Any, body: bytes, *, tolerance: Tolerance = EXACT, status: int = 200, **rules: Any) -> str | None:
+    """Why an answer to a request that was recorded with a JSON body is wrong."""
+    recorded = RecordedRequest(request={"features": [1.0]}, response=RecordedAnswer(body=expected))
+    recording = Recording(requests=(recorded,), tolerance=tolerance, **rules)
+    return compare(recorded, Answer(status, body, 0.1), recording.rules())
+
+
+def within(absolute: float = 0.0, relative: float = 0.0) -> Tolerance:
+    return Tolerance(relative=relative, absolute=absolute)
+
+
+def test_the_first_version_of_the_artifact_is_read() -> None:
+    """Its response is the body of an answer with status 200, and its tolerance an absolute one, by default zero."""
+    parsed = parse_recording(first_version(FIRST, {**FIRST, "tolerance": 1e-6}))
+    assert isinstance(parsed, Recording)
+    assert [recorded.tolerance for recorded in parsed.requests] == [within(0.0), within(1e-6)]
+    assert parsed.requests[0].request == {"features": [5.1, 3.5, 1.4, 0.2]}
+    assert parsed.requests[0].response == RecordedAnswer(status=200, body={"prediction": 0})
 
 
 def test_the_format_of_the_artifact_is_read() -> None:
-    """The documented form is accepted; the tolerance may be left out and is then zero."""
-    parsed = parse_recording(recording_of(ENTRY, {**ENTRY, "tolerance": 1e-6}))
+    """A request and its answer may be any JSON; tolerances are by path, and another content has a digest."""
+    image = {"request": "a", "response": {"status": 201, "content_type": "image/png", "sha256": "0" * 64}}
+    parsed = parse_recording(
+        recording_of(ENTRY, image, ignore=["$.id"], tolerances={"$.score": {"relative": 0.01, "absolute": 0}})
+    )
     assert isinstance(parsed, Recording)
-    assert [recorded.tolerance for recorded in parsed.requests] == [0.0, 1e-6]
-    assert parsed.requests[0].request == {"features": [5.1, 3.5, 1.4, 0.2]}
+    assert parsed.tolerance == Tolerance(relative=1e-5, absolute=1e-6)
+    assert parsed.tolerances == {"$.score": within(relative=0.01)}
+    assert (parsed.requests[0].request, parsed.requests[1].response.status) == ([1], 201)
 
 
 @pytest.mark.parametrize(
@@ -53,19 +90,27 @@ def test_the_format_of_the_artifact_is_read() -> None:
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[]", "recording"),
-        (b'{"version": 2, "requests": []}', "version"),
-        (b'{"version": 1, "requests": []}', "at least 1 item"),
-        (recording_of({"request": {}, "response": {"a": 1}}), "requests.0.request"),
-        (recording_of({"request": {"a": 1}, "response": {}}), "requests.0.response"),
-        (recording_of({**ENTRY, "tolerance": -1}), "requests.0.tolerance"),
-        (recording_of({**ENTRY, "tolerance": True}), "requests.0.tolerance"),
-        (recording_of({**ENTRY, "status": 200}), "requests.0.status"),
-        (b'{"version": 1, "requests": [{"request": {"a": NaN}, "response": {"b": 1}}]}', "NaN"),
+        (b'{"version": 3, "requests": []}', "version"),
+        (b'{"version": 1, "requests": []}', "expected at least 1 in the list"),
+        (b'{"version": 2, "requests": []}', "expected at least 1 in the list"),
+        (first_version({"request": {}, "response": {"a": 1}}), "requests.0.request"),
+        (first_version({"request": {"a": 1}, "response": {}}), "requests.0.response"),
+        (first_version({**FIRST, "tolerance": -1}), "requests.0.tolerance"),
+        (first_version({**FIRST, "tolerance": True}), "requests.0.tolerance"),
+        (first_version({**FIRST, "status": 200}), "requests.0.status"),
+        (recording_of({**ENTRY, "request": None}), "requests.0.request: expected a request, found null"),
+        (recording_of({**ENTRY, "response": {"status": 200}}), "exactly one of body and sha256"),
+        (recording_of({**ENTRY, "response": {"body": 1, "sha256": "0" * 64}}), "exactly one of body and sha256"),
+        (recording_of({**ENTRY, "response": {"status": 302, "body": 1}}), "requests.0.response.status"),
+        (recording_of({**ENTRY, "response": {"sha256": "0"}}), "requests.0.response.sha256"),
+        (recording_of(ENTRY, ignore=["$"]), "ignore.0: expected a path such as $.data[0].score"),
+        (recording_of(ENTRY, tolerances={"a..b": {}}), "expected a path such as"),
+        (recording_of(ENTRY, tolerance={"relative": -1}), "tolerance.relative"),
         (b'{"version": 1, "requests": [{"request": {"a": 1e999}, "response": {"b": 1}}]}', "too large"),
         (b'{"version": 1, "version": 1, "requests": []}', "a repeated key in one object"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"version": 1, "requests": ' + b"[" * 300 + b"]" * 300 + b"}", "nested too deeply"),
-        (recording_of(*[ENTRY] * (MAX_REQUESTS + 1)), "at most 1000"),
+        (first_version(*[FIRST] * (MAX_REQUESTS + 1)), "at most 1000"),
         (b" " * (10 * 1024 * 1024 + 1), "bytes"),
         (b"9" * 5000, "not JSON"),
     ],
@@ -84,10 +129,12 @@ def test_reading_never_crashes(content: bytes) -> None:
     assert isinstance(parse_recording(content), Recording | Problem)
 
 
-@given(st.lists(REQUEST, min_size=1, max_size=3))
-def test_a_recording_survives_writing_and_reading(requests: list[RecordedRequest]) -> None:
-    """A recording is equal after writing and parsing it, and equal recordings have equal bytes."""
-    recording = Recording(requests=tuple(requests))
+@given(st.lists(REQUEST, min_size=1, max_size=3), TOLERANCE)
+def test_a_recording_survives_writing_and_reading(requests: list[RecordedRequest], tolerance: Tolerance) -> None:
+    """A recording is equal after writing and parsing it, to the last byte."""
+    recording = Recording(
+        requests=tuple(requests), tolerance=tolerance, ignore=("$.a[*].b",), tolerances={"$.c": tolerance}
+    )
     content = dump_recording(recording)
     parsed = parse_recording(content)
     assert parsed == recording
@@ -95,13 +142,32 @@ def test_a_recording_survives_writing_and_reading(requests: list[RecordedRequest
     assert dump_recording(parsed) == content
 
 
-@given(REQUEST, OBJECT)
+def test_a_request_keeps_the_order_of_its_keys() -> None:
+    """A server may take an object's values by position."""
+    request = {"z": 1, "a": {"y": 2, "b": 3}}
+    recorded = RecordedRequest(request=request, response=RecordedAnswer(body=1))
+    parsed = parse_recording(dump_recording(Recording(requests=(recorded,))))
+    assert isinstance(parsed, Recording)
+    assert json.dumps(parsed.requests[0].request) == json.dumps(request)
+
+
+def test_nan_and_infinity_survive_as_python_writes_them() -> None:
+    """Python's servers answer with them, so a recording holds them; NaN is NaN."""
+    answer = Answer(200, b'{"predictions": [NaN, -Infinity, 1.0]}', 0.1)
+    recorded = RecordedRequest(request=[1], response=read_answer(answer))
+    parsed = parse_recording(dump_recording(Recording(requests=(recorded,))))
+    assert isinstance(parsed, Recording)
+    assert compare(parsed.requests[0], answer, parsed.rules()) is None
+    for other in (b"[1.0, -Infinity, 1.0]", b"[NaN, Infinity, 1.0]", b"[NaN, -Infinity, NaN]"):
+        assert compare(parsed.requests[0], Answer(200, b'{"predictions": %b}' % other, 0.1), parsed.rules())
+
+
+@given(st.dictionaries(st.text(), JSON, min_size=1, max_size=3), st.dictionaries(st.text(), JSON, max_size=3))
 def test_the_recorded_answer_is_right_whatever_else_it_contains(
-    expected: RecordedRequest, extra: dict[str, Any]
+    expected: dict[str, Any], extra: dict[str, Any]
 ) -> None:
     """An answer with every recorded field is right, even if it has more fields."""
-    body = json.dumps({**extra, **expected.response}).encode()
-    assert compare(expected, 200, body) is None
+    assert wrong(expected, json.dumps({**extra, **expected}).encode()) is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +179,7 @@ def test_the_recorded_answer_is_right_whatever_else_it_contains(
         ({"prediction": 0}, 0, b'{"prediction": "0"}', "found"),
         ({"prediction": None}, 0, b"{}", "expected a field response.prediction, found none"),
         ({"p": {"a": [1, 2]}}, 0, b'{"p": {"a": [1, 3]}}', "expected response.p.a[1] 2, found 3"),
+        ({"a b": 1}, 0, b'{"a b": 2}', 'expected response["a b"] 1, found 2'),
         ({"p": [1, 2]}, 9, b'{"p": [1]}', "expected response.p with 2 elements, found 1"),
         ({"p": 0.5}, 1e-6, b'{"p": 0.50001}', "within 1e-06"),
         ({"p": 0.5}, 1, b'{"p": NaN}', "expected response.p 0.5 within 1, found NaN"),
@@ -120,13 +187,15 @@ def test_the_recorded_answer_is_right_whatever_else_it_contains(
         ({"p": 10**40}, 0, b'{"p": %d}' % (10**40 + 1), "expected"),
         ({"p": 1.5}, 1e9, b'{"p": 1e999}', "found Infinity"),
         ({"p": 1}, 0, b"[1]", "expected response"),
+        ([1], 0, b"[2]", "expected response[0] 1, found 2"),
+        (3, 0, b"4", "expected response 3, found 4"),
         ({"p": 1}, 0, b"<html>busy</html>", "found <html>busy</html>"),
         ({"p": 1}, 0, b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_wrong_answer_has_a_reason(expected: dict[str, Any], tolerance: float, body: bytes, reason: str) -> None:
-    """Each difference is reported with its path; a bool is not a number, and NaN equals nothing."""
-    difference = compare(expecting(expected, tolerance), 200, body)
+def test_a_wrong_answer_has_a_reason(expected: Any, tolerance: float, body: bytes, reason: str) -> None:
+    """Each difference is reported with its path; a bool is not a number, and only NaN equals NaN."""
+    difference = wrong(expected, body, tolerance=within(tolerance))
     assert difference is not None
     assert reason in difference
 
@@ -142,101 +211,76 @@ def test_a_wrong_answer_has_a_reason(expected: dict[str, Any], tolerance: float,
         ({"p": None, "s": "x"}, 0, b'{"s": "x", "p": null, "inference_time_ms": 3.2}'),
     ],
 )
-def test_the_tolerance_holds_at_any_depth_and_includes_its_bound(
+def test_an_absolute_tolerance_holds_at_any_depth_and_includes_its_bound(
     expected: dict[str, Any], tolerance: float, body: bytes
 ) -> None:
     """Numbers may differ by the tolerance, counted in decimal; 1 and 1.0 are the same number."""
-    assert compare(expecting(expected, tolerance), 200, body) is None
+    assert wrong(expected, body, tolerance=within(tolerance)) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "body", "right"),
+    [
+        ([245313.28125], b"[245313.296875]", True),  # one step of a 32-bit float, as another CPU computes it
+        ([0.12345678], b"[0.1234568]", True),
+        ([-0.0000001], b"[0.0000002]", True),
+        ([1.0], b"[1.00001]", True),
+        ([1.0], b"[1.0001]", False),
+        ([0.001], b"[0.0011]", False),
+        ([245313], b"[245314]", False),  # a class, a count or an id
+        ([245313], b"[245313.5]", True),
+    ],
+)
+def test_the_default_tolerance_survives_another_cpu(expected: Any, body: bytes, *, right: bool) -> None:
+    """It is a share of the number, with a small one around zero; integers must be equal."""
+    assert (wrong(expected, body, tolerance=Tolerance()) is None) is right
+
+
+def test_a_path_may_have_a_tolerance_of_its_own() -> None:
+    """It holds there and below; the last one that names a place counts, and a request may have another for the rest."""
+    tolerances = {"$.scores": within(relative=0.1), "$.scores[1]": EXACT}
+    expected = {"scores": [1.0, 1.0], "p": 1.0}
+    assert wrong(expected, b'{"scores": [1.1, 1.0], "p": 1.0}', tolerances=tolerances) is None
+    assert "scores[1]" in (wrong(expected, b'{"scores": [1.1, 1.1], "p": 1.0}', tolerances=tolerances) or "")
+    assert "response.p" in (wrong(expected, b'{"scores": [1.1, 1.0], "p": 1.1}', tolerances=tolerances) or "")
+
+
+def test_what_is_ignored_is_not_compared() -> None:
+    """Neither its value nor whether it is there, in each element of a list, and nothing beside it."""
+    expected = {"outputs": [{"id": "a", "data": 1}, {"id": "b", "data": 2}], "meta": {"t": 1}}
+    for body in (
+        b'{"outputs": [{"id": "c", "data": 1}, {"data": 2}], "meta": {"t": 9}}',
+        b'{"outputs": [{"id": "c", "data": 1}, {"data": 2}]}',
+    ):
+        assert wrong(expected, body, ignore=("$.outputs[*].id", "meta")) is None
+    changed = b'{"outputs": [{"id": "a", "data": 1}, {"id": "b", "data": 3}], "meta": {"t": 1}}'
+    assert "outputs[1].data" in (wrong(expected, changed, ignore=("$.outputs[*].id", "meta")) or "")
 
 
 @pytest.mark.parametrize("status", [0, 204, 400, 404, 500, 503])
-def test_any_status_but_200_is_wrong(status: int) -> None:
+def test_any_other_status_than_the_recorded_one_is_wrong(status: int) -> None:
     """A right body with another status is a wrong answer."""
-    reason = compare(expecting({"p": 1}), status, b'{"p": 1}')
+    reason = wrong({"p": 1}, b'{"p": 1}', status=status)
     assert reason is not None
-    assert str(status) in reason
+    assert f"expected status 200, found {status}" in reason
+
+
+def test_content_that_is_not_json_is_compared_by_digest_and_type() -> None:
+    """An image or a compressed file is right when it has the same bytes and the same content type."""
+    content = gzip.compress(b"pixels", mtime=0)
+    answer = Answer(201, content, 0.1, content_type="image/png")
+    recorded = RecordedRequest(request=[1], response=read_answer(answer))
+    assert recorded.response.sha256 == hashlib.sha256(content).hexdigest()
+    rules = Recording(requests=(recorded,)).rules()
+    assert compare(recorded, answer, rules) is None
+    other = compare(recorded, Answer(201, b"other", 0.1, content_type="image/png"), rules)
+    assert other is not None
+    assert "sha256:" in other
+    typed = compare(recorded, Answer(201, content, 0.1, content_type="text/html"), rules)
+    assert typed == "expected the content type image/png, found text/html"
 
 
 def test_a_reason_repeats_only_the_beginning_of_an_answer() -> None:
     """A huge answer does not become a huge tag."""
     for body in (b"x" * 10**6, json.dumps({"p": "x" * 10**6}).encode()):
-        assert len(compare(expecting({"p": 1}), 200, body) or "") < 300
-
-
-TENSOR = Signature((TensorInput(None, "float64", (-1, 4)),))
-COLUMNS = Signature(
-    (ColumnInput("a", "double", True), ColumnInput("b", "long", True), ColumnInput("c", "string", False))
-)
-NAMED = Signature((TensorInput("x", "int64", (-1, 2)), TensorInput("y", "float32", (-1,))))
-
-
-@pytest.mark.parametrize(
-    ("request_body", "signature"),
-    [
-        ({"features": [5.1, 3.5, 1, 0.2]}, TENSOR),
-        ({"features": [[1, 2, 3, 4], [5, 6, 7, 8]]}, TENSOR),
-        ({"inputs": [[1.0, 2.0, 3.0, 4.0]]}, TENSOR),
-        ({"dataframe_split": {"columns": list("abcd"), "data": [[1, 2, 3, 4]]}}, TENSOR),
-        ({"features": [1.5, 2]}, COLUMNS),
-        ({"features": [1.5, 2, None]}, COLUMNS),
-        ({"features": [[1.5, 2, "x"]]}, COLUMNS),
-        ({"inputs": {"a": [1.0], "b": [2]}}, COLUMNS),
-        ({"inputs": [{"a": 1.0, "b": 2}]}, COLUMNS),
-        ({"dataframe_split": {"columns": ["b", "a"], "data": [[2, 1.5]]}}, COLUMNS),
-        ({"dataframe_records": [{"a": 1, "b": 2, "extra": 3}]}, COLUMNS),
-        ({"inputs": {"x": [[1, 2]], "y": [0.5]}}, NAMED),
-        ({"text": "any form of its own"}, COLUMNS),
-        ({"features": [1]}, Signature(())),
-    ],
-)
-def test_requests_that_fit_the_signature(request_body: dict[str, Any], signature: Signature) -> None:
-    """Rows by position, MLflow's named forms, and forms that only the server knows all pass."""
-    recording = Recording(requests=(RecordedRequest(request=request_body, response={"p": 1}),))
-    assert signature_problem(recording, signature) is None
-
-
-@pytest.mark.parametrize(
-    ("request_body", "signature", "finding"),
-    [
-        ({"features": [1, 2, 3]}, TENSOR, "an array of shape (3,) for an input of shape (-1, 4)"),
-        ({"features": [[1, 2], [3]]}, TENSOR, "different lengths"),
-        ({"features": ["a", 2, 3, 4]}, TENSOR, "'a' for type float64"),
-        ({"features": [True, 2, 3, 4]}, TENSOR, "True for type float64"),
-        ({"features": 5}, TENSOR, "shape ()"),
-        ({"features": [1.5]}, COLUMNS, "a row of 1 values for 3 columns"),
-        ({"features": [1, 2, "x", 4]}, COLUMNS, "a row of 4 values"),
-        ({"features": [1.5, 2.5]}, COLUMNS, "2.5 for column 'b' of type long"),
-        ({"features": "x"}, COLUMNS, "a value of type str that is not a list"),
-        ({"inputs": {"a": [1.0]}}, COLUMNS, "required column 'b'"),
-        ({"inputs": {"a": ["x"], "b": [1]}}, COLUMNS, "'x' for column 'a'"),
-        ({"dataframe_split": {"columns": ["a"], "data": [[1.5]]}}, COLUMNS, "required column 'b'"),
-        ({"dataframe_split": {"columns": ["a", "b"], "data": [[1.5]]}}, COLUMNS, "2 values"),
-        ({"dataframe_split": {"columns": [["a"]], "data": [[1.5]]}}, COLUMNS, "list of names"),
-        ({"dataframe_split": []}, COLUMNS, "without data"),
-        ({"dataframe_records": [1]}, COLUMNS, "dataframe_records that is not a list of objects"),
-        ({"dataframe_records": [{"a": None, "b": 1}]}, COLUMNS, "None for column 'a'"),
-        ({"inputs": {"x": [[1, 2]]}}, NAMED, "no value for the input 'y'"),
-        ({"inputs": [[1, 2]]}, NAMED, "one unnamed input instead of 2 named inputs"),
-        ({"inputs": {"x": [[1.5, 2]], "y": [1]}}, NAMED, "1.5 for type int64"),
-    ],
-)
-def test_requests_that_no_longer_fit_are_named(
-    request_body: dict[str, Any], signature: Signature, finding: str
-) -> None:
-    """The first request that does not fit is named by its number, together with the reason."""
-    good = {"text": "no known form"}
-    recording = Recording(
-        requests=tuple(RecordedRequest(request=body, response={"p": 1}) for body in (good, request_body))
-    )
-    problem = signature_problem(recording, signature)
-    assert problem is not None
-    assert problem.subject == "recorded request 2 of 2"
-    assert finding in problem.found
-
-
-@given(OBJECT, st.sampled_from([TENSOR, COLUMNS, NAMED]), st.sampled_from(["features", "inputs", "dataframe_split"]))
-def test_judging_the_signature_never_crashes(body: dict[str, Any], signature: Signature, key: str) -> None:
-    """Whatever a request contains, the result is a problem or None."""
-    recording = Recording(requests=(RecordedRequest(request={key: body}, response={"p": 1}),))
-    problem = signature_problem(recording, signature)
-    assert problem is None or isinstance(problem, Problem)
+        assert len(wrong({"p": 1}, body) or "") < 300

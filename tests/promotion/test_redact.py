@@ -14,6 +14,14 @@ from hypothesis import strategies as st
 
 from orchestration.promotion.redact import redact
 
+# In two pieces, because nothing in the repository may look like a secret.
+AWS, GITHUB, GOOGLE, SLACK = "AKIA", "ghp_", "AIza", "xoxb"
+KEY = (
+    "-----BEGIN RSA PRIVATE KEY-----\n"
+    + "MIIEpAIBAAKCAQEA0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL\n" * 3
+    + "-----END RSA PRIVATE KEY-----"
+)
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -30,6 +38,24 @@ from orchestration.promotion.redact import redact
         ('{"token": "hunter2"}', '{"token": ***}'),
         ("password: hunter2", "password: ***"),
         ("Cookie: session=hunter2; a=b", "Cookie: ***"),
+        (f"loaded {KEY}, done", "loaded ***, done"),
+        (KEY[:90], "***"),
+        (f"{KEY[40:]}\nready", "***\nready"),
+        (r"key=-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----\n!", r"key=***\n!"),
+        ("sent eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln!", "sent ***!"),
+        (f"{AWS}ABCDEFGHIJKLMNOP used", "*** used"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = ***"),
+        (f"{GITHUB}0123456789abcdefghijABCDEFGHIJ012345", "***"),
+        ("github_pat_11AAAAAAA0abcdefghij_0123456789", "***"),
+        (f"key {GOOGLE}SyA0123456789abcdefghijklmnopqrstuv", "key ***"),
+        ("using sk-proj-0123456789abcdefghij", "using ***"),
+        (f"{SLACK}-0123456789-abcdef", "***"),
+        ("X-Api-Key: 0123456789abcdef", "X-Api-Key: ***"),
+        ("api_token: s3cr3t-s3cr3t", "api_token: ***"),
+        ("mlflow --db-password hunter2 --port 5000", "mlflow --db-password *** --port 5000"),
+        ("postgresql://mlflow:hunter2@db:5432/mlflow", "postgresql://db:5432/mlflow"),
+        ("mlflow:hunter2@tcp(db:3306)/mlflow", "mlflow:***@tcp(db:3306)/mlflow"),
+        ("AccountName=a;AccountKey=aGk=;EndpointSuffix=x", "AccountName=a;AccountKey=***;EndpointSuffix=x"),
     ],
 )
 def test_known_forms_of_credentials_are_removed(text: str, expected: str) -> None:
@@ -44,6 +70,11 @@ def test_known_forms_of_credentials_are_removed(text: str, expected: str) -> Non
         "https://git.example/a/b@v1 answered 403",
         "line 3: found unexpected token: expected ':'",
         "Basic authentication is required",
+        "-----END CERTIFICATE-----",
+        "the token: it has expired in 2026",
+        "Secret: the name of a Secret",
+        "sk-learn 1.7 loaded; task-0123456789abcdefghijklm",
+        "set --token-file or --password - to read it",
         "version 7 of iris-classifier: expected metric accuracy >= 0.85, found 0.5.",
     ],
 )
@@ -65,6 +96,11 @@ def test_no_given_secret_survives(text: str, secrets: list[str]) -> None:
     assert not [secret for secret in secrets if secret and secret in result]
 
 
+def test_a_secret_that_a_replacement_puts_together_does_not_survive() -> None:
+    """What is left on both sides of a user's name that was removed may be a secret by itself."""
+    assert "mail://example" not in redact("mail://ana@example", ["mail://example"])
+
+
 @given(st.text(alphabet="*ab:/@= \n", max_size=60), st.lists(st.text(alphabet="*ab", max_size=3), max_size=3))
 def test_secrets_made_of_the_mark_itself_do_not_survive(text: str, secrets: list[str]) -> None:
     """Even a secret that is part of the mark, or appears when two pieces join, is removed."""
@@ -74,7 +110,8 @@ def test_secrets_made_of_the_mark_itself_do_not_survive(text: str, secrets: list
 
 def test_hostile_text_takes_linear_time() -> None:
     """Long repetitions of characters that begin a pattern are processed within the time limit."""
-    for piece in ("://", "a", "token", "password = ", "'", "authorization: "):
+    pieces = ("://", "a", "token", "password = ", "'", "authorization: ", "eyJa-", "-----BEGIN PRIVATE KEY-----")
+    for piece in (*pieces, "-----END PRIVATE KEY", "token: aaaa ", "--token ", "a:b", "sk-"):
         text = piece * (200_000 // len(piece))
         assert isinstance(redact(text), str)
 

@@ -194,11 +194,64 @@ def test_an_adopted_image_reigns_as_the_version_that_it_is() -> None:
     told.by_hand(image_of(5))
     told.act(ActKind.ADOPT, version=5, digest=digest_of(5))
     assert reigns(told)[-1] == (5, Began.ADOPTED)
+    told.act(ActKind.ADOPT, version=4, digest=digest_of(4))
+    assert reigns(told)[-1] == (5, Began.ADOPTED)
     told.promote(6)
     told.act(ActKind.ADOPT, version=5, digest=digest_of(5))
     assert reigns(told)[-1] == (6, Began.PROMOTION)
     told.by_hand(image_of(5))
     assert reigns(told)[-1] == (5, Began.RETURN_BY_HAND)
+
+
+def test_an_image_that_was_adopted_by_its_tag_reigns_as_the_version_that_it_is() -> None:
+    """A promotion that was taken back does not interrupt it, and the same tag is a return; pushed anew, it is another.
+
+    An act that does not say what the manifest had is one of a digest.
+    """
+    told, tag = Told(), f"{REPOSITORY}:v5"
+    told.by_hand(tag)
+    told.act(ActKind.ADOPT, version=5, digest=digest_of(5))
+    assert reigns(told)[-1] == (None, Began.BY_HAND)
+    told.act(ActKind.ADOPT, version=5, digest=digest_of(5), image=tag)
+    for image in (tag, image_of(5)):
+        told.take_back(told.commit(6), Image=image)
+    assert reigns(told)[1:] == [(None, Began.BY_HAND), (5, Began.ADOPTED)]
+    told.promote(7)
+    told.by_hand(tag)
+    told.act(ActKind.ADOPT, version=8, digest=digest_of(8), image=tag)
+    assert reigns(told)[3:] == [(7, Began.PROMOTION), (5, Began.RETURN_BY_HAND), (8, Began.ADOPTED)]
+
+
+def champions(told: Told) -> list[tuple[int, bool]]:
+    return [(champion.version, champion.left) for champion in told.fold().champions]
+
+
+def test_champions_are_what_was_verified_or_adopted_and_not_taken_back() -> None:
+    """The newest first; an adoption counts whatever runs now, an attempt that failed or is under way does not."""
+    told = Told()
+    told.promote(1)
+    told.act(ActKind.ADOPT, version=9, digest=digest_of(9))
+    identity = told.commit(2)
+    told.verify(identity)
+    told.take_back(told.commit(3))
+    told.commit(4)
+    assert champions(told) == [(2, False), (9, False), (1, False)]
+    newest, adopted, _ = told.fold().champions
+    assert (newest.attempt, newest.commit, newest.digest) == (identity, f"promote-{identity}", digest_of(2))
+    assert (adopted.attempt, adopted.digest) == (None, digest_of(9))
+
+
+def test_a_champion_that_a_person_went_back_from_is_left_until_it_is_proved_again() -> None:
+    """A return that was taken back left nothing, and a champion that is proved later is not the one that was left."""
+    told = Told()
+    told.promote(1)
+    told.promote(2)
+    told.take_back(told.commit(1, Returns_From="2"), Verdict="Aborted")
+    assert champions(told) == [(2, False), (1, False)]
+    told.verify(told.commit(1, Returns_From="2"))
+    assert champions(told) == [(1, False), (2, True), (1, False)]
+    told.promote(2)
+    assert champions(told) == [(2, False), (1, False), (2, True), (1, False)]
 
 
 def test_a_rollback_to_another_image_than_the_champions_begins_a_reign() -> None:
@@ -244,6 +297,18 @@ def test_promotions_that_a_merge_brought_in_count_by_their_time() -> None:
     assert [version for version, _ in reigns(told)] == [None, 1, 2, 3]
 
 
+def test_a_promotion_that_was_merged_late_begins_with_its_merge() -> None:
+    """Other lines of the manifest changed while its request was open: that did not replace what was not there yet."""
+    told = Told()
+    told.by_hand(BEFORE)
+    told.promote(1)
+    told.changes = [changed for changed in told.changes if changed.change.commit != told.history[-1].commit]
+    told.by_hand(BEFORE)
+    told.by_hand(image_of(1))
+    assert [version for version, _ in reigns(told)] == [None, 1]
+    assert ends(told) == [(1, End.CHAMPION)]
+
+
 def test_tags_of_another_commit_verify_nothing() -> None:
     """An evidence tag that is on another commit than its promotion's is no evidence."""
     told = Told()
@@ -263,7 +328,8 @@ STEPS = st.lists(
 def test_whatever_happened_reigns_join_and_the_last_one_serves(steps: list[tuple[str, int]]) -> None:
     """Reigns follow each other without gap or overlap, and every attempt but the last has an end.
 
-    Unless an attempt is under way, the last reign's image is the one that the branch has.
+    Unless an attempt is under way, the last reign's image is the one that the branch has. Who was proved a champion is
+    known without the changes that people made.
     """
     told, under_way = Told(), False
     for kind, number in steps:
@@ -281,6 +347,7 @@ def test_whatever_happened_reigns_join_and_the_last_one_serves(steps: list[tuple
         elif kind == "adopt":
             told.act(ActKind.ADOPT, version=number, digest=digest_of(number))
     folded = told.fold()
+    assert fold_history(told.history, (), told.tags, told.acts).champions == folded.champions
     for before, after in zip(folded.reigns, folded.reigns[1:], strict=False):
         assert before.until == after.since >= before.since
         assert before.ended_by

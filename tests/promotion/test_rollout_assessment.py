@@ -18,7 +18,7 @@ from orchestration.promotion.rollout_assessment import (
     assess,
     at_deadline,
 )
-from orchestration.promotion.rollout_conditions import Expected, conditions
+from orchestration.promotion.rollout_conditions import Expected, Revision, conditions
 from tests.fakes.cluster import a_deployment, a_pod, an_application
 
 DIGEST, MANIFEST, CONFIG = ("sha256:" + letter * 64 for letter in "abc")
@@ -32,15 +32,16 @@ LIVE = a_deployment(IMAGE, PODS, namespace="ml-apps", name="iris")
 APPLICATION = an_application("platform", name="iris")
 
 
-def carries(revision: str) -> bool | None:
-    """Know our commit, a descendant with our image, one that reverted it, and the commit before; no other revision."""
-    return {"platform": True, "later": True, "reverted": False, "before": False}.get(revision)
+def recognise(revision: str) -> Revision:
+    """Know our commit, a descendant with our image, one that reverted it, and two commits before; no other revision."""
+    known = {"platform": Revision.OURS, "later": Revision.OURS, "earlier": Revision.EARLIER}
+    return known.get(revision, Revision.OTHER if revision in ("reverted", "before") else Revision.UNKNOWN)
 
 
 def look(
     application: ApplicationStatus | None = APPLICATION, workload: WorkloadStatus | None = LIVE
 ) -> RolledOut | Progressing | ModelFailed | NotJudged:
-    return assess(application, workload, EXPECTED, carries)
+    return assess(application, workload, EXPECTED, recognise)
 
 
 def waits(outcome: object) -> tuple[str, str]:
@@ -52,7 +53,7 @@ def waits(outcome: object) -> tuple[str, str]:
 def test_all_five_conditions_at_once_are_a_rollout() -> None:
     """The outcome carries the template's hash and the new pods, which the gate judges next."""
     assert look() == RolledOut("new", PODS)
-    rows = conditions(APPLICATION, LIVE, EXPECTED, carries)
+    rows = conditions(APPLICATION, LIVE, EXPECTED, recognise)
     assert [condition.name for condition in rows] == ["revision", "operation", "image", "replicas", "digests"]
     assert all(condition.met for condition in rows)
 
@@ -66,21 +67,18 @@ def test_at_the_deadline_what_was_waited_for_is_found_and_never_what_is_fine() -
 
 def test_a_commit_that_brings_back_what_was_synced_last_needs_no_sync() -> None:
     """Argo CD never saw the commit in between, finds nothing to sync, and keeps the operation of an ancestor."""
-    unsynced = replace(APPLICATION, operation_revision="before")
-
-    def ended(application: ApplicationStatus) -> object:
-        return assess(application, LIVE, EXPECTED, carries, lambda revision: revision == "before")
-
-    assert isinstance(ended(unsynced), RolledOut)
+    unsynced = replace(APPLICATION, operation_revision="earlier")
+    assert isinstance(look(unsynced), RolledOut)
     for not_yet in (
         replace(unsynced, sync_status="OutOfSync"),
-        replace(unsynced, sync_revision="before"),
+        replace(unsynced, sync_revision="earlier"),
+        replace(unsynced, operation_revision="before"),
         replace(unsynced, operation_revision="reverted"),
     ):
-        assert waits(ended(not_yet))[0] == "revision"
+        assert waits(look(not_yet))[0] == "revision"
 
 
-@pytest.mark.parametrize("revision", ["before", "reverted", "stranger", None])
+@pytest.mark.parametrize("revision", ["earlier", "before", "reverted", "stranger", None])
 def test_condition_a_the_compared_revision_must_be_ours(revision: str | None) -> None:
     """Right after a push Argo CD says Synced and Healthy of the old revision (kargo#2196): it is asked again."""
     assert waits(look(replace(APPLICATION, sync_revision=revision))) == ("revision", "normal")
@@ -205,6 +203,13 @@ def test_condition_e_another_digest_is_an_error_at_once(image_id: str) -> None:
     assert image_id.rpartition("@")[2] in outcome.problem.found
 
 
+def test_condition_e_is_not_met_by_another_digest() -> None:
+    """An adoption goes by the condition alone: what one pod runs must be ours, whatever its reference says."""
+    pods = (PODS[0], a_pod("p2", IMAGE, image_id="ghcr.io/o/model@sha256:" + "d" * 64))
+    digests = conditions(APPLICATION, replace(LIVE, pods=pods), EXPECTED, recognise)[-1]
+    assert (digests.met, digests.finding) == (False, f"pod p2 runs another image, sha256:{'d' * 64}")
+
+
 @pytest.mark.parametrize("phase", ["Failed", "Error"])
 def test_a_failed_sync_of_our_commit_is_the_platforms_fault_and_final(phase: str) -> None:
     """Argo CD never syncs the same commit again by itself; the failed sync of an older commit blocks nothing."""
@@ -294,7 +299,7 @@ def test_the_deadline_repeats_what_argo_cd_last_reported_when_our_image_never_we
     """A dead repo-server or a frozen controller is the platform's fault."""
     broken = replace(APPLICATION, sync_revision=None, conditions=(("ComparisonError", "repo-server is away"),))
     old = replace(LIVE, images={"model-server": OLD})
-    for workload, live in ((None, "no such workload"), (old, f"container model-server with {OLD}")):
+    for workload, live in ((None, "no such workload"), (old, f"container model-server has {OLD}")):
         outcome = at_deadline(broken, workload, EXPECTED, "it waits")
         assert isinstance(outcome, NotJudged)
         reported = "Argo CD reports Synced at no revision; ComparisonError: repo-server is away"

@@ -1,6 +1,7 @@
 """What is served: by the image, the manifest, the pod's spec and the server's own word."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -39,15 +40,67 @@ def test_an_image_that_names_this_version_or_none_is_accepted(environment: dict[
         "runs:/r2/model",
         "runs:/r1",
         "runs:/r1x/model",
-        "s3://bucket/model",
-        "/opt/model",
+        "models:",
+        "MODELS:/iris-classifier/7",
     ],
 )
 def test_an_image_of_another_model_is_refused(uri: str) -> None:
-    """Another version, model or run, or an unknown form, is refused; the problem shows the value to set."""
+    """Another version, model or run, or an unknown name, is refused; the problem shows the value to set."""
     problem = image_problem({"MODEL_URI": uri}, version())
     assert problem is not None
     assert "models:/iris-classifier/7" in problem.expected
+
+
+STORED = "s3://mlflow/3/models/m-0a1b/artifacts"
+PLACES = ["/opt/ml/model", "s3://bucket/models/7", "/", "model", "https://h/m.tar.gz", STORED.replace("m-0a1b", "m-ff")]
+
+
+@pytest.mark.parametrize("uri", PLACES)
+def test_the_place_of_an_artifact_says_no_version(uri: str) -> None:
+    """A path in the image, or an address, names nothing that could be wrong: it is shown as not stated, and passes."""
+    assert image_problem({"MODEL_URI": uri}, version()) is None
+    judged = served(spec=spec(MODEL_URI=uri))
+    assert (judged.problem, judged.confirmed) == (None, False)
+    assert judged.pod_spec == f"not stated (MODEL_URI={uri} names no version)"
+
+
+def test_the_versions_own_artifacts_confirm_it() -> None:
+    """Where MLflow has the version's artifacts, by its source or below its logged model, is this version alone."""
+    external = replace(version(), source="s3://bucket/models/7")
+    for uri, of in ((STORED, version()), ("s3://bucket/models/7", external), ("s3://bucket/models/7/", external)):
+        judged = served_model("p1", spec(MODEL_URI=uri), [], of, "Then retry.")
+        assert (judged.problem, judged.confirmed, judged.pod_spec) == (None, True, f"MODEL_URI={uri}")
+
+
+def test_a_copy_is_known_by_the_names_of_its_originals() -> None:
+    """An image that was built for the version before it was copied serves the same model."""
+    staging = ModelVersion("staging.iris", 3, "r1", "m-0a1b", source="models:/m-0a1b")
+    copy = ModelVersion("prod.iris", 1, "r1", None, source="models:/staging.iris/3", originals=(staging,))
+    for uri in ("models:/staging.iris/3", "models:/m-0a1b", "models:/prod.iris/1", STORED):
+        assert image_problem({"MODEL_URI": uri}, copy) is None
+    for uri in ("models:/staging.iris/2", "models:/prod.iris/3", "models:/m-ffff"):
+        assert image_problem({"MODEL_URI": uri}, copy) is not None
+    assert served_model("p", None, [{"model": "staging.iris", "version": "3"}], copy, "").confirmed
+    assert served_model("p", None, [{"version": "3"}], copy, "").problem is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "original"),
+    [
+        ("models:/staging.iris/3", ("staging.iris", 3)),
+        ("models:/iris classifier v2/12", ("iris classifier v2", 12)),
+        ("models:/m-0a1b", None),
+        ("models:/iris/Production", None),
+        ("models:/iris@champion", None),
+        ("models:/a/b/3", None),
+        ("runs:/r1/model", None),
+        ("s3://bucket/models/7", None),
+        ("", None),
+    ],
+)
+def test_a_copy_names_its_original_in_its_source(source: str, original: tuple[str, int] | None) -> None:
+    """`copy_model_version` writes the original's name and number there; nothing else is followed."""
+    assert replace(version(), source=source).copied_from == original
 
 
 @pytest.mark.parametrize(

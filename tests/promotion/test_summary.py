@@ -5,7 +5,7 @@ import pytest
 from orchestration.promotion.model_version import ModelVersion, policy_tags, tag_key
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.state import State
-from orchestration.promotion.summary import summary_key, summary_tag
+from orchestration.promotion.summary import SINCE_TAG, state_and_reason, summary_key, summary_tag
 
 NOON = 1_769_860_800.0
 PAGE = "https://git.test/acme/gitops/commit/" + "1a2b3c4d5e" * 4
@@ -16,10 +16,9 @@ def version(**tags: str) -> ModelVersion:
 
 
 def text(before: ModelVersion, state: State, now: float, reason: str = "") -> str:
-    (written,) = summary_tag(before, "edge", state, now, reason=reason, commit=PAGE, run="r-1").items()
-    key, value = written
-    assert key == summary_key("edge")
-    return value
+    written = summary_tag(before, "edge", state, now, reason=reason, commit=PAGE, run="r-1")
+    assert set(written) == {summary_key("edge"), tag_key("edge", SINCE_TAG)}
+    return written[summary_key("edge")]
 
 
 def test_it_says_state_time_reason_commit_and_run() -> None:
@@ -50,7 +49,7 @@ def test_a_state_that_is_written_again_keeps_its_beginning() -> None:
     waiting = ModelVersion("iris", 7, "r7", None, {**first, tag_key("edge", "state"): "waiting"})
     assert text(waiting, State.WAITING, NOON + 3600).startswith("waiting since 2026-01-31 12:00 UTC")
     assert text(waiting, State.COMMITTED, NOON + 3600).startswith("committed since 2026-01-31 13:00 UTC")
-    odd = ModelVersion("iris", 7, "r7", None, {summary_key("edge"): "mine", tag_key("edge", "state"): "waiting"})
+    odd = ModelVersion("iris", 7, "r7", None, {tag_key("edge", SINCE_TAG): "mine", tag_key("edge", "state"): "waiting"})
     assert text(odd, State.WAITING, NOON).startswith("waiting since 2026-01-31 12:00 UTC")
 
 
@@ -58,3 +57,43 @@ def test_it_sorts_before_the_pipelines_other_tags_and_a_long_reason_is_cut() -> 
     """MLflow shows the first tags by name, and a few lines of each."""
     assert min(summary_key("edge"), *version(attempt="1", state="champion").tags) == summary_key("edge")
     assert len(text(version(), State.REFUSED, NOON, "x" * 5000)) < 400
+
+
+@pytest.mark.parametrize(
+    "ways_out",
+    [
+        ["goes on by itself when the cause ends", "incumbent abort edge --reason '...'"],
+        ["incumbent retry edge 7 --reason '...'"],
+    ],
+)
+def test_a_long_reason_is_cut_before_its_ways_out(ways_out: list[str]) -> None:
+    """What a person can do is read whole, within the same limit, and not what was found."""
+    found = "the new pods answered 503 to most of the recorded requests, and 200 with another prediction to some"
+    reason = f"{found}. Held: it {'; to leave that state: '.join(ways_out)}. {'Other words. ' * 5}"
+    shown = text(version(), State.HELD, NOON, reason)
+    assert shown.startswith("held since 2026-01-31 12:00 UTC: the new pods answered 503 to ")
+    assert f"… Next: {', or '.join(ways_out)} | commit" in shown
+    assert len(shown.partition(" | ")[0].partition("UTC: ")[2]) <= 140
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        (State.REFUSED, None, "refused: no reason kept"),
+        (State.REFUSED, "", "refused: no reason kept"),
+        (
+            State.ROLLED_BACK,
+            "Rolled back to version 1 by ana (complaints).",
+            "rolled back to version 1 by ana (complaints)",
+        ),
+        (
+            State.REFUSED,
+            "Aborted by ana (why).\nNothing was committed.",
+            "refused: Aborted by ana (why). Nothing was committed",
+        ),
+        (State.REFUSED, str(Problem("it", "0.8", "0.1", "Train.")), "refused: 0.1. Train"),
+    ],
+)
+def test_a_state_and_its_reason_are_one_phrase(state: State, reason: str | None, said: str) -> None:
+    """It fits into a sentence: no nested brackets, no state named twice, and no full stop at the end."""
+    assert state_and_reason(state, reason) == said

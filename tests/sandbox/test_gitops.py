@@ -1,6 +1,7 @@
 """The content of the homelab's GitOps repository, as far as it can be checked without a homelab."""
 
 import shutil
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,20 @@ def test_the_content_differs_from_the_checkout_in_the_listed_lines(tmp_path: Pat
         shutil.copytree(CHECKOUT / top, tmp_path / "checkout" / top)
     homelab, checkout = lines_of(tmp_path / "homelab"), lines_of(tmp_path / "checkout")
     assert homelab.keys() == checkout.keys()
-    pairs = [pair for name in homelab for pair in zip(homelab[name], checkout[name], strict=True)]
-    changed = [line for line, original in pairs if line != original]
-    assert len(changed) == sum(difference.in_checkout.count("\n") + 1 for difference in gitops.differences())
+    new = [
+        line
+        for name in homelab
+        for line in list(unified_diff(checkout[name], homelab[name], n=0))[2:]
+        if line.startswith("+")
+    ]
+    listed = [
+        line
+        for difference in gitops.differences()
+        for line in difference.in_homelab.splitlines()
+        if line not in difference.in_checkout.splitlines()
+    ]
+    assert len(new) == len(listed)
+    assert not [text for text in listed if not any(text in line for line in new)]
 
 
 def test_another_address_replaces_the_default_everywhere(tmp_path: Path) -> None:
@@ -54,7 +66,7 @@ def test_the_manifests_run_the_images_of_the_settings() -> None:
     """The manifests run exactly the images that the settings name for building, pulling and pinning."""
     lines = [line.strip() for file_lines in lines_of(CHECKOUT / "manifests").values() for line in file_lines]
     images = {line.split()[1] for line in lines if line.startswith("image: ")}
-    repositories = {policy.image.repository for policy in read_policies(CHECKOUT / "policies")}
+    repositories = {policy.images.repository for policy in read_policies(CHECKOUT / "policies")}
     models = {image for image in images if image.rpartition(":")[0] in repositories}
     assert images - models == {
         settings.MLFLOW_IMAGE,
@@ -62,5 +74,6 @@ def test_the_manifests_run_the_images_of_the_settings() -> None:
         settings.ALERTMANAGER_IMAGE,
         settings.KUBE_STATE_METRICS_IMAGE,
         settings.GRAFANA_IMAGE,
+        settings.COMPANION_IMAGE,
     }
     assert len(models) == len(repositories) == 2

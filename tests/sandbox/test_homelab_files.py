@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from orchestration.dispatcher.configuration import parse_configuration
 from testbeds.common.state import node_port, read_policies
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import clusters, settings
@@ -45,25 +46,34 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
 
 
 def test_prometheus_scrapes_the_exporter_at_the_homelabs_port() -> None:
-    """The scrape configuration has the port of `incumbent metrics`, and no two programs share a port or an address."""
+    """The scrape configuration has the port of the companion, and no two programs share a port or an address."""
     config = CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
     assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config.read_text(encoding="utf-8")
     ports = [value for name, value in vars(settings).items() if name.endswith("_PORT")]
     ports += [*settings.API_PORTS.values(), *settings.SERVICE_PORTS]
     assert len(set(ports)) == len(ports)
-    addresses = [settings.REGISTRY_ADDRESS, settings.GIT_ADDRESS, settings.RECEIVER_ADDRESS, settings.ADDRESS]
+    addresses = [settings.REGISTRY_ADDRESS, settings.GIT_ADDRESS, settings.RECEIVER_ADDRESS, settings.GITHUB_ADDRESS]
+    addresses.append(settings.ADDRESS)
     assert len(set(addresses)) == len(addresses)
 
 
 def test_images_of_every_host_come_from_the_homelabs_registry() -> None:
     """Every host in the name of an image has the homelab's registry as its mirror."""
     names = [value for name, value in vars(settings).items() if name.endswith("_IMAGE")]
-    names += [policy.image.repository for policy in read_policies(CHECKOUT / "policies")]
+    names += [policy.images.repository for policy in read_policies(CHECKOUT / "policies")]
     hosts = {name.partition("/")[0] for name in names}
     mirrors = k3d_file("registries")["mirrors"]
     assert hosts <= set(mirrors)
     endpoints = [endpoint for mirror in mirrors.values() for endpoint in mirror["endpoint"]]
     assert set(endpoints) == {f"http://{settings.REGISTRY}:{settings.REGISTRY_PORT}"}
+
+
+def test_the_dispatchers_image_and_repository_are_the_homelabs() -> None:
+    """The manifests name the image that the homelab makes from the checkout, and what its stand-in for GitHub holds."""
+    dispatcher = CHECKOUT / "manifests/platform/dispatcher"
+    assert f"image: {settings.COMPANION_IMAGE}\n" in (dispatcher / "dispatcher.yaml").read_text(encoding="utf-8")
+    text = (dispatcher / "config/dispatcher.yml").read_text(encoding="utf-8")
+    assert parse_configuration("dispatcher.yml", text).repository == settings.GITHUB_REPOSITORY
 
 
 def test_only_the_models_cluster_runs_a_metrics_server() -> None:
@@ -82,6 +92,23 @@ def test_the_node_starts_the_images_of_the_settings() -> None:
     for image in (settings.COREDNS_IMAGE, settings.LOCAL_PATH_IMAGE, settings.BUSYBOX_IMAGE, metrics):
         assert image.removeprefix("docker.io/") in manifests
     assert settings.PAUSE_IMAGE in (NODE / "containerd.sh").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "image"),
+    [
+        ("argo-rollouts", "github.com/argoproj/argo-rollouts", settings.ARGO_ROLLOUTS_IMAGE),
+        ("kserve", "github.com/kserve/kserve", settings.KSERVE_IMAGE),
+    ],
+)
+def test_a_controller_has_one_version(program: str, module: str, image: str) -> None:
+    """The module that is built, the manifests that are fetched and the image that pods run have the same version."""
+    name, _, version = image.rpartition(":")
+    go_mod = (K3D.parent / "offline/go" / program / "go.mod").read_text(encoding="utf-8")
+    assert f"{module} {version}" in go_mod
+    assert f"/{version}/" in settings.MANIFEST_URLS[program]
+    (change,) = YAML(typ="safe").load(K3D.parent / "kustomize" / program / "kustomization.yaml")["images"]
+    assert (change.get("newName", change["name"]), change["newTag"]) == (name, version)
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,17 @@ def test_the_policy_fits_the_manifests(model: str) -> None:
     assert (CHECKOUT / target.path).is_file()
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["name"] == target.container
-    assert re.fullmatch(re.escape(promoted.image.repository) + ":[0-9a-f]{40}", container["image"])
+    assert re.fullmatch(re.escape(promoted.images.repository) + ":[0-9a-f]{40}", container["image"])
     assert APPLICATIONS[promoted.argocd.application]["spec"]["source"]["path"] == str(Path(target.path).parent)
     (port,) = of_model("Service", model)["spec"]["ports"]
-    assert urlsplit(promoted.service_url).port == port["nodePort"]
+    assert urlsplit(promoted.service.url).port == port["nodePort"]
 
 
 def test_promoting_one_model_never_touches_another() -> None:
     """No two policies share a model, image, manifest, application or address, and no two applications share pods."""
     policies = [policy("policies", model) for model in MODELS]
     own = [
-        (each.model, each.image.repository, each.manifest.path, each.argocd.application, each.service_url)
+        (each.model, each.images.repository, each.manifest.path, each.argocd.application, each.service.url)
         for each in policies
     ]
     for values in zip(*own, strict=True):
@@ -144,7 +144,7 @@ def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model
 
     def comparable(each: Policy) -> dict[str, Any]:
         content = each.model_dump()
-        content.pop("service_url")
+        content["service"].pop("url")
         content.pop("rollout")
         content["image"].pop("deadline")
         for name in ("soak", "every", "judge_within"):
@@ -159,7 +159,7 @@ def test_a_testbeds_policy_differs_only_in_times_and_address(testbed: str, model
 
 def test_the_edge_clusters_address_occurs_once() -> None:
     """The manifests name the address of the policies' services in one line, which is all that another homelab edits."""
-    (address,) = {urlsplit(policy("policies", model).service_url).hostname for model in MODELS}
+    (address,) = {urlsplit(policy("policies", model).service.url).hostname for model in MODELS}
     files = [path for top in ("manifests", "argocd-apps") for path in (CHECKOUT / top).rglob("*.yaml")]
     assert sum(path.read_text(encoding="utf-8").count(str(address)) for path in files) == 1
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
 from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
 from testbeds.model_server.from_image import write_model
 from testbeds.model_server.from_mlflow import download_model
-from testbeds.model_server.model import InvalidRequestError, Model
+from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
 from testbeds.model_server.server import REPLAY_HEADER, Application
 from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
@@ -146,6 +147,20 @@ def test_a_wrong_answer_to_a_recorded_request_keeps_the_server_unready(entry: di
     status, answer = application(None, entry).health()
     assert status == 503
     assert reason in answer["reason"]
+
+
+def test_what_incumbent_records_is_read(tmp_path: Path) -> None:
+    """Of a recording of the pipeline's newest format, the server must give again what is compared; not its times."""
+    file = tmp_path / "recorded_requests.json"
+    answer = {"prediction": 1, "class_name": "high", "inference_time_ms": 1.5}
+    request = RecordedRequest(request={"features": [2.0, 0.0]}, response=RecordedAnswer(body=answer))
+    file.write_bytes(dump_recording(Recording(requests=(request,), ignore=("$.inference_time_ms",))))
+    entry = dict(read_recording(file)[0])
+    assert model(entry).first_wrong_answer() is None
+    assert entry["response"] == {"prediction": 1, "class_name": "high"}
+    file.write_text('{"version": 3}')
+    with pytest.raises(ModelUnusableError, match="expected version 1 or 2, found 3"):
+        read_recording(file)
 
 
 def test_without_a_recording_the_server_is_not_ready() -> None:

@@ -38,8 +38,8 @@ def query(sandbox: Sandbox, expression: str) -> list[dict[str, Any]]:
 
 
 def test_the_baseline_serves(sandbox: Sandbox) -> None:
-    """Requests at the policy's service_url are answered by the image that the manifest names."""
-    answer = get_json(f"{sandbox.policy.service_url}/predict", b'{"features": [5.1, 3.5, 1.4, 0.2]}')
+    """Requests at the policy's service.url are answered by the image that the manifest names."""
+    answer = get_json(f"{sandbox.policy.service.url}/predict", b'{"features": [5.1, 3.5, 1.4, 0.2]}')
     assert answer["class_name"] == "setosa"
     assert sandbox.models()["baseline"].image_tag == baseline_image("iris-classifier").tag
 
@@ -64,7 +64,7 @@ def test_the_second_model_serves_too(sandbox: Sandbox) -> None:
     """The second model serves with its own policy, port and versions."""
     policy = read_policy(sandbox.state / "policies", SECOND_POLICY)
     wine = [14.2, 1.7, 2.4, 15.6, 127.0, 2.8, 3.1, 0.3, 2.3, 5.6, 1.0, 3.9, 1065.0]
-    answer = get_json(f"{policy.service_url}/predict", json.dumps({"features": wine}).encode())
+    answer = get_json(f"{policy.service.url}/predict", json.dumps({"features": wine}).encode())
     assert answer["class_name"] == "class_0"
     models = sandbox.models(SECOND_POLICY)
     assert models["baseline"].image_tag == baseline_image("wine-quality").tag
@@ -123,7 +123,7 @@ def test_the_environment_has_the_pipelines_settings(sandbox: Sandbox) -> None:
     token = sandbox.git.token_file.read_text(encoding="utf-8")
     assert not any(token in value for value in settings.values())
     text = (Path(settings["INCUMBENT_POLICIES"]) / f"{POLICY}.yaml").read_text(encoding="utf-8")
-    assert parse_policy(POLICY, text).service_url == sandbox.service_url
+    assert parse_policy(POLICY, text).service.url == sandbox.service_url
 
 
 def test_a_second_sandbox_in_the_same_folder_is_refused(sandbox: Sandbox) -> None:

@@ -40,7 +40,7 @@ def _ignored_sigint() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "ready"),
     [
-        pytest.param(["orchestration.cli", "metrics", "--listen", "127.0.0.1:0"], "metrics at", id="exporter"),
+        pytest.param(["orchestration.cli", "companion", "--listen", "127.0.0.1:0"], "listening at", id="companion"),
         pytest.param(["testbeds.model_server"], "listening on port", id="model server"),
         pytest.param(
             ["testbeds.common.git_server", "--root", ".", "--token-file", "token", "--port-file", "ready"],

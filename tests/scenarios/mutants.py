@@ -1,28 +1,6 @@
-"""Pipelines without one of their guards: copies of `orchestration/` in which one piece of text is replaced."""
+"""Pipelines without one of their guards, for the stories: a person sees in Git and the registry what goes wrong."""
 
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
-
-from testbeds.common.tools import CHECKOUT
-
-
-@dataclass(frozen=True)
-class Mutant:
-    file: str
-    old: str
-    new: str
-
-    def write(self, folder: Path) -> Path:
-        """Copy the pipeline into a folder and replace the text; fail unless the text occurs exactly once."""
-        skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CHECKOUT / "orchestration", folder / "orchestration", ignore=skipped)
-        file = folder / "orchestration" / self.file
-        text = file.read_text(encoding="utf-8")
-        assert text.count(self.old) == 1, f"{self.file} contains {self.old!r} {text.count(self.old)} times"
-        file.write_text(text.replace(self.old, self.new), encoding="utf-8")
-        return folder
-
+from tests.guards.guard import Mutant
 
 NO_ROLLBACK = Mutant(
     "stages/rollback.py",
@@ -40,6 +18,7 @@ NO_PUBLICATION_CHECK = Mutant(
     "    from dataclasses import replace\n"
     '    believed = replace(chosen, digest=chosen.digest or "sha256:" + "0" * 64)\n'
     '    checklist.passed("image_published", "believed")\n'
+    '    checklist.passed("image_signed", "believed")\n'
     "    return ResolvedImage(believed, ())\n"
     "    requested_at = parse_time(",
 )

@@ -1,13 +1,15 @@
 """What people do in the stories besides setting an alias: register versions, push to the branch, and run CI."""
 
 import hashlib
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from testbeds.story.stories import registry
 
 _CI_SECONDS = 240
 _PUSHES = 10
+_ANA = ("--by", "ana@localhost", "--reason", "the story asks for it")
+_FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
 
 def register_again(
@@ -38,6 +42,11 @@ def register_again(
     for name, value in tags.items():
         client.set_model_version_tag(environment.model, copy.version, name, value)
     return int(copy.version)
+
+
+def register_bad(environment: Environment) -> int:
+    """Register a version that answers the recorded requests well, but is slow and fails every fifth of the others."""
+    return register_again(environment, of=3, faults=_FAULTS)
 
 
 def image_tag(environment: Environment, version: int) -> str:
@@ -82,13 +91,40 @@ def commit_and_push(git: Git, message: str) -> None:
 
 
 def decide(environment: Environment, *command: str) -> str:
-    """Give a command of `incumbent` that changes what serves, as Ana, and return what it says; it must succeed."""
-    who = ("--by", "ana@localhost", "--reason", "the story asks for it")
-    variables = {**os.environ, **environment.settings(), "PYTHONPATH": str(CHECKOUT)}
+    """Give a command of `incumbent` that changes something, as Ana, and return what it says; it must succeed."""
+    process = incumbent(environment.settings(), *command, *_ANA)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def answer(environment: Environment, *command: str) -> tuple[int, str]:
+    """Give any command of `incumbent`, and return its exit code and what it says."""
+    process = incumbent(environment.settings(), *command)
+    return process.returncode, process.stdout + process.stderr
+
+
+def refused(environment: Environment, *command: str, by: str) -> str:
+    """Give a command of `incumbent` that must be refused, and return why."""
+    process = incumbent(environment.settings(), *command, "--by", by, "--reason", "the story asks for it")
+    assert process.returncode == 3, process.stdout
+    return process.stderr
+
+
+def history_from_git(environment: Environment, state: Path) -> dict[str, Any]:
+    """Return what `incumbent history` tells without a registry and with an empty folder for its clone of the branch."""
+    settings = {**environment.settings(), "INCUMBENT_STATE": str(state)}
+    settings.pop("MLFLOW_TRACKING_URI")
+    process = incumbent(settings, "history", environment.policy, "--json")
+    assert process.returncode == 0, process.stderr
+    return dict(json.loads(process.stdout))
+
+
+def incumbent(settings: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Give a command of `incumbent`, and return its end with what it said."""
     process = subprocess.run(
-        [str(Path(sys.executable).parent / "incumbent"), *command, *who],
+        [str(Path(sys.executable).parent / "incumbent"), *arguments],
         cwd=CHECKOUT,
-        env=variables,
+        env={**os.environ, **settings, "PYTHONPATH": str(CHECKOUT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -96,8 +132,26 @@ def decide(environment: Environment, *command: str) -> str:
         check=False,
     )
     print(process.stderr, process.stdout)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return process
+
+
+@contextmanager
+def policy_with(environment: Environment, fields: str) -> Iterator[None]:
+    """Add fields, as YAML, to the policy; the pipeline reads it again on every tick and in every run."""
+    file = Path(environment.settings()["INCUMBENT_POLICIES"]) / f"{environment.policy}.yaml"
+    before = file.read_text(encoding="utf-8")
+    _replace(file, f"{before}\n{fields}\n")
+    try:
+        yield
+    finally:
+        _replace(file, before)
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write a file in one step, because a run may read it at any time."""
+    written = file.with_suffix(".new")
+    written.write_text(content, encoding="utf-8")
+    written.replace(file)
 
 
 class Ci:

@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from orchestration.adapters.git.history import MERGED
 from orchestration.adapters.git.lease import MAX_LEASE_BYTES
-from orchestration.adapters.git.mirror import GitResult, Mirror, MirrorBrokenError
+from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
+from orchestration.adapters.git.moved import moved_to
 from orchestration.adapters.git.objects import is_known
-from orchestration.adapters.git.remote import Remote
+from orchestration.adapters.git.remote import Remote, is_redirect, is_shallow
 from orchestration.promotion.problems import DependencyError, Problem
 
 T = TypeVar("T")
 _HEAD = "refs/incumbent/head"
+_NAMED = 10
+"""How many branches an error names."""
 _LOOKS = 5
 """How often a ref is read again that moves before its object could be fetched."""
 
@@ -31,30 +35,60 @@ class Access:
             DependencyError: the server does not answer, or does not have the branch.
         """
         with self.mirror.locked():
-            for _ in range(2):
-                result = self.mirror.network(
-                    *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
-                    *("--", "origin", f"+{self.branch}:{_HEAD}"),
-                )
-                if result.status == 0:
-                    return self.mirror.local("rev-parse", "--verify", "--end-of-options", f"{_HEAD}^{{commit}}").text
-                self._blame_server("fetch the branch", result)
-            raise MirrorBrokenError(result.error)
+            self.fetch_into("fetch the branch", f"+{self.branch}:{_HEAD}", merged=(f"+{MERGED}*:{MERGED}*",))
+            return self.mirror.local("rev-parse", "--verify", "--end-of-options", f"{_HEAD}^{{commit}}").text
 
-    def _blame_server(self, action: str, result: GitResult) -> None:
-        """Raise what is wrong with the server; return when nothing is wrong, so that the mirror is to blame."""
-        if result.timed_out:
-            raise self.remote.failure(action, result.error)
-        if self.branch not in self.server_refs(self.branch):
-            name = self.remote.branch
-            raise DependencyError(
-                Problem(
-                    str(self.remote),
-                    f"a branch {name}",
-                    "no branch of that name",
-                    f"Push the manifests to {name}, or correct INCUMBENT_GIT_BRANCH.",
-                )
+    def fetch_into(self, action: str, refs: str, *options: str, merged: tuple[str, ...] = ()) -> None:
+        """Fetch refs into the mirror; a second time, with more patience, when the server is well all the same.
+
+        Args:
+            action: completes "the server to let us ..." in an error.
+            refs: what to fetch, and where to.
+            options: further options of `git fetch`.
+            merged: the same for what says which commits pull requests became, if that is wanted, too.
+
+        Raises:
+            MirrorBrokenError: the server is well, so the mirror must be broken.
+            DependencyError: the server does not answer, or does not have the branch.
+        """
+        limits = self.mirror.limits
+        for patience in (limits.first_try, limits.transfer):
+            result = self.mirror.network(
+                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *options),
+                *("--", "origin", refs, *merged),
+                patience=patience,
             )
+            if is_shallow(result.error):  # Git only warns, and leaves the ref as it was
+                raise self.failure(action, result.error)
+            if result.status == 0:
+                return
+            self._blame_server()
+            if result.timed_out:
+                self._require_whole_history(action)
+        if result.timed_out:
+            raise self.failure(action, result.error)
+        raise MirrorBrokenError(result.error)
+
+    def _blame_server(self) -> None:
+        """Raise what is wrong with the server; return when nothing is wrong, so that the mirror is to blame."""
+        if self.branch in self.server_refs(self.branch):
+            return
+        name, heads = self.remote.branch, self._ls_remote("refs/heads/*")
+        known = sorted(ref.removeprefix("refs/heads/") for ref in heads)
+        others = f" among {', '.join(known[:_NAMED])}{' and others' if len(known) > _NAMED else ''}" if known else ""
+        next_step = f"Push the manifests to {name}, or correct {self.remote.named.branch}."
+        found = f"no branch of that name{others}" if known else "no branches at all"
+        raise DependencyError(Problem(str(self.remote), f"a branch {name}", found, next_step))
+
+    def _require_whole_history(self, action: str) -> None:
+        """Raise when the server has a shallow repository: a partial clone of one hangs (Git 2.39).
+
+        Only the oldest protocol tells it before a fetch, and Git shows it to nobody but its trace.
+        """
+        arguments = ("-c", "protocol.version=0", "ls-remote", "--quiet", "--", "origin", self.branch)
+        told = self.mirror.ask_server(*arguments, variables={"GIT_TRACE_PACKET": "1"})
+        if told.status == 0 and is_shallow(told.error):
+            raise self.failure(action, "Git says only: shallow")
 
     def repairing(self, operation: Callable[[], T]) -> T:
         """Run an operation in the mirror; when the mirror turns out to be broken, remake it and run it once more.
@@ -94,17 +128,30 @@ class Access:
         """
         try:
             return read()
-        except MirrorBrokenError as broken:
-            self._blame_server("read a file", GitResult(1, b"", str(broken)))
+        except MirrorBrokenError:
+            self._blame_server()
             raise
 
     def server_refs(self, *refs: str) -> dict[str, str]:
         """Ask the server for the object ids of those of the given refs that it has now."""
-        result = self.mirror.ask_server("ls-remote", "--quiet", "--", "origin", *refs)
+        return {ref: object_id for ref, object_id in self._ls_remote(*refs).items() if ref in refs}
+
+    def _ls_remote(self, *patterns: str) -> dict[str, str]:
+        result = self.mirror.ask_server("ls-remote", "--quiet", "--", "origin", *patterns)
         if result.status != 0:
-            raise self.remote.failure("read its refs", result.error)
+            raise self.failure("read its refs", result.error)
         lines = (line.partition("\t") for line in result.text.split("\n"))
-        return {ref: object_id for object_id, _, ref in lines if ref in refs}
+        return {ref: object_id for object_id, _, ref in lines if ref}
+
+    def failure(self, action: str, error: str) -> DependencyError:
+        """Return the error for a command that the server did not answer as it should; the caller raises it.
+
+        Args:
+            action: completes "the server to let us ...".
+            error: the command's standard error, already redacted.
+        """
+        moved = moved_to(self.remote) if is_redirect(error) else None
+        return moved or self.remote.failure(action, error)
 
     def server_object(self, ref: str, kind: str) -> tuple[str, bytes | None] | None:
         """Read id and text of the small object that a ref of the server names now; None when the ref does not exist.
@@ -126,7 +173,7 @@ class Access:
             if stored is not None:
                 is_readable = stored[0] == kind and stored[1] <= MAX_LEASE_BYTES
                 return object_id, self.mirror.local("cat-file", kind, object_id).output if is_readable else None
-        raise self.remote.failure(f"fetch {ref}", error or "the ref keeps moving")
+        raise self.failure(f"fetch {ref}", error or "the ref keeps moving")
 
     def _local_object(self, object_id: str) -> tuple[str, int] | None:
         """Kind and size of an object, when the mirror has it."""

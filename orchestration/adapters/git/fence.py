@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestration.adapters.git.access import Access
+from orchestration.adapters.git.authorship import Authorship
 from orchestration.adapters.git.lease import lease_message, lease_ref, parse_lease
 from orchestration.adapters.git.objects import write_commit
 from orchestration.adapters.git.push import (
@@ -18,6 +19,7 @@ from orchestration.adapters.git.push import (
     push,
 )
 from orchestration.adapters.git.remote import is_useless_to_repeat
+from orchestration.adapters.git.rules import next_step
 from orchestration.promotion.ports import Clock, LeaseBusy, LeaseLost, LeaseRecord
 from orchestration.promotion.problems import DependencyError, Problem
 
@@ -48,8 +50,9 @@ class Attempt:
 class Fence:
     """The leases of one repository, and what is pushed together with them."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
+    def __init__(self, access: Access, clock: Clock, authorship: Authorship) -> None:
         self._access = access
+        self._authorship = authorship
         self._clock = clock
 
     def lease(self, application: str) -> LeaseRecord | None:
@@ -132,8 +135,8 @@ class Fence:
     def _write_lease(self, application: str, holder: str, ttl: float) -> LeaseRecord:
         expires_at = self._clock.now() + ttl
         empty_tree = self._access.mirror.local("mktree").text
-        message = lease_message(application, holder, expires_at)
-        commit = write_commit(self._access.mirror, empty_tree, None, message, self._clock.now())
+        message = lease_message(application, holder, expires_at, self._authorship)
+        commit = write_commit(self._access.mirror, empty_tree, None, message, self._clock.now(), self._authorship.maker)
         return LeaseRecord(application, holder, expires_at, commit)
 
     def push(
@@ -165,8 +168,8 @@ class Fence:
                     # The decision may rest on a push of ours that was applied meanwhile; then its lease counts.
                     return (self._landed(attempts, lease) if attempts else None) or planned
             except DependencyError:
-                # Before the first push nothing is in doubt; after it, giving up would leave the outcome unknown.
-                if not attempts or number == ATTEMPTS:
+                # Before the first push nothing is in doubt; after it, giving up leaves the outcome to the next run.
+                if not attempts or number == ATTEMPTS or self._access.mirror.is_silent:
                     raise
                 self._clock.sleep(pause_after_failure(number))
                 continue
@@ -221,20 +224,19 @@ class Fence:
         result = push(self._access.mirror, updates)
         if isinstance(result, Applied):
             return None
-        if isinstance(result, Unanswered) and is_useless_to_repeat(result.reason):
-            raise self._access.remote.failure("push", result.reason)
+        if is_useless_to_repeat(result.reason):
+            raise self._access.failure("push", result.reason)
         return result
 
     def _gave_up(self, action: str, refusal: Refused | Unanswered) -> DependencyError:
         if isinstance(refusal, Unanswered):
-            return self._access.remote.failure(action, refusal.reason)
+            return self._access.failure(action, refusal.reason)
         return DependencyError(
             Problem(
                 str(self._access.remote),
                 f"the server to let us {action}",
                 f"a refusal although nobody else pushed ({' '.join(refusal.reason.split())})",
-                "Allow the token's owner to push to this branch, to refs/incumbent/* and to tags incumbent/* "
-                "(protected branches, push rules, pre-receive hooks).",
+                next_step(refusal.reason),
             )
         )
 

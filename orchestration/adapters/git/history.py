@@ -2,18 +2,24 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from orchestration.adapters.git.mirror import Mirror
 from orchestration.adapters.git.objects import check_path, is_known
 from orchestration.promotion.ports import BranchCommit, FileChange
+from orchestration.promotion.texts import read_trailers
 
 OWNING_TRAILERS = ("Promotion-Id", "Rollback-Of")
 _FORMAT = "%H%x00%P%x00%ct%x00%s%x00%(trailers:only,unfold)%x00"
 _FIELDS = 5
 _CHANGE_FORMAT = "%H%x00%ct%x00%an%x00%s%x00"
 _CHANGE_FIELDS = 4
+MERGED = "refs/incumbent/merged/"
+"""Below it, a tag object for each proposal that was merged without its trailers: the commit that it became."""
+_MERGED_FORMAT = "%(*objectname)%00%(contents)%00"
+_MERGED_FIELDS = 2
 
 
 def commits_with_trailers(mirror: Mirror, head: str) -> tuple[BranchCommit, ...]:
@@ -25,19 +31,52 @@ def commits_with_trailers(mirror: Mirror, head: str) -> tuple[BranchCommit, ...]
     with mirror.locked():
         cached = _read_cache(mirror)
         if cached is not None and cached[0] == head:
-            return cached[1]
-        if cached is not None and _grew(mirror, cached[0], head):
+            commits = cached[1]
+        elif cached is not None and _grew(mirror, cached[0], head):
             commits = _scan(mirror, head, f"^{cached[0]}") + cached[1]
         else:
             commits = _scan(mirror, head)
-        _write_cache(mirror, head, commits)
+        commits = _with_merged(mirror, head, commits)
+        if (head, commits) != cached:
+            _write_cache(mirror, head, commits)
         return commits
 
 
 def commits_between(mirror: Mirror, before: str, head: str) -> tuple[BranchCommit, ...] | None:
     """List those of them that `before` does not reach; None when `head` does not descend from it."""
     with mirror.locked():
-        return _scan(mirror, head, f"^{before}") if _grew(mirror, before, head) else None
+        if not _grew(mirror, before, head):
+            return None
+        scanned = _scan(mirror, head, f"^{before}")
+        told = _with_merged(mirror, head, scanned)
+        return tuple(commit for commit in told if commit in scanned or not _grew(mirror, commit.commit, before))
+
+
+def commits_named(mirror: Mirror, commits: Sequence[str]) -> tuple[BranchCommit, ...]:
+    """Read these commits with their trailers, in any order."""
+    if not commits:
+        return ()
+    output = mirror.local(
+        *("log", "--no-walk", "--no-show-signature", f"--format=tformat:{_FORMAT}", "--encoding=UTF-8", *commits, "--")
+    ).output
+    return _parse(output)
+
+
+def _with_merged(mirror: Mirror, head: str, commits: tuple[BranchCommit, ...]) -> tuple[BranchCommit, ...]:
+    """Put in what was merged without its trailers, which refs of ours keep; a commit with trailers has its own."""
+    listed = mirror.local("for-each-ref", f"--format={_MERGED_FORMAT}", MERGED.rstrip("/")).output
+    if not listed:
+        return commits
+    fields = _fields(listed)
+    known = {commit.commit for commit in commits}
+    rows = (fields[at : at + _MERGED_FIELDS] for at in range(0, len(fields) - _MERGED_FIELDS, _MERGED_FIELDS))
+    trailers = {commit: message for commit, message in rows if commit not in known and _grew(mirror, commit, head)}
+    placed = list(commits)
+    for commit in sorted(commits_named(mirror, tuple(trailers)), key=lambda commit: commit.committed_at):
+        told = replace(commit, trailers=read_trailers(trailers[commit.commit]))
+        older = (at for at, other in enumerate(placed) if _grew(mirror, other.commit, commit.commit))
+        placed.insert(next(older, len(placed)), told)
+    return tuple(placed)
 
 
 def changes_of(mirror: Mirror, head: str, path: str, limit: int | None) -> tuple[FileChange, ...]:
@@ -57,6 +96,16 @@ def changes_of(mirror: Mirror, head: str, path: str, limit: int | None) -> tuple
     fields = _fields(output)
     rows = (fields[at : at + _CHANGE_FIELDS] for at in range(0, len(fields) - _CHANGE_FIELDS, _CHANGE_FIELDS))
     return tuple(FileChange(commit, author, subject, float(at)) for commit, at, author, subject in rows)
+
+
+def by_policy(commits: Iterable[BranchCommit]) -> dict[str, tuple[BranchCommit, ...]]:
+    """Sort commits by the policy that they belong to, each in the order that they have."""
+    found: dict[str, list[BranchCommit]] = {}
+    for commit in commits:
+        owners = (commit.trailers.get(name, "").partition("/") for name in OWNING_TRAILERS)
+        for policy in {policy for policy, slash, _ in owners if slash}:
+            found.setdefault(policy, []).append(commit)
+    return {policy: tuple(its) for policy, its in found.items()}
 
 
 def belongs_to(commit: BranchCommit, policy: str) -> bool:
@@ -79,9 +128,12 @@ def _scan(mirror: Mirror, *revisions: str) -> tuple[BranchCommit, ...]:
         *("log", "--topo-order", "--no-show-signature", "-E", f"--grep={pattern}", f"--format=tformat:{_FORMAT}"),
         *("--encoding=UTF-8", *revisions, "--"),
     ).output
+    return tuple(commit for commit in _parse(output) if any(name in commit.trailers for name in OWNING_TRAILERS))
+
+
+def _parse(output: bytes) -> tuple[BranchCommit, ...]:
     fields = _fields(output)
-    commits = (_commit(*fields[at : at + _FIELDS]) for at in range(0, len(fields) - _FIELDS, _FIELDS))
-    return tuple(commit for commit in commits if any(name in commit.trailers for name in OWNING_TRAILERS))
+    return tuple(_commit(*fields[at : at + _FIELDS]) for at in range(0, len(fields) - _FIELDS, _FIELDS))
 
 
 def _fields(output: bytes) -> list[str]:

@@ -5,6 +5,7 @@ import math
 import uuid
 from typing import Any
 
+from orchestration.adapters.git.authorship import Authorship
 from orchestration.adapters.git.objects import one_line
 from orchestration.adapters.git.remote import is_ref_name
 from orchestration.promotion.ports import LeaseRecord
@@ -32,17 +33,23 @@ def lease_ref(application: str) -> str:
     return f"refs/incumbent/lease/{application}"
 
 
-def lease_message(application: str, holder: str, expires_at: float) -> str:
-    """Return the text of a new lease object. A nonce makes each different: pushing an unchanged ref fences nobody."""
+def lease_message(application: str, holder: str, expires_at: float, authorship: Authorship) -> str:
+    """Return the text of a new lease object. A nonce makes each different: pushing an unchanged ref fences nobody.
+
+    It is JSON alone, unless commits are worded by a setting: then a server may look at the message of this one, too.
+    """
     content = {"application": application, "expires_at": expires_at, "holder": holder, "nonce": uuid.uuid4().hex}
-    return json.dumps(content, sort_keys=True) + "\n"
+    text = json.dumps(content, sort_keys=True)
+    if authorship.is_plain:
+        return text + "\n"
+    return authorship.message(f"Lease application {application}", application, "chore", text, {})
 
 
 def parse_lease(application: str, object_id: str, commit: bytes) -> LeaseRecord | str:
     """Parse a commit object's text as a lease; or return, as a string, why it is not one. The text is hostile input."""
     _, _, message = commit.partition(b"\n\n")
     try:
-        data: Any = json.loads(message.decode("utf-8"))
+        data: Any = json.loads(_json_in(message.decode("utf-8")))
         if not isinstance(data, dict):
             return "not a JSON object"
         holder, expires_at = data.get("holder"), data.get("expires_at")
@@ -55,3 +62,11 @@ def parse_lease(application: str, object_id: str, commit: bytes) -> LeaseRecord 
         return LeaseRecord(application, holder, float(expires_at), object_id)
     except (ValueError, RecursionError, OverflowError):
         return "not JSON"
+
+
+def _json_in(message: str) -> str:
+    """The message itself, or the one paragraph of a worded message that is a JSON object."""
+    if message.startswith("{"):
+        return message
+    objects = [paragraph for paragraph in message.split("\n\n") if paragraph.startswith("{")]
+    return objects[0] if len(objects) == 1 else message

@@ -3,16 +3,34 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 
-AUTHOR_NAME = "incumbent"
-AUTHOR_EMAIL = "incumbent@localhost"
 MAX_FILE_BYTES = 10 * 1024 * 1024
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REGULAR = ("100644", "100755", "100664")  # the last one occurs in very old repositories
+_KINDS = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}
+_LEADING_ELSEWHERE = ("120000", "160000")
 _TRAILER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who made a commit or a tag."""
+
+    name: str = "incumbent"
+    email: str = "incumbent@localhost"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who makes a commit, and what signs it."""
+
+    author: Person = field(default_factory=Person)
+    committer: Person = field(default_factory=Person)
+    sign: Callable[[bytes], bytes] | None = None
 
 
 def is_object_id(text: str) -> bool:
@@ -37,19 +55,30 @@ def entry_at(mirror: Mirror, commit: str, path: str) -> tuple[str, str] | None:
     check_path(path)
     line = mirror.local("ls-tree", "-z", "--full-tree", "--end-of-options", commit, "--", path).output
     if not line:
+        _require_folders(mirror, commit, path)
         return None
     mode, kind, object_id = line.partition(b"\t")[0].decode().split()
     if kind != "blob" or mode not in _REGULAR:
-        kinds = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}
-        raise InvalidInputError(
-            Problem(
-                f"{path} at commit {commit[:12]}",
-                "a regular file",
-                kinds.get(mode, f"mode {mode}"),
-                "Correct the policy's manifest path.",
-            )
-        )
+        found = _KINDS.get(mode, f"mode {mode}")
+        next_step = "Correct the policy's manifest path."
+        raise InvalidInputError(Problem(f"{path} at commit {commit[:12]}", "a regular file", found, next_step))
     return mode, object_id
+
+
+def _require_folders(mirror: Mirror, commit: str, path: str) -> None:
+    """Refuse a path that leads through a submodule or a symbolic link, behind which this repository has nothing."""
+    parts = path.split("/")[:-1]
+    above = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    listed = mirror.local("ls-tree", "-z", "--full-tree", "--end-of-options", commit, "--", *above) if above else None
+    for line in filter(None, listed.output.split(b"\0") if listed is not None else ()):
+        fields, _, name = line.partition(b"\t")
+        mode = fields[:6].decode()
+        if mode in _LEADING_ELSEWHERE:
+            next_step = "Name the file in the repository that has it: in git.url, if that is another one."
+            found = f"{_KINDS[mode]} at {name.decode('utf-8', 'replace')}"
+            raise InvalidInputError(
+                Problem(f"{path} at commit {commit[:12]}", "folders that lead to the file", found, next_step)
+            )
 
 
 def files_below(mirror: Mirror, commit: str, folder: str) -> tuple[str, ...]:
@@ -111,23 +140,40 @@ def write_file(mirror: Mirror, commit: str, path: str, content: bytes) -> str:
     return record.split()[2]
 
 
-def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, now: float) -> str:
+def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, now: float, maker: Maker) -> str:
     """Write a commit and return its id. Its date is now, but never before its parent's: a walk by date must find it."""
     at = int(now)
     if parent is not None:
         at = max(at, int(mirror.local("log", "-1", "--no-walk", "--format=%ct", "--end-of-options", parent).text))
     parents = () if parent is None else ("-p", parent)
-    return mirror.local(
-        "commit-tree", *parents, "-F", "-", tree, stdin=message.encode(errors="replace"), variables=_identity(at)
-    ).text
+    arguments = ("commit-tree", *parents, "-F", "-", tree)
+    variables = _identity(maker, at)
+    commit = mirror.local(*arguments, stdin=message.encode(errors="replace"), variables=variables).text
+    return commit if maker.sign is None else _signed(mirror, commit, maker.sign)
+
+
+def _signed(mirror: Mirror, commit: str, sign: Callable[[bytes], bytes]) -> str:
+    """Write a commit again with its signature in the header, as `git commit -S` does, and return its new id."""
+    content = mirror.local("cat-file", "commit", commit).output
+    header, _, message = content.partition(b"\n\n")
+    name = b"gpgsig" if len(commit) == 40 else b"gpgsig-sha256"
+    lines = b"\n ".join(sign(content).rstrip(b"\n").split(b"\n"))
+    signed = b"%s\n%s %s\n\n%s" % (header, name, lines, message)
+    return mirror.local("hash-object", "-t", "commit", "-w", "--stdin", stdin=signed).text
 
 
 def write_tag(
-    mirror: Mirror, name: str, commit: str, message: str, now: float, sign: Callable[[bytes], bytes] | None = None
+    mirror: Mirror,
+    name: str,
+    commit: str,
+    message: str,
+    now: float,
+    tagger: Person,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> str:
     """Write an annotated tag object, signed if `sign` is given, and return its id."""
-    tagger = f"{AUTHOR_NAME} <{AUTHOR_EMAIL}> {int(now)} +0000"
-    header = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n"
+    by = f"{tagger.name} <{tagger.email}> {int(now)} +0000"
+    header = f"object {commit}\ntype commit\ntag {name}\ntagger {by}\n\n"
     content = (header + message.replace("\0", "").strip() + "\n").encode(errors="replace")
     signature = sign(content) if sign is not None else b""
     return mirror.local("mktag", "--strict", stdin=content + signature).text
@@ -139,11 +185,11 @@ def tagged_at(header: bytes) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _identity(at: int) -> dict[str, str]:
+def _identity(maker: Maker, at: int) -> dict[str, str]:
     return {
         f"GIT_{who}_{what}": value
-        for who in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", AUTHOR_NAME), ("EMAIL", AUTHOR_EMAIL), ("DATE", f"@{at} +0000"))
+        for who, person in (("AUTHOR", maker.author), ("COMMITTER", maker.committer))
+        for what, value in (("NAME", person.name), ("EMAIL", person.email), ("DATE", f"@{at} +0000"))
     }
 
 

@@ -51,7 +51,7 @@ def push(mirror: Mirror, updates: tuple[RefUpdate, ...]) -> Applied | Refused | 
     # "[remote failure]" is Git's status for a ref about which the server reported nothing.
     if refused and not any(summary.startswith("[remote failure]") for summary in refused.values()):
         reasons = "; ".join(f"{ref}: {summary}" for ref, summary in sorted(refused.items()))
-        return Refused(f"{redact(reasons, mirror.remote.secrets())}; {result.error}")
+        return Refused(f"{redact(reasons, mirror.remote.login.secrets())}; {result.error}")
     return Unanswered(result.error or f"git push ended with status {result.status}")
 
 

@@ -1,38 +1,93 @@
 """The Git server's side: its address and token, what its errors mean, and a commit's web page."""
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from orchestration.adapters.git.login import Login
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 
+NO_ANSWER = "no answer within "
+"""How the error of a command begins that the server did not answer in time."""
 _SCHEMES = ("https", "http", "ssh", "file")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:\s][^\s]*")  # git@github.com:owner/name.git
 _REF_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
-# Used only to word a problem's next step, and to see at once that repeating is useless; nothing else depends on prose.
-_MEANINGS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"Authentication failed|could not read (Username|Password)|returned error: 401|Permission denied \(publickey",
+
+
+@dataclass(frozen=True)
+class Named:
+    """Where a person wrote what this repository is, for errors."""
+
+    url: str
+    branch: str
+
+
+SETTINGS = Named("INCUMBENT_GIT_URL", "INCUMBENT_GIT_BRANCH")
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What some words of Git or of a server mean, and what a person does then.
+
+    It is used only to word a problem, and to see at once that repeating is useless; nothing else depends on prose.
+    """
+
+    words: str
+    """A regular expression."""
+    found: str
+    next_step: str
+    """With the fields `{url}` and `{username}`."""
+
+
+_REDIRECT = r"returned error: 30[1278]|unable to update url base from redirection"
+_SHALLOW = r"shallow roots are not allowed|\bshallow [0-9a-f]{40}|says only: shallow"
+_CREDENTIALS = r"Authentication failed|could not read (Username|Password)|returned error: 401"
+_MEANINGS = (
+    _Meaning(
+        _CREDENTIALS,
         "the credentials were refused",
-        "Put a token that may read and write this repository into the file that INCUMBENT_GIT_TOKEN_FILE names.",
+        "Put a token that may read and write this repository into the file that {token} names, and the user name "
+        "that the server wants beside it into INCUMBENT_GIT_USERNAME (now {username}).",
     ),
-    (
+    _Meaning(
+        r"Permission denied \(",
+        "the ssh key was refused",
+        "Let the key read and write this repository, and name its file, without a passphrase, in "
+        "INCUMBENT_GIT_SSH_KEY_FILE.",
+    ),
+    _Meaning(
+        r"Host key verification failed|No \S+ host key is known",
+        "the server's host key is not a known one",
+        "Compare the key that `ssh-keyscan HOST` prints with the one that the host publishes, and put it into the file "
+        "that INCUMBENT_GIT_KNOWN_HOSTS_FILE names.",
+    ),
+    _Meaning(
         r"returned error: 403|Write access to repository not granted",
         "the server forbids this",
         "Give the token write access to this repository (its contents, not its administration).",
     ),
-    (
+    _Meaning(
         r"does not support --atomic push",
         "the server takes no atomic pushes",
-        "Use a Git server that does: without them a commit cannot be fenced by its lease.",
+        "Use a Git server that does (docs/git-hosts.md names some): without them a commit cannot be fenced by its "
+        "lease.",
     ),
-    (
-        r"repository .*not found|returned error: (404|30[1278])|does not appear to be a git repository"
-        r"|unable to update url base from redirection",
+    _Meaning(
+        r"hidden ref",
+        "the server hides refs outside its branches and tags",
+        "Let it take refs/incumbent/* (receive.hideRefs, transfer.hideRefs), which hold the leases, or use a Git "
+        "server that does (docs/git-hosts.md names some).",
+    ),
+    _Meaning(
+        _SHALLOW,
+        "a shallow repository, which has only the newest part of its history",
+        "Name the repository that has all of it: former promotions are looked up there.",
+    ),
+    _Meaning(
+        rf"repository .*not found|returned error: 404|does not appear to be a git repository|{_REDIRECT}",
         "no such repository",
-        "Correct INCUMBENT_GIT_URL (redirects are not followed), or give the token access to that repository.",
+        "Correct {url} (redirects are not followed), or give the login access to that repository.",
     ),
 )
 
@@ -43,43 +98,21 @@ class Remote:
 
     url: str
     branch: str
-    token_file: Path | None
+    login: Login = field(default_factory=Login)
+    named: Named = SETTINGS
 
     def __str__(self) -> str:
         return f"Git repository {redact(self.url)}"
 
-    def token(self) -> str:
-        """Read the token, each time anew because it may be rotated; empty without a token file.
+    @property
+    def is_ssh(self) -> bool:
+        """Whether Git reaches it by ssh."""
+        return self.url.startswith("ssh://") or _SCP_LIKE.fullmatch(self.url) is not None
 
-        Raises:
-            DependencyError: the file cannot be read, or is empty.
-        """
-        if self.token_file is None:
-            return ""
-        try:
-            token = self.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._no_token(f"a file that cannot be read ({type(error).__name__})") from error
-        if not token:
-            raise self._no_token("an empty file")
-        return token
-
-    def _no_token(self, found: str) -> DependencyError:
-        return DependencyError(
-            Problem(
-                f"token file {self.token_file}",
-                "a readable file that holds the token of the Git server",
-                found,
-                "Write the token into that file, or correct INCUMBENT_GIT_TOKEN_FILE.",
-            )
-        )
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the texts that nothing may show; none while the token cannot be read."""
-        try:
-            return (self.token(),) if self.token_file else ()
-        except DependencyError:
-            return ()
+    @property
+    def username(self) -> str:
+        """The user name that goes with the token."""
+        return self.login.username_for(urlsplit(self.url).hostname or "")
 
     def failure(self, action: str, error: str) -> DependencyError:
         """Return the error for a command that the server did not answer as it should; the caller raises it.
@@ -88,13 +121,15 @@ class Remote:
             action: completes "the server to let us ...".
             error: the command's standard error, already redacted.
         """
-        meaning, next_step = _meaning(error) or (
-            "no usable answer",
-            "Check that the server can be reached and is healthy.",
-        )
-        return DependencyError(
-            Problem(str(self), f"the server to let us {action}", f"{meaning} ({_one_line(error)})", next_step)
-        )
+        next_step = "Check that the server can be reached and is healthy."
+        found = error
+        if not error.startswith(NO_ANSWER):
+            meaning = _meaning(error)
+            found = f"{meaning.found if meaning is not None else 'no usable answer'} ({_one_line(error)})"
+            if meaning is not None:
+                names = {"url": self.named.url, "token": self.login.token_setting, "username": self.username}
+                next_step = meaning.next_step.format_map(names)
+        return DependencyError(Problem(str(self), f"the server to let us {action}", found, next_step))
 
     def commit_url(self, commit: str) -> str | None:
         """Return a commit's web page, for addresses in the form of GitHub, GitLab, Gitea or Bitbucket; else None."""
@@ -116,18 +151,30 @@ def is_useless_to_repeat(error: str) -> bool:
     return _meaning(error) is not None
 
 
-def _meaning(error: str) -> tuple[str, str] | None:
-    for pattern, meaning, next_step in _MEANINGS:
-        if re.search(pattern, error):
-            return meaning, next_step
-    return None
+def is_redirect(error: str) -> bool:
+    """Whether a server answered a request with another address."""
+    return re.search(_REDIRECT, error) is not None
+
+
+def is_shallow(error: str) -> bool:
+    """Whether a server has only the newest part of the history."""
+    return re.search(_SHALLOW, error) is not None
+
+
+def is_refused_login(error: str) -> bool:
+    """Whether a server did not take the login."""
+    return re.search(_CREDENTIALS, error) is not None
+
+
+def _meaning(error: str) -> _Meaning | None:
+    return next((meaning for meaning in _MEANINGS if re.search(meaning.words, error)), None)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()) or "without a message"
 
 
-def parse_remote(url: str, branch: str, token_file: Path | None) -> Remote:
+def parse_remote(url: str, branch: str, login: Login, named: Named = SETTINGS) -> Remote:
     """Check the settings of the repository.
 
     Raises:
@@ -136,17 +183,17 @@ def parse_remote(url: str, branch: str, token_file: Path | None) -> Remote:
 
     def refuse(found: str, next_step: str) -> InvalidInputError:
         expected = "an address such as https://github.com/owner/name.git"
-        return InvalidInputError(Problem("INCUMBENT_GIT_URL", expected, found, next_step))
+        return InvalidInputError(Problem(named.url, expected, found, next_step))
 
     if not branch or not is_ref_name(branch):
         raise InvalidInputError(
-            Problem("INCUMBENT_GIT_BRANCH", "a branch's name", repr(branch), "Name the branch that Argo CD follows.")
+            Problem(named.branch, "a branch's name", repr(branch), "Name the branch that Argo CD follows.")
         )
     # A folder's name may hold spaces.
     if not url.isprintable() or (" " in url and not url.startswith("file://")):
         raise refuse("an address with white space or control characters in it", "Write the address alone.")
     if _SCP_LIKE.fullmatch(url):
-        return Remote(url, branch, token_file)
+        return Remote(url, branch, login, named)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -156,11 +203,12 @@ def parse_remote(url: str, branch: str, token_file: Path | None) -> Remote:
     if _has_secret(parts):
         raise refuse(
             "an address with a user or password in it",
-            "Remove them from the address, and put the token into the file that INCUMBENT_GIT_TOKEN_FILE names.",
+            "Remove them from the address, and put the token into the file that INCUMBENT_GIT_TOKEN_FILE names, and a "
+            "user name that the server needs into INCUMBENT_GIT_USERNAME.",
         )
     if parts.query or parts.fragment or (parts.scheme != "file" and not parts.hostname):
         raise refuse("an address without a host, or with a query or fragment", "Copy it from the Git server's page.")
-    return Remote(url, branch, token_file)
+    return Remote(url, branch, login, named)
 
 
 def _has_secret(parts: SplitResult) -> bool:

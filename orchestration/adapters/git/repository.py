@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestration.adapters.git.access import Access
+from orchestration.adapters.git.authorship import Authorship
 from orchestration.adapters.git.fence import Attempt, Fence, Plan
-from orchestration.adapters.git.history import belongs_to, changes_of, commits_between, commits_with_trailers
-from orchestration.adapters.git.mirror import Mirror, MirrorBrokenError
+from orchestration.adapters.git.history import belongs_to, by_policy, changes_of, commits_between, commits_with_trailers
+from orchestration.adapters.git.login import Login
+from orchestration.adapters.git.mirror import Limits, Mirror, MirrorBrokenError
 from orchestration.adapters.git.objects import (
-    commit_message,
     entry_at,
     files_below,
     is_known,
@@ -23,8 +24,9 @@ from orchestration.adapters.git.objects import (
     write_file,
     write_tag,
 )
+from orchestration.adapters.git.proposals import branch_and_record, conclude, fetch_proposals, replace_refs
 from orchestration.adapters.git.push import RefUpdate
-from orchestration.adapters.git.remote import is_ref_name, parse_remote
+from orchestration.adapters.git.remote import SETTINGS, Named, is_ref_name, parse_remote
 from orchestration.adapters.git.signatures import signers
 from orchestration.adapters.git.tags import add_tag, fetch_tags
 from orchestration.promotion.acts import Act
@@ -36,10 +38,12 @@ from orchestration.promotion.ports import (
     LeaseBusy,
     LeaseLost,
     LeaseRecord,
+    Proposal,
     Pushed,
     RepositoryAddress,
     Sign,
     TagRecord,
+    proposal_branch,
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 
@@ -58,27 +62,48 @@ class GitRepository:
     cannot be used.
     """
 
-    def __init__(self, url: str, branch: str, *, token_file: Path | None, state: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        url: str,
+        branch: str,
+        *,
+        login: Login,
+        state: Path,
+        clock: Clock,
+        authorship: Authorship | None = None,
+        limits: Limits | None = None,
+        named: Named = SETTINGS,
+    ) -> None:
         """Contact nothing yet.
 
         Args:
             url: the repository's address, without credentials.
             branch: the branch that Argo CD follows.
-            token_file: a file with a token that may push; None for a server that needs no token, or for ssh.
+            login: how the server is told who we are.
             state: the folder for the mirror, which may be lost.
             clock: the time by which leases expire and commits are dated.
+            authorship: who the commits say made them, if not incumbent, and how they are worded and signed.
+            limits: how long the server is waited for, if not as usual.
+            named: where a person wrote the address and the branch, for errors.
 
         Raises:
             InvalidInputError: the address or the branch's name cannot be used.
         """
-        remote = parse_remote(url, branch, token_file)
-        self._access = Access(remote, Mirror(remote, state))
-        self._fence = Fence(self._access, clock)
+        remote = parse_remote(url, branch, login, named)
+        self._authorship = authorship or Authorship()
+        self._access = Access(remote, Mirror(remote, state, limits))
+        self._fence = Fence(self._access, clock, self._authorship)
         self._clock = clock
         self._tidied = False
+        self._indexed: tuple[str, Mapping[str, tuple[BranchCommit, ...]]] | None = None
+        """The history at one head, by policy: what was read once serves all policies."""
+
+    def __str__(self) -> str:
+        return str(self._access.remote)
 
     def fetch(self) -> str:
         """Fetch the branch into the mirror, and return the id of its head commit."""
+        self._indexed = None  # which merges are recorded beside the branch may have changed at the same head
         head = self._access.repairing(self._access.fetch)
         if not self._tidied:
             self._access.repairing(self._access.mirror.tidy)
@@ -122,7 +147,7 @@ class GitRepository:
         specs = [f"{head}:{ref}" for ref in refs]
         result = self._access.mirror.network("push", "--dry-run", "--porcelain", "--atomic", "--", "origin", *specs)
         if result.status != 0:
-            raise self._access.remote.failure("push", result.error)
+            raise self._access.failure("push", result.error)
 
     def history(self, head: str, policy: str) -> tuple[BranchCommit, ...]:
         """List the policy's promotion and rollback commits reachable from `head`, newest first."""
@@ -131,7 +156,9 @@ class GitRepository:
             self._access.require_commit(head)
             return commits_with_trailers(self._access.mirror, head)
 
-        return tuple(commit for commit in self._access.repairing(read) if belongs_to(commit, policy))
+        if self._indexed is None or self._indexed[0] != head:
+            self._indexed = head, by_policy(self._access.repairing(read))
+        return self._indexed[1].get(policy, ())
 
     def history_since(self, before: str, head: str, policy: str) -> tuple[BranchCommit, ...] | None:
         """List what `history` has at `head` and not at `before`; None when `head` does not descend from it."""
@@ -212,16 +239,60 @@ class GitRepository:
     ) -> Pushed | LeaseLost | Decision:
         """Commit and push what `decide(head)` returns together with a renewed lease, deciding anew for each attempt."""
 
+        def plan(head: str, commit: str) -> Plan:
+            update = RefUpdate(self._access.branch, commit, head)
+            return Plan((update,), lambda: self.is_ancestor(commit, self.fetch()), commit)
+
+        return self._push_commit(decide, plan, lease, ttl, "push to the branch")
+
+    def propose(
+        self, name: str, decide: Callable[[str], FileEdit | Decision], lease: LeaseRecord, ttl: float
+    ) -> Pushed | LeaseLost | Decision:
+        """Commit what `decide(head)` returns and push it to the proposal's own branch together with a renewed lease."""
+        _, record = branch_and_record(name)
+
+        def plan(_: str, commit: str) -> Plan:
+            updates = replace_refs(self._access, name, commit)
+            return Plan(updates, lambda: self._access.server_refs(record).get(record) == commit, commit)
+
+        return self._push_commit(decide, plan, lease, ttl, f"push the branch {proposal_branch(name)}")
+
+    def proposals(self, policy: str) -> tuple[Proposal, ...]:
+        """List what is proposed under a policy as the server has it now, by name."""
+        return self._access.repairing(lambda: fetch_proposals(self._access, policy))
+
+    def withdraw(self, name: str, lease: LeaseRecord, ttl: float) -> LeaseRecord | LeaseLost:
+        """Delete a proposal and its branch together with a renewed lease; one that is gone counts as withdrawn."""
+        refs = branch_and_record(name)
+
+        def plan() -> Plan:
+            return Plan(replace_refs(self._access, name, None), lambda: not self._access.server_refs(*refs))
+
+        result = self._fence.push(plan, lease, ttl, f"delete the branch {proposal_branch(name)}")
+        return result.lease if isinstance(result, Attempt) else result
+
+    def conclude(self, proposal: Proposal, merged_as: str | None) -> None:
+        """Delete a merged proposal, and record the commit that it became if that has lost its trailers."""
+        self._indexed = None
+        tagger = self._authorship.maker.committer
+        self._access.repairing(lambda: conclude(self._access, self._clock, proposal, merged_as, tagger))
+
+    def _push_commit(
+        self,
+        decide: Callable[[str], FileEdit | Decision],
+        plan_for: Callable[[str, str], Plan],
+        lease: LeaseRecord,
+        ttl: float,
+        action: str,
+    ) -> Pushed | LeaseLost | Decision:
         def plan() -> Plan | tuple[Decision]:
             head = self.fetch()
             decision = decide(head)
             if not isinstance(decision, FileEdit):
                 return (decision,)
-            commit = self._access.repairing(lambda: self._write_edit(head, decision))
-            update = RefUpdate(self._access.branch, commit, head)
-            return Plan((update,), lambda: self.is_ancestor(commit, self.fetch()), commit)
+            return plan_for(head, self._access.repairing(lambda: self._write_edit(head, decision)))
 
-        result = self._fence.push(plan, lease, ttl, "push to the branch")
+        result = self._fence.push(plan, lease, ttl, action)
         if isinstance(result, Attempt):
             return Pushed(result.plan.commit, result.lease, result.number)
         return result[0] if isinstance(result, tuple) else result
@@ -229,8 +300,8 @@ class GitRepository:
     def _write_edit(self, head: str, edit: FileEdit) -> str:
         self._access.require_commit(head)
         tree = write_file(self._access.mirror, head, edit.path, edit.content)
-        message = commit_message(edit.subject, edit.body, edit.trailers)
-        return write_commit(self._access.mirror, tree, head, message, self._clock.now())
+        message, maker = self._authorship.message_of(edit), self._authorship.maker
+        return write_commit(self._access.mirror, tree, head, message, self._clock.now(), maker)
 
     def create_tag(
         self, name: str, commit: str, message: str, lease: LeaseRecord, ttl: float
@@ -240,7 +311,8 @@ class GitRepository:
 
         def write() -> str:
             self._access.require_commit(commit)
-            return write_tag(self._access.mirror, name, commit, message, self._clock.now())
+            tagger = self._authorship.maker.committer
+            return write_tag(self._access.mirror, name, commit, message, self._clock.now(), tagger)
 
         def plan() -> Plan:
             existing = self._tagged(ref)
@@ -287,7 +359,8 @@ class GitRepository:
         head = self.fetch()
         while True:
             _tag_ref(act.tag)
-            if add_tag(self._access, self._clock, act.tag, head, act.message, sign):
+            tagger = self._authorship.maker.committer
+            if add_tag(self._access, self._clock, act.tag, head, act.message, tagger, sign):
                 return replace(act, commit=head)
             act = replace(act, at=act.at + 0.001)
 

@@ -1,9 +1,10 @@
 """Tags below a prefix, fetched as a whole, and new ones that nobody has to hold a lease for."""
 
 from orchestration.adapters.git.access import Access
-from orchestration.adapters.git.objects import write_tag
+from orchestration.adapters.git.objects import Person, write_tag
 from orchestration.adapters.git.push import ATTEMPTS, Applied, RefUpdate, Refused, pause_after_failure, push
 from orchestration.adapters.git.remote import is_useless_to_repeat
+from orchestration.adapters.git.rules import next_step
 from orchestration.promotion.ports import Clock, Sign, TagRecord
 from orchestration.promotion.problems import DependencyError, Problem
 
@@ -19,15 +20,11 @@ def fetch_tags(access: Access, prefix: str) -> tuple[TagRecord, ...]:
     One fetch brings those that the mirror lacks and drops those that the server does not have any more.
 
     Raises:
+        MirrorBrokenError: the server is well, so the mirror must be broken.
         DependencyError: the server does not answer.
     """
     with access.mirror.locked():
-        result = access.mirror.network(
-            *("fetch", "--quiet", "--no-tags", "--prune", "--no-write-fetch-head", "--no-recurse-submodules"),
-            *("--", "origin", f"+refs/tags/{prefix}*:{_KEPT}{prefix}*"),
-        )
-        if result.status != 0:
-            raise access.remote.failure(f"fetch its tags {prefix}*", result.error)
+        access.fetch_into(f"fetch its tags {prefix}*", f"+refs/tags/{prefix}*:{_KEPT}{prefix}*", "--prune")
         listed = access.mirror.local("for-each-ref", f"--format={_FORMAT}", f"{_KEPT}{prefix.rstrip('/')}").output
     fields = [field.lstrip("\n") for field in listed.decode("utf-8", errors="replace").split("\0")]
     rows = (fields[at : at + _FIELDS] for at in range(0, len(fields) - _FIELDS, _FIELDS))
@@ -38,7 +35,9 @@ def fetch_tags(access: Access, prefix: str) -> tuple[TagRecord, ...]:
     )
 
 
-def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str, sign: Sign | None = None) -> bool:
+def add_tag(
+    access: Access, clock: Clock, name: str, commit: str, message: str, tagger: Person, sign: Sign | None = None
+) -> bool:
     """Push a new annotated tag, signed if `sign` is given.
 
     Returns:
@@ -48,14 +47,14 @@ def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str, 
         DependencyError: the server does not answer, or forbids it.
     """
     ref = f"refs/tags/{name}"
-    tag = access.repairing(lambda: write_tag(access.mirror, name, commit, message, clock.now(), sign))
+    tag = access.repairing(lambda: write_tag(access.mirror, name, commit, message, clock.now(), tagger, sign))
     for number in range(1, ATTEMPTS + 1):
         result = push(access.mirror, (RefUpdate(ref, tag, None),))
         if isinstance(result, Applied):
             return True
         reason = " ".join(result.reason.split())
         if is_useless_to_repeat(reason):
-            raise access.remote.failure(f"push the tag {name}", reason)
+            raise access.failure(f"push the tag {name}", reason)
         present = access.server_refs(ref).get(ref)
         if present is not None:  # ours, if only the acknowledgement was lost
             return present == tag
@@ -65,8 +64,8 @@ def add_tag(access: Access, clock: Clock, name: str, commit: str, message: str, 
                     str(access.remote),
                     f"the server to let us push the tag {name}",
                     f"a refusal although there is no such tag ({reason})",
-                    "Allow the token's owner to push tags incumbent/* (protected tags, push rules, pre-receive hooks).",
+                    next_step(reason),
                 )
             )
         clock.sleep(pause_after_failure(number))
-    raise access.remote.failure(f"push the tag {name}", reason)
+    raise access.failure(f"push the tag {name}", reason)

@@ -17,6 +17,8 @@ _MODULES = Path(__file__).with_name("go")
 _KUBERNETES = "k8s.io/component-base/version"
 _K3D = "github.com/k3d-io/k3d/v5"
 _ARGOCD = "github.com/argoproj/argo-cd/v3"
+_ARGO_ROLLOUTS = "github.com/argoproj/argo-rollouts"
+_KSERVE = "github.com/kserve/kserve"
 _NEXT_STEP = "Check that the Go module proxy is reachable (`go env GOPROXY`), and try again: what was built is kept."
 
 
@@ -34,6 +36,8 @@ class Build:
     """The module that `files` come from."""
     files: tuple[str, ...] = ()
     """Files of the module that are copied beside the programs."""
+    on_demand: bool = False
+    """Whether it is built only when something asks for it, and not for each homelab."""
 
 
 BUILDS = {
@@ -74,7 +78,21 @@ BUILDS = {
     ),
     "kustomize": Build(packages="sigs.k8s.io/kustomize/kustomize/v5", program="kustomize"),
     "kube-score": Build(values=("main.version=1.20.0",)),
+    "actionlint": Build(values=("github.com/rhysd/actionlint.version=1.7.12",)),
+    "victoriametrics": Build(
+        values=("github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-metrics-v1.151.0",),
+        on_demand=True,
+    ),
     "pause": Build(packages=".", program="pause"),
+    "argo-rollouts": Build(
+        packages=f"{_ARGO_ROLLOUTS}/cmd/rollouts-controller",
+        program="rollouts-controller",
+        values=(f"{_ARGO_ROLLOUTS}/utils/version.version=v1.8.3",),
+        module=_ARGO_ROLLOUTS,
+        files=("manifests/install.yaml",),
+        on_demand=True,
+    ),
+    "kserve": Build(packages=f"{_KSERVE}/cmd/manager", program="manager", on_demand=True),
 }
 
 
@@ -109,9 +127,22 @@ def argocd_sources() -> Path:
     return module_sources(_MODULES / "argocd", _ARGOCD)
 
 
-def argocd_manifest(say: Say) -> Path:
-    """Return Argo CD's own core-install.yaml, in the version that is built here."""
-    return build("argocd", say) / "core-install.yaml"
+def kserve_sources() -> Path:
+    """Return the folder with the files of KServe's module, in the version that is built here."""
+    return module_sources(_MODULES / "kserve", _KSERVE)
+
+
+def manifest(program: str, say: Say) -> Path:
+    """Return what installs a program, from its own module: a file, or a folder with a kustomization.
+
+    Args:
+        program: a key of `settings.MANIFEST_URLS`.
+        say: takes the lines of progress.
+    """
+    if program == "kserve":
+        return kserve_sources() / "config" / "default"  # its module has no file with all of it
+    (name,) = (each for each in BUILDS[program].files if each.endswith("install.yaml"))
+    return build(program, say) / Path(name).name
 
 
 def module_sources(pinned: Path, module: str) -> Path:

@@ -27,6 +27,10 @@ _FOR_PODS: dict[str, Callable[[Say], Image]] = {
     settings.KUBE_STATE_METRICS_IMAGE: recipes.program("kube-state-metrics", "/kube-state-metrics", "65534:65534"),
 }
 _IMAGES = {**_FOR_PODS, settings.REGISTRY_IMAGE: recipes.registry, settings.K3D_TOOLS_IMAGE: recipes.k3d_tools}
+_ON_DEMAND = {
+    settings.ARGO_ROLLOUTS_IMAGE: recipes.program("argo-rollouts", "/bin/rollouts-controller", "999"),
+    settings.KSERVE_IMAGE: recipes.program("kserve", "/manager", "65532:65532"),
+}
 
 
 def fill(registry_url: str, say: Say) -> None:
@@ -35,19 +39,28 @@ def fill(registry_url: str, say: Say) -> None:
     Raises:
         ProblemError: an image could not be made, or the registry refused it.
     """
-    registry = Registry(registry_url)
     for name in _FOR_PODS:
-        began = time.monotonic()
-        image = make_image(name, say)
-        path, _, tag = name.partition("/")[2].rpartition(":")
-        registry.push(path, tag, image)
-        if time.monotonic() - began > 1:
-            size = sum(layer.size for layer in image.layers) / 1e6
-            say(f"image {name}: {size:.0f} MB, {time.monotonic() - began:.1f} s")
+        push(name, registry_url, say)
+
+
+def push(name: str, registry_url: str, say: Say) -> None:
+    """Push an image unless the registry has it; it is made first if it is missing.
+
+    Raises:
+        KeyError: no image of that name is made here.
+        ProblemError: the image could not be made, or the registry refused it.
+    """
+    began = time.monotonic()
+    image = make_image(name, say)
+    path, _, tag = name.partition("/")[2].rpartition(":")
+    Registry(registry_url).push(path, tag, image)
+    if time.monotonic() - began > 1:
+        size = sum(layer.size for layer in image.layers) / 1e6
+        say(f"image {name}: {size:.0f} MB, {time.monotonic() - began:.1f} s")
 
 
 def make_all(say: Say) -> None:
-    """Make every image that has not been made.
+    """Make every image that each homelab needs and that has not been made.
 
     Raises:
         ProblemError: an image could not be made.
@@ -70,4 +83,4 @@ def make_image(name: str, say: Say) -> Image:
         KeyError: no image of that name is made here.
         ProblemError: a part of it could not be made.
     """
-    return _IMAGES[name](say)
+    return {**_IMAGES, **_ON_DEMAND}[name](say)

@@ -8,7 +8,7 @@ from testbeds.common.oci import digest_of
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.offline import daemon, images, packages
-from testbeds.homelab.offline.go_build import BUILDS, argocd_manifest, build
+from testbeds.homelab.offline.go_build import BUILDS, build, manifest
 from testbeds.homelab.offline.node_image import PACKAGES, load_node_image
 from testbeds.homelab.offline.rootfs import root_file_system
 from testbeds.homelab.progress import Say, phase
@@ -38,8 +38,9 @@ class OfflineSupply:
     def build(self, say: Say) -> None:
         """Install packages, and build programs, file systems and images into the cache."""
         packages.ensure(say)
-        for name in BUILDS:
-            build(name, say)
+        for name, how in BUILDS.items():
+            if not how.on_demand:
+                build(name, say)
         root_file_system(PACKAGES, say)
         images.make_all(say)
 
@@ -57,9 +58,13 @@ class OfflineSupply:
         """Push the images that pods run."""
         images.fill(url, say)
 
-    def argocd_manifest(self, say: Say) -> str:
-        """Return the file from the module of the Argo CD that is built here."""
-        return str(argocd_manifest(say))
+    def provide(self, image: str, url: str, say: Say) -> None:
+        """Build an image that only some tests need, and push it."""
+        images.push(image, url, say)
+
+    def manifest(self, program: str, say: Say) -> str:
+        """Return what the module of the program that is built here has."""
+        return str(manifest(program, say))
 
     def stop(self, say: Say) -> None:
         """End the homelab's own daemon, or remove from the machine's daemon the images with borrowed names."""

@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -16,15 +16,18 @@ import uvicorn
 
 from testbeds.sandbox.cluster.api import build_app
 from testbeds.sandbox.cluster.argocd import ApplicationController, create_application
+from testbeds.sandbox.cluster.daemon_sets import DaemonSetController
 from testbeds.sandbox.cluster.deployments import DeploymentController
 from testbeds.sandbox.cluster.forks import open_forks
 from testbeds.sandbox.cluster.gitsource import GitSource, SourceError, parse_manifests
 from testbeds.sandbox.cluster.kubeconfig import write_kubeconfig
 from testbeds.sandbox.cluster.kubelet import Kubelet
 from testbeds.sandbox.cluster.nodes import create_node
+from testbeds.sandbox.cluster.objects import Json
 from testbeds.sandbox.cluster.rights import Tokens
 from testbeds.sandbox.cluster.scaling import Autoscaler
 from testbeds.sandbox.cluster.services import ServiceProxy, reserve
+from testbeds.sandbox.cluster.stateful_sets import StatefulSetController
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import Settings, World
 
@@ -99,13 +102,22 @@ async def serve(settings: Settings, port: int, port_file: Path) -> None:
         create_node(world)
         ServiceProxy(world, tasks, node_ports)
         DeploymentController(world, tasks)
+        StatefulSetController(world, tasks)
+        DaemonSetController(world, tasks)
         Autoscaler(world, tasks)
         tokens = Tokens.make()
         listener = _listen(port)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.config.app = build_app(world, kubelet, client, tokens)
+        source = GitSource(settings.repo_url, settings.token_file, settings.state, settings.branch)
+
+        def follow(manifest: Json) -> Json:
+            application = create_application(world, manifest)
+            ApplicationController(world, source, application, tasks)
+            return application
+
+        server.config.app = build_app(world, kubelet, client, tokens, follow)
         serving = asyncio.create_task(server.serve([listener]))
-        await _start_applications(world, tasks)
+        await _start_applications(settings, source, follow)
         real_ports = {str(number): bound.getsockname()[1] for number, bound in node_ports.items()}
         _publish(settings.state, port_file, address, tokens, real_ports)
         world.log("cluster", f"serves at {address}")
@@ -128,13 +140,11 @@ async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _start_applications(world: World, tasks: Tasks) -> None:
-    settings = world.settings
-    source = GitSource(settings.repo_url, settings.token_file, settings.state, settings.branch)
+async def _start_applications(settings: Settings, source: GitSource, follow: Callable[[Json], Json]) -> None:
     revision = await source.resolve("HEAD")
     for path in settings.applications:
         for manifest in parse_manifests(path, await source.file(revision, path)):
-            ApplicationController(world, source, create_application(world, manifest), tasks)
+            follow(manifest)
 
 
 def _publish(state: Path, port_file: Path, address: str, tokens: Tokens, node_ports: dict[str, int]) -> None:

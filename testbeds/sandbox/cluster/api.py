@@ -12,16 +12,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from testbeds.sandbox.cluster.gitsource import SourceError
 from testbeds.sandbox.cluster.kubelet import Kubelet
 from testbeds.sandbox.cluster.lists import page, select_fields, select_labels
 from testbeds.sandbox.cluster.nodes import show_node_condition
 from testbeds.sandbox.cluster.objects import (
     APPLICATIONS,
+    CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     EVENTS,
     NODES,
     PODS,
     REPLICA_SETS,
+    SERVICES,
+    WORKLOADS,
     ApiError,
     Json,
     Resource,
@@ -32,13 +36,18 @@ from testbeds.sandbox.cluster.watch import Changes
 from testbeds.sandbox.cluster.world import World
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
-_PRIVATE = _HOP_BY_HOP | {"authorization"}
+_PRIVATE = (_HOP_BY_HOP | {"authorization"}) - {"host"}
 _PROXY_SECONDS = 30.0
 _MERGE_PATCH = "application/merge-patch+json"
 
 
-def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, tokens: Tokens) -> ASGIApp:
-    """Make the application; every call except /readyz needs a bearer token."""
+def build_app(
+    world: World, kubelet: Kubelet, client: httpx2.AsyncClient, tokens: Tokens, follow: Callable[[Json], Json]
+) -> ASGIApp:
+    """Make the application; every call except /readyz needs a bearer token.
+
+    `follow` creates an Application and starts its controller.
+    """
     api = Api(world, kubelet, client)
     pods = "/api/v1/namespaces/{namespace}/pods"
     routes = [
@@ -50,10 +59,12 @@ def build_app(world: World, kubelet: Kubelet, client: httpx2.AsyncClient, tokens
         Route(f"{pods}/{{name}}/proxy", api.proxy, methods=["GET", "POST"]),
         Route(f"{pods}/{{name}}/proxy/{{path:path}}", api.proxy, methods=["GET", "POST"]),
     ]
-    for resource in (APPLICATIONS, DEPLOYMENTS, REPLICA_SETS, PODS, EVENTS):
+    for resource in (APPLICATIONS, *WORKLOADS, REPLICA_SETS, CONTROLLER_REVISIONS, PODS, EVENTS, SERVICES):
         path = f"/{resource.root}/namespaces/{{namespace}}/{resource.plural}"
         routes.append(Route(path, api.list_objects(resource)))
-        if resource in (APPLICATIONS, DEPLOYMENTS):
+        if resource is APPLICATIONS:
+            routes.append(Route(path, api.create_application(follow), methods=["POST"]))
+        if resource in (APPLICATIONS, *WORKLOADS):
             routes.append(Route(f"{path}/{{name}}", api.one_object(resource), methods=["GET", "PATCH"]))
     app = Starlette(routes=routes, exception_handlers={ApiError: _api_error, 404: _no_path, 405: _no_method})
     return Guard(app, world, tokens)
@@ -79,6 +90,20 @@ class Api:
                 raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type")
             patch = await _json_object(request)
             return JSONResponse(self._world.store.merge_patch(resource, namespace, name, patch))
+
+        return answer
+
+    def create_application(self, follow: Callable[[Json], Json]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            manifest = await _json_object(request)
+            name, namespace = str(manifest.get("metadata", {}).get("name", "")), request.path_params["namespace"]
+            if self._world.store.get(APPLICATIONS.kind, namespace, name) is not None:
+                message = f'{APPLICATIONS.full_name} "{name}" already exists'
+                raise ApiError(409, "AlreadyExists", message, APPLICATIONS, name)
+            try:
+                return JSONResponse(follow(manifest), 201)
+            except SourceError as error:
+                raise ApiError(422, "Invalid", str(error), APPLICATIONS, name) from error
 
         return answer
 
@@ -132,7 +157,10 @@ class Api:
         if "tailLines" in query:
             wanted = _number(query["tailLines"])
             lines = lines[-wanted:] if wanted else []
-        return PlainTextResponse("".join(lines))
+        content = "".join(lines).encode()
+        if "limitBytes" in query:
+            content = content[: _number(query["limitBytes"])]
+        return Response(content, media_type="text/plain")
 
     async def proxy(self, request: Request) -> Response:
         """Pass a request on to a pod's port, and the answer back as it comes."""

@@ -6,13 +6,16 @@ import json
 from typing import Any
 
 from testbeds.sandbox.cluster.nodes import quantity
-from testbeds.sandbox.cluster.objects import Json, Key, Store, key_of
+from testbeds.sandbox.cluster.objects import WORKLOADS, Json, Key, Store, key_of
 
 TRACKING = "argocd.argoproj.io/tracking-id"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _DEPLOYMENT_DEFAULTS: Json = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}
 _DEFAULT_STRATEGY: Json = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
-NEVER_BROUGHT = ("Application", "Pod", "ReplicaSet", "Event", "Node")
+_STATEFUL_SET_DEFAULTS: Json = {"replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady"}
+_STATEFUL_SET_DEFAULTS |= {"updateStrategy": {"type": "RollingUpdate"}}
+_DAEMON_SET_DEFAULTS: Json = {"revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate"}}
+NEVER_BROUGHT = ("Application", "Pod", "ReplicaSet", "ControllerRevision", "Event", "Node")
 _CLUSTER_KINDS = ("Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass", "Node")
 
 
@@ -113,6 +116,10 @@ def apply_object(store: Store, wanted: Json) -> bool:
     if not out_of_sync(wanted, live):
         return False
     wanted["metadata"]["annotations"][_LAST_APPLIED] = json.dumps(wanted, sort_keys=True)
+    if wanted["kind"] in ("StatefulSet", "DaemonSet"):
+        defaults = _STATEFUL_SET_DEFAULTS if wanted["kind"] == "StatefulSet" else _DAEMON_SET_DEFAULTS
+        wanted["spec"] = copy.deepcopy(defaults) | wanted["spec"]
+        wanted["spec"]["updateStrategy"].setdefault("type", "RollingUpdate")
     if wanted["kind"] == "Deployment":
         if live is not None and "replicas" not in _last_applied(live).get("spec", {}):
             wanted["spec"].setdefault("replicas", live["spec"]["replicas"])  # whoever has scaled it
@@ -138,9 +145,9 @@ def apply_object(store: Store, wanted: Json) -> bool:
 
 
 def _validate(item: Json) -> None:
-    if item["kind"] != "Deployment":
+    if item["kind"] not in [workload.kind for workload in WORKLOADS]:
         return
-    about = f'Deployment.apps "{item["metadata"]["name"]}" is invalid: '
+    about = f'{item["kind"]}.apps "{item["metadata"]["name"]}" is invalid: '
     try:
         spec = item["spec"]
         labels = spec["template"]["metadata"]["labels"]

@@ -1,7 +1,6 @@
 """The application controller: compares Git with the cluster, applies, prunes, heals, and says so in the Application."""
 
 import asyncio
-import contextlib
 import copy
 import time
 
@@ -10,13 +9,13 @@ from testbeds.sandbox.cluster.gitsource import GitSource, SourceError
 from testbeds.sandbox.cluster.health import application_health, object_health
 from testbeds.sandbox.cluster.objects import Json, Key, timestamp
 from testbeds.sandbox.cluster.operations import Operation, described
+from testbeds.sandbox.cluster.stirred import Stirred
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import World, status_of
 
 REFRESH = "argocd.argoproj.io/refresh"
 POLL_SECONDS = 180.0
 """Seconds between unrequested comparisons with Git, as in Argo CD."""
-_PERIOD = 0.2
 _HEAL_AFTER = 2.0
 
 
@@ -30,7 +29,7 @@ class ApplicationController:
         self._revision = ""
         self._compared_spec: Json = {}
         self._live_changed = False
-        self._stirred = asyncio.Event()
+        self._stirred = Stirred()
         self._operation: Operation | None = None
         self._operation_ended = self._compared_at = 0.0
         self._store.listeners.append(self._notice)
@@ -38,17 +37,15 @@ class ApplicationController:
 
     def _notice(self, kind: str, item: Json) -> None:
         if item is self._app:
-            self._stirred.set()
+            self._stirred.stir()
         elif kind not in NEVER_BROUGHT and belongs_to(item, self._app):
             self._live_changed = True
-            self._stirred.set()
+            self._stirred.stir()
 
     async def _run(self) -> None:
         polled = 0.0
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), _PERIOD)
-            self._stirred.clear()
+            await self._stirred.wait()
             if self._world.faults.freeze_argocd:
                 continue
             refresh = self._app["metadata"].get("annotations", {}).get(REFRESH)
@@ -192,7 +189,7 @@ class ApplicationController:
             self._operation = None
             self._operation_ended = time.monotonic()
         self._live_changed = True  # compared again soon; until then reconciledAt is older than finishedAt
-        self._stirred.set()
+        self._stirred.stir()
 
 
 def _condition(kind: str, message: str) -> Json:

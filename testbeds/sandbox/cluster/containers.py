@@ -5,7 +5,7 @@ import contextlib
 import shlex
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from testbeds.sandbox.cluster.forks import Forks
 from testbeds.sandbox.cluster.images import InvalidImageNameError, PulledImage, PullError, pull
 from testbeds.sandbox.cluster.nodes import architecture, quantity
 from testbeds.sandbox.cluster.objects import Json, timestamp
+from testbeds.sandbox.cluster.programs import Program, has_program, own_program, unpack
 from testbeds.sandbox.cluster.world import World
 
 # Kubernetes's delays are ten times as long (10 s to 5 minutes). After RESET seconds of running they begin anew.
@@ -100,6 +101,8 @@ class Container:
                 while self._world.faults.stall_pulls:
                     await asyncio.sleep(0.1)
                 image = await pull(self._client, self._world.settings.oci_mirrors, name, architecture())
+                if self._runs(image):
+                    await unpack(self._client, image, self._root)
             except (InvalidImageNameError, PullError) as error:
                 short = "ErrImagePull" if isinstance(error, PullError) else "InvalidImageName"
                 self._event("Warning", "Failed", f'Failed to pull image "{name}": {error}')
@@ -127,7 +130,8 @@ class Container:
             log.write_text(f"exec {self._spec['name']}: exec format error\n")
             self._end(255, time.time())
             return 0.0
-        pid = await self._forks.start(self._key, self._world.settings.pod_command, env, log)
+        program = self._program(image, env)
+        pid = await self._forks.start(self._key, program.argv, program.environment, log, program.folder)
         started = time.time()
         self.status["state"] = {"running": {"startedAt": timestamp(started)}}
         self._owner.publish()
@@ -140,6 +144,19 @@ class Container:
                 watcher.cancel()
         self._end(code, started)
         return time.time() - started
+
+    def _program(self, image: PulledImage, environment: Mapping[str, str]) -> Program:
+        if self._runs(image):
+            return own_program(image, environment, self._root)
+        return Program(self._world.settings.pod_command, environment, self._owner.folder)
+
+    def _runs(self, image: PulledImage) -> bool:
+        """Whether the container runs the image's own program."""
+        return not self._world.settings.pod_command and has_program(image)
+
+    @property
+    def _root(self) -> Path:
+        return self._owner.folder / f"{self._spec['name']}.root"
 
     async def _ended(self, watchers: "list[asyncio.Task[None]]") -> int:
         """Wait for the process's exit code; an exception of a watcher is passed on."""

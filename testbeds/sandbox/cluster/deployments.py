@@ -1,7 +1,6 @@
 """The Deployment and ReplicaSet controllers: templates become ReplicaSets, ReplicaSets become pods, step by step."""
 
 import asyncio
-import contextlib
 import copy
 import hashlib
 import json
@@ -10,22 +9,35 @@ import random
 import time
 
 from testbeds.sandbox.cluster.kubelet import delete_pod, is_ready
-from testbeds.sandbox.cluster.objects import Json, owner_uid, timestamp
+from testbeds.sandbox.cluster.objects import Json, Store, owner_uid, timestamp
 from testbeds.sandbox.cluster.scaling import spread
+from testbeds.sandbox.cluster.stirred import Stirred
 from testbeds.sandbox.cluster.tasks import Tasks
 from testbeds.sandbox.cluster.world import World, set_condition, status_of
 
-_PERIOD = 0.2
 _REVISION = "deployment.kubernetes.io/revision"
 _WANTED = "deployment.kubernetes.io/desired-replicas"
 _MOST = "deployment.kubernetes.io/max-replicas"
 _HASH = "pod-template-hash"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own letters, of which no word can be made
+SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes's own letters, of which no word can be made
 
 
 def template_hash(template: Json) -> str:
     number = int.from_bytes(hashlib.sha256(json.dumps(template, sort_keys=True).encode()).digest()[:8])
-    return "".join(_ALPHABET[number // len(_ALPHABET) ** place % len(_ALPHABET)] for place in range(10))
+    return "".join(SUFFIX_LETTERS[number // len(SUFFIX_LETTERS) ** place % len(SUFFIX_LETTERS)] for place in range(10))
+
+
+def create_pod(store: Store, owner: Json, names: Json, labels: Json) -> Json:
+    """Create a pod of an owner's template, with these names and with these labels beside the template's."""
+    template = owner["spec"]["template"]
+    metadata = copy.deepcopy(template.get("metadata", {})) | names
+    metadata["namespace"] = owner["metadata"]["namespace"]
+    metadata["labels"] = {**metadata.get("labels", {}), **labels}
+    spec = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30} | template["spec"]
+    status: Json = {"phase": "Pending", "conditions": [], "qosClass": "Burstable"}
+    return store.create(
+        {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec, "status": status}, owner
+    )
 
 
 State = tuple[str, int, tuple[int, int], int]
@@ -35,20 +47,14 @@ State = tuple[str, int, tuple[int, int], int]
 class DeploymentController:
     def __init__(self, world: World, tasks: Tasks) -> None:
         self._world, self._store = world, world.store
-        self._stirred = asyncio.Event()
+        self._stirred = Stirred()
+        self._stirred.listen(world.store, "Deployment", "ReplicaSet", "Pod")
         self._progress: dict[str, tuple[State, float]] = {}
-        self._store.listeners.append(self._notice)
         tasks.start(self._run())
-
-    def _notice(self, kind: str, item: Json) -> None:
-        if kind in ("Deployment", "ReplicaSet", "Pod"):
-            self._stirred.set()
 
     async def _run(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), _PERIOD)  # deadlines pass without any change
-            self._stirred.clear()
+            await self._stirred.wait()
             for deployment in self._store.all("Deployment"):
                 self._reconcile(deployment)
             self._collect_orphans()
@@ -57,7 +63,8 @@ class DeploymentController:
             await asyncio.sleep(0.02)  # a controller sees changes a moment late
 
     def _collect_orphans(self) -> None:
-        alive = {owner["metadata"]["uid"] for kind in ("Deployment", "ReplicaSet") for owner in self._store.all(kind)}
+        owners = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")
+        alive = {owner["metadata"]["uid"] for kind in owners for owner in self._store.all(kind)}
         for replica_set in self._store.all("ReplicaSet"):
             if owner_uid(replica_set) not in alive:
                 self._store.delete(replica_set)
@@ -69,7 +76,10 @@ class DeploymentController:
         pods = self._active_pods(replica_set)
         wanted = replica_set["spec"]["replicas"]
         for _ in range(wanted - len(pods)):
-            pods.append(self._create_pod(replica_set))
+            name = replica_set["metadata"]["name"]
+            suffix = "".join(random.choices(SUFFIX_LETTERS, k=5))
+            names = {"name": f"{name}-{suffix}", "generateName": f"{name}-"}
+            pods.append(create_pod(self._store, replica_set, names, {}))
         if wanted < len(pods):
             # First the pods that serve least: not placed, not ready, youngest.
             pods.sort(key=lambda pod: (bool(pod["spec"].get("nodeName")), is_ready(pod)))
@@ -84,17 +94,6 @@ class DeploymentController:
 
     def _active_pods(self, replica_set: Json) -> list[Json]:
         return [pod for pod in self._store.owned("Pod", replica_set) if "deletionTimestamp" not in pod["metadata"]]
-
-    def _create_pod(self, replica_set: Json) -> Json:
-        template = replica_set["spec"]["template"]
-        metadata = copy.deepcopy(template.get("metadata", {}))
-        name = f"{replica_set['metadata']['name']}-{''.join(random.choices(_ALPHABET, k=5))}"
-        metadata |= {"name": name, "generateName": f"{replica_set['metadata']['name']}-"}
-        metadata["namespace"] = replica_set["metadata"]["namespace"]
-        spec = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30} | template["spec"]
-        status: Json = {"phase": "Pending", "conditions": [], "qosClass": "Burstable"}
-        pod = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec, "status": status}
-        return self._store.create(pod, replica_set)
 
     def _reconcile(self, deployment: Json) -> None:
         spec = deployment["spec"]

@@ -89,6 +89,7 @@ class ForkParent:
             os.closerange(3, 256)
             argv = message["argv"] or [] if self._warm else message["argv"] or _COLD
             if argv:
+                os.chdir(message["folder"])
                 os.execvpe(argv[0], argv, message["env"])
             os.environ.clear()
             os.environ.update(message["env"])

@@ -1,7 +1,8 @@
 """Pods' processes, seen from the stand-in: start them, signal them, await their ends.
 
 They are children of `fork_parent`, a process that speaks lines of JSON over a socket. To it: `start` (id, argv or
-nothing for the model server, env, log) and `signal` (id, signal). From it: `started` (id, pid) and `exited` (id, code).
+nothing for the model server, env, log, folder) and `signal` (id, signal). From it: `started` (id, pid) and `exited`
+(id, code).
 """
 
 import asyncio
@@ -32,11 +33,11 @@ class Forks:
         self._exited: dict[str, asyncio.Future[int]] = {}
         self._closed = False
 
-    async def start(self, key: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:
-        """Start a process and return its pid; `key` is its name from now on."""
+    async def start(self, key: str, argv: Sequence[str], env: Mapping[str, str], log: Path, folder: Path) -> int:
+        """Start a process in a folder and return its pid; `key` is its name from now on."""
         loop = asyncio.get_running_loop()
         self._started[key], self._exited[key] = loop.create_future(), loop.create_future()
-        self._send(op="start", id=key, argv=list(argv), env=dict(env), log=str(log))
+        self._send(op="start", id=key, argv=list(argv), env=dict(env), log=str(log), folder=str(folder))
         return await asyncio.shield(self._started[key])
 
     def signal(self, key: str, number: int) -> None:

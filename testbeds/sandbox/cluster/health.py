@@ -13,6 +13,10 @@ def object_health(kind: str, live: Json | None) -> Json | None:
         return {"status": "Healthy"}
     if kind == "HorizontalPodAutoscaler":
         return _autoscaler_health(live)
+    if kind == "StatefulSet":
+        return _stateful_set_health(live)
+    if kind == "DaemonSet":
+        return _daemon_set_health(live)
     return _deployment_health(live) if kind == "Deployment" else None
 
 
@@ -43,6 +47,38 @@ def _deployment_health(deployment: Json) -> Json:
     available = status.get("availableReplicas", 0)
     if available < updated:
         return _progressing(f"{available} of {updated} updated replicas are available...")
+    return {"status": "Healthy"}
+
+
+def _stateful_set_health(stateful_set: Json) -> Json:
+    spec, status = stateful_set["spec"], stateful_set.get("status", {})
+    if status.get("observedGeneration", 0) < stateful_set["metadata"]["generation"]:
+        return {"status": "Progressing", "message": "Waiting for statefulset spec update to be observed..."}
+    missing = spec["replicas"] - status.get("readyReplicas", 0)
+    if missing > 0:
+        return {"status": "Progressing", "message": f"Waiting for {missing} pods to be ready..."}
+    if spec["updateStrategy"]["type"] == "OnDelete":
+        return {"status": "Healthy", "message": f"statefulset has {status.get('readyReplicas', 0)} ready pods"}
+    if status["updateRevision"] != status["currentRevision"] and not spec["updateStrategy"].get("rollingUpdate"):
+        finding = f"{status.get('updatedReplicas', 0)} pods at revision {status['updateRevision']}"
+        return {"status": "Progressing", "message": f"waiting for statefulset rolling update to complete {finding}..."}
+    return {"status": "Healthy"}
+
+
+def _daemon_set_health(daemon_set: Json) -> Json:
+    status, name = daemon_set.get("status", {}), daemon_set["metadata"]["name"]
+    if status.get("observedGeneration", 0) < daemon_set["metadata"]["generation"]:
+        return {"status": "Progressing", "message": "Waiting for daemon set spec update to be observed..."}
+    wanted = status.get("desiredNumberScheduled", 0)
+    updated, available = (status.get(field, 0) for field in ("updatedNumberScheduled", "numberAvailable"))
+    start = f'Waiting for daemon set "{name}" rollout to finish: '
+    if daemon_set["spec"]["updateStrategy"]["type"] != "OnDelete":
+        if updated < wanted:
+            finding = f"{start}{updated} out of {wanted} new pods have been updated..."
+            return {"status": "Progressing", "message": finding}
+        if available < wanted:
+            finding = f"{start}{available} of {wanted} updated pods are available..."
+            return {"status": "Progressing", "message": finding}
     return {"status": "Healthy"}
 
 

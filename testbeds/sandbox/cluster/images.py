@@ -27,6 +27,11 @@ class PulledImage:
     """`repository@sha256:...` of what the reference names (the digest of the index when it names an index)."""
     environment: Mapping[str, str]
     architecture: str
+    command: tuple[str, ...] = ()
+    """What a container of it runs: the image's entrypoint and command."""
+    working_folder: str = "/"
+    layers: tuple[str, ...] = ()
+    """Where each layer can be fetched, from the bottom up."""
 
 
 class InvalidImageNameError(Exception):
@@ -80,8 +85,12 @@ async def pull(client: httpx2.AsyncClient, mirrors: Mapping[str, str], image: st
                 )
             manifest = json.loads((await fetch(f"manifests/{chosen[0]['digest']}", "failed to fetch")).content)
         config: Any = json.loads((await fetch(f"blobs/{manifest['config']['digest']}", "failed to fetch")).content)
-        environment = dict(entry.partition("=")[::2] for entry in config.get("config", {}).get("Env") or [])
+        settings = config.get("config", {})
+        environment = dict(entry.partition("=")[::2] for entry in settings.get("Env") or [])
+        command = (*(settings.get("Entrypoint") or ()), *(settings.get("Cmd") or ()))
+        layers = tuple(f"{base}/blobs/{layer['digest']}" for layer in manifest.get("layers", ()))
         built_for = config.get("architecture", architecture)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PullError(f"rpc error: code = Unknown desc = {start}not an image: {error!r}") from error
-    return PulledImage(f"{match['host']}/{match['path']}@{digest}", environment, built_for)
+    image_id, working_folder = f"{match['host']}/{match['path']}@{digest}", settings.get("WorkingDir") or "/"
+    return PulledImage(image_id, environment, built_for, command, working_folder, layers)

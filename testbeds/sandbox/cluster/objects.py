@@ -42,6 +42,10 @@ class Resource:
 APPLICATIONS = Resource("Application", "argoproj.io", "v1alpha1", "applications")
 DEPLOYMENTS = Resource("Deployment", "apps", "v1", "deployments")
 REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
+STATEFUL_SETS = Resource("StatefulSet", "apps", "v1", "statefulsets")
+DAEMON_SETS = Resource("DaemonSet", "apps", "v1", "daemonsets")
+CONTROLLER_REVISIONS = Resource("ControllerRevision", "apps", "v1", "controllerrevisions")
+WORKLOADS = (DEPLOYMENTS, STATEFUL_SETS, DAEMON_SETS)
 PODS = Resource("Pod", "", "v1", "pods")
 EVENTS = Resource("Event", "", "v1", "events")
 NODES = Resource("Node", "", "v1", "nodes")
@@ -174,8 +178,8 @@ class Store:
         fixed = ("name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion")
         merged["metadata"] |= {field: current["metadata"][field] for field in fixed if field in current["metadata"]}
         merged |= {"kind": current["kind"], "apiVersion": current["apiVersion"]}
-        if resource is DEPLOYMENTS and "status" in current:
-            merged["status"] = current["status"]  # a Deployment's status is a subresource, an Application's is not
+        if resource in WORKLOADS and "status" in current:
+            merged["status"] = current["status"]  # a workload's status is a subresource, an Application's is not
         if merged != current:
             contents = [{**item, "metadata": None} for item in (merged, current)]
             spec = contents[0] != contents[1]

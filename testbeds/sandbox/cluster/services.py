@@ -110,7 +110,7 @@ class ServiceProxy:
             return
         try:
             await asyncio.gather(_pipe(reader, pod_writer), _pipe(pod_reader, writer))
-        except ConnectionError:
+        except OSError:  # one side has closed its connection, perhaps before it was told of the other's end (ENOTCONN)
             writer.transport.abort()
             pod_writer.transport.abort()
 

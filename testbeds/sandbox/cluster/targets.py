@@ -10,19 +10,21 @@ _NOT_SCRAPED = ("Pending", "Succeeded", "Failed")
 
 
 def scrape_targets(store: Store, address: str) -> list[Json]:
-    """Return one group per port of the name `http`, with the labels of the real discovery.
+    """Return one group per pod and port, with the labels of the real discovery.
 
-    `address` is the API server's. As there, `instance` is the same for all pods: they are told apart by `pod`.
+    The port is that of the annotation `prometheus.io/port`, or else the one of the name `http`. `address` is the API
+    server's. As there, `instance` is the same for all pods: they are told apart by `pod`.
     """
     groups = []
     for pod in store.all("Pod"):
         metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
-        annotated = metadata.get("annotations", {}).get("prometheus.io/scrape") == "true"
-        if not annotated or pod["status"]["phase"] in _NOT_SCRAPED:
+        annotations = metadata.get("annotations", {})
+        if annotations.get("prometheus.io/scrape") != "true" or pod["status"]["phase"] in _NOT_SCRAPED:
             continue
         for container in pod["spec"]["containers"]:
             for port in container.get("ports", []):
-                if port.get("name") != "http":
+                stated = annotations.get("prometheus.io/port")
+                if (str(port["containerPort"]) != stated) if stated else (port.get("name") != "http"):
                     continue
                 named = {"namespace": metadata["namespace"], "pod": metadata["name"], "container": container["name"]}
                 named |= {"app": labels["app"]} if "app" in labels else {}

@@ -30,7 +30,7 @@ spec:
   destination: {name: edge, namespace: ml}
   syncPolicy: {automated: {prune: true, selfHeal: true}, retry: {limit: 0}}
 """
-_DEPLOYMENT = """\
+DEPLOYMENT_TEXT = """\
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: iris}
@@ -122,7 +122,7 @@ class Platform:
 
     def set_image(self, image: str, **replaced: str) -> str:
         """Push a Deployment of that image, with each `old="new"` text replaced as well, and return the commit."""
-        text = _DEPLOYMENT.replace("IMAGE", image)
+        text = DEPLOYMENT_TEXT.replace("IMAGE", image)
         for old, new in replaced.items():
             assert old in text
             text = text.replace(old, new)

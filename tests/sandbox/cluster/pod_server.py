@@ -23,6 +23,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/hang-up":
             self.connection.shutdown(socket.SHUT_RDWR)
             return
+        if self.path.startswith("/seen"):
+            body = f"{self.path} {self.headers['Host']} {self.headers.get('Authorization', '-')}"
         code = int(self.path.removeprefix("/status/")) if self.path.startswith("/status/") else 200
         self.answer(code, f"{os.environ['VERSION']} {body} {self.headers.get('X-Incumbent-Replay', '-')}")
 

@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.clusters import KubernetesCluster
-from orchestration.promotion.cluster_status import WorkloadStatus
+from orchestration.promotion.cluster_status import ContainerPort, ServicePort, WorkloadStatus
 from orchestration.promotion.problems import DependencyError
 from tests.sandbox.cluster.conftest import REPOSITORY, Running
 
@@ -30,8 +30,13 @@ def test_the_adapters_follow_a_rollout_to_its_end(running: Running) -> None:
     assert isinstance(workload, WorkloadStatus)
     assert workload.generation == workload.observed_generation == 2
     assert workload.wanted == workload.updated == workload.ready == workload.available == workload.total == 2
-    assert workload.ports == {"model-server": 8080}
+    assert workload.ports == {"model-server": (ContainerPort("http", 8080),)}
     assert workload.old_pods == ()
+    services = cluster.services("ml")
+    assert services is not None
+    assert [(each.ports, each.selects(workload.pod_labels)) for each in services] == [
+        ((ServicePort(80, "http", 30808),), True)
+    ]
     assert {pod.containers[0].image_id for pod in workload.new_pods} == {f"{REPOSITORY}@{digest}"}
     for pod in workload.new_pods:
         answer = cluster.ask_pod("ml", pod.name, 8080, "/predict", b"{}", {"X-Incumbent-Replay": "p/1"}, 5)

@@ -1,6 +1,7 @@
 """The API server's behaviour: tokens, Status errors, conflicts, selectors, pages, logs and the pod proxy."""
 
 import json
+import socket
 
 import httpx2
 
@@ -14,6 +15,8 @@ def test_objects_and_errors_have_kubernetes_shapes(running: Running) -> None:
     _stale_patches_conflict(running)
     _lists_are_selected_and_paged(running)
     _the_pod_proxy_forwards_requests(running)
+    _clients_that_hang_up_are_no_error(running)
+    _another_application_is_followed(running)
     _prometheus_finds_each_pod(running)
     _the_kubeconfig_has_both_contexts(running)
     _an_api_that_is_not_ready_answers_with_errors(running)
@@ -71,6 +74,32 @@ def _the_pod_proxy_forwards_requests(running: Running) -> None:
     unreachable = client.get(f"{PODS}/{name}:8081/proxy/metrics")
     assert (unreachable.status_code, unreachable.json()["kind"]) == (503, "Status")
     assert client.get(f"{PODS}/other:8080/proxy/metrics").status_code == 404
+
+
+def _clients_that_hang_up_are_no_error(running: Running) -> None:
+    service = httpx2.URL(running.service_url)
+    running.cluster.wait_for("routes", lambda: "leads to 127" in running.cluster.log_file.read_text())
+    for _ in range(10):
+        with socket.create_connection((service.host, service.port)) as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: iris\r\nConnection: close\r\n\r\n")
+        assert httpx2.get(service.join("/health"), trust_env=False).status_code == 200
+    assert "exception was never retrieved" not in running.cluster.log_file.read_text()
+
+
+def _another_application_is_followed(running: Running) -> None:
+    path = APPLICATION.rpartition("/")[0]
+    application = {name: running.application[name] for name in ("apiVersion", "kind", "spec")}
+    application["metadata"] = {"name": "other", "namespace": "argocd"}
+    created = running.cluster.client.post(path, json=application)
+    assert (created.status_code, created.json()["metadata"]["name"]) == (201, "other")
+    running.cluster.wait_for(
+        "its comparison with Git",
+        lambda: running.cluster.get(f"{path}/other")["status"]["sync"].get("revision"),
+    )
+    again = running.cluster.client.post(path, json=application)
+    assert (again.status_code, again.json()["reason"]) == (409, "AlreadyExists")
+    invalid = running.cluster.client.post(path, json={**application, "spec": {}, "metadata": {"name": "third"}})
+    assert (invalid.status_code, invalid.json()["reason"]) == (422, "Invalid")
 
 
 def _prometheus_finds_each_pod(running: Running) -> None:

@@ -10,7 +10,8 @@ from testbeds.sandbox.cluster.gitsource import SourceError, parse_manifests
 from testbeds.sandbox.cluster.health import application_health, object_health
 from testbeds.sandbox.cluster.lists import select_labels
 from testbeds.sandbox.cluster.nodes import quantity
-from testbeds.sandbox.cluster.objects import ApiError, merge
+from testbeds.sandbox.cluster.objects import ApiError, Store, merge
+from testbeds.sandbox.cluster.targets import scrape_targets
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,28 @@ def test_a_deployment_is_healthy_when_its_rollout_is_over(status: dict[str, int]
     assert rated is not None
     assert rated["status"] == health
     assert application_health([{"health": {"status": "Healthy"}}, {"health": rated}, {}]) == health
+
+
+@pytest.mark.parametrize(
+    ("annotations", "scraped"),
+    [
+        ({"prometheus.io/scrape": "true"}, ["8080"]),
+        ({"prometheus.io/scrape": "true", "prometheus.io/port": "8082"}, ["8082"]),
+        ({"prometheus.io/scrape": "false", "prometheus.io/port": "8082"}, []),
+        ({}, []),
+    ],
+)
+def test_a_pod_is_scraped_at_one_port(annotations: dict[str, str], scraped: list[str]) -> None:
+    """It is the port of the name http, or the one that the pod's annotation names, as in scrape-models.yml."""
+    store = Store()
+    ports = [{"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 8082}]
+    store.create(
+        {
+            "kind": "Pod",
+            "metadata": {"name": "iris-1", "namespace": "ml", "annotations": annotations},
+            "spec": {"containers": [{"name": "server", "ports": ports}]},
+            "status": {"phase": "Running"},
+        }
+    )
+    paths = [group["labels"]["__metrics_path__"] for group in scrape_targets(store, "edge:6550")]
+    assert paths == [f"/api/v1/namespaces/ml/pods/iris-1:{port}/proxy/metrics" for port in scraped]

@@ -1,0 +1,128 @@
+"""Pull requests on GitHub, for the `PullRequests` port.
+
+The calls are those of https://docs.github.com/rest/pulls/pulls and https://docs.github.com/rest/issues; only automatic
+merging has none, and is asked of https://docs.github.com/graphql/reference/mutations#enablepullrequestautomerge.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from orchestration.adapters.exchange import excerpt
+from orchestration.adapters.github import Credentials, GitHubRepository
+from orchestration.promotion.github import RefusedError
+from orchestration.promotion.problems import Problem
+from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
+from orchestration.promotion.timestamps import parse_time
+
+WITHDRAWN = "<!-- incumbent: withdrawn -->"
+"""Ends the comment with which a request of ours is closed, so that it is never taken for a person's refusal."""
+_AUTO_MERGE = (
+    "mutation($id: ID!, $method: PullRequestMergeMethod!, $head: GitObjectID) { enablePullRequestAutoMerge("
+    "input: {pullRequestId: $id, mergeMethod: $method, expectedHeadOid: $head}) { clientMutationId } }"
+)
+
+
+class GitHubPullRequests:
+    """Implements the `PullRequests` port; reads are repeated after transient failures, writes never."""
+
+    def __init__(self, api_url: str, repository: str, base: str, credentials: Credentials) -> None:
+        """Connect nowhere yet.
+
+        Args:
+            api_url: The API's address, such as `https://api.github.com`.
+            repository: `owner/name`.
+            base: The branch that requests are merged into.
+            credentials: Where tokens come from.
+
+        Raises:
+            InvalidInputError: the address is not http(s), or carries a password.
+        """
+        self._github = GitHubRepository(api_url, repository, credentials)
+        self._owner, self._base, self._api_url = repository.partition("/")[0], base, api_url
+
+    def __str__(self) -> str:
+        return str(self._github)
+
+    def find(self, branch: str) -> PullRequest | None:
+        """GET the newest request from a branch; the port says what is raised."""
+        query = {"state": "all", "head": f"{self._owner}:{branch}", "base": self._base}
+        query |= {"sort": "created", "direction": "desc"}
+        listed = self._github.pages("/pulls", query, f"the requests from branch {branch}")
+        newest = next(iter(listed), None)
+        return self._show(int(newest["number"])) if newest is not None else None
+
+    def open(self, branch: str, text: RequestText) -> PullRequest:
+        """POST a request, unless one is open; the port says what is raised."""
+        found = self.find(branch)
+        if found is not None and found.state is RequestState.OPEN:
+            return found
+        content = {"title": text.title, "head": branch, "base": self._base, "body": text.body}
+        created = self._github.write("POST", "/pulls", content, (201,), f"a new pull request from branch {branch}")
+        return _request(created, by="", was_withdrawn=False)
+
+    def comment(self, number: int, text: str) -> None:
+        """POST a comment; the port says what is raised."""
+        self._github.comment(number, text)
+
+    def close(self, number: int, why: str) -> PullRequest:
+        """POST a comment and PATCH the state of a request that is open; the port says what is raised."""
+        if self._show(number).state is RequestState.OPEN:
+            self._github.comment(number, f"{why}\n\n{WITHDRAWN}")
+            what = f"pull request {number} closed"
+            self._github.write("PATCH", f"/pulls/{number}", {"state": "closed"}, (200,), what)
+        return self._show(number)
+
+    def merge_when_ready(self, number: int, commit: str, method: MergeMethod) -> None:
+        """Enable automatic merging, or merge at once what nothing keeps from it; the port says what is raised."""
+        what = f"pull request {number} to be merged when it is ready"
+        shown = self._github.read(f"/pulls/{number}", what)
+        variables = {"id": shown.get("node_id"), "method": method.upper(), "head": commit}
+        said = self._github.graphql(_graphql(self._api_url), {"query": _AUTO_MERGE, "variables": variables}, what)
+        errors = [str(error.get("message")) for error in said.get("errors") or [] if isinstance(error, dict)]
+        if not errors:
+            return
+        if any("clean status" in error for error in errors):
+            content = {"merge_method": method, "sha": commit}
+            self._github.write("PUT", f"/pulls/{number}/merge", content, (200,), f"pull request {number} merged")
+            return
+        found = excerpt("; ".join(errors))
+        next_step = "Allow auto-merge in the repository's settings, or remove auto_merge from the policy."
+        raise RefusedError(Problem(str(self), what, found, next_step))
+
+    def _show(self, number: int) -> PullRequest:
+        item = self._github.read(f"/pulls/{number}", f"pull request {number}")
+        if item.get("state") == "open" or item.get("merged"):
+            return _request(item, by=_login(item.get("merged_by")), was_withdrawn=False)
+        issue = self._github.read(f"/issues/{number}", f"who closed pull request {number}")
+        was_withdrawn = any(WITHDRAWN in comment.body for comment in self._github.comments(number))
+        return _request(item, by=_login(issue.get("closed_by")), was_withdrawn=was_withdrawn)
+
+
+def _request(item: Mapping[str, Any], *, by: str, was_withdrawn: bool) -> PullRequest:
+    is_merged = bool(item.get("merged"))
+    is_open = item.get("state") == "open"
+    head = item.get("head")
+    return PullRequest(
+        number=int(item["number"]),
+        url=str(item.get("html_url") or ""),
+        state=RequestState.MERGED if is_merged else RequestState.OPEN if is_open else RequestState.CLOSED,
+        opened_at=parse_time(item.get("created_at")) or 0.0,
+        ended_at=None if is_open else parse_time(item.get("merged_at") or item.get("closed_at")),
+        by=by,
+        head=str(head.get("sha") or "") if isinstance(head, dict) else "",
+        merge_commit=str(item.get("merge_commit_sha") or "") if is_merged else "",
+        has_conflict=is_open and item.get("mergeable") is False,
+        was_withdrawn=was_withdrawn,
+    )
+
+
+def _login(user: object) -> str:
+    return str(user.get("login") or "") if isinstance(user, dict) else ""
+
+
+def _graphql(api_url: str) -> str:
+    """Return where GraphQL is asked: beside `/api/v3` on GitHub Enterprise Server."""
+    parts = urlsplit(api_url)
+    path = parts.path.rstrip("/").removesuffix("/v3")
+    return urlunsplit((parts.scheme, parts.netloc, f"{path}/graphql", "", ""))

@@ -1,0 +1,255 @@
+"""How Prometheus, or a server with its HTTP API, lets us in: logins, headers, TLS, and parameters of each query."""
+
+import base64
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestration.adapters.secret_files import read_secret
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+LOGINS = "PROMETHEUS_TOKEN_FILE, PROMETHEUS_USERNAME with PROMETHEUS_PASSWORD_FILE, or PROMETHEUS_SIGV4_REGION"
+_SIGV4_SERVICE = "aps"
+"""What Amazon Managed Service for Prometheus is called in a signature."""
+_OWN_PARAMETERS = ("query", "time")
+_LOGIN_HEADERS = ("authorization", "cookie")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Who must have signed the server's certificate, and with which one we answer it; each in a file."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files.
+
+        Raises:
+            DependencyError: one of them cannot be read, or is not what it should be.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # an ssl.SSLError is one, too
+            raise _unreadable(self.ca_file, "PEM certificates of authorities", "PROMETHEUS_CA_FILE", error) from error
+        if self.cert_file is not None:
+            settings = "PROMETHEUS_CLIENT_CERT_FILE and PROMETHEUS_CLIENT_KEY_FILE"
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except OSError as error:
+                raise _unreadable(self.cert_file, "a PEM certificate with its key", settings, error) from error
+        return context
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to ask. Made by `parse_access`."""
+
+    token_file: Path | None = None
+    username: str = ""
+    password_file: Path | None = None
+    sigv4_region: str = ""
+    """The AWS region to sign requests for; the keys are those that AWS's own tools would take."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What is sent besides, such as the tenant in `X-Scope-OrgID`."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What is sent with each query, such as Thanos's `partial_response=false`."""
+    tls: Tls | None = None
+    """None for the authorities that this machine trusts."""
+
+    def headers_for(self, url: str, body: bytes) -> Mapping[str, str]:
+        """Return the headers of one request; secrets are read each time, because they are rotated.
+
+        Raises:
+            DependencyError: a file cannot be read, or is empty; or AWS's keys cannot be had.
+        """
+        headers = {"Content-Type": "application/x-www-form-urlencoded", **self.headers}
+        if self.token_file is not None:
+            return {**headers, "Authorization": f"Bearer {_token(self.token_file)}"}
+        if self.password_file is not None:
+            return {**headers, "Authorization": f"Basic {_pair(self.username, _password(self.password_file))}"}
+        if self.sigv4_region:
+            return sign(self._aws_keys(), self.sigv4_region, url, body, headers)
+        return headers
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the texts that no error may show; none while their files cannot be read."""
+        try:
+            if self.token_file is not None:
+                return (_token(self.token_file),)
+            if self.password_file is not None:
+                password = _password(self.password_file)
+                return _pair(self.username, password), password
+            if self.sigv4_region:
+                keys = self._aws_keys().get_frozen_credentials()
+                return tuple(filter(None, (keys.secret_key, keys.token)))
+        except DependencyError:
+            pass
+        return ()
+
+    def _aws_keys(self) -> "Credentials":
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            if (keys := self._aws_chain) is None:
+                raise _no_aws_keys("no keys")
+            keys.get_frozen_credentials()  # those of a role are renewed here
+        except BotoCoreError as error:
+            raise _no_aws_keys(f"{type(error).__name__}: {error}") from None
+        return keys
+
+    @cached_property
+    def _aws_chain(self) -> "Credentials | None":
+        from botocore.session import Session
+
+        return Session().get_credentials()
+
+
+ANYONE = Access()
+"""For a server that asks for nothing."""
+
+
+def sign(keys: "Credentials", region: str, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with AWS's signature (version 4) of a POST to Amazon's Prometheus."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest("POST", url, dict(headers), body)
+    SigV4Auth(keys, _SIGV4_SERVICE, region).add_auth(request)
+    return dict(request.headers.items())
+
+
+def parse_access(
+    *,
+    token_file: str = "",
+    username: str = "",
+    password_file: str = "",
+    sigv4_region: str = "",
+    headers: str = "",
+    parameters: str = "",
+    ca_file: str = "",
+    client_cert_file: str = "",
+    client_key_file: str = "",
+) -> Access:
+    """Read the settings, which are called `PROMETHEUS_` and the name of the argument; none of them need be set.
+
+    Args:
+        token_file: a file with a bearer token.
+        username: a user, and
+        password_file: a file with the user's password.
+        sigv4_region: the AWS region to sign requests for.
+        headers: such as `X-Scope-OrgID=team-a,X-Other=b`.
+        parameters: PROMETHEUS_QUERY_PARAMETERS, such as `partial_response=false,dedup=true`.
+        ca_file: the authorities that may have signed the server's certificate.
+        client_cert_file: our own certificate, and
+        client_key_file: its key, where that is not in the same file.
+
+    Raises:
+        InvalidInputError: they contradict each other, or cannot be used.
+    """
+    logins = {
+        "PROMETHEUS_TOKEN_FILE": token_file,
+        "PROMETHEUS_USERNAME or PROMETHEUS_PASSWORD_FILE": username or password_file,
+        "PROMETHEUS_SIGV4_REGION": sigv4_region,
+    }
+    set_ones = [name for name, value in logins.items() if value]
+    if len(set_ones) > 1:
+        found = f"both {' and '.join(set_ones)}"
+        raise _refused("the login of Prometheus", "one way to log in", found, "Unset one of them.")
+    if bool(username) != bool(password_file):
+        found = "only one of PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD_FILE"
+        raise _refused("the login of Prometheus", "a user and a password", found, "Set both.")
+    if client_key_file and not client_cert_file:
+        found = "PROMETHEUS_CLIENT_KEY_FILE alone"
+        raise _refused("the certificate for Prometheus", "a certificate and its key", found, "Set both.")
+    if sigv4_region:
+        _require_botocore()
+    return Access(
+        _path(token_file),
+        username,
+        _path(password_file),
+        sigv4_region,
+        dict(_header(entry) for entry in _entries(headers)),
+        dict(_parameter(entry) for entry in _entries(parameters)),
+        Tls(_path(ca_file), _path(client_cert_file), _path(client_key_file)) if ca_file or client_cert_file else None,
+    )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _entries(text: str) -> list[str]:
+    return [entry for piece in text.split(",") if (entry := piece.strip())]
+
+
+def _header(entry: str) -> tuple[str, str]:
+    name, equals, value = entry.partition("=")
+    usable = re.fullmatch(r"[A-Za-z0-9-]+", name) and equals and value.isprintable() and value.isascii()
+    if usable and name.lower() not in _LOGIN_HEADERS:
+        return name, value
+    found = f"the entry for {name!r}"  # not its value, which may be a secret
+    next_step = f"Correct that entry; {LOGINS} are for logins."
+    raise _refused("setting PROMETHEUS_HEADERS", "NAME=VALUE,NAME=VALUE, without a login", found, next_step)
+
+
+def _parameter(entry: str) -> tuple[str, str]:
+    name, equals, value = entry.partition("=")
+    if re.fullmatch(r"[A-Za-z0-9_.\[\]-]+", name) and equals and value.isprintable() and name not in _OWN_PARAMETERS:
+        return name, value
+    expected = f"NAME=VALUE,NAME=VALUE, without {' and '.join(_OWN_PARAMETERS)}"
+    raise _refused("setting PROMETHEUS_QUERY_PARAMETERS", expected, f"the entry for {name!r}", "Correct that entry.")
+
+
+def _token(file: Path) -> str:
+    return read_secret(file, "the token of Prometheus", "PROMETHEUS_TOKEN_FILE")
+
+
+def _password(file: Path) -> str:
+    return read_secret(file, "the password of Prometheus", "PROMETHEUS_PASSWORD_FILE")
+
+
+def _pair(username: str, password: str) -> str:
+    """Return user and password as basic authentication has them."""
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _require_botocore() -> None:
+    try:
+        import botocore  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise _refused(
+            "setting PROMETHEUS_SIGV4_REGION",
+            "botocore, which signs the requests",
+            "no such package",
+            "Install it: pip install 'incumbent[aws]'.",
+        ) from None
+
+
+def _no_aws_keys(found: str) -> DependencyError:
+    return DependencyError(
+        Problem(
+            "the keys for Amazon's Prometheus",
+            "keys of an AWS account, because PROMETHEUS_SIGV4_REGION is set",
+            found,
+            "Set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or let the pod have a role.",
+        )
+    )
+
+
+def _refused(subject: str, expected: str, found: str, next_step: str) -> InvalidInputError:
+    return InvalidInputError(Problem(subject, expected, found, next_step))
+
+
+def _unreadable(file: Path | None, expected: str, setting: str, error: OSError) -> DependencyError:
+    # The text of an SSL error names its place in OpenSSL alone.
+    found = "something else" if isinstance(error, ssl.SSLError) else f"no readable file ({error.strerror})"
+    return DependencyError(Problem(f"file {file}", expected, found, f"Correct the file, or {setting}."))

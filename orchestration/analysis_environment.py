@@ -1,0 +1,63 @@
+"""The settings of the analysis: the language model, the repository of the issues, and the names of clusters."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestration.environment import parse_pairs, required
+
+if TYPE_CHECKING:
+    from orchestration.analysis.ports import LanguageModel
+    from orchestration.promotion.github import GitHub
+
+_OF_THE_PLATFORM = "k3d=edge"
+"""The alerts' name of the models' cluster, and its context in the kubeconfig that `python -m bootstrap` writes."""
+_ACTIONS_ACCOUNT = "github-actions[bot]"
+"""Whose issues are those that a workflow makes with its own token."""
+
+
+def language_model_from_environment() -> "LanguageModel | None":
+    """Return the language model that the environment names; None when it names none. Nothing is contacted yet.
+
+    Raises:
+        InvalidInputError: a setting is missing or unusable.
+    """
+    from orchestration.adapters.language_models import ChatCompletions, Gemini
+
+    model, url, key = (os.environ.get(f"INCUMBENT_ANALYSIS_{name}", "") for name in ("MODEL", "URL", "KEY_FILE"))
+    if not model:
+        return None
+    if url:
+        return ChatCompletions(url, model, Path(key) if key else None)
+    return Gemini(model, Path(required("INCUMBENT_ANALYSIS_KEY_FILE", key)))
+
+
+def github_from_environment() -> "GitHub":
+    """Return the repository that issues are opened in; nothing is contacted yet.
+
+    Raises:
+        InvalidInputError: a setting is missing or unusable.
+    """
+    from orchestration.adapters.github import PUBLIC_API, GitHubRepository, TokenFile
+
+    token_file = required("INCUMBENT_GITHUB_TOKEN_FILE", os.environ.get("INCUMBENT_GITHUB_TOKEN_FILE", ""))
+    repository = required("GITHUB_REPOSITORY", os.environ.get("GITHUB_REPOSITORY", ""))
+    return GitHubRepository(os.environ.get("GITHUB_API_URL") or PUBLIC_API, repository, TokenFile(Path(token_file)))
+
+
+def issue_author() -> str:
+    """Return the account by which our issues are made."""
+    return os.environ.get("INCUMBENT_GITHUB_ACCOUNT") or _ACTIONS_ACCOUNT
+
+
+def context_of(cluster: str) -> str:
+    """Return the kubeconfig's context of a cluster, by the name that alerts give it.
+
+    Raises:
+        InvalidInputError: INCUMBENT_CLUSTER_CONTEXTS is not a list of names and contexts.
+    """
+    entries = os.environ.get("INCUMBENT_CLUSTER_CONTEXTS") or _OF_THE_PLATFORM
+    contexts = parse_pairs(
+        "INCUMBENT_CLUSTER_CONTEXTS", entries, "NAME=CONTEXT", lambda name, context: bool(name and context)
+    )
+    return contexts.get(cluster, cluster)

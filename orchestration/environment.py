@@ -1,0 +1,326 @@
+"""The platform as the environment describes it: settings, and the clients made from them; without Dagster."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from orchestration.adapters.policies import PolicyFolder
+from orchestration.promotion.policy import Policy
+from orchestration.promotion.ports import (
+    ArgoCD,
+    Clients,
+    Clock,
+    Cluster,
+    GitOpsRepository,
+    ImageRegistry,
+    Metrics,
+    Registry,
+    Service,
+)
+from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.pull_requests import PullRequests
+
+
+@dataclass(frozen=True)
+class EnvironmentPlatform:
+    """Implements `Platform` with the MLflow, Git, Argo CD, clusters, Prometheus and registries of the environment."""
+
+    mlflow_tracking_uri: str
+    artifact_roots: str
+    policies_folder: str
+    git_url: str
+    git_branch: str
+    git_token_file: str
+    git_username: str
+    git_app_id: str
+    git_app_installation: str
+    git_app_key_file: str
+    git_ssh_key_file: str
+    git_known_hosts_file: str
+    git_author: str
+    git_committer: str
+    git_subject: str
+    git_trailers: str
+    git_signing_key: str
+    git_api_token_file: str
+    kubeconfig: str
+    argocd_context: str
+    prometheus_url: str
+    prometheus_token_file: str
+    prometheus_username: str
+    prometheus_password_file: str
+    prometheus_sigv4_region: str
+    prometheus_headers: str
+    prometheus_query_parameters: str
+    prometheus_ca_file: str
+    prometheus_client_cert_file: str
+    prometheus_client_key_file: str
+    oci_mirrors: str
+    oci_login_file: str
+    state: str
+
+    def policy_names(self) -> tuple[str, ...]:
+        """List the names of all policies, broken ones included.
+
+        Raises:
+            InvalidInputError: the policies folder does not exist, or cannot be read.
+        """
+        return self._policies.names()
+
+    def ignored_files(self) -> tuple[str, ...]:
+        """List what is in the policies folder and is no policy, as it was when the names were asked for."""
+        return self._policies.ignored()
+
+    def policy(self, name: str) -> Policy:
+        """Read one policy as it is now.
+
+        Raises:
+            InvalidInputError: no such policy exists, or it cannot be used as it stands.
+        """
+        return self._policies.policy(name)
+
+    @cached_property
+    def _policies(self) -> PolicyFolder:
+        return PolicyFolder(Path(self.policies_folder))
+
+    def clock(self) -> Clock:
+        """Return the machine's own clock."""
+        from orchestration.adapters.clock import SystemClock
+
+        return SystemClock()
+
+    def registry(self) -> Registry:
+        """Return a client of the MLflow registry; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: MLFLOW_TRACKING_URI is missing, or it or INCUMBENT_ARTIFACT_ROOTS is unusable.
+        """
+        from orchestration.adapters.mlflow_registry import MlflowRegistry, parse_roots
+
+        uri = required("MLFLOW_TRACKING_URI", self.mlflow_tracking_uri)
+        return MlflowRegistry(uri, parse_roots(self.artifact_roots))
+
+    def git(self, policy: Policy | None = None) -> GitOpsRepository:
+        """Return a client of a policy's GitOps repository; of the settings' for a policy that names none, and for None.
+
+        Nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: a setting of Git is missing or unusable.
+        """
+        from orchestration.adapters.git.authorship import is_trailer
+        from orchestration.adapters.git.settings import git_repository
+
+        settings = self._git_settings(policy)
+        trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", is_trailer)
+        return git_repository(settings, trailers, policy, Path(self.state).expanduser(), self.clock())
+
+    def pull_requests(self, policy: Policy) -> PullRequests | None:
+        """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.
+
+        Raises:
+            InvalidInputError: a setting is missing or unusable.
+        """
+        if policy.delivery.pull_request is None:
+            return None
+        from orchestration.adapters.git.settings import pull_requests
+
+        return pull_requests(self._git_settings(policy), policy, policy.delivery.pull_request)
+
+    def _git_settings(self, policy: Policy | None) -> dict[str, str]:
+        if policy is None or not policy.has_own_repository:
+            required("INCUMBENT_GIT_URL", self.git_url)
+        return {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
+
+    def images(self) -> ImageRegistry:
+        """Return a client of the image registries; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_OCI_MIRRORS is not a list of mirrors, or a file with logins is unusable.
+        """
+        from orchestration.adapters.oci import OciRegistry
+
+        return OciRegistry(parse_mirrors(self.oci_mirrors), Path(self.oci_login_file) if self.oci_login_file else None)
+
+    def cluster(self, context: str) -> Cluster:
+        """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing.
+        """
+        from orchestration.adapters.clusters import KubernetesCluster
+
+        return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
+
+    def argocd(self) -> ArgoCD:
+        """Return a client of Argo CD's Applications; nothing is read yet.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG or INCUMBENT_ARGOCD_CONTEXT is missing.
+        """
+        from orchestration.adapters.argocd import ArgoCDApplications
+
+        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
+        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
+
+    def metrics(self) -> Metrics:
+        """Return a client of Prometheus; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: PROMETHEUS_URL is missing, or it or another of its settings is unusable.
+        """
+        from orchestration.adapters.prometheus import Prometheus
+        from orchestration.adapters.prometheus_access import parse_access
+
+        access = parse_access(
+            token_file=self.prometheus_token_file,
+            username=self.prometheus_username,
+            password_file=self.prometheus_password_file,
+            sigv4_region=self.prometheus_sigv4_region,
+            headers=self.prometheus_headers,
+            parameters=self.prometheus_query_parameters,
+            ca_file=self.prometheus_ca_file,
+            client_cert_file=self.prometheus_client_cert_file,
+            client_key_file=self.prometheus_client_key_file,
+        )
+        return Prometheus(required("PROMETHEUS_URL", self.prometheus_url), access)
+
+    def service(self) -> Service:
+        """Return a client of the models' services."""
+        from orchestration.adapters.service import HttpService
+
+        return HttpService()
+
+    def contexts(self) -> Mapping[str, str]:
+        """Read the kubeconfig's contexts: the address of each one's API server.
+
+        Raises:
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing, or names no kubeconfig.
+        """
+        from orchestration.adapters.kube_api import servers_of_contexts
+
+        return servers_of_contexts(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)))
+
+    def clients(self, policy: Policy) -> Clients:
+        """Return all clients that a promotion under this policy needs; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: a setting is missing or unusable.
+        """
+        return Clients(
+            clock=self.clock(),
+            registry=self.registry(),
+            git=self.git(policy),
+            argocd=self.argocd(),
+            cluster=self.cluster(policy.cluster),
+            service=self.service(),
+            metrics=self.metrics(),
+            images=self.images(),
+            requests=self.pull_requests(policy),
+        )
+
+
+def required(name: str, value: str) -> str:
+    """Return a setting's value.
+
+    Raises:
+        InvalidInputError: the value is empty.
+    """
+    if not value:
+        raise InvalidInputError(
+            Problem(f"setting {name}", "a value", "no value", "Set it in the environment (docs/configuration.md).")
+        )
+    return value
+
+
+def parse_mirrors(text: str) -> dict[str, str]:
+    """Parse a list of registry mirrors such as `ghcr.io=http://127.0.0.1:5000,quay.io=https://mirror`.
+
+    Returns:
+        The address to ask instead, by the registry's host.
+
+    Raises:
+        InvalidInputError: an entry is not `host=URL`.
+    """
+    return parse_pairs(
+        "INCUMBENT_OCI_MIRRORS", text, "host=URL", lambda _host, url: url.startswith(("http://", "https://"))
+    )
+
+
+def parse_pairs(name: str, text: str, form: str, is_usable: Callable[[str, str], bool]) -> dict[str, str]:
+    """Parse a setting that is a list of pairs, `left=right,left=right`.
+
+    Args:
+        name: the setting's name.
+        text: its value.
+        form: how one pair is written, for errors.
+        is_usable: whether a pair may stand in the list; what lacks its `=` has an empty right side.
+
+    Raises:
+        InvalidInputError: an entry is not usable.
+    """
+    pairs = {}
+    for entry in filter(None, (piece.strip() for piece in text.split(","))):
+        left, _, right = entry.partition("=")
+        if not is_usable(left, right):
+            problem = Problem(f"setting {name}", f"{form},{form}", f"the entry {entry!r}", "Correct that entry.")
+            raise InvalidInputError(problem)
+        pairs[left] = right
+    return pairs
+
+
+DEFAULTS = {
+    "INCUMBENT_POLICIES": "policies",
+    "INCUMBENT_GIT_BRANCH": "main",
+    "INCUMBENT_STATE": "~/.local/state/incumbent",
+}
+
+
+SETTINGS = {
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "artifact_roots": "INCUMBENT_ARTIFACT_ROOTS",
+    "policies_folder": "INCUMBENT_POLICIES",
+    "git_url": "INCUMBENT_GIT_URL",
+    "git_branch": "INCUMBENT_GIT_BRANCH",
+    "git_token_file": "INCUMBENT_GIT_TOKEN_FILE",
+    "git_username": "INCUMBENT_GIT_USERNAME",
+    "git_app_id": "INCUMBENT_GIT_APP_ID",
+    "git_app_installation": "INCUMBENT_GIT_APP_INSTALLATION",
+    "git_app_key_file": "INCUMBENT_GIT_APP_KEY_FILE",
+    "git_ssh_key_file": "INCUMBENT_GIT_SSH_KEY_FILE",
+    "git_known_hosts_file": "INCUMBENT_GIT_KNOWN_HOSTS_FILE",
+    "git_author": "INCUMBENT_GIT_AUTHOR",
+    "git_committer": "INCUMBENT_GIT_COMMITTER",
+    "git_subject": "INCUMBENT_GIT_SUBJECT",
+    "git_trailers": "INCUMBENT_GIT_TRAILERS",
+    "git_signing_key": "INCUMBENT_GIT_SIGNING_KEY",
+    "git_api_token_file": "INCUMBENT_GIT_API_TOKEN_FILE",
+    "kubeconfig": "INCUMBENT_KUBECONFIG",
+    "argocd_context": "INCUMBENT_ARGOCD_CONTEXT",
+    "prometheus_url": "PROMETHEUS_URL",
+    "prometheus_token_file": "PROMETHEUS_TOKEN_FILE",
+    "prometheus_username": "PROMETHEUS_USERNAME",
+    "prometheus_password_file": "PROMETHEUS_PASSWORD_FILE",
+    "prometheus_sigv4_region": "PROMETHEUS_SIGV4_REGION",
+    "prometheus_headers": "PROMETHEUS_HEADERS",
+    "prometheus_query_parameters": "PROMETHEUS_QUERY_PARAMETERS",
+    "prometheus_ca_file": "PROMETHEUS_CA_FILE",
+    "prometheus_client_cert_file": "PROMETHEUS_CLIENT_CERT_FILE",
+    "prometheus_client_key_file": "PROMETHEUS_CLIENT_KEY_FILE",
+    "oci_mirrors": "INCUMBENT_OCI_MIRRORS",
+    "oci_login_file": "INCUMBENT_OCI_LOGIN_FILE",
+    "state": "INCUMBENT_STATE",
+}
+"""The setting of each field of the platform."""
+
+
+def setting(name: str) -> str:
+    """Return a setting's value or default."""
+    return os.environ.get(name) or DEFAULTS.get(name, "")
+
+
+def platform_from_environment() -> EnvironmentPlatform:
+    """Return the platform that the environment describes; nothing is contacted yet."""
+    return EnvironmentPlatform(**{field: setting(name) for field, name in SETTINGS.items()})

@@ -1,0 +1,129 @@
+"""Pull requests as a promotion uses them: the port, its values, and the text that a request is opened with.
+
+"Pull request" also stands for GitLab's merge requests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
+
+MergeMethod = Literal["merge", "squash", "rebase"]
+
+
+class RequestState(StrEnum):
+    """Where a pull request stands."""
+
+    OPEN = "open"
+    MERGED = "merged"
+    CLOSED = "closed"
+    """Closed without a merge."""
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request as its host has it."""
+
+    number: int
+    url: str
+    state: RequestState
+    opened_at: float
+    """Seconds since the epoch, as are all times, by the host's clock."""
+    ended_at: float | None = None
+    """When it was merged or closed; None while it is open."""
+    by: str = ""
+    """Who merged or closed it; empty when the host does not say."""
+    head: str = ""
+    """The newest commit of its branch; empty when the host does not say."""
+    merge_commit: str = ""
+    """The commit of the branch that it became: the merge, the squashed commit, or the last of the rebased ones."""
+    has_conflict: bool = False
+    """Whether the host says that it cannot be merged into the branch as that is now."""
+    was_withdrawn: bool = False
+    """Whether it was we who closed it."""
+
+    def __str__(self) -> str:
+        return f"request #{self.number} ({self.url})"
+
+
+@dataclass(frozen=True)
+class RequestText:
+    """What people read about a pull request before they merge it."""
+
+    title: str
+    body: str
+    """Markdown."""
+
+
+class PullRequests(Protocol):
+    """The pull requests of the GitOps repository, into the branch that Argo CD follows.
+
+    Every method raises `NotPermittedError`, `RateLimitedError`, `RefusedError` or another `DependencyError`, as the
+    port `GitHub` does. `str(port)` names the host by its address.
+    """
+
+    def find(self, branch: str) -> PullRequest | None:
+        """Return the newest request from a branch, open or not; None when there never was one."""
+
+    def open(self, branch: str, text: RequestText) -> PullRequest:
+        """Open a request from a branch; sent once. One that is open already is returned as it is."""
+
+    def comment(self, number: int, text: str) -> None:
+        """Add a comment to a request; sent once."""
+
+    def close(self, number: int, why: str) -> PullRequest:
+        """Close a request with a comment that says why, and return it as it is then: it may have been merged before."""
+
+    def merge_when_ready(self, number: int, commit: str, method: MergeMethod) -> None:
+        """Let the host merge a request by itself as soon as its rules allow it, if its head is still that commit."""
+
+
+_WHAT_TO_DO = (
+    "Merge it in whichever way the repository allows; the promotion then goes on by itself, and is taken back if the "
+    "new pods do not prove well. Close it to refuse this version. Do not change the image in it: what is merged then "
+    "is not this promotion."
+)
+
+
+def request_body(
+    intro: str, facts: Mapping[str, str], checks: Sequence[tuple[str, str]], quoted: "Quote", identity: str
+) -> str:
+    """Compose the text of a request: what it does, what is known, what was checked, and what merging it means.
+
+    Args:
+        intro: One sentence of ours.
+        facts: What is known, by its name; values come from outside.
+        checks: Each check with its summary; summaries come from outside.
+        quoted: Writes a text from outside so that it means nothing to the host.
+        identity: The promotion's id.
+    """
+
+    def cell(value: str) -> str:
+        return quoted(value).replace("|", r"\|")  # ends no cell of the table, also in code
+
+    rows = [f"| {name} | {cell(value)} |" for name, value in facts.items() if value]
+    proved = [f"| `{name}` | {cell(summary)} |" for name, summary in checks]
+    return "\n".join(
+        [
+            intro,
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+            "| checked before | finding |",
+            "|---|---|",
+            *proved,
+            "",
+            _WHAT_TO_DO,
+            "",
+            f"Promotion `{identity}` by incumbent",
+        ]
+    )
+
+
+class Quote(Protocol):
+    """Writes a text from outside as Markdown that means nothing but itself."""
+
+    def __call__(self, value: object, characters: int = 500) -> str:
+        """Return the text, cut to so many characters."""

@@ -1,0 +1,317 @@
+"""What every `PullRequests` does with a repository: the clients of GitHub and GitLab, and the fake, on real commits.
+
+The servers merge in a real bare repository, which the real Git adapter reads: so this also shows that Git alone tells a
+promotion afterwards, however it was merged.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from orchestration.adapters.git.login import Login
+from orchestration.adapters.git.repository import GitRepository
+from orchestration.adapters.github import TokenFile
+from orchestration.adapters.github_requests import GitHubPullRequests
+from orchestration.adapters.gitlab_requests import GitLabMergeRequests
+from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
+from orchestration.promotion.identity import PromotionId
+from orchestration.promotion.merge_wait import must_be_rebuilt, recognise_merges, request_of
+from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.ports import FileEdit, GitOpsRepository, LeaseRecord, Pushed
+from orchestration.promotion.pull_requests import PullRequests, RequestState, RequestText
+from testbeds.common.git_server import create_repository
+from testbeds.common.github_pulls import GitHubWithPulls
+from testbeds.common.github_server import Fault
+from testbeds.common.gitlab_server import GitLabServer
+from testbeds.common.merging import BareRepository
+from tests.fakes.clock import FakeClock
+from tests.fakes.git import FakeGitRepository
+from tests.fakes.pull_requests import FakePullRequests
+from tests.fakes.world import MANIFEST, POLICY_TEXT, REPOSITORY
+
+TOKEN = "token-that-nobody-may-see"
+PATH = "apps/iris.yaml"
+CONTENT = {PATH: MANIFEST.format(image=f"{REPOSITORY}:before").encode(), "README": b"hello\n"}
+POLICY = parse_policy("iris-edge", POLICY_TEXT + "delivery: {pull_request: {host: github}}\n")
+TEXT = RequestText("Promote iris-edge", "What was checked.")
+WAYS = ("merge", "squash", "squash without trailers", "rebase")
+
+
+@dataclass
+class Scene:
+    """A host with its repository, and what people do there."""
+
+    git: GitOpsRepository
+    requests: PullRequests
+    merge: Callable[[int, str], str]
+    close: Callable[[int], None]
+    commit: Callable[[bytes], None]
+    """Commits to the manifest on the branch, as another person."""
+
+    def propose(self, version: int, policy: Policy = POLICY) -> str:
+        """Propose an image for a version, and return the commit."""
+        lease = self.git.acquire_lease("iris", "run", 60.0)
+        assert isinstance(lease, LeaseRecord)
+        identity = PromotionId(policy.name, version, f"{version:012x}", 1)
+
+        def decide(head: str) -> FileEdit:
+            content = self.git.read_file(head, PATH) or b""
+            before = content.partition(b"image: ")[2].split(b"\n")[0]
+            after = f"{REPOSITORY}:v{version}@sha256:{version:012x}{'0' * 52}".encode()
+            trailers = {"Promotion-Id": str(identity), "Model-Version": str(version)}
+            return FileEdit(PATH, content.replace(before, after), f"Promote to version {version}", trailers)
+
+        pushed = self.git.propose(identity.proposal, decide, lease, 60.0)
+        assert isinstance(pushed, Pushed)
+        self.git.release_lease(pushed.lease)
+        return pushed.commit
+
+    def promoted(self) -> list[str]:
+        """The promotions that Git tells, oldest first."""
+        history = self.git.history(self.git.fetch(), POLICY.name)
+        return [commit.trailers["Promotion-Id"].split("/")[1] for commit in reversed(history)]
+
+
+def branch(version: int) -> str:
+    return f"incumbent/iris-edge/promote-{version}-1"
+
+
+@contextmanager
+def _serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _repository(folder: Path) -> tuple[GitRepository, BareRepository, FakeClock]:
+    """A real repository by its file address, which needs no server; only people's merges matter here."""
+    for path, content in CONTENT.items():
+        (folder / "content" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "content" / path).write_bytes(content)
+    bare = create_repository(folder / "served", "gitops.git", folder / "content")
+    clock = FakeClock()  # in the past, so that no request of the host's clock ends before its proposal
+    git = GitRepository(f"file://{bare}", "main", login=Login(None), state=folder / "state", clock=clock)
+    return git, BareRepository(bare), clock
+
+
+def _commit(bare: BareRepository, content: bytes) -> None:
+    head = bare.head("main")
+    assert head is not None
+    blob = bare.run("hash-object", "-w", "--stdin", stdin=content.decode())
+    inner = bare.run("mktree", stdin=f"100644 blob {blob}\tiris.yaml\n")
+    readme = bare.run("rev-parse", f"{head}:README")
+    tree = bare.run("mktree", stdin=f"100644 blob {readme}\tREADME\n040000 tree {inner}\tapps\n")
+    new = bare.run("commit-tree", "-p", head, "-m", "Scale", tree, author="ben")
+    bare.run("update-ref", "refs/heads/main", new)
+
+
+@contextmanager
+def github_scene(folder: Path) -> Iterator[tuple[Scene, GitHubWithPulls]]:
+    git, bare, _ = _repository(folder)
+    server = GitHubWithPulls(TOKEN, "acme/gitops", bare)
+    (folder / "token").write_text(TOKEN)
+    requests = GitHubPullRequests(server.url, server.name, "main", TokenFile(folder / "token"))
+
+    def merge(number: int, way: str) -> str:
+        server.squash_message = "BLANK" if way == WAYS[2] else "COMMIT_MESSAGES"
+        return server.merge_pull(number, way.split()[0])
+
+    with _serving(server):
+        yield Scene(git, requests, merge, server.close_pull, lambda content: _commit(bare, content)), server
+
+
+@contextmanager
+def gitlab_scene(folder: Path) -> Iterator[tuple[Scene, GitLabServer]]:
+    git, bare, _ = _repository(folder)
+    server = GitLabServer(TOKEN, "acme/teams/gitops", bare)
+    (folder / "token").write_text(TOKEN)
+    requests = GitLabMergeRequests(server.url, server.name, "main", folder / "token")
+
+    def merge(number: int, way: str) -> str:
+        server.method = "ff" if way == "rebase" else "merge"
+        server.squash_template = "%{title}" if way == WAYS[2] else "%{all_commits}"
+        return server.merge_request(number, squash=way.startswith("squash"))
+
+    with _serving(server):
+        yield Scene(git, requests, merge, server.close, lambda content: _commit(bare, content)), server
+
+
+@contextmanager
+def fake_scene(_: Path) -> Iterator[tuple[Scene, None]]:
+    clock = FakeClock()
+    git = FakeGitRepository(clock, CONTENT)
+    requests = FakePullRequests(git, clock)
+
+    def merge(number: int, way: str) -> str:
+        message = "Title" if way == WAYS[2] else None
+        return requests.merge(number, way.split()[0], message=message)  # type: ignore[arg-type]
+
+    yield (
+        Scene(
+            git,
+            requests,
+            merge,
+            requests.close_by_hand,
+            lambda content: (git.commit("Scale", {PATH: content}), None)[1],
+        ),
+        None,
+    )
+
+
+SCENES = {"github": github_scene, "gitlab": gitlab_scene, "fake": fake_scene}
+
+
+@pytest.fixture(params=SCENES)
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """Each host, and the fake."""
+    with SCENES[request.param](tmp_path) as (made, _):
+        yield made
+
+
+def test_each_way_of_merging_is_recognised(scene: Scene) -> None:
+    """The branch's history has each promotion once, in order, also of a commit that lost its trailers."""
+    for version, way in enumerate(WAYS, start=1):
+        scene.propose(version)
+        opened = scene.requests.open(branch(version), TEXT)
+        assert opened.state is RequestState.OPEN
+        assert opened.url
+        recognise_merges(scene.git, scene.requests, POLICY)
+        assert len(scene.git.proposals(POLICY.name)) == 1
+        scene.merge(opened.number, way)
+        found = scene.requests.find(branch(version))
+        assert found is not None
+        assert (found.state, found.by) == (RequestState.MERGED, "ana")
+        recognise_merges(scene.git, scene.requests, POLICY)
+        assert scene.git.proposals(POLICY.name) == ()
+        assert scene.promoted() == [str(known) for known in range(1, version + 1)]
+
+
+def test_a_request_is_opened_once(scene: Scene) -> None:
+    """A second call finds the first one's, whose answer may have been lost."""
+    assert scene.requests.find(branch(1)) is None
+    scene.propose(1)
+    first = scene.requests.open(branch(1), TEXT)
+    scene.requests.comment(first.number, "more")
+    assert scene.requests.open(branch(1), TEXT).number == first.number
+    (proposal,) = scene.git.proposals(POLICY.name)
+    found = request_of(scene.requests, proposal)
+    assert found is not None
+    assert (found.number, found.head, found.has_conflict) == (first.number, proposal.commit.commit, False)
+
+
+def test_a_conflict_is_seen_and_solved_by_a_new_proposal(scene: Scene) -> None:
+    """The same request has the new commit, and can be merged."""
+    scene.propose(1)
+    opened = scene.requests.open(branch(1), TEXT)
+    text = scene.git.read_file(scene.git.fetch(), PATH) or b""
+    scene.commit(text.replace(b":before", b":before-that"))
+    (proposal,) = scene.git.proposals(POLICY.name)
+    found = scene.requests.find(branch(1))
+    assert found is not None
+    assert must_be_rebuilt(proposal, found)
+    commit = scene.propose(1)
+    again = scene.requests.open(branch(1), TEXT)
+    assert (again.number, again.head, again.has_conflict) == (opened.number, commit, False)
+
+
+def test_who_closed_a_request_is_known(scene: Scene) -> None:
+    """A person's closing is told from ours, which says why in a comment."""
+    scene.propose(1)
+    opened = scene.requests.open(branch(1), TEXT)
+    scene.close(opened.number)
+    closed = scene.requests.find(branch(1))
+    assert closed is not None
+    assert (closed.state, closed.by, closed.was_withdrawn) == (RequestState.CLOSED, "ana", False)
+    scene.propose(2)
+    ours = scene.requests.open(branch(2), TEXT)
+    closed = scene.requests.close(ours.number, "superseded")
+    assert (closed.state, closed.was_withdrawn) == (RequestState.CLOSED, True)
+
+
+def test_a_withdrawn_proposal_leaves_nothing(scene: Scene) -> None:
+    """Its branch and its record are gone, and a merge that came first is seen when it is closed."""
+    scene.propose(1)
+    opened = scene.requests.open(branch(1), TEXT)
+    scene.merge(opened.number, "squash without trailers")
+    assert scene.requests.close(opened.number, "too late").state is RequestState.MERGED
+    lease = scene.git.acquire_lease("iris", "run", 60.0)
+    assert isinstance(lease, LeaseRecord)
+    scene.git.withdraw("iris-edge/promote-1-1", lease, 60.0)
+    assert scene.git.proposals(POLICY.name) == ()
+
+
+@pytest.mark.parametrize("is_mergeable", [True, False])
+def test_github_merges_by_itself(tmp_path: Path, is_mergeable: bool) -> None:
+    """What nothing keeps from it is merged at once; anything else when its reviews and checks allow it."""
+    with github_scene(tmp_path) as (scene, server):
+        server.is_mergeable = is_mergeable
+        commit = scene.propose(1)
+        opened = scene.requests.open(branch(1), TEXT)
+        scene.requests.merge_when_ready(opened.number, commit, "squash")
+        pull = server.pulls[opened.number]
+        assert (pull.auto_merge, pull.merged_by is not None) == (None if is_mergeable else "SQUASH", is_mergeable)
+        server.allows_auto_merge, server.is_mergeable = False, False
+        with pytest.raises(RefusedError, match="Allow auto-merge in the repository's settings"):
+            scene.requests.merge_when_ready(opened.number, commit, "squash")
+
+
+@pytest.mark.parametrize("is_mergeable", [True, False])
+def test_gitlab_merges_by_itself(tmp_path: Path, is_mergeable: bool) -> None:
+    """At once, or when the pipeline has succeeded; never another commit than the one that was proposed."""
+    with gitlab_scene(tmp_path) as (scene, server):
+        server.is_mergeable = is_mergeable
+        commit = scene.propose(1)
+        opened = scene.requests.open(branch(1), TEXT)
+        with pytest.raises(RefusedError, match="SHA does not match"):
+            scene.requests.merge_when_ready(opened.number, "0" * 40, "merge")
+        scene.requests.merge_when_ready(opened.number, commit, "merge")
+        item = server.requests[opened.number].item
+        assert item["state"] == ("merged" if is_mergeable else "opened")
+        assert item.get("merge_when_pipeline_succeeds", False) is not is_mergeable
+
+
+def test_what_github_refuses(tmp_path: Path) -> None:
+    """A token without the permission, a limit, and a repository that the token may not see, each by its class."""
+    with github_scene(tmp_path) as (scene, server):
+        scene.propose(1)
+        server.may_write = False
+        with pytest.raises(NotPermittedError, match="pull_requests=write"):
+            scene.requests.open(branch(1), TEXT)
+        server.may_write = True
+        server.faults.append(Fault(429, "slow down", {"Retry-After": "7"}))
+        with pytest.raises(RateLimitedError) as limited:
+            scene.requests.find(branch(1))
+        assert limited.value.wait_seconds == 7
+        other = GitHubPullRequests(server.url, "acme/other", "main", TokenFile(tmp_path / "token"))
+        with pytest.raises(RefusedError):
+            other.find(branch(1))
+
+
+def test_what_gitlab_refuses(tmp_path: Path) -> None:
+    """The same of GitLab; no error shows the token."""
+    with gitlab_scene(tmp_path) as (scene, server):
+        scene.propose(1)
+        server.may_write = False
+        with pytest.raises(NotPermittedError, match="the scope api"):
+            scene.requests.open(branch(1), TEXT)
+        server.faults.extend([(429, {"Retry-After": "7"})])
+        with pytest.raises(RateLimitedError) as limited:
+            scene.requests.find(branch(1))
+        assert limited.value.wait_seconds == 7
+        other = GitLabMergeRequests(server.url, "acme/other", "main", tmp_path / "token")
+        with pytest.raises(RefusedError, match="Check the project's path"):
+            other.find(branch(1))
+        (tmp_path / "token").write_text("wrong-token")
+        with pytest.raises(NotPermittedError) as refused:
+            scene.requests.find(branch(1))
+        assert "wrong-token" not in str(refused.value)

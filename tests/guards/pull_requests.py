@@ -1,0 +1,116 @@
+"""Guards of the delivery by pull requests."""
+
+from tests.guards.guard import Guard, Mutant
+
+_STORIES = "orchestration/test_pull_requests.py"
+_CONTRACT = "adapters/test_pull_requests_contract.py"
+
+GUARDS = (
+    Guard(
+        "A request is looked for before one is opened.",
+        Mutant(
+            "adapters/github_requests.py",
+            "        if found is not None and found.state is RequestState.OPEN:\n            return found\n",
+            "",
+        ),
+        f"{_CONTRACT}::test_a_request_is_opened_once[github]",
+        raises="RefusedError",
+    ),
+    Guard(
+        "What was merged without its trailers counts only with the proposed image.",
+        Mutant(
+            "promotion/merge_wait.py",
+            "return proposed is not None and image_at(git, policy, request.merge_commit) == proposed",
+            "return True",
+        ),
+        f"{_STORIES}::test_what_a_person_changed_before_the_merge_is_not_the_promotion",
+    ),
+    Guard(
+        "A request that a person closed is a refusal.",
+        Mutant(
+            "stages/manifest_commit.py",
+            "    require_not_refused(promotion, Checklist())\n",
+            "",
+        ),
+        f"{_STORIES}::test_a_request_that_a_person_closes_is_a_refusal",
+    ),
+    Guard(
+        "What we closed ourselves is no person's refusal.",
+        Mutant(
+            "adapters/github_requests.py",
+            "was_withdrawn = any(WITHDRAWN in comment.body for comment in self._github.comments(number))",
+            "was_withdrawn = False",
+        ),
+        f"{_CONTRACT}::test_who_closed_a_request_is_known[github]",
+    ),
+    Guard(
+        "A request that ended before the commit was proposed is another one's.",
+        Mutant(
+            "promotion/merge_wait.py",
+            "if request is None or request.ended_at is None or request.ended_at >= proposal.commit.committed_at:",
+            "if True:",
+        ),
+        f"{_STORIES}::test_a_refusal_is_of_the_request_that_was_closed",
+    ),
+    Guard(
+        "A hold closes the request, so that nobody merges it.",
+        Mutant(
+            "stages/pull_request.py",
+            "(ended.state is State.WAITING and not is_forbidden)",
+            "ended.state is State.WAITING",
+        ),
+        f"{_STORIES}::test_a_hold_closes_the_request_until_it_is_resumed",
+    ),
+    Guard(
+        "The request of a version that the alias does not name any more is closed.",
+        Mutant("commands/watching.py", "or _proposed(look, host, policy, named) or goes_on", "or goes_on"),
+        f"{_STORIES}::test_removing_the_alias_closes_the_request",
+    ),
+    Guard(
+        "The newer challenger closes the older one's request.",
+        Mutant("stages/manifest_commit.py", "    withdraw_others(promotion)\n", ""),
+        f"{_STORIES}::test_a_run_of_the_newer_challenger_closes_it_as_well",
+    ),
+    Guard(
+        "A request that was merged while it was being closed is not superseded.",
+        Mutant(
+            "stages/pull_request.py",
+            "if request is not None and is_merged_as_proposed(git, policy, proposal, request):",
+            "if False:",
+        ),
+        f"{_STORIES}::test_a_request_merged_while_it_is_closed_counts_as_merged",
+    ),
+    Guard(
+        "Nobody's commit on the request's branch is overwritten.",
+        Mutant(
+            "promotion/merge_wait.py",
+            'return request.has_conflict and request.head in ("", proposal.commit.commit)',
+            "return request.has_conflict",
+        ),
+        f"{_STORIES}::test_a_conflict_on_a_branch_that_a_person_works_on_is_theirs",
+    ),
+    Guard(
+        "A commit that lost its trailers is told by Git all the same.",
+        Mutant("adapters/git/history.py", "commits = _with_merged(mirror, head, commits)\n        if", "if"),
+        f"{_CONTRACT}::test_each_way_of_merging_is_recognised[github]",
+    ),
+    Guard(
+        "The host merges no other commit than the one that was judged.",
+        Mutant("adapters/gitlab_requests.py", '{"sha": commit, "squash"', '{"squash"'),
+        f"{_CONTRACT}::test_gitlab_merges_by_itself",
+    ),
+    Guard(
+        "A rollback that waits for its merge is gone on with, whatever the version's tags say.",
+        Mutant("stages/cut_off.py", "    _finish_proposed_rollback(promotion, view)\n", ""),
+        f"{_STORIES}::test_an_abort_that_waits_for_its_merge_keeps_the_version_from_being_judged",
+    ),
+    Guard(
+        "The text of a request shows values from outside as nothing but themselves.",
+        Mutant(
+            "stages/pull_request.py",
+            "request_body(intro, facts, proved, code, str(identity))",
+            "request_body(intro, facts, proved, lambda value, characters=500: str(value), str(identity))",
+        ),
+        f"{_STORIES}::test_the_text_of_a_request_mentions_nobody",
+    ),
+)
