@@ -6,6 +6,9 @@ PYTEST := $(PYTHON_IN) -m pytest -q
 # 4 GiB. `make test WORKERS=0` runs the tests one after the other in one process.
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 
+# Containers often set it. Without bytecode each test process compiles all tests again, which takes 12 s of a processor.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
   homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short fresh
 
