@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 from tests.targets import BUILD_SECONDS, PLATFORM, RUN_BY, TEST, TESTS, may_run, target_of
-from tests.workers import GroupScheduling, put_groups_first
+from tests.workers import GroupScheduling, ends_group, put_groups_first
 
 if TYPE_CHECKING:
     from testbeds.homelab.environment import HomelabEnvironment
@@ -85,6 +85,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("tests/homelab needs the homelab: run it with --testbed homelab")
     if hasattr(config, "workerinput"):
         put_groups_first(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> object:
+    """End a group's servers with the group: those of a sandbox would take half a core from all the tests after it."""
+    if nextitem is not None and hasattr(item.config, "workerinput") and ends_group(item, nextitem):
+        # Without a next test, what belongs to the session is torn down.
+        return item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,6 +3,8 @@
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from tests.targets import (
     pattern_of,
     target_of,
 )
-from tests.workers import GROUPS
+from tests.workers import GROUPS, ends_group
 from tests.workers import pattern_of as group_pattern_of
 
 ROOT = Path(__file__).parents[1]
@@ -87,3 +89,17 @@ def test_the_makefile_runs_every_target() -> None:
 def test_no_group_of_workers_is_stale() -> None:
     """Each pattern decides about at least one file."""
     assert {pattern for place in PLACES if (pattern := group_pattern_of(place))} == set(GROUPS)
+
+
+def test_a_group_ends_with_its_last_test() -> None:
+    """Files of one group follow one another; any other test, or none, ends the group."""
+
+    def test_of(place: str) -> Any:
+        return SimpleNamespace(path=ROOT / "tests" / place)
+
+    story, other = test_of("scenarios/test_story.py"), test_of("promotion/test_gate.py")
+    assert not ends_group(story, test_of("scenarios/test_week.py"))
+    assert ends_group(story, test_of("scenarios/test_addresses.py"))
+    assert ends_group(story, other)
+    assert ends_group(story, None)
+    assert not ends_group(other, story)

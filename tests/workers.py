@@ -37,8 +37,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        pattern = pattern_of(nodeid.partition("::")[0].removeprefix(f"{_TESTS.name}/"))
-        return nodeid if pattern is None else GROUPS[pattern]
+        return group_of(nodeid.partition("::")[0].removeprefix(f"{_TESTS.name}/")) or nodeid
 
 
 def put_groups_first(items: list[pytest.Item]) -> None:
@@ -50,6 +49,18 @@ def put_groups_first(items: list[pytest.Item]) -> None:
         return len(patterns) if pattern is None else patterns.index(pattern)
 
     items.sort(key=rank)
+
+
+def ends_group(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Whether a test is the last one of its group on this worker."""
+    group = group_of(item.path.relative_to(_TESTS).as_posix())
+    return group is not None and (following is None or group_of(following.path.relative_to(_TESTS).as_posix()) != group)
+
+
+def group_of(path: str) -> str | None:
+    """Return the group of a file, given by its path below `tests/`; None for a file without a group."""
+    pattern = pattern_of(path)
+    return None if pattern is None else GROUPS[pattern]
 
 
 def pattern_of(path: str) -> str | None:
