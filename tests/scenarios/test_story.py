@@ -30,6 +30,9 @@ from tests.guards.guard import Mutant
 from tests.scenarios import mutants
 from tests.scenarios.people import Ci, decide, put_image_back, register_again, register_bad, write_state
 
+# Whichever test comes first plays the story before it, up to its last end.
+pytestmark = pytest.mark.timeout(8 * END_SECONDS)
+
 
 def commits_of(environment: Environment, seen: Seen, version: int) -> int:
     return len(promotion_commits(seen, expected(environment, (), 0), version))
@@ -42,7 +45,6 @@ def without_a_daemon(after_the_story: Environment) -> Environment:
     return after_the_story
 
 
-@pytest.mark.timeout(5 * END_SECONDS + 300)
 def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> None:
     """The verifier, which does not trust the pipeline, finds two champions, one rollback and two refusals."""
     findings = verify(look(after_the_story), expected(after_the_story, FIVE_VERSIONS, champion=2))
@@ -50,7 +52,6 @@ def test_the_story_of_five_versions_comes_true(after_the_story: Environment) -> 
 
 
 @pytest.mark.scenarios
-@pytest.mark.timeout(2 * END_SECONDS)
 def test_a_run_killed_after_its_commit_is_resumed(after_the_story: Environment) -> None:
     """When a run is killed after its commit, the sensor starts another, which makes a champion with that one commit."""
     environment, client = after_the_story, registry(after_the_story)
@@ -112,7 +113,6 @@ def test_a_promotion_that_is_scaled_meanwhile_makes_a_champion(after_the_story: 
 
 
 @pytest.mark.scenarios
-@pytest.mark.timeout(3 * END_SECONDS)
 def test_people_go_back_and_end_a_promotion_in_mid_soak(after_the_story: Environment) -> None:
     """Rollback makes the champion before serve again, and abort takes a version back on which a run is at work."""
     environment, client = after_the_story, registry(after_the_story)

@@ -37,7 +37,7 @@ from tests.scenarios.people import (
     register_bad,
 )
 
-pytestmark = [pytest.mark.scenarios, pytest.mark.timeout(4 * END_SECONDS)]
+pytestmark = [pytest.mark.scenarios, pytest.mark.timeout(8 * END_SECONDS)]
 
 
 @pytest.fixture(scope="module")
