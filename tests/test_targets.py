@@ -21,11 +21,15 @@ from tests.targets import (
     pattern_of,
     target_of,
 )
-from tests.workers import GROUPS, ends_group
+from tests.workers import GROUPS, ends_group, group_of
 from tests.workers import pattern_of as group_pattern_of
 
 ROOT = Path(__file__).parents[1]
 PLACES = sorted(path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
+
+
+def read(place: str) -> str:
+    return (ROOT / "tests" / place).read_text(encoding="utf-8")
 
 
 def recipe(name: str) -> str:
@@ -89,6 +93,15 @@ def test_the_makefile_runs_every_target() -> None:
 def test_no_group_of_workers_is_stale() -> None:
     """Each pattern decides about at least one file."""
     assert {pattern for place in PLACES if (pattern := group_pattern_of(place))} == set(GROUPS)
+
+
+def test_tests_that_share_a_server_are_a_group() -> None:
+    """A server that a file's tests share is started on one worker, and not on each of them."""
+    shared = re.compile(
+        r'fixture\(scope="(?:module|session)".*\n.*(?:\n    .*)*?-> "?Iterator|\b(?:mlflow|oci|prometheus)_url: str'
+    )
+    sharing = {place for place in PLACES if OF_FILES[pattern_of(place)] in (FAST, TEST) and shared.search(read(place))}
+    assert {place for place in sharing if group_of(place) is None} == set()
 
 
 def test_a_group_ends_with_its_last_test() -> None:

@@ -23,9 +23,16 @@ GROUPS = {
     "sandbox/test_training.py": "models",
     "adapters/test_metrics_of_promotions.py": "mlflow",
     "adapters/test_mlflow_registry.py": "mlflow",
-    "adapters/test_oci.py": "OCI registry",
+    "adapters/test_mlflow_dialects.py": "mlflow",
+    "adapters/test_model_servers.py": "mlflow",
+    "companion/test_dispatch.py": "companion",
+    "adapters/test_oci*.py": "OCI registry",
+    "adapters/test_cosign.py": "OCI registry",
     "sandbox/test_images.py": "images",
     "adapters/test_prometheus.py": "Prometheus",
+    "adapters/test_metrics_presets.py": "Prometheus of the presets",
+    "adapters/test_prometheus_access.py": "Prometheus with a login",
+    "manifests/test_scraping.py": "Prometheus of the manifests",
 }
 """Patterns of files below `tests/`, in which `*` crosses folders, with their group; the longest groups come first."""
 
