@@ -86,6 +86,13 @@ class PullRequests(Protocol):
     port `GitHub` does. `str(port)` names the host by its address.
     """
 
+    def check_open(self, auto_merge: MergeMethod | None) -> None:
+        """Raise unless a request could be opened, and merged by itself in that way, as far as the host tells.
+
+        Nothing is changed: a request from the branch into itself is asked for, which every host refuses as empty after
+        it has looked whether we may open one.
+        """
+
     def find(self, branch: str) -> PullRequest | None:
         """Return the newest request from a branch, open or not; None when there never was one."""
 

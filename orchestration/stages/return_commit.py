@@ -69,7 +69,8 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
         desk.say(f"going on with commit {open_promotion.commit.commit[:12]}, which brings it back")
         return _record(desk, open_promotion, view.image)
     proposed = return_of(desk.clients.git, desk.policy.name) if desk.clients.requests is not None else None
-    if proposed is not None and number in (None, proposed[1].version):
+    goes_on = proposed is not None and number in (None, proposed[1].version) and rolls_back_by_request(desk.policy)
+    if proposed is not None and goes_on:
         advance_return(promotion_by_hand(desk, proposed[1].version), *proposed)
     known, serving = _champions_and_what_serves(desk, view)
     champion = _choose(desk, known, number, serving, _left_by_hand(view, serving))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestration.commands.serving import UnfinishedError, abort_promotion, return_to_champion
+from orchestration.commands.status import read_status
 from orchestration.promotion.acts import ActKind
 from orchestration.promotion.branch_view import acts
 from orchestration.promotion.decided import Decided
@@ -13,6 +14,7 @@ from orchestration.promotion.pull_requests import MERGE_TAG, MergeMethod
 from orchestration.promotion.sensor_rules import Memory
 from orchestration.promotion.state import State
 from orchestration.stages.lease import LEASE_SECONDS
+from orchestration.stages.plan import Outlook, plan_promotion
 from tests.fakes.runs import Killed, Saboteur, promote
 from tests.fakes.ticks import Runs, go_on
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
@@ -96,6 +98,22 @@ def test_a_merged_return_is_finished_by_the_sensor(how: MergeMethod, message: st
     assert world.git.tags["incumbent/iris-edge/1-2"].commit == told.commit
 
 
+def test_status_and_plan_show_what_waits() -> None:
+    """Status names the request, or while the registry is down its branch; a challenger's plan says whose turn it is."""
+    world = asked()
+    (status,) = read_status(WorldPlatform(world), [POLICY_NAME])
+    (waits,) = status.under_way
+    assert (waits.version, waits.state) == (1, "waiting")
+    assert "by ana@team (complaints since noon) with the merge of request #3" in waits.reason
+    world.register()
+    plan = plan_promotion(world.clients(world.policy(POLICY_NAME)), world.policy(POLICY_NAME), 3, world.said.append)
+    assert plan.outlook is Outlook.WAITING
+    assert "a return to version 1 by ana@team (complaints since noon), which waits for its merge" in plan.under_way
+    world.registry.down = True
+    (status,) = read_status(WorldPlatform(world), [POLICY_NAME])
+    assert "incumbent/iris-edge/return-1-2" in next(each for each in status.under_way if each.version == 1).reason
+
+
 def test_the_command_again_goes_on_after_the_merge() -> None:
     """Where no sensor runs; before the merge it names the same request again, whoever gives it."""
     world = asked()
@@ -113,6 +131,17 @@ def test_a_return_is_pushed_where_the_policy_says_so() -> None:
     go_back(world)
     assert world.champion == 1
     assert len(world.requests.requests) == 2
+
+
+def test_a_policy_that_pushes_again_waits_no_longer() -> None:
+    """The request from before is closed, and the same command pushes."""
+    world = asked()
+    world.policies[POLICY_NAME] = BY_REQUEST.replace("rollbacks: pull_request", "rollbacks: push")
+    world.git.is_protected = False
+    go_back(world)
+    assert world.champion == 1
+    assert world.requests.open_ones == []
+    assert world.git.proposed == {}
 
 
 def test_a_person_who_closes_the_request_keeps_what_serves() -> None:
