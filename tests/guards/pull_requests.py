@@ -121,7 +121,7 @@ GUARDS = (
             "    if rolls_back_by_request(policy):\n        pushed",
             "    if False:\n        pushed",
         ),
-        f"{_RETURNS}::test_a_return_is_proposed",
+        "orchestration/test_merges_told.py::test_a_return_that_waits_for_its_merge_is_told",
         raises="DependencyError",
     ),
     Guard(
