@@ -283,7 +283,7 @@ def test_gitlab_merges_by_itself(tmp_path: Path, is_mergeable: bool) -> None:
 def test_the_right_to_open_a_request_is_told_without_opening_one(scene: Scene) -> None:
     """Where nothing is wrong, nothing is said, and nothing is there afterwards."""
     for method in (None, "merge", "squash", "rebase"):
-        scene.requests.check_open(method)  # type: ignore[arg-type]
+        scene.requests.check_open(method)
     assert scene.requests.find("main") is None
 
 
