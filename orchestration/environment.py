@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from orchestration.adapters.policies import PolicyFolder
-from orchestration.promotion.policy import Policy
+from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
     Clients,
@@ -110,12 +110,23 @@ class EnvironmentPlatform:
         Raises:
             InvalidInputError: a setting of Git is missing or unusable.
         """
+        return self._git("", None) if policy is None else self._git(policy.name, policy.git)
+
+    def git_of(self, policy: str, own: GitTarget) -> GitOpsRepository:
+        """Return a client of the repository that a policy is to name; nothing is contacted yet.
+
+        Raises:
+            InvalidInputError: it, or a setting of Git, is missing or unusable.
+        """
+        return self._git(policy, own)
+
+    def _git(self, policy: str, own: GitTarget | None) -> GitOpsRepository:
         from orchestration.adapters.git.authorship import is_trailer
         from orchestration.adapters.git.settings import git_repository
 
-        settings = self._git_settings(policy)
+        settings = self._git_settings(own)
         trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", is_trailer)
-        return git_repository(settings, trailers, policy, Path(self.state).expanduser(), self.clock())
+        return git_repository(settings, trailers, own, policy, Path(self.state).expanduser(), self.clock())
 
     def pull_requests(self, policy: Policy) -> PullRequests | None:
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.
@@ -127,10 +138,10 @@ class EnvironmentPlatform:
             return None
         from orchestration.adapters.git.settings import pull_requests
 
-        return pull_requests(self._git_settings(policy), policy, policy.delivery.pull_request)
+        return pull_requests(self._git_settings(policy.git), policy, policy.delivery.pull_request)
 
-    def _git_settings(self, policy: Policy | None) -> dict[str, str]:
-        if policy is None or not policy.has_own_repository:
+    def _git_settings(self, own: GitTarget | None) -> dict[str, str]:
+        if own is None or own.url is None:
             required("INCUMBENT_GIT_URL", self.git_url)
         return {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
 

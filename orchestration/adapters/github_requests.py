@@ -10,13 +10,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.github import Credentials, GitHubRepository
-from orchestration.promotion.github import RefusedError
+from orchestration.promotion.github import NotPermittedError, RefusedError
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
 from orchestration.promotion.timestamps import parse_time
 
 WITHDRAWN = "<!-- incumbent: withdrawn -->"
 """Ends the comment with which a request of ours is closed, so that it is never taken for a person's refusal."""
+_SETTING_OF = {"merge": "merge_commit", "squash": "squash_merge", "rebase": "rebase_merge", None: ""}
+"""The repository's setting for each way of merging, after `allow_`."""
 _AUTO_MERGE = (
     "mutation($id: ID!, $method: PullRequestMergeMethod!, $head: GitObjectID) { enablePullRequestAutoMerge("
     "input: {pullRequestId: $id, mergeMethod: $method, expectedHeadOid: $head}) { clientMutationId } }"
@@ -43,6 +45,24 @@ class GitHubPullRequests:
 
     def __str__(self) -> str:
         return str(self._github)
+
+    def check_open(self, auto_merge: MergeMethod | None) -> None:
+        """GET the repository, and POST a request that cannot be one; the port says what is raised."""
+        what = f"a repository in which we may open pull requests into {self._base}"
+        shown = self._github.read("", what)
+        rights = shown.get("permissions")
+        if isinstance(rights, dict) and rights.get("push") is False:  # of the account; a token may have less
+            next_step = "Give the token's account the role Write, or use a token of another account."
+            raise NotPermittedError(Problem(str(self), what, "an account without the right to push", next_step))
+        if shown.get("archived") is True:
+            raise RefusedError(Problem(str(self), what, "an archived repository", "Unarchive it."))
+        wanted = {"allow_auto_merge": "auto-merge", f"allow_{_SETTING_OF[auto_merge]}": f"the way {auto_merge}"}
+        for setting, name in wanted.items() if auto_merge is not None else ():
+            if shown.get(setting) is False:
+                next_step = f"Allow {name} in the repository's settings, or correct auto_merge in the policy."
+                raise RefusedError(Problem(str(self), f"{name} to be allowed", "that it is not", next_step))
+        content = {"title": "A check of rights", "head": self._base, "base": self._base}
+        self._github.write("POST", "/pulls", content, (422,), what)
 
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised."""

@@ -22,6 +22,8 @@ from orchestration.promotion.timestamps import parse_time
 
 _PAUSE_SECONDS = 60.0
 """How long a limit lasts that names no time: GitLab counts by the minute."""
+_EMPTY = 422
+"""What GitLab answers who may open a request, and asks for one from a branch into itself (`validate_branches`)."""
 _STATES = {"opened": RequestState.OPEN, "locked": RequestState.OPEN, "merged": RequestState.MERGED}
 """`locked` lasts while a merge is under way."""
 
@@ -42,13 +44,40 @@ class GitLabMergeRequests:
             InvalidInputError: the address is not http(s), or carries a password.
         """
         api = require_plain_url("address of GitLab's API", api_url)
-        self._requests = f"{api}/projects/{quote(repository, safe='')}/merge_requests"
+        self._project = f"{api}/projects/{quote(repository, safe='')}"
+        self._requests = f"{self._project}/merge_requests"
         self._base, self._token_file = base, token_file
         next_step = "Check that it is reachable from here, and https://status.gitlab.com."
         self._http = HttpClient(f"GitLab at {api}", next_step, self._secrets)
 
     def __str__(self) -> str:
         return self._http.subject
+
+    def check_open(self, auto_merge: MergeMethod | None) -> None:
+        """GET the project, and POST a request that cannot be one; the port says what is raised."""
+        what = f"a project in which we may open merge requests into {self._base}"
+        reply = self._http.get(self._project, headers=self._headers())
+        if reply.status != 200 or not isinstance(reply.document, dict):
+            raise self._failure(reply, what)
+        shown = reply.document
+        faults = {
+            "an archived project": (shown.get("archived") is True, "Unarchive it."),
+            "merge requests turned off": (
+                shown.get("merge_requests_access_level") == "disabled",
+                "Turn them on in the project's settings.",
+            ),
+            "squashing turned off": (
+                auto_merge == "squash" and shown.get("squash_option") == "never",
+                "Allow it in the project's settings, or correct auto_merge in the policy.",
+            ),
+        }
+        for found, (is_so, next_step) in faults.items():
+            if is_so:
+                raise RefusedError(Problem(self._http.subject, what, found, next_step))
+        content = {"title": "A check of rights", "source_branch": self._base, "target_branch": self._base}
+        reply = self._send("POST", "", content)
+        if reply.status != _EMPTY:
+            raise self._failure(reply, what)
 
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised."""
@@ -107,13 +136,14 @@ class GitLabMergeRequests:
         return reply.document
 
     def _write(self, method: str, path: str, content: Mapping[str, object], what: str) -> dict[str, Any]:
-        headers = {**self._headers(), "Content-Type": "application/json"}
-        reply = self._http.send(
-            method, f"{self._requests}{path}", content=json.dumps(content).encode(), headers=headers
-        )
+        reply = self._send(method, path, content)
         if reply.status not in (200, 201) or not isinstance(reply.document, dict):
             raise self._failure(reply, what)
         return reply.document
+
+    def _send(self, method: str, path: str, content: Mapping[str, object]) -> HttpReply:
+        headers = {**self._headers(), "Content-Type": "application/json"}
+        return self._http.send(method, f"{self._requests}{path}", content=json.dumps(content).encode(), headers=headers)
 
     def _headers(self) -> dict[str, str]:
         try:

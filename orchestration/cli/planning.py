@@ -251,13 +251,28 @@ def _application(_context: click.Context, _parameter: click.Parameter, value: st
     help="The Argo CD Application that rolls the model out.",
 )
 @click.option("--policy", "policy_name", metavar="NAME", help="The policy's name.  [default: the application's]")
+@click.option("--git-url", metavar="URL", help="The policy's own GitOps repository.  [default: INCUMBENT_GIT_URL]")
+@click.option("--git-branch", metavar="BRANCH", help="The branch in it.  [default: INCUMBENT_GIT_BRANCH]")
+@click.option(
+    "--git-token-file",
+    metavar="FILE",
+    help="A file with a token for --git-url, where that is not on the host of INCUMBENT_GIT_URL.",
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Where to write it.  [default: the policy's place in the policies folder]",
 )
-def init(model: str, application: tuple[str, str], policy_name: str | None, output: Path | None) -> None:
+def init(
+    model: str,
+    application: tuple[str, str],
+    policy_name: str | None,
+    git_url: str | None,
+    git_branch: str | None,
+    git_token_file: str | None,
+    output: Path | None,
+) -> None:
     """Draft a policy for the registered MODEL from a live Argo CD application.
 
     It takes the manifest from the application and the branch, the container and the image's repository from the
@@ -266,20 +281,24 @@ def init(model: str, application: tuple[str, str], policy_name: str | None, outp
     said on standard error; a policy with such a gap is refused until it is filled in. No file is overwritten.
 
     \b
-    Example:
+    Examples:
       incumbent init iris-classifier --application argocd/iris-classifier \\
           --policy iris-classifier-edge
+      incumbent init iris-classifier --application argocd/iris-production \\
+          --git-url https://github.com/acme/models-production.git --git-branch production
 
     \b
     Exit code:
       0  written; standard error says what is left to fill in
       2  wrong usage
-      3  refused (no such application, or the file exists); the reason is on standard error
+      3  refused (no such application or repository, or the file exists); the reason is on standard error
       4  Argo CD did not answer
     """
+    if git_token_file and not git_url:
+        raise click.UsageError("--git-token-file is for the repository of --git-url: give both")
     with problems():
         from orchestration.commands.drafting import draft_policy
-        from orchestration.promotion.policy import require_policy_name
+        from orchestration.promotion.policy import GitTarget, require_policy_name
 
         namespace, name = application
         policy_name = policy_name or (output.stem if output is not None else name)
@@ -287,7 +306,9 @@ def init(model: str, application: tuple[str, str], policy_name: str | None, outp
         platform = platform_of_environment()
         file = output or Path(platform.policies_folder) / f"{policy_name}.yaml"
         _require_new(file)
-        draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context)
+        stated = {"url": git_url, "branch": git_branch, "token_file": git_token_file}
+        own = GitTarget(**{name: value for name, value in stated.items() if value}) if git_url or git_branch else None
+        draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context, own)
         _write_new(file, draft.text)
         for field, meaning in draft.open.items():
             tell(shown(f"TODO {field}: {meaning}"))

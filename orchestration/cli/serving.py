@@ -35,6 +35,9 @@ def rollback(policy_name: str, version: int | None, reason: str, by: str) -> Non
     and the service are asked the version's recorded requests; nothing is soaked again. Then the champion alias moves.
     The version that is left stays the challenger, and is not promoted again by itself.
 
+    Where the policy delivers rollbacks by pull requests, a request is opened for the commit, and the command ends: the
+    sensor goes on after its merge, and so does the same command. `incumbent abort` closes the request.
+
     A hold, a freeze window or a missing approval does not stop it. When the registry does not answer, the image is
     brought back all the same, and the sensor finishes the rest; so it does after Ctrl-C or a crash. A rollout or an
     answer that fails is held, and never taken back by itself.
@@ -49,7 +52,7 @@ def rollback(policy_name: str, version: int | None, reason: str, by: str) -> Non
       0  it serves and is the champion, now or before
       2  wrong usage
       3  refused: never verified, no image, or a promotion under way; or an abort ended it
-      4  a dependency did not answer, or it is committed and held; the reason is on standard error
+      4  a dependency did not answer, it waits for a merge, or it is held; the reason is on standard error
     """
     with problems(), _interruptible():
         from orchestration.commands.serving import return_to_champion
@@ -66,7 +69,8 @@ def abort(policy_name: str, reason: str, by: str) -> None:
 
     It may be requested, waiting, committed, held, or held by a person, and a run may be at work on it: that run
     stops writing at once, and ends with the reason. The command returns when the image before serves again. Nothing
-    is promoted again by itself; `incumbent retry` tries the version once more.
+    is promoted again by itself; `incumbent retry` tries the version once more. Of a return (`incumbent rollback`)
+    that waits for its merge, the request is closed, and what serves stays.
 
     \b
     Example:

@@ -4,13 +4,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestration.commands.drafting_manifest import because, files_of, find_manifest
+from orchestration.commands.drafting_manifest import because, files_of, find_manifest, repository_of
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.deployed import Slot, parse_address
 from orchestration.promotion.evaluation import ANY_TRAFFIC
 from orchestration.promotion.images import parse_image
 from orchestration.promotion.platform import PlatformInParts
-from orchestration.promotion.policy import parse_policy
+from orchestration.promotion.policy import GitTarget, parse_policy
 from orchestration.promotion.policy_draft import (
     PolicyDraft,
     latency_histograms,
@@ -36,7 +36,13 @@ _PODS = 'namespace="$namespace",pod=~"$pods"'
 
 
 def draft_policy(
-    platform: PlatformInParts, model: str, namespace: str, application: str, name: str, own_context: str
+    platform: PlatformInParts,
+    model: str,
+    namespace: str,
+    application: str,
+    name: str,
+    own_context: str,
+    own: GitTarget | None = None,
 ) -> PolicyDraft:
     """Draft a policy; whatever cannot be found out is left open in it, with the reason.
 
@@ -47,9 +53,10 @@ def draft_policy(
         application: the Application's name.
         name: the policy's name.
         own_context: the context of the cluster that Argo CD runs in.
+        own: the policy's own GitOps repository; None for the settings'.
 
     Raises:
-        InvalidInputError: there is no such Application, or a setting is missing.
+        InvalidInputError: there is no such Application, its own repository cannot be used, or a setting is missing.
         DependencyError: Argo CD does not answer.
     """
     found = platform.argocd().application(namespace, application)
@@ -57,7 +64,9 @@ def draft_policy(
         subject = f"Application {namespace}/{application}"
         next_step = f"Correct --application. To list them: kubectl -n {namespace} get applications."
         raise InvalidInputError(Problem(subject, "an application of Argo CD", "no such application", next_step))
-    draft = PolicyDraft(name, model, application, namespace)
+    if own is not None:
+        platform.git_of(name, own)  # what cannot be used is not written into a policy
+    draft = PolicyDraft(name, model, application, namespace, own)
     workload = _workload(platform, found, draft, own_context)
     find_manifest(platform, found, draft, workload)
     _service(platform, found, draft)
@@ -179,7 +188,7 @@ def _protocol(platform: PlatformInParts, address: str, model: str) -> str:
 def _node_port_address(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> str:
     if not draft.cluster:
         return ""
-    git = platform.git()
+    git = repository_of(platform, draft)
     head = git.fetch()
     ports: set[str] = set()
     for path in files_of(git, head, application):

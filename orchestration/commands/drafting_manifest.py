@@ -41,7 +41,7 @@ def find_manifest(
         draft.leave_open("manifest.path", f"{expected}, relative to the repository (the workload is not known)")
         return
     try:
-        git = platform.git()
+        git = repository_of(platform, draft)
         head = git.fetch()
         if not _our_sources(application, git.address()):
             reason = f"none of its {len(application.sources)} sources is {git.address().url}"
@@ -63,6 +63,11 @@ def find_manifest(
     folders = " or ".join(source.path or "." for source in _our_sources(application, git.address()))
     among = ", ".join(" ".join(filter(None, each)) for each in found) or f"no single one under {folders}"
     draft.leave_open("manifest.path", f"{expected}, relative to the repository ({among}); for Helm, with yaml_path")
+
+
+def repository_of(platform: PlatformInParts, draft: PolicyDraft) -> GitOpsRepository:
+    """Return a client of the repository that a draft's promotions would edit."""
+    return platform.git() if draft.git is None else platform.git_of(draft.name, draft.git)
 
 
 def files_of(git: GitOpsRepository, head: str, application: ApplicationStatus) -> Sequence[str]:

@@ -60,6 +60,8 @@ class CommandRun:
 def return_to_champion(platform: Platform, name: str, number: int | None, decided: Decided, run: str, say: Say) -> str:
     """Go back to a former champion: commit its image, wait for its rollout, ask its recorded requests, move the alias.
 
+    Where the policy delivers rollbacks by pull requests, the commit is proposed; after its merge, the sensor goes on.
+
     Args:
         platform: The policies and the clients.
         name: The policy.
@@ -73,7 +75,7 @@ def return_to_champion(platform: Platform, name: str, number: int | None, decide
 
     Raises:
         InvalidInputError: refused, and nothing was changed.
-        UnfinishedError: committed, and not the champion yet.
+        UnfinishedError: committed, and not the champion yet; or proposed, and not merged yet.
         DependencyError: a dependency does not answer.
     """
     with _desk(platform, name, run, say) as desk:
@@ -147,7 +149,7 @@ def abort_promotion(platform: Platform, name: str, decided: Decided, say: Say) -
     """
     with _desk(platform, name, abort_holder(decided), say) as desk:
         found = aborting.find_under_way(desk)
-        if found.committed is None and found.challenger is None:
+        if found.is_nothing:
             return f"nothing to abort: no promotion of {name} is under way."
         other = desk.lease.others()
         if other is not None and is_abort(other.holder):
@@ -168,7 +170,7 @@ def _ended_by_others(desk: Promotion, ended: StageEnded) -> str:
         InvalidInputError: it has not ended yet.
     """
     name, found = desk.policy.name, aborting.find_under_way(desk)
-    if found.committed is not None or found.challenger is not None:
+    if not found.is_nothing:
         raise _already_aborted(name, ended.problem.found)
     return aborting.ended_already(desk)
 

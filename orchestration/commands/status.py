@@ -10,6 +10,7 @@ from orchestration.promotion.branch_view import acts, image_at, manifest_at, unf
 from orchestration.promotion.deployed import image_key
 from orchestration.promotion.in_thread import in_thread
 from orchestration.promotion.live_value import live_value
+from orchestration.promotion.merge_wait import return_of
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.policy_status import (
@@ -193,7 +194,8 @@ def _ask_git(git: GitOpsRepository, policy: Policy, clock: Clock | None) -> GitV
     by_hand = None if is_own else _change_by_hand(git, policy, head, image_key(image))
     made = acts(git, policy.name)
     at_work = _at_work(git, policy, clock) if clock is not None else None
-    return GitView(head, image, promotions, made, by_hand, unfinished(git, promotions, made), at_work)
+    returning = return_of(git, policy.name) if policy.delivery.pull_request is not None else None
+    return GitView(head, image, promotions, made, by_hand, unfinished(git, promotions, made), at_work, returning)
 
 
 def _at_work(git: GitOpsRepository, policy: Policy, clock: Clock) -> AtWork | None:
@@ -221,7 +223,11 @@ def _ask_registry(registry: Registry, policy: Policy, git: "Future[object]") -> 
     view = RegistryView(champion, challenger)
     wait([git])
     branch = git.result() if git.exception() is None else None
-    last = live_promotion(branch.promotions) if isinstance(branch, GitView) else None
+    if not isinstance(branch, GitView):
+        return view
+    if branch.returning is not None:
+        view = replace(view, returning=registry.version(policy.model, branch.returning[1].version))
+    last = live_promotion(branch.promotions)
     if last is None or last.identity.version in {version.version for version in view.versions}:
         return view
     return replace(view, committed=registry.version(policy.model, last.identity.version))

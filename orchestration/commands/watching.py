@@ -6,13 +6,22 @@ from typing import Protocol
 
 from orchestration.promotion.branch_standing import committed_promotions, is_image_of
 from orchestration.promotion.branch_view import image_at, other_under_way
-from orchestration.promotion.merge_wait import identity_of, recognise_merges, rollback_waits, still_unmerged
+from orchestration.promotion.merge_wait import (
+    identity_of,
+    recognise_merges,
+    return_waits,
+    returned_by,
+    rollback_waits,
+    still_after_return,
+    still_unmerged,
+    taken_back_by,
+)
 from orchestration.promotion.model_version import ModelVersion, policy_tags, tag_key
 from orchestration.promotion.permission import DIGEST_TAG, Blocked, is_said, still_blocked
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import Clock, GitOpsRepository, ImageRegistry, LeaseRecord, Registry
+from orchestration.promotion.ports import Clock, GitOpsRepository, ImageRegistry, LeaseRecord, Proposal, Registry
 from orchestration.promotion.problems import DependencyError, Problem
-from orchestration.promotion.pull_requests import PullRequests
+from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf, PullRequests
 from orchestration.promotion.returns import unfinished_return
 from orchestration.promotion.sensor_rules import (
     FIRST_LOOK_SECONDS,
@@ -123,19 +132,20 @@ def _watch(look: Look, policy: Policy, memory: Memory | None, asked: Named) -> t
     seen = looked_at(memory, named, now)
     answer = answer_to_move(memory, version, policy.name) if version is not None else None
     requests = [answer] if answer is not None else []
+    after = still_after_return(look.git, host, policy, version) if version is not None else None
     unfinished = _committed_first(look, policy, version) or _proposed(look, host, policy, named) or goes_on
     if unfinished is None:
-        return requests, Memory(named, seen.named_at, look_at=now + IDLE_LOOK_SECONDS)
+        return requests, Memory(named, seen.named_at, look_at=now + _look_again(host, IDLE_LOOK_SECONDS))
     if not may_look(memory, unfinished.version, now):
         return requests, seen
     if _is_held_now(look, policy, unfinished):
         return requests, replace(seen, version=unfinished.version, look_at=now + LOOK_AGAIN_SECONDS)
     if rollback_waits(look.git, host, policy, unfinished):
         return requests, replace(seen, version=unfinished.version, look_at=now + REQUEST_LOOK_SECONDS)
-    blocked = _still_waits(look, host, policy, unfinished, now) if unfinished.version == named else None
+    blocked = after or _still_waits(look, host, policy, unfinished, now) if unfinished.version == named else None
     if blocked is not None and is_said(unfinished, policy.name, blocked):
-        seen = replace(seen, version=unfinished.version, look_at=now + _look_again(host))
-        if policy.approval is None or now < seen.resolved_at + IMAGE_LOOK_SECONDS:
+        seen = replace(seen, version=unfinished.version, look_at=now + _look_again(host, LOOK_AGAIN_SECONDS))
+        if after is not None or policy.approval is None or now < seen.resolved_at + IMAGE_LOOK_SECONDS:
             return requests, seen
         seen = replace(seen, resolved_at=now)
         if not _is_pushed_again(look, policy, unfinished):
@@ -156,20 +166,41 @@ def _still_waits(
     return blocked if blocked is not None else still_unmerged(look.git, host, policy, version, now)
 
 
-def _look_again(host: PullRequests | None) -> float:
-    """Return how soon to look again at what waits: a Git host counts what it is asked."""
-    return LOOK_AGAIN_SECONDS if host is None else REQUEST_LOOK_SECONDS
+def _look_again(host: PullRequests | None, without: float) -> float:
+    """Return how soon to look again: at what waits on a Git host, which counts what it is asked, or else as given."""
+    return without if host is None else REQUEST_LOOK_SECONDS
 
 
 def _proposed(look: Look, host: PullRequests | None, policy: Policy, named: int) -> ModelVersion | None:
-    """Return a version that the alias does not name any more and that has a request open, which its run closes."""
-    proposals = look.git.proposals(policy.name) if host is not None else ()
+    """Return a version with something to do about a request, although the alias may not name it: a run does it.
+
+    A return is gone on with, a promotion that the alias does not name any more is closed, and a rollback that was
+    merged is finished.
+    """
+    if host is None:
+        return None
+    proposals = look.git.proposals(policy.name)
     for proposal in proposals:
-        identity = identity_of(proposal)
-        if identity is not None and identity.version != named:
-            version = look.registry.version(policy.model, identity.version)
-            return version or ModelVersion(policy.model, identity.version, None, None, {})
-    return None
+        returned, promoted = returned_by(proposal), identity_of(proposal)
+        if returned is not None and not _is_left_alone(look, host, policy, proposal, returned.version):
+            return _known(look, policy, returned.version)
+        if promoted is not None and promoted.version != named:
+            return _known(look, policy, promoted.version)
+    open_ones = {back.version for back in map(taken_back_by, proposals) if back is not None}
+    asked = look.registry.tagged(tag_key(policy.name, MERGE_TAG), MergeOf.ROLLBACK)
+    return next((known for known in asked if known.model == policy.model and known.version not in open_ones), None)
+
+
+def _known(look: Look, policy: Policy, number: int) -> ModelVersion:
+    return look.registry.version(policy.model, number) or ModelVersion(policy.model, number, None, None, {})
+
+
+def _is_left_alone(look: Look, host: PullRequests, policy: Policy, proposal: Proposal, number: int) -> bool:
+    """Whether a return waits for people, or for the command that is at work on it; a deleted version does neither."""
+    if _is_leased(look, policy):
+        return True
+    version = look.registry.version(policy.model, number)
+    return version is not None and return_waits(look.git, host, policy, proposal, version)
 
 
 def _number(version: ModelVersion | None) -> int:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from orchestration.promotion.branch_standing import committed_promotions
 from orchestration.promotion.model_version import ModelVersion, policy_tags
-from orchestration.promotion.notifying import Event, is_told, message_of, told_tags
+from orchestration.promotion.notifying import Event, is_told, message_of, request_url, told_tags
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.ports import Destination, GitOpsRepository, Notifier, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
+from orchestration.promotion.pull_requests import MergeOf
 from orchestration.promotion.timestamps import format_time, parse_time
 
 FIRST_PAUSE_SECONDS = 10.0
@@ -177,6 +178,9 @@ def _links(platform: Platform, event: Event, version: ModelVersion | None) -> Ma
     if version is None:
         return {}
     pages = {"Version": platform.registry().version_url(version)}
+    request = request_url(version, event.policy)
+    if request:
+        pages["Request"] = request
     try:
         git = platform.git(platform.policy(event.policy))
         commit, is_rollback = _commit(git, event)
@@ -188,6 +192,8 @@ def _links(platform: Platform, event: Event, version: ModelVersion | None) -> Ma
 
 def _commit(git: GitOpsRepository, event: Event) -> tuple[str, bool]:
     """Return the newest commit of the event's attempt, and whether it took the promotion back; empty for none."""
+    if event.key.startswith(MergeOf.RETURN):
+        return "", False  # its commit is not on the branch, and the version's attempt is the one before
     attempt = event.key.rpartition(" ")[2]
     for promotion in committed_promotions(git.history(git.fetch(), event.policy), event.policy):
         if promotion.identity.version == event.version and str(promotion.identity.attempt) == attempt:

@@ -47,6 +47,11 @@ class PromotionId:
         return f"{self.policy}/rollback-{self.version}-{self.attempt}"
 
     @property
+    def return_proposal(self) -> str:
+        """The same of a return to a former champion, whose commit has this id."""
+        return f"{self.policy}/return-{self.version}-{self.attempt}"
+
+    @property
     def evidence_path(self) -> str:
         """The artifact of the training run that holds every measurement of this promotion's gate."""
         return f"incumbent/{self.policy}/{self.version}-{self.attempt}.json"

@@ -6,19 +6,30 @@ that lost its trailers, as squashing may do, does the host's word count, and onl
 
 from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.branch_view import act_tags, image_at, parse_acts
+from orchestration.promotion.decided import decided_in
 from orchestration.promotion.identity import PromotionId, parse_promotion_id
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.permission import BLOCKED_TAG, Blocked
 from orchestration.promotion.policy import Policy, PullRequestPolicy
 from orchestration.promotion.ports import GitOpsRepository, Proposal
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.pull_requests import PullRequest, PullRequests, RequestState
+from orchestration.promotion.pull_requests import MERGE_TAG, PullRequest, PullRequests, RequestState
+from orchestration.promotion.returns import RETURNS_FROM
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import parse_time, show_time
 
 
 def identity_of(proposal: Proposal) -> PromotionId | None:
-    """Return the promotion that a proposal would bring to the branch."""
+    """Return the promotion that a proposal would bring to the branch; None for a return, which a person asked for."""
+    return None if RETURNS_FROM in proposal.commit.trailers else _brings(proposal)
+
+
+def returned_by(proposal: Proposal) -> PromotionId | None:
+    """Return the promotion by which a proposal would bring a former champion back; None for any other."""
+    return _brings(proposal) if RETURNS_FROM in proposal.commit.trailers else None
+
+
+def _brings(proposal: Proposal) -> PromotionId | None:
     return parse_promotion_id(proposal.commit.trailers.get("Promotion-Id", ""))
 
 
@@ -31,6 +42,12 @@ def rollback_of(git: GitOpsRepository, promotion: PromotionId) -> Proposal | Non
     """Return the proposal that would take a promotion back; None when there is none."""
     proposals = git.proposals(promotion.policy)
     return next((proposal for proposal in proposals if proposal.name == promotion.rollback_proposal), None)
+
+
+def return_of(git: GitOpsRepository, policy: str) -> tuple[Proposal, PromotionId] | None:
+    """Return the proposal that would bring a former champion back, and its promotion; None when there is none."""
+    known = ((proposal, returned_by(proposal)) for proposal in git.proposals(policy))
+    return next(((proposal, identity) for proposal, identity in known if identity is not None), None)
 
 
 def proposed_of(git: GitOpsRepository, policy: str, version: int) -> Proposal | None:
@@ -65,7 +82,7 @@ def recognise_merges(
     if requests is None:
         return
     for proposal in git.proposals(policy.name):
-        identity = identity_of(proposal) or taken_back_by(proposal)
+        identity = _brings(proposal) or taken_back_by(proposal)
         if identity is None or version not in (None, identity.version):
             continue
         history = git.history(git.fetch(), policy.name)
@@ -142,7 +159,65 @@ def rollback_waits(git: GitOpsRepository, requests: PullRequests | None, policy:
     request = request_of(requests, proposal) if proposal is not None else None
     if proposal is None or request is None or request.state is not RequestState.OPEN:
         return False
-    return request.url in (version.tag(policy.name, "reason") or "") and not must_be_rebuilt(proposal, request)
+    return request.url in (version.tag(policy.name, MERGE_TAG) or "") and not must_be_rebuilt(proposal, request)
+
+
+def return_first(version: ModelVersion, returning: tuple[Proposal, PromotionId]) -> Problem:
+    """Say that a version is not promoted before it is decided about a return that a person asked for."""
+    proposal, identity = returning
+    decided = decided_in(proposal.commit.trailers)
+    found = f"a return to version {identity.version} by {decided}, whose request waits for its merge"
+    next_step = "Merge or close that request, from branch " + proposal.branch + "; then this version goes on by itself."
+    return Problem(str(version), "no other promotion under way", found, next_step)
+
+
+def still_after_return(
+    git: GitOpsRepository, requests: PullRequests | None, policy: Policy, version: ModelVersion
+) -> Blocked | None:
+    """Look again at a version that may wait for the end of a return; None when none is proposed.
+
+    Raises:
+        DependencyError: Git does not answer.
+    """
+    returning = return_of(git, policy.name) if requests is not None else None
+    return Blocked(return_first(version, returning), None) if returning is not None else None
+
+
+def return_waits(
+    git: GitOpsRepository, requests: PullRequests, policy: Policy, proposal: Proposal, version: ModelVersion
+) -> bool:
+    """Whether a return waits for people to merge its request, so that a run would do nothing.
+
+    Args:
+        git: The repository, whose branch was fetched.
+        requests: The host's requests.
+        policy: The policy.
+        proposal: The return's proposal.
+        version: The version that it would bring back.
+
+    Raises:
+        DependencyError: Git or the host does not answer.
+    """
+    request = request_of(requests, proposal)
+    if request is None or request.state is not RequestState.OPEN or must_be_rebuilt(proposal, request):
+        return False
+    is_said = version.state(policy.name) is None or request.url in (version.tag(policy.name, MERGE_TAG) or "")
+    return is_said and leaves_what_serves(git, policy, proposal, git.fetch()) and abort_of_return(git, proposal) is None
+
+
+def leaves_what_serves(git: GitOpsRepository, policy: Policy, proposal: Proposal, head: str) -> bool:
+    """Whether the manifest at a head still has what a return was to leave when it was proposed."""
+    before = image_at(git, policy, proposal.commit.parent)
+    return before is not None and before == image_at(git, policy, head)
+
+
+def abort_of_return(git: GitOpsRepository, proposal: Proposal) -> Act | None:
+    """Return the act by which a person ended a return since it was asked for; None when nobody did."""
+    identity = returned_by(proposal)
+    if identity is None:
+        return None
+    made = parse_acts(act_tags(git, identity.policy))
+    return _abort_since(made, identity.version, proposal.commit.trailers.get("Requested-At"))
 
 
 def abort_of(made: tuple[Act, ...], version: ModelVersion, policy: str) -> Act | None:
@@ -153,7 +228,10 @@ def abort_of(made: tuple[Act, ...], version: ModelVersion, policy: str) -> Act |
         version: The version.
         policy: The policy's name.
     """
-    requested_at = parse_time(version.tag(policy, "requested_at")) or 0.0
-    aborts = (act for act in made if act.kind is ActKind.ABORT and act.version == version.version)
-    act = next(aborts, None)
-    return act if act is not None and act.at >= requested_at else None
+    return _abort_since(made, version.version, version.tag(policy, "requested_at"))
+
+
+def _abort_since(made: tuple[Act, ...], version: int, requested_at: str | None) -> Act | None:
+    """Return the newest abort of a version; one from before a request was made is not about that request."""
+    act = next((act for act in made if act.kind is ActKind.ABORT and act.version == version), None)
+    return act if act is not None and act.at >= (parse_time(requested_at) or 0.0) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestration.promotion.model_version import ModelVersion, tag_key
 from orchestration.promotion.notifying import (
-    APPROVAL,
+    WAITS,
     Event,
     Tone,
     broken_policy,
@@ -18,6 +18,7 @@ from orchestration.promotion.notifying import (
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Registry
 from orchestration.promotion.problems import Problem
+from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
 from orchestration.promotion.state import State
 
 LOOK_AROUND_SECONDS = 30.0
@@ -93,7 +94,12 @@ def _around(
     registry: Registry, policy: Policy, champion: ModelVersion | None, others: set[int]
 ) -> dict[int, ModelVersion]:
     held = registry.tagged(tag_key(policy.name, "state"), State.HELD)
-    named = (version for version in (*held, champion) if version is not None and version.model == policy.model)
+    asked: tuple[ModelVersion, ...] = ()
+    if policy.delivery.pull_request is not None:  # what people are to take back or bring back need not have an alias
+        merges = (MergeOf.ROLLBACK, MergeOf.RETURN)
+        asked = tuple(each for what in merges for each in registry.tagged(tag_key(policy.name, MERGE_TAG), what))
+    every = (*held, *asked, champion)
+    named = (version for version in every if version is not None and version.model == policy.model)
     around = {version.version: version for version in named}
     for number in sorted(others - around.keys()):
         version = registry.version(policy.model, number)
@@ -105,7 +111,7 @@ def _around(
 def _is_over(key: str) -> bool:
     """Return whether a version with that key is left alone from now on; one without a state is not waited for."""
     word = key.partition(" ")[0]
-    return word != APPROVAL and (word not in set(State) or State(word).is_end)
+    return word not in WAITS and (word not in set(State) or State(word).is_end)
 
 
 def found_broken(policy: str, before: Watched, problem: Problem, now: float) -> tuple[tuple[Event, ...], Watched]:

@@ -1,7 +1,7 @@
 """What people are told about promotions and policies, and in which words."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,6 +9,7 @@ from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.moments import moments, request_of
 from orchestration.promotion.problems import Problem
+from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
 from orchestration.promotion.redact import redact
 from orchestration.promotion.sensor_rules import is_held_by_person
 from orchestration.promotion.state import State
@@ -16,6 +17,15 @@ from orchestration.promotion.timestamps import format_time
 
 APPROVAL = "approval"
 """In a key: a wait for a person's approval, which is told, unlike other waits."""
+_MERGES: Mapping[MergeOf, Callable[[State], bool]] = {
+    MergeOf.PROMOTION: lambda state: state is State.WAITING,
+    MergeOf.ROLLBACK: lambda state: state.is_under_way_on_branch,
+    MergeOf.RETURN: lambda state: state.is_end,
+}
+"""In which states a version may wait for the merge of a request: in others the tag is left over from before."""
+_ASKED = re.compile(rf"(?P<what>{'|'.join(MergeOf)}) (?P<url>\S{{1,500}})(?: conflict)?")
+WAITS = (APPROVAL, *MergeOf)
+"""In a key: a wait for what a person must do."""
 _APPROVAL_WORDS = re.compile(r"(?i)\bapprov(?:e|ed|al|als)\b")
 _LONGEST_REASON = 1500
 _SEPARATOR = "; "
@@ -72,14 +82,29 @@ _TITLES: Mapping[str, tuple[str, Tone]] = {
     State.ROLLED_BACK: ("version {version} was rolled back", Tone.FAILURE),
     State.HELD: ("version {version} is held", Tone.FAILURE),
     APPROVAL: ("version {version} waits for approval", Tone.WARNING),
+    MergeOf.PROMOTION: ("version {version} waits for the merge of its pull request", Tone.WARNING),
+    MergeOf.ROLLBACK: ("version {version} serves until its rollback is merged", Tone.FAILURE),
+    MergeOf.RETURN: ("the return to version {version} waits for its merge", Tone.WARNING),
 }
 """What is told of a version, by the first word of its key."""
 
 
 def waits_for_approval(version: ModelVersion, policy: str) -> bool:
-    """Return whether a version waits for a person's approval: of all waits, only this one needs someone to act."""
+    """Return whether a version waits for a person's approval: of the waits without a request, only this needs one."""
     reason = version.tag(policy, "reason") or ""
     return version.state(policy) is State.WAITING and _APPROVAL_WORDS.search(reason) is not None
+
+
+def merge_asked(version: ModelVersion, policy: str) -> str:
+    """Return what people are asked to merge, as the version's tag says it; empty when it waits for no merge."""
+    state, asked = version.state(policy), _ASKED.fullmatch(version.tag(policy, MERGE_TAG) or "")
+    return asked[0] if state is not None and asked is not None and _MERGES[MergeOf(asked["what"])](state) else ""
+
+
+def request_url(version: ModelVersion, policy: str) -> str:
+    """Return the address of the request whose merge a version waits for; empty when there is none."""
+    asked = _ASKED.fullmatch(merge_asked(version, policy))
+    return asked["url"] if asked is not None and asked["url"].startswith(("https://", "http://")) else ""
 
 
 def key_of(version: ModelVersion, policy: str) -> str:
@@ -87,7 +112,8 @@ def key_of(version: ModelVersion, policy: str) -> str:
     state = version.state(policy)
     if state is None:
         return ""
-    word = APPROVAL if waits_for_approval(version, policy) else state
+    asked = merge_asked(version, policy)  # a new request, or a conflict that people must solve, is told anew
+    word = asked or (APPROVAL if waits_for_approval(version, policy) else state)
     return f"{word} {request_of(version, policy)} {version.attempt(policy)}"
 
 
@@ -121,9 +147,9 @@ def event_of(version: ModelVersion, policy: str, *, seen: str | None, since: flo
     told_as = _TITLES.get(key.partition(" ")[0])
     if told_as is None or key == seen or is_told(version, policy, key):
         return None
-    ended_at = _ended_at(version, policy)
-    state = version.state(policy)
-    if state is not None and state.is_end and seen is None and (ended_at or 0.0) < since:
+    state, waits = version.state(policy), key.partition(" ")[0] in WAITS
+    ended_at = None if waits else _ended_at(version, policy)
+    if state is not None and state.is_end and not waits and seen is None and (ended_at or 0.0) < since:
         return None
     title, tone = told_as
     by_person = " by a person" if is_held_by_person(version, policy) else ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from orchestration.promotion.policy import Policy
+from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
     Clients,
@@ -60,6 +60,9 @@ class Platform(Protocol):
 
 class PlatformInParts(Platform, Protocol):
     """A platform whose dependencies can be asked one by one, whatever is wrong with the others."""
+
+    def git_of(self, policy: str, own: GitTarget) -> GitOpsRepository:
+        """Return a client of the GitOps repository that a policy is to name which does not exist yet."""
 
     def argocd(self) -> ArgoCD:
         """Return a client of Argo CD."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestration.promotion.deployed import IMAGE, Slot
 from orchestration.promotion.metrics_presets import PODS, gained
+from orchestration.promotion.policy import GitTarget
 from orchestration.promotion.ports import Sample
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
@@ -33,6 +34,8 @@ class PolicyDraft:
     model: str
     application: str
     application_namespace: str
+    git: GitTarget | None = None
+    """The policy's own GitOps repository; None for the settings'."""
     repository: str = ""
     slot: Slot = IMAGE
     """What promotions would edit: the image, or one of the places of an address."""
@@ -72,6 +75,9 @@ class PolicyDraft:
         else:
             image = f"image: {{repository: {scalar(self.repository)}}}"
             yield from self._field("image.repository", image, self.repository)
+        if self.git is not None:
+            stated = self.git.model_dump(exclude_none=True)
+            yield "git: {" + ", ".join(f"{name}: {scalar(value)}" for name, value in stated.items()) + "}"
         yield from self._manifest()
         yield f"argocd: {{application: {self.application}, namespace: {self.application_namespace}}}"
         yield from self._field("cluster", f"cluster: {scalar(self.cluster)}", self.cluster)

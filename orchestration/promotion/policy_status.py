@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from orchestration.promotion.acts import Act, current_hold, is_adoption_of
 from orchestration.promotion.branch_standing import CommittedPromotion
 from orchestration.promotion.cluster_status import WorkloadStatus
+from orchestration.promotion.decided import decided_in
 from orchestration.promotion.deployed import image_key
-from orchestration.promotion.identity import restored
+from orchestration.promotion.identity import PromotionId, restored
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.moments import held_since, moments
 from orchestration.promotion.policy import Policy
-from orchestration.promotion.ports import BranchCommit, FileChange
+from orchestration.promotion.ports import BranchCommit, FileChange, Proposal
 from orchestration.promotion.problems import Problem
+from orchestration.promotion.pull_requests import MERGE_TAG
 from orchestration.promotion.returns import RETURNS_FROM
 from orchestration.promotion.state import State
 from orchestration.promotion.summary import SINCE_TAG
@@ -45,6 +47,8 @@ class GitView:
     """The committed promotion whose end Git does not know."""
     at_work: "AtWork | None" = None
     """Who has the application's lease, if it was asked for."""
+    returning: tuple[Proposal, PromotionId] | None = None
+    """The return to a former champion that waits for the merge of its request."""
 
     def versions_with(self, image: str) -> tuple[int, ...]:
         """Return the versions that were committed or adopted with an image, the last one first."""
@@ -80,6 +84,8 @@ class RegistryView:
     challenger: ModelVersion | None
     committed: ModelVersion | None = None
     """The version that was committed last and not taken back."""
+    returning: ModelVersion | None = None
+    """The version that a return would bring back whose request waits for its merge."""
 
     @property
     def versions(self) -> tuple[ModelVersion, ...]:
@@ -254,12 +260,24 @@ def _under_way(policy: str, git: GitView | None, registry: RegistryView | None) 
     if registry is None and git is not None and git.unfinished is not None:
         number, commit = git.unfinished.identity.version, git.unfinished.commit
         found.append(UnderWay(number, str(State.COMMITTED), commit.committed_at, "Git knows no end of it yet"))
+    if git is not None and git.returning is not None:
+        found.append(_return(policy, *git.returning, registry.returning if registry is not None else None))
     for version in registry.versions if registry is not None else ():
         state = version.state(policy)
         if state is not None and not state.is_end:
             reason = one_line(version.tag(policy, "reason") or "")
             found.append(UnderWay(version.version, str(state), _state_since(version, policy, git), reason))
     return tuple(found)
+
+
+def _return(policy: str, proposal: Proposal, identity: PromotionId, version: ModelVersion | None) -> UnderWay:
+    """A return that waits for its merge: in the words of the version, which names the request, or else in Git's."""
+    asked = version is not None and version.tag(policy, MERGE_TAG)
+    reason = version.tag(policy, "reason") if version is not None and asked else None
+    trailers = proposal.commit.trailers
+    in_git = f"To be brought back by {decided_in(trailers)} with the merge of branch {proposal.branch}."
+    requested_at = parse_time(trailers.get("Requested-At"))
+    return UnderWay(identity.version, str(State.WAITING), requested_at, one_line(reason or in_git))
 
 
 def _state_since(version: ModelVersion, policy: str, git: GitView | None) -> float | None:

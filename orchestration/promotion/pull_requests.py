@@ -20,6 +20,18 @@ class RequestState(StrEnum):
     """Closed without a merge."""
 
 
+MERGE_TAG = "waits_for_merge"
+"""Version tag: what a version waits for people to merge, as `asked_of` writes it; empty when it waits for no merge."""
+
+
+class MergeOf(StrEnum):
+    """What the request does that a version waits for, as the first word of its `MERGE_TAG`."""
+
+    PROMOTION = "merge_of_promotion"
+    ROLLBACK = "merge_of_rollback"
+    RETURN = "merge_of_return"
+
+
 @dataclass(frozen=True)
 class PullRequest:
     """A pull request as its host has it."""
@@ -45,6 +57,18 @@ class PullRequest:
     def __str__(self) -> str:
         return f"request #{self.number} ({self.url})"
 
+    @property
+    def as_it_is(self) -> str:
+        """The request, and what keeps people from merging it as it is."""
+        conflict = ", which conflicts with the branch and was changed by someone else" if self.has_conflict else ""
+        return f"{self}{conflict}"
+
+
+def asked_of(what: MergeOf, request: PullRequest) -> dict[str, str]:
+    """Return the version tag that says what people are asked: another text only when they are asked something new."""
+    address = "".join(request.url.split()) or f"#{request.number}"
+    return {MERGE_TAG: f"{what} {address}{' conflict' if request.has_conflict else ''}"}
+
 
 @dataclass(frozen=True)
 class RequestText:
@@ -62,6 +86,13 @@ class PullRequests(Protocol):
     port `GitHub` does. `str(port)` names the host by its address.
     """
 
+    def check_open(self, auto_merge: MergeMethod | None) -> None:
+        """Raise unless a request could be opened, and merged by itself in that way, as far as the host tells.
+
+        Nothing is changed: a request from the branch into itself is asked for, which every host refuses as empty after
+        it has looked whether we may open one.
+        """
+
     def find(self, branch: str) -> PullRequest | None:
         """Return the newest request from a branch, open or not; None when there never was one."""
 
@@ -78,19 +109,31 @@ class PullRequests(Protocol):
         """Let the host merge a request by itself as soon as its rules allow it, if its head is still that commit."""
 
 
-_WHAT_TO_DO = (
-    "Merge it in whichever way the repository allows; the promotion then goes on by itself, and is taken back if the "
-    "new pods do not prove well. Close it to refuse this version. Do not change the image in it: what is merged then "
-    "is not this promotion."
-)
+WHAT_TO_DO = {
+    MergeOf.PROMOTION: "Merge it in whichever way the repository allows; the promotion then goes on by itself, and is "
+    "taken back if the new pods do not prove well. Close it to refuse this version. Do not change the image in it: "
+    "what is merged then is not this promotion.",
+    MergeOf.ROLLBACK: "Merge it in whichever way the repository allows; the version serves until then. Close it to let "
+    "the version serve on, held by you.",
+    MergeOf.RETURN: "Merge it in whichever way the repository allows; what serves now serves until then, and no other "
+    "version is promoted meanwhile. The version that comes back is asked its recorded requests again, and is never "
+    "taken back by itself. Close it to keep what serves.",
+}
+"""What merging and closing a request means."""
 
 
 def request_body(
-    intro: str, facts: Mapping[str, str], checks: Sequence[tuple[str, str]], quoted: "Quote", identity: str
+    what: MergeOf,
+    intro: str,
+    facts: Mapping[str, str],
+    checks: Sequence[tuple[str, str]],
+    quoted: "Quote",
+    identity: str,
 ) -> str:
     """Compose the text of a request: what it does, what is known, what was checked, and what merging it means.
 
     Args:
+        what: What it does, which says what merging it means.
         intro: One sentence of ours.
         facts: What is known, by its name; values come from outside.
         checks: Each check with its summary; summaries come from outside.
@@ -103,6 +146,8 @@ def request_body(
 
     rows = [f"| {name} | {cell(value)} |" for name, value in facts.items() if value]
     proved = [f"| `{name}` | {cell(summary)} |" for name, summary in checks]
+    if proved:
+        proved = ["", "| checked before | finding |", "|---|---|", *proved]
     return "\n".join(
         [
             intro,
@@ -110,12 +155,9 @@ def request_body(
             "| | |",
             "|---|---|",
             *rows,
-            "",
-            "| checked before | finding |",
-            "|---|---|",
             *proved,
             "",
-            _WHAT_TO_DO,
+            WHAT_TO_DO[what],
             "",
             f"Promotion `{identity}` by incumbent",
         ]

@@ -1,4 +1,7 @@
-"""Ending a promotion that is under way, for a person: its image is taken back, or it is refused before its commit."""
+"""Ending a promotion that is under way, for a person: its image is taken back, or it is refused before its commit.
+
+So is a return to a former champion that waits for the merge of its request.
+"""
 
 from dataclasses import dataclass
 
@@ -6,14 +9,16 @@ from orchestration.promotion.acts import Act, ActKind
 from orchestration.promotion.branch_standing import CommittedPromotion, committed_promotions
 from orchestration.promotion.branch_view import acts
 from orchestration.promotion.decided import Decided, decided_in
-from orchestration.promotion.identity import ABORTED, how_to_retry
-from orchestration.promotion.merge_wait import abort_of, recognise_merges
-from orchestration.promotion.model_version import ModelVersion, unread_version
-from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
+from orchestration.promotion.identity import ABORTED, PromotionId, how_to_retry, how_to_return
+from orchestration.promotion.merge_wait import abort_of, return_of
+from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.ports import Proposal
+from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.state import State
-from orchestration.stages.by_hand import read_if_possible, under_way
+from orchestration.stages.by_hand import promotion_by_hand, recognise_if_possible, under_way
 from orchestration.stages.pull_request import end_request
 from orchestration.stages.results import Checklist, StageEnded
+from orchestration.stages.return_request import end_return
 from orchestration.stages.rollback import take_back
 from orchestration.stages.stage import Promotion, promotion_of
 
@@ -23,10 +28,16 @@ _NOT_COMMITTED = (None, State.SUPERSEDED, State.REQUESTED, State.WAITING, State.
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What an abort ends: a committed promotion, or else a challenger that is not committed yet."""
+    """What an abort ends: a committed promotion, a return that is not merged, or a challenger that is not committed."""
 
-    committed: CommittedPromotion | None
-    challenger: ModelVersion | None
+    committed: CommittedPromotion | None = None
+    returning: tuple[Proposal, PromotionId] | None = None
+    challenger: ModelVersion | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to end."""
+        return self.committed is None and self.returning is None and self.challenger is None
 
 
 def find_under_way(desk: Promotion) -> UnderWay:
@@ -37,20 +48,18 @@ def find_under_way(desk: Promotion) -> UnderWay:
         StageEnded: the manifest cannot be read for this policy.
         DependencyError: Git does not answer; or the registry does not, while nothing is committed.
     """
-    try:
-        recognise_merges(desk.clients.git, desk.clients.requests, desk.policy)
-    except (
-        DependencyError
-    ) as error:  # whatever the host says later, the act in Git keeps the version from a new request
-        desk.say(f"going on without the Git host: {error}")
+    recognise_if_possible(desk)  # whatever the host says later, the act in Git keeps the version from a new request
     view = desk.look()
     committed = under_way(desk, view)
     if committed is not None:
-        return UnderWay(committed, None)
+        return UnderWay(committed)
     policy = desk.policy
+    returning = return_of(desk.clients.git, policy.name) if desk.clients.requests is not None else None
+    if returning is not None:
+        return UnderWay(returning=returning)
     version = desk.clients.registry.version_by_alias(policy.model, policy.challenger_alias)
     if version is None:
-        return UnderWay(None, None)
+        return UnderWay()
     live = [made for made in view.promotions if made.identity.version == version.version and made.rollback is None]
     state = version.state(policy.name)
     if live and state is not None and state.is_under_way_on_branch:
@@ -58,7 +67,7 @@ def find_under_way(desk: Promotion) -> UnderWay:
         next_step = f"Leave it as a champion: incumbent rollback {policy.name} --reason '...'."
         raise InvalidInputError(Problem(str(version), "a promotion that is not verified yet", found, next_step))
     is_pending = state in _NOT_COMMITTED and not (live and version.attempt(policy.name) <= live[0].identity.attempt)
-    return UnderWay(None, version if is_pending else None)
+    return UnderWay(challenger=version if is_pending else None)
 
 
 def abort(desk: Promotion, decided: Decided) -> str:
@@ -75,6 +84,8 @@ def abort(desk: Promotion, decided: Decided) -> str:
     found = find_under_way(desk)
     if found.committed is not None:
         return _take_back(desk, found.committed, decided)
+    if found.returning is not None:
+        return _keep_what_serves(desk, *found.returning, decided)
     if found.challenger is not None:
         return _refuse(desk, found.challenger, decided)
     return ended_already(desk)
@@ -100,19 +111,32 @@ def _ended_by(desk: Promotion) -> Decided | None:
 
 def _take_back(desk: Promotion, committed: CommittedPromotion, decided: Decided) -> str:
     number = committed.identity.version
-    read = read_if_possible(desk, number)
-    known = read if isinstance(read, ModelVersion) else unread_version(desk.policy.model, number)
-    promotion = promotion_of(desk.clients, desk.policy, known, desk.lease, desk.say)
+    promotion = promotion_by_hand(desk, number)
     note = take_back(promotion, committed, f"Aborted by {decided}.", ABORTED, decided)
     return f"version {number} of {desk.policy.model} was aborted: {note}"
 
 
+def _keep_what_serves(desk: Promotion, proposal: Proposal, identity: PromotionId, decided: Decided) -> str:
+    """Record the act in Git, and close the request of a return."""
+    number, policy = identity.version, desk.policy
+    _record_abort(desk, number, decided)
+    promotion = promotion_by_hand(desk, number)
+    found, next_step = f"an abort by {decided}", how_to_return(policy.name, number)
+    end_return(promotion, proposal, Problem(str(promotion.version), "the merge of its return", found, next_step))
+    return f"the return to version {number} of {policy.model} was aborted before its merge."
+
+
+def _record_abort(desk: Promotion, number: int, decided: Decided) -> None:
+    now = desk.clients.clock.now()
+    desk.clients.git.record_act(
+        Act(desk.policy.name, ActKind.ABORT, now, decided.by, decided.reason, number, verdict=ABORTED)
+    )
+
+
 def _refuse(desk: Promotion, version: ModelVersion, decided: Decided) -> str:
     """Record the act in Git, close the request if there is one, and refuse the version."""
-    policy, now = desk.policy, desk.clients.clock.now()
-    desk.clients.git.record_act(
-        Act(policy.name, ActKind.ABORT, now, decided.by, decided.reason, version.version, verdict=ABORTED)
-    )
+    policy = desk.policy
+    _record_abort(desk, version.version, decided)
     promotion = promotion_of(desk.clients, policy, version, desk.lease, desk.say)
     end_request(promotion, StageEnded(State.REFUSED, _aborted_before_commit(version, decided)))
     promotion.record.write(State.REFUSED, f"Aborted by {decided}. Nothing was committed.")

@@ -2,10 +2,11 @@
 
 from orchestration.promotion.branch_standing import CommittedPromotion, is_image_of, live_promotion
 from orchestration.promotion.branch_view import BranchView, is_verified
-from orchestration.promotion.model_version import ModelVersion
+from orchestration.promotion.merge_wait import recognise_merges
+from orchestration.promotion.model_version import ModelVersion, unread_version
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.state import State
-from orchestration.stages.stage import Promotion
+from orchestration.stages.stage import Promotion, promotion_of
 
 
 def read_if_possible(promotion: Promotion, number: int) -> ModelVersion | DependencyError | None:
@@ -15,6 +16,23 @@ def read_if_possible(promotion: Promotion, number: int) -> ModelVersion | Depend
     except DependencyError as error:
         promotion.say(f"going on without the registry: {error}")
         return error
+
+
+def promotion_by_hand(desk: Promotion, number: int) -> Promotion:
+    """Return the promotion of a version for a command; without its tags while the registry does not answer."""
+    read = read_if_possible(desk, number)
+    known = read if isinstance(read, ModelVersion) else unread_version(desk.policy.model, number)
+    promotion = promotion_of(desk.clients, desk.policy, known, desk.lease, desk.say)
+    promotion.record.is_gone = read is None
+    return promotion
+
+
+def recognise_if_possible(desk: Promotion) -> None:
+    """Take note of what was merged, as far as the Git host tells: a person's command goes on without it."""
+    try:
+        recognise_merges(desk.clients.git, desk.clients.requests, desk.policy)
+    except DependencyError as error:
+        desk.say(f"going on without the Git host: {error}")
 
 
 def under_way(promotion: Promotion, view: BranchView) -> CommittedPromotion | None:

@@ -11,6 +11,7 @@ from orchestration.promotion.state import State
 from orchestration.stages.await_rollout import undone_problem
 from orchestration.stages.pull_request import end_request, rolls_back_by_request
 from orchestration.stages.results import StageEnded
+from orchestration.stages.return_request import finish_proposed_return
 from orchestration.stages.rollback import OURS, record_ended, roll_back, take_back
 from orchestration.stages.stage import Promotion
 
@@ -19,11 +20,13 @@ def finish_cut_off(promotion: Promotion, view: BranchView) -> None:
     """Finish what the branch or the tags say has ended, and the other does not say yet; every stage begins with this.
 
     A rollback may have its tag `rejected` without its commit, or its commit without the tag of its end. Someone may
-    have replaced our image, or another version may have been promoted over it.
+    have replaced our image, or another version may have been promoted over it. A person may have asked for a return to
+    this version, whose request waits for its merge.
 
     Raises:
         StageEnded: there was something. It is finished now, and the promotion stays ended.
     """
+    finish_proposed_return(promotion)
     if promotion.record.is_gone:
         take_back_deleted(promotion, view)
     _finish_proposed_rollback(promotion, view)

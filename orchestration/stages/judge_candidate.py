@@ -8,8 +8,10 @@ from orchestration.promotion.deployed import Deployed
 from orchestration.promotion.identity import how_to_adopt, how_to_return
 from orchestration.promotion.images import ImageRef, choose_image
 from orchestration.promotion.manifest import read_variable
+from orchestration.promotion.merge_wait import still_after_return
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.originals import with_originals
+from orchestration.promotion.permission import BLOCKED_TAG
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.quality import TRAIN_BETTER, judge_quality, run_problem
@@ -109,6 +111,11 @@ def require_next(promotion: Promotion, view: BranchView, champion: ModelVersion 
     unfinished = _unfinished_promotion(promotion, view)
     if unfinished is not None:
         raise checklist.failed("is_challenger", unfinished, State.WAITING)
+    clients = promotion.clients
+    after = still_after_return(clients.git, clients.requests, promotion.policy, version)
+    if after is not None:
+        facts = {BLOCKED_TAG: after.problem.fingerprint, "seen_at": ""}
+        raise checklist.failed("is_challenger", after.problem, State.WAITING, facts=facts)
     return f"it is newer than champion version {champion.version}" if champion else "there is no champion yet"
 
 

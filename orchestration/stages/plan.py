@@ -13,10 +13,11 @@ from typing import TypeVar
 from orchestration.promotion.acts import current_hold
 from orchestration.promotion.branch_standing import MayCommit, OnBranch
 from orchestration.promotion.branch_view import BranchView, other_under_way
+from orchestration.promotion.decided import decided_in
 from orchestration.promotion.deployed import Deployed, pinned_digest
 from orchestration.promotion.gate_queries import QueryAnswer
 from orchestration.promotion.images import ImageRef, choose_image
-from orchestration.promotion.merge_wait import proposed_of, request_of
+from orchestration.promotion.merge_wait import proposed_of, request_of, return_of
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
 from orchestration.promotion.originals import with_originals
 from orchestration.promotion.policy import Policy
@@ -362,6 +363,10 @@ class _Planning:
         request = request_of(requests, proposal) if requests is not None and proposal is not None else None
         if request is not None:
             self.plan.under_way.append(f"{request}, which is {request.state}")
+        returning = return_of(git, policy.name) if requests is not None else None
+        if returning is not None:
+            number, decided = returning[1].version, decided_in(returning[0].commit.trailers)
+            self.plan.under_way.append(f"a return to version {number} by {decided}, which waits for its merge")
 
     def _permission(self, deployed: Deployed, checklist: Checklist) -> None:
         require_permission(self.promotion, pinned_digest(deployed), self.promotion.act_tags, checklist)

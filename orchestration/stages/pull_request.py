@@ -25,10 +25,13 @@ from orchestration.promotion.policy import Policy, PullRequestPolicy
 from orchestration.promotion.ports import FileEdit, Proposal, Pushed, proposal_branch
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import (
+    MERGE_TAG,
+    MergeOf,
     PullRequest,
     PullRequests,
     RequestState,
     RequestText,
+    asked_of,
     request_body,
 )
 from orchestration.promotion.retries import retried_because
@@ -41,6 +44,8 @@ from orchestration.stages.version_record import VersionRecord
 Decision = TypeVar("Decision")
 _PENDING = (None, State.REQUESTED, State.WAITING)
 _SOMEONE = "someone on the Git host"
+_ITS_ROLLBACK = " Its rollback is "
+"""What follows a version's reason while its rollback waits for a merge."""
 
 
 def request_text(promotion: Promotion, identity: PromotionId, deployed: str, checks: tuple[Check, ...]) -> RequestText:
@@ -57,7 +62,7 @@ def request_text(promotion: Promotion, identity: PromotionId, deployed: str, che
     intro = f"Puts version {version.version} into place under policy {code(policy.name)}."
     proved = [(check.name, check.summary) for check in checks if check.passed]
     title = f"Promote {policy.name} to version {version.version}"
-    return RequestText(title, request_body(intro, facts, proved, code, str(identity)))
+    return RequestText(title, request_body(MergeOf.PROMOTION, intro, facts, proved, code, str(identity)))
 
 
 def deliver_by_request(
@@ -80,7 +85,7 @@ def deliver_by_request(
         StageEnded: the request is open, and waited for; or its time is over.
         DependencyError: Git or the host does not answer.
     """
-    rule, requests = _rule(promotion), _requests(promotion)
+    rule, requests = rule_of(promotion), requests_of(promotion)
     proposal = proposed_of(promotion.clients.git, promotion.policy.name, promotion.version.version)
     if proposal is not None and identity_of(proposal) != identity:
         withdraw(promotion, proposal, f"Closed: the version has another {promotion.policy.slot.noun} now.")
@@ -88,7 +93,7 @@ def deliver_by_request(
     request = request_of(requests, proposal) if proposal is not None else None
     _require_not_ended(promotion, request, State.WAITING)
     head = proposal.commit.commit if proposal is not None else ""
-    if proposal is None or _is_stale(proposal, request):
+    if proposal is None or is_stale(proposal, request):
         pushed: Pushed | Decision = promotion.lease.propose(identity.proposal, decide)
         if not isinstance(pushed, Pushed):
             return pushed
@@ -102,11 +107,12 @@ def deliver_by_request(
         requests.merge_when_ready(request.number, head, rule.auto_merge)
     problem = unmerged(rule, promotion.version, request)
     facts = {DIGEST_TAG: digest, BLOCKED_TAG: problem.fingerprint, "seen_at": ""}
+    facts |= asked_of(MergeOf.PROMOTION, request)
     raise checklist.failed("one_commit", problem, State.WAITING, facts=facts)
 
 
 def rolls_back_by_request(policy: Policy) -> bool:
-    """Whether a policy's rollbacks are delivered by pull requests, too."""
+    """Whether a policy's rollbacks, and returns to former champions, are delivered by pull requests, too."""
     rule = policy.delivery.pull_request
     return rule is not None and rule.rollbacks == "pull_request"
 
@@ -126,7 +132,7 @@ def deliver_rollback(
         StageEnded: the request is open; or a person closed it, and holds the version by that.
         DependencyError: Git or the host does not answer.
     """
-    rule, requests, git = _rule(promotion), _requests(promotion), promotion.clients.git
+    rule, requests, git = rule_of(promotion), requests_of(promotion), promotion.clients.git
     name = identity.rollback_proposal
     proposal = rollback_of(git, identity)
     decided = decide(git.fetch())
@@ -139,7 +145,7 @@ def deliver_rollback(
         raise _rollback_refused(promotion, name, request)
     _require_not_ended(promotion, request, State.REJECTED)
     head = proposal.commit.commit if proposal is not None else ""
-    if proposal is None or _is_stale(proposal, request):
+    if proposal is None or is_stale(proposal, request):
         pushed: Pushed | Decision = promotion.lease.propose(name, decide)
         if not isinstance(pushed, Pushed):
             return pushed
@@ -154,7 +160,7 @@ def deliver_rollback(
 def _rollback_text(identity: PromotionId, edit: FileEdit) -> RequestText:
     facts = {name: edit.trailers.get(name, "") for name in ("Verdict", "Image", "Model-Address", "By", "Reason")}
     intro = f"Takes version {identity.version} back, which serves now."
-    return RequestText(edit.subject, request_body(intro, facts, (), code, str(identity)))
+    return RequestText(edit.subject, request_body(MergeOf.ROLLBACK, intro, facts, (), code, str(identity)))
 
 
 def _wait_for_rollback(promotion: Promotion, request: PullRequest) -> StageEnded:
@@ -162,8 +168,11 @@ def _wait_for_rollback(promotion: Promotion, request: PullRequest) -> StageEnded
     known, name = promotion.record.state, promotion.policy.name
     state = known if known is not None and known.is_under_way_on_branch else State.COMMITTED
     reason = promotion.version.tag(name, "reason") or "Taken back."
-    if request.url not in reason:
-        promotion.record.write(state, f"{reason} Its rollback is {request}.")
+    asked = asked_of(MergeOf.ROLLBACK, request)
+    if asked[MERGE_TAG] != promotion.version.tag(name, MERGE_TAG):
+        promotion.record.write(
+            state, f"{reason.partition(_ITS_ROLLBACK)[0]}{_ITS_ROLLBACK}{request.as_it_is}.", **asked
+        )
     next_step = "Merge it; the rollback then goes on by itself. Close it to let the version serve."
     problem = Problem(str(promotion.version), "the merge of its rollback", str(request), next_step)
     return StageEnded(State.REJECTED, problem)
@@ -185,14 +194,18 @@ def _require_not_ended(promotion: Promotion, request: PullRequest | None, state:
     Raises:
         StageEnded: it was.
     """
-    if request is None or request.state is RequestState.OPEN or request.was_withdrawn:
-        return
-    next_step = "No action needed: the promotion goes on by itself."
+    if request is not None and request.state is not RequestState.OPEN and not request.was_withdrawn:
+        raise _just_ended(promotion, request, state)
+
+
+def _just_ended(promotion: Promotion, request: PullRequest, state: State) -> StageEnded:
+    next_step = "No action needed: the promotion goes on by itself when the branch has it."
     found = f"{request}, which was {request.state} just now"
-    raise StageEnded(state, Problem(str(promotion.version), "the merge of its pull request", found, next_step))
+    return StageEnded(state, Problem(str(promotion.version), "the merge of its pull request", found, next_step))
 
 
-def _is_stale(proposal: Proposal, request: PullRequest | None) -> bool:
+def is_stale(proposal: Proposal, request: PullRequest | None) -> bool:
+    """Whether a proposal must be made anew before anyone can merge it."""
     return request is not None and (request.was_withdrawn or must_be_rebuilt(proposal, request))
 
 
@@ -214,25 +227,34 @@ def require_not_refused(promotion: Promotion, checklist: Checklist) -> None:
     git, policy, requests = promotion.clients.git, promotion.policy, promotion.clients.requests
     proposal = proposed_of(git, policy.name, promotion.version.version) if requests is not None else None
     request = request_of(requests, proposal) if requests is not None and proposal is not None else None
-    if request is None or proposal is None or request.state is RequestState.OPEN or request.was_withdrawn:
-        return
+    refused = persons_refusal(promotion, proposal, request) if proposal is not None else None
+    if refused is not None:
+        expected = "the merge of its pull request"
+        problem = Problem(str(promotion.version), expected, f"that {refused}", promotion.how_to_retry)
+        raise checklist.failed("one_commit", problem)
+
+
+def persons_refusal(promotion: Promotion, proposal: Proposal, request: PullRequest | None) -> str | None:
+    """Record in Git that a person refused a proposal on the Git host, and return who did what; None when nobody did.
+
+    Raises:
+        StageEnded: it was merged, and the next run goes on from the branch.
+        DependencyError: Git does not answer.
+    """
+    git, policy = promotion.clients.git, promotion.policy
+    if request is None or request.state is RequestState.OPEN or request.was_withdrawn:
+        return None
+    what = f"closed {request}"
     if request.state is RequestState.MERGED:
-        if not git.is_ancestor(request.merge_commit, git.fetch()):
-            next_step = "No action needed: the promotion goes on by itself when the branch has it."
-            found = f"{request}, which is merged, and a branch without its commit {request.merge_commit[:12]}"
-            problem = Problem(str(promotion.version), "the merge of its pull request", found, next_step)
-            raise checklist.failed("one_commit", problem, State.WAITING)
+        is_there = git.is_ancestor(request.merge_commit, git.fetch())
+        if not is_there or is_merged_as_proposed(git, policy, proposal, request):
+            raise _just_ended(promotion, request, State.WAITING)
         what = f"merged {request} with another {policy.slot.noun} than was proposed"
-    else:
-        what = f"closed {request}"
     by = request.by or _SOMEONE
     promotion.lease.confirm()
-    act = Act(policy.name, ActKind.ABORT, promotion.clients.clock.now(), by, what, promotion.version.version)
-    git.record_act(act)
-    problem = Problem(
-        str(promotion.version), "the merge of its pull request", f"that {by} {what}", promotion.how_to_retry
-    )
-    raise checklist.failed("one_commit", problem)
+    now = promotion.clients.clock.now()
+    git.record_act(Act(policy.name, ActKind.ABORT, now, by, what, promotion.version.version))
+    return f"{by} {what}"
 
 
 def withdraw_others(promotion: Promotion) -> None:
@@ -281,7 +303,7 @@ def withdraw(promotion: Promotion, proposal: Proposal, why: str) -> None:
         StageEnded: it was merged as proposed in the meantime, so it is on the branch.
         DependencyError: Git or the host does not answer.
     """
-    git, policy, requests = promotion.clients.git, promotion.policy, _requests(promotion)
+    git, policy, requests = promotion.clients.git, promotion.policy, requests_of(promotion)
     request = request_of(requests, proposal)
     if request is not None and request.state is RequestState.OPEN:
         promotion.say(f"closing {request}: {why}")
@@ -295,11 +317,13 @@ def withdraw(promotion: Promotion, proposal: Proposal, why: str) -> None:
     promotion.lease.withdraw(proposal.name)
 
 
-def _requests(promotion: Promotion) -> PullRequests:
+def requests_of(promotion: Promotion) -> PullRequests:
+    """The Git host's requests, of a policy that delivers by them."""
     assert promotion.clients.requests is not None, "the policy delivers by pull requests"
     return promotion.clients.requests
 
 
-def _rule(promotion: Promotion) -> PullRequestPolicy:
+def rule_of(promotion: Promotion) -> PullRequestPolicy:
+    """How a policy delivers that does so by pull requests."""
     assert promotion.policy.delivery.pull_request is not None, "the policy delivers by pull requests"
     return promotion.policy.delivery.pull_request

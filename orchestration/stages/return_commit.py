@@ -14,6 +14,7 @@ from orchestration.promotion.deployed import Deployed, ModelAddress, parse_addre
 from orchestration.promotion.identity import PromotionId, committed_digest, promotion_id
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
+from orchestration.promotion.merge_wait import return_of
 from orchestration.promotion.model_version import ModelVersion, not_registered, unread_version
 from orchestration.promotion.ports import FileEdit, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -24,9 +25,11 @@ from orchestration.promotion.state import State
 from orchestration.promotion.texts import one_line
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.await_rollout import Undone, undone_problem, wait_rolled_out
-from orchestration.stages.by_hand import read_if_possible, under_way
+from orchestration.stages.by_hand import promotion_by_hand, read_if_possible, recognise_if_possible, under_way
 from orchestration.stages.expectation import expect
 from orchestration.stages.judge_rollout import failed_return, platform_fault_after_all
+from orchestration.stages.pull_request import rolls_back_by_request
+from orchestration.stages.return_request import advance_return, end_return, superseded_return
 from orchestration.stages.stage import Promotion, promotion_of
 
 
@@ -53,9 +56,11 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
 
     Raises:
         InvalidInputError: refused, and nothing was changed.
-        StageEnded: the lease was lost, or the manifest cannot be read for this policy.
-        DependencyError: Git or the image registry does not answer.
+        StageEnded: it is proposed, and waits for the merge of its request; that ended it; the lease was lost; or the
+            manifest cannot be read for this policy.
+        DependencyError: Git, the image registry, or a Git host whose requests are needed, does not answer.
     """
+    recognise_if_possible(desk)
     view = desk.look()
     open_promotion = under_way(desk, view)
     if open_promotion is not None:
@@ -63,6 +68,10 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
             raise _under_way(desk, open_promotion)
         desk.say(f"going on with commit {open_promotion.commit.commit[:12]}, which brings it back")
         return _record(desk, open_promotion, view.image)
+    proposed = return_of(desk.clients.git, desk.policy.name) if desk.clients.requests is not None else None
+    goes_on = proposed is not None and number in (None, proposed[1].version) and rolls_back_by_request(desk.policy)
+    if proposed is not None and goes_on:
+        advance_return(promotion_by_hand(desk, proposed[1].version), *proposed)
     known, serving = _champions_and_what_serves(desk, view)
     champion = _choose(desk, known, number, serving, _left_by_hand(view, serving))
     if champion.version == serving:
@@ -73,6 +82,9 @@ def commit_return(desk: Promotion, number: int | None, decided: Decided) -> Retu
         raise InvalidInputError(not_registered(desk.policy.model, champion.version))
     if isinstance(deployed, ModelAddress) and isinstance(version, ModelVersion):
         _require_files(desk, version)
+    if proposed is not None:
+        other = promotion_by_hand(desk, proposed[1].version)
+        end_return(other, proposed[0], superseded_return(other, champion.version, decided))
     committed = _push(desk, view, champion, deployed, str(serving or view.image), decided)
     return _record(desk, committed, str(deployed))
 
@@ -194,7 +206,7 @@ def _pinned_image(desk: Promotion, champion: Champion) -> ImageRef | None:
 def _push(
     desk: Promotion, first: BranchView, champion: Champion, deployed: Deployed, left: str, decided: Decided
 ) -> CommittedPromotion:
-    """Push the commit; one whose answer was lost is recognised."""
+    """Push the commit, or propose it and end as waiting; one whose answer was lost is recognised."""
     policy, number = desk.policy, champion.version
     made = _found(first, champion.attempt)
     run = made.commit.trailers.get("MLflow-Run") if made is not None else None
@@ -215,9 +227,16 @@ def _push(
         return FileEdit(policy.manifest.path, edit.content, return_subject(identity), trailers)
 
     desk.say(f"committing {deployed} to {policy.manifest.path}")
-    pushed: Pushed | CommittedPromotion = desk.lease.push_edit(decide)
+    pushed: Pushed | CommittedPromotion
+    if rolls_back_by_request(policy):
+        pushed = desk.lease.propose(identity.return_proposal, decide)
+    else:
+        pushed = desk.lease.push_edit(decide)
     if isinstance(pushed, CommittedPromotion):
         return pushed
+    proposed = return_of(desk.clients.git, policy.name) if rolls_back_by_request(policy) else None
+    if proposed is not None:
+        advance_return(promotion_by_hand(desk, number), *proposed)
     committed = _found(desk.view_at(pushed.commit), identity)
     assert committed is not None, "the pushed commit is on the branch"
     return committed

@@ -5,6 +5,7 @@ from orchestration.promotion.moments import moment_tags
 from orchestration.promotion.permission import BLOCKED_TAG
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Clock, GitOpsRepository, Registry
+from orchestration.promotion.pull_requests import MERGE_TAG
 from orchestration.promotion.state import State
 from orchestration.promotion.summary import summary_tag
 from orchestration.promotion.timestamps import format_time
@@ -61,8 +62,9 @@ class VersionRecord:
         )
         moment = moment_tags(self.version, policy, state, now)
         tags = {"state": str(state), "reason": reason, "held_by": "", **moment, **facts}
-        if self.version.tag(policy, BLOCKED_TAG):
-            tags.setdefault(BLOCKED_TAG, "")
+        for waits in (BLOCKED_TAG, MERGE_TAG):
+            if self.version.tag(policy, waits):
+                tags.setdefault(waits, "")
         self._registry.write_tags(self.version, {**summary, **policy_tags(policy, tags)})
         self.version = read_version(self._registry, self.under, self.version.version)
 

@@ -5,6 +5,7 @@ Statuses and bodies are those of GitHub's documentation, by page:
 - https://docs.github.com/rest/pulls/pulls, with the meaning of `merge_commit_sha` and `mergeable`
 - https://docs.github.com/rest/issues/issues: a pull request is an issue, too, and only the issue has `closed_by`
 - https://docs.github.com/graphql/reference/mutations#enablepullrequestautomerge
+- https://docs.github.com/rest/repos/repos#get-a-repository, with its `permissions`, which are the account's
 - "Configuring commit squashing for pull requests": a squashed commit has the message of the one commit, or the
   request's title and text, or the title alone
 """
@@ -49,6 +50,8 @@ class GitHubWithPulls(GitHubServer):
         self.squash_message = "COMMIT_MESSAGES"
         self.deletes_branches = True
         self.allows_auto_merge = True
+        self.settings: Json = {"archived": False, "permissions": {"pull": True, "push": True}}
+        """What is shown of the repository beside its name and `allow_auto_merge`."""
         self.is_mergeable = True
         """Whether the branch's rules let anyone merge now: reviews and checks."""
         self.RequestHandlerClass = _Handler
@@ -101,6 +104,12 @@ class GitHubWithPulls(GitHubServer):
 
 class _Handler(github_server.Handler):
     server: GitHubWithPulls
+
+    def show_repository(self) -> tuple[int, object, dict[str, str]]:
+        """Return the repository with its settings."""
+        server = self.server
+        shown = {"full_name": server.name, "allow_auto_merge": server.allows_auto_merge, **server.settings}
+        return 200, shown, {}
 
     def list_pulls(self) -> tuple[int, object, dict[str, str]]:
         """List requests: `head` is `user:branch`."""
@@ -208,6 +217,7 @@ class _Handler(github_server.Handler):
         }
 
     routes = (
+        ("GET", github_server.REPOSITORY, show_repository),
         ("GET", rf"{github_server.REPOSITORY}/pulls", list_pulls),
         ("POST", rf"{github_server.REPOSITORY}/pulls", create_pull),
         ("GET", rf"{github_server.REPOSITORY}/pulls/(\d+)", show_pull),

@@ -242,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
         if scheme.lower() not in ("bearer", "token") or self.server.tokens.get(token, 0.0) < time.time():
             raise Refusal(401, "Bad credentials")
         path = urlsplit(self.path).path
-        if path != "/graphql" and not path.startswith(f"/repos/{self.server.name}/"):
+        if path != "/graphql" and not f"{path}/".startswith(f"/repos/{self.server.name}/"):
             raise Refusal(404, "Not Found")
         if self.command != "GET" and not self.server.may_write:
             permission = "pull_requests=write" if "/pulls" in path else "actions=write"

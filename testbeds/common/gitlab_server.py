@@ -4,6 +4,7 @@ Statuses and bodies are those of GitLab's documentation:
 
 - https://docs.gitlab.com/api/merge_requests/ with the statuses of "Merge a merge request"
 - https://docs.gitlab.com/api/notes/
+- https://docs.gitlab.com/api/projects/#get-a-single-project
 - https://docs.gitlab.com/api/rest/authentication/ (401 without a token, 404 for what a token may not see)
 - https://docs.gitlab.com/user/project/merge_requests/commit_templates/: by default a squashed commit
   has the request's title alone
@@ -48,6 +49,8 @@ class GitLabServer(ThreadingHTTPServer):
         self.token, self.name, self.bare, self.account = token, name, bare, account
         self.method, self.squash_template = "merge", "%{title}"
         self.may_write, self.is_mergeable = True, True
+        self.settings: Json = {"archived": False, "merge_requests_access_level": "enabled"}
+        """What is shown of the project beside its path."""
         self.requests: dict[int, MergeRequest] = {}
         self.faults: deque[tuple[int, dict[str, str]]] = deque()
         """A status and headers for each of the next requests."""
@@ -138,7 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
             if self.headers.get("PRIVATE-TOKEN") != self.server.token:
                 raise Refusal(401, "401 Unauthorized")
             path = urlsplit(self.path).path
-            below = f"/api/v4/projects/{quote(self.server.name, safe='')}/merge_requests"
+            project = f"/api/v4/projects/{quote(self.server.name, safe='')}"
+            below = f"{project}/merge_requests"
+            if (self.command, path) == ("GET", project):
+                return 200, {"path_with_namespace": self.server.name, **self.server.settings}
             if not path.startswith(below):
                 raise Refusal(404, "404 Project Not Found")
             if self.command != "GET" and not self.server.may_write:
@@ -172,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         source, target = content["source_branch"], content["target_branch"]
         if server.bare.head(source) is None:
             raise Refusal(400, "source_branch does not exist")
+        if source == target:
+            raise Refusal(422, "You can't use same project/branch for source and target")
         same = (one.item for one in server.requests.values() if one.item["source_branch"] == source)
         other = next((item for item in same if item["state"] == "opened"), None)
         if other is not None:

@@ -6,7 +6,7 @@ promotion afterwards, however it was merged.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,7 @@ from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.merge_wait import must_be_rebuilt, recognise_merges, request_of
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import FileEdit, GitOpsRepository, LeaseRecord, Pushed
-from orchestration.promotion.pull_requests import PullRequests, RequestState, RequestText
+from orchestration.promotion.pull_requests import MergeMethod, PullRequests, RequestState, RequestText
 from testbeds.common.git_server import create_repository
 from testbeds.common.github_pulls import GitHubWithPulls
 from testbeds.common.github_server import Fault
@@ -278,6 +278,57 @@ def test_gitlab_merges_by_itself(tmp_path: Path, is_mergeable: bool) -> None:
         item = server.requests[opened.number].item
         assert item["state"] == ("merged" if is_mergeable else "opened")
         assert item.get("merge_when_pipeline_succeeds", False) is not is_mergeable
+
+
+def test_the_right_to_open_a_request_is_told_without_opening_one(scene: Scene) -> None:
+    """Where nothing is wrong, nothing is said, and nothing is there afterwards."""
+    for method in (None, "merge", "squash", "rebase"):
+        scene.requests.check_open(method)
+    assert scene.requests.find("main") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "error", "said"),
+    [
+        ({"permissions": {"pull": True, "push": False}}, None, NotPermittedError, "the role Write"),
+        ({"archived": True}, None, RefusedError, "Unarchive it"),
+        ({"allow_auto_merge": False}, "squash", RefusedError, "Allow auto-merge in the repository's settings"),
+        ({"allow_rebase_merge": False}, "rebase", RefusedError, "Allow the way rebase"),
+        ({"allow_auto_merge": False, "allow_rebase_merge": False}, None, None, ""),
+        (None, None, NotPermittedError, "pull_requests=write"),
+    ],
+)
+def test_what_keeps_a_request_from_being_opened_on_github(
+    tmp_path: Path, settings: dict[str, object] | None, method: MergeMethod | None, error: type[Exception], said: str
+) -> None:
+    """The account's role, the repository's settings, and the token's own rights, each with what helps."""
+    with github_scene(tmp_path) as (scene, server):
+        server.settings |= settings or {}
+        server.may_write = settings is not None
+        with pytest.raises(error, match=said) if error else nullcontext():
+            scene.requests.check_open(method)
+        assert server.pulls == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"archived": True}, RefusedError, "Unarchive it"),
+        ({"merge_requests_access_level": "disabled"}, RefusedError, "Turn them on"),
+        ({"squash_option": "never"}, RefusedError, "correct auto_merge"),
+        (None, NotPermittedError, "the scope api"),
+    ],
+)
+def test_what_keeps_a_request_from_being_opened_on_gitlab(
+    tmp_path: Path, settings: dict[str, object] | None, error: type[Exception], said: str
+) -> None:
+    """The same of a GitLab project."""
+    with gitlab_scene(tmp_path) as (scene, server):
+        server.settings |= settings or {}
+        server.may_write = settings is not None
+        with pytest.raises(error, match=said):
+            scene.requests.check_open("squash")
+        assert server.requests == {}
 
 
 def test_what_github_refuses(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ class FakePullRequests:
         self._git, self._clock = git, clock
         self.requests: list[FakeRequest] = []
         self.down: str | None = None
+        self.forbidden: DependencyError | None = None
+        """What keeps us from opening requests."""
         self.before_close: Callable[[], object] | None = None
         """What a person does just before the host closes a request of ours."""
 
@@ -86,6 +88,11 @@ class FakePullRequests:
     def _answer(self) -> None:
         if self.down is not None:
             raise DependencyError(Problem("Git host", "an answer", self.down, "Check that it is well."))
+
+    def check_open(self, auto_merge: MergeMethod | None) -> None:
+        self._answer()
+        if self.forbidden is not None:
+            raise self.forbidden
 
     def find(self, branch: str) -> PullRequest | None:
         self._answer()

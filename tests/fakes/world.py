@@ -8,7 +8,7 @@ import dagster as dg
 from orchestration.promotion.cluster_status import ApplicationSource, ContainerSpec, PodStatus
 from orchestration.promotion.manifest import CurrentImage, read_image
 from orchestration.promotion.model_version import ModelVersion, Signature, TensorInput, TrainingRun
-from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.policy import GitTarget, Policy, parse_policy
 from orchestration.promotion.ports import Answer, Clients, Headers
 from orchestration.promotion.recorded_requests import (
     RECORDING_PATH,
@@ -78,6 +78,8 @@ class World:
         manifest = MANIFEST.format(image=f"{REPOSITORY}:before")
         self.git = FakeGitRepository(self.clock, {"apps/iris.yaml": manifest.encode(), "README": b"hello\n"})
         self.requests = FakePullRequests(self.git, self.clock)
+        self.own_git: FakeGitRepository | None = None
+        """The repository of a policy that does not exist yet; None for the one that all share."""
         self.argocd, self.cluster = FakeArgoCD(), FakeCluster()
         self.service, self.metrics = FakeService(_right), FakeMetrics(self.clock)
         self.cluster.respond = _right
@@ -238,6 +240,9 @@ class WorldPlatform:
 
     def git(self, policy: Policy | None = None) -> FakeGitRepository:
         return self.world.git
+
+    def git_of(self, policy: str, own: GitTarget) -> FakeGitRepository:
+        return self.world.own_git or self.world.git
 
     def images(self) -> FakeImages:
         return self.world.images

@@ -75,7 +75,7 @@ GUARDS = (
         "An abort counts for the requests before it alone.",
         Mutant(
             "promotion/merge_wait.py",
-            "return act if act is not None and act.at >= requested_at else None",
+            "return act if act is not None and act.at >= (parse_time(requested_at) or 0.0) else None",
             "return act",
         ),
         "orchestration/test_abort.py::test_what_is_not_committed_is_refused",

@@ -3,6 +3,7 @@
 from tests.guards.guard import Guard, Mutant
 
 _STORIES = "orchestration/test_pull_requests.py"
+_RETURNS = "orchestration/test_returns_by_request.py"
 _CONTRACT = "adapters/test_pull_requests_contract.py"
 
 GUARDS = (
@@ -105,11 +106,64 @@ GUARDS = (
         f"{_STORIES}::test_an_abort_that_waits_for_its_merge_keeps_the_version_from_being_judged",
     ),
     Guard(
+        "A rollback that was merged is finished, although the alias does not name its version.",
+        Mutant(
+            "commands/watching.py",
+            "(known for known in asked if known.model == policy.model and known.version not in open_ones)",
+            "(known for known in ())",
+        ),
+        f"{_RETURNS}::test_a_merged_return_that_is_aborted_goes_back_by_a_request",
+    ),
+    Guard(
+        "A return is proposed where the branch is protected.",
+        Mutant(
+            "stages/return_commit.py",
+            "    if rolls_back_by_request(policy):\n        pushed",
+            "    if False:\n        pushed",
+        ),
+        "orchestration/test_merges_told.py::test_a_return_that_waits_for_its_merge_is_told",
+        raises="DependencyError",
+    ),
+    Guard(
+        "A return whose request a person closed is over.",
+        Mutant("stages/return_request.py", "    if refused is not None:\n", "    if False:\n"),
+        f"{_RETURNS}::test_a_person_who_closes_the_request_keeps_what_serves",
+    ),
+    Guard(
+        "A return leaves only what it was asked to leave.",
+        Mutant(
+            "promotion/merge_wait.py",
+            "return before is not None and before == image_at(git, policy, head)",
+            "return True",
+        ),
+        f"{_RETURNS}::test_a_return_ends_when_the_image_that_it_was_to_leave_is_gone",
+    ),
+    Guard(
+        "An abort of a return counts, whatever the host said then.",
+        Mutant("stages/return_request.py", "    if act is not None:\n", "    if False:\n"),
+        f"{_RETURNS}::test_an_abort_while_the_host_is_down_is_finished_later",
+    ),
+    Guard(
+        "No promotion is proposed while a return waits for its merge.",
+        Mutant("stages/judge_candidate.py", "    if after is not None:\n", "    if False:\n"),
+        f"{_RETURNS}::test_a_challenger_waits_for_the_end_of_the_return",
+    ),
+    Guard(
+        "The request of a promotion is closed while a return waits for its merge.",
+        Mutant("stages/return_request.py", "        _withdraw_promotions(promotion, identity)\n", ""),
+        f"{_RETURNS}::test_a_challenger_waits_for_the_end_of_the_return",
+    ),
+    Guard(
+        "What a person decided about a return is in Git before the host is asked.",
+        Mutant("stages/cut_off.py", "    finish_proposed_return(promotion)\n", ""),
+        f"{_RETURNS}::test_a_host_that_is_down_is_asked_again_by_the_sensor",
+    ),
+    Guard(
         "The text of a request shows values from outside as nothing but themselves.",
         Mutant(
             "stages/pull_request.py",
-            "request_body(intro, facts, proved, code, str(identity))",
-            "request_body(intro, facts, proved, lambda value, characters=500: str(value), str(identity))",
+            "request_body(MergeOf.PROMOTION, intro, facts, proved, code, str(identity))",
+            "request_body(MergeOf.PROMOTION, intro, facts, proved, lambda value, characters=500: str(value), '')",
         ),
         f"{_STORIES}::test_the_text_of_a_request_mentions_nobody",
     ),

@@ -10,12 +10,13 @@ import pytest
 from orchestration.commands.doctor import probes
 from orchestration.commands.probes import Finding, Outcome, Probe, examine, ok
 from orchestration.promotion.cluster_status import ApplicationSource
+from orchestration.promotion.github import NotPermittedError, RefusedError
 from orchestration.promotion.ports import Answer, QueryRejected, QueryResult, Sample
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from tests.fakes.clock import FakeClock
 from tests.fakes.metrics import FakeMetrics
 from tests.fakes.runs import Saboteur, promote
-from tests.fakes.world import POLICY_NAME, World, WorldPlatform
+from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform
 
 DOWN = Problem("the fake", "an answer", "that it is down", "Start it again.")
 
@@ -354,3 +355,30 @@ def test_a_policys_own_repository_is_examined_in_place_of_the_settings(healthy: 
     assert not {"settings: INCUMBENT_GIT_URL", "Git: branch", "Git: push"} & found.keys()
     healthy.git.push_forbidden = "no atomic pushes"
     assert wrong(look(healthy)) == {"push"}
+
+
+BY_REQUEST = POLICY_TEXT + "delivery: {pull_request: {host: github}}\n"
+OWN = "git: {url: https://git.example/acme/models.git, token_file: /run/secrets/git}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "unanswered", "helps"),
+    [
+        (NotPermittedError, "", True, "INCUMBENT_GIT_API_TOKEN_FILE, or else INCUMBENT_GIT_TOKEN_FILE"),
+        (NotPermittedError, OWN, True, "git.token_file in the policy"),
+        (RefusedError, "", False, "The repository is that of INCUMBENT_GIT_URL"),
+        (RefusedError, OWN, False, "The repository is that of git.url in the policy"),
+        (DependencyError, "", True, "delivery.pull_request.api"),
+    ],
+)
+def test_a_git_host_that_takes_no_requests_is_found_with_the_setting_that_helps(
+    healthy: World, kind: type[DependencyError], own: str, unanswered: bool, helps: str
+) -> None:
+    """Its API is asked for each policy that delivers by pull requests, and for no other."""
+    assert "pull requests" not in look(healthy)
+    healthy.policies[POLICY_NAME] = BY_REQUEST + own
+    assert look(healthy)["pull requests"].outcome is Outcome.OK
+    healthy.requests.forbidden = kind(DOWN)
+    found = look(healthy)["pull requests"]
+    assert (found.outcome, found.unanswered) == (Outcome.FAILED, unanswered)
+    assert helps in found.fix

@@ -8,10 +8,11 @@ import pytest
 from orchestration.commands.drafting import IN_CLUSTER, draft_policy
 from orchestration.promotion.cluster_status import ApplicationSource, ContainerSpec, Node
 from orchestration.promotion.model_version import TrainingRun
-from orchestration.promotion.policy import Policy, parse_policy
+from orchestration.promotion.policy import GitTarget, Policy, parse_policy
 from orchestration.promotion.policy_draft import PolicyDraft, propose_quality, request_counters, scalar
 from orchestration.promotion.ports import QueryResult, Sample
 from orchestration.promotion.problems import InvalidInputError, Problem
+from tests.fakes.git import FakeGitRepository
 from tests.fakes.world import World, WorldPlatform
 
 SERVICE = b"kind: Service\nspec:\n  type: NodePort\n  ports:\n    - port: 80\n      nodePort: 30808\n"
@@ -61,8 +62,8 @@ def running() -> World:
     return world
 
 
-def draft(world: World, name: str = "iris-edge", model: str = "iris") -> PolicyDraft:
-    return draft_policy(WorldPlatform(world), model, "argocd", "iris", name, "gcp")
+def draft(world: World, name: str = "iris-edge", model: str = "iris", own: GitTarget | None = None) -> PolicyDraft:
+    return draft_policy(WorldPlatform(world), model, "argocd", "iris", name, "gcp", own)
 
 
 def test_all_that_runs_is_found(running: World) -> None:
@@ -88,6 +89,21 @@ def test_all_that_runs_is_found(running: World) -> None:
     assert [slo.name for slo in policy.gate.slos] == ["restarts", "success_ratio", "p95_latency_seconds"]
     assert 'outcome=~"ok|error"' in policy.gate.requests
     assert policy.gate.slos[2].at_most == 0.25, "the boundary of a bucket above twice what was measured"
+
+
+def test_a_policy_with_a_repository_of_its_own_is_drafted_from_there(running: World) -> None:
+    """Its file and its node port are looked for in that repository, which the policy then names."""
+    elsewhere = {"apps/iris.yaml": b"hello: there\n"}
+    running.own_git, running.git = running.git, FakeGitRepository(running.clock, elsewhere)
+    own = GitTarget(url="https://git.example/acme/gitops.git", branch="production", token_file="/run/secrets/git")
+    found = draft(running, own=own)
+    assert found.open == {}
+    policy = parse_policy("iris-edge", found.text)
+    assert policy.git == own
+    assert (policy.manifest.path, policy.service.url) == ("apps/iris.yaml", "http://10.0.0.7:30808")
+    branch_alone = draft(running, own=GitTarget(branch="production"))
+    assert "git: {branch: production}\n" in branch_alone.text
+    assert "manifest.path" in draft(running).open, "the settings' repository has no such file"
 
 
 def test_a_workload_of_another_kind_is_found(running: World) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from orchestration.commands.holding import hold_policy, resume_policy
-from orchestration.commands.sensor_tick import watch
 from orchestration.commands.serving import UnfinishedError, abort_promotion
 from orchestration.promotion.acts import ActKind
 from orchestration.promotion.branch_view import acts
@@ -16,9 +15,10 @@ from orchestration.promotion.ports import FileEdit, LeaseRecord
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from orchestration.promotion.pull_requests import MergeMethod, RequestState
 from orchestration.promotion.recorded_requests import RECORDING_PATH
-from orchestration.promotion.sensor_rules import Cursor, Memory
+from orchestration.promotion.sensor_rules import Memory
 from orchestration.promotion.state import State
 from tests.fakes.runs import Saboteur, promote, resume
+from tests.fakes.ticks import Runs, go_on
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform
 
 BY_REQUEST = POLICY_TEXT + "delivery: {pull_request: {host: github}}\n"
@@ -43,44 +43,6 @@ def proposed(world: World) -> World:
     world.register()
     assert promote(world, 1, "first")
     return world
-
-
-class Runs:
-    """The runs that a sensor has requested so far; each has ended."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-
-    def cancelled(self, request: str) -> str | None:
-        return None
-
-    def count(self, request: str) -> int:
-        return self.counts.get(request, 0)
-
-    def is_young(self, request: str, *, created_after: float, started_after: float) -> bool:
-        return False
-
-
-def look(world: World, runs: Runs, memories: dict[str, Memory]) -> list[int]:
-    """Let the sensor tick once, a while after the last time, and return the versions that it wants to run."""
-    world.clock.sleep(200)
-    seen = watch(WorldPlatform(world), runs, Cursor(memories))
-    assert seen.unwatched == ()
-    memories.update(seen.cursor.memories)
-    for policy, request in seen.requests:
-        tag = request.tag(policy)
-        runs.counts[tag] = runs.counts.get(tag, 0) + 1
-    return [request.version for _, request in seen.requests]
-
-
-def go_on(world: World, runs: Runs, memories: dict[str, Memory], ticks: int = 6) -> list[int]:
-    """Tick and run whatever the sensor asks for; return which versions were run."""
-    ran = []
-    for number in range(ticks):
-        for version in look(world, runs, memories):
-            promote(world, version, f"run-{version}-{number}")
-            ran.append(version)
-    return ran
 
 
 def test_a_request_is_opened_and_waited_for(world: World) -> None:

@@ -10,6 +10,7 @@ from orchestration.promotion.notifying import (
     event_of,
     key_of,
     message_of,
+    request_url,
     waits_for_approval,
 )
 from orchestration.promotion.state import State
@@ -96,3 +97,46 @@ def test_what_waits_to_be_told_is_bounded() -> None:
     untold = add_untold((), tuple(event(number) for number in range(1, 301)))
     assert len(untold) == len(add_untold(untold, untold)) == 200
     assert untold[-1] == event(300)
+
+
+URL = "https://git.example/acme/gitops/pull/3"
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "title"),
+    [
+        ("merge_of_promotion", "waiting", "version 7 waits for the merge of its pull request"),
+        ("merge_of_rollback", "rejected", "version 7 serves until its rollback is merged"),
+        ("merge_of_rollback", "held", "version 7 serves until its rollback is merged"),
+        ("merge_of_return", "former_champion", "the return to version 7 waits for its merge"),
+        ("merge_of_promotion", "requested", None),
+        ("merge_of_rollback", "rolled_back", "version 7 was rolled back"),
+        ("merge_of_something", "waiting", None),
+    ],
+)
+def test_a_wait_for_a_merge_is_told(asked: str, state: str, title: str | None) -> None:
+    """In the states in which a version can wait for it; a tag that is left over from before says nothing."""
+    told = event_of(version(state=state, waits_for_merge=f"{asked} {URL}"), POLICY, seen=None, since=0.0, now=9.0)
+    if state == "rolled_back":
+        told = event_of(version(state=state, waits_for_merge=f"{asked} {URL}"), POLICY, seen="", since=0.0, now=9.0)
+    assert (told.title if told is not None else None) == (f"{POLICY}: {title}" if title else None)
+
+
+def test_a_return_is_told_although_its_version_ended_long_ago() -> None:
+    """What is asked now is new, whenever the version became champion."""
+    asked = version(state="former_champion", waits_for_merge=f"merge_of_return {URL}")
+    told = event_of(asked, POLICY, seen=None, since=100.0, now=200.0)
+    assert told is not None
+    assert told.at == 200.0
+    assert request_url(asked, POLICY) == URL
+
+
+def test_a_merge_is_told_again_only_when_something_new_is_asked() -> None:
+    """Another request, or a conflict that a person must solve; not another reason for the same request."""
+
+    def key(asked: str, reason: str = "") -> str:
+        return key_of(version(state="waiting", waits_for_merge=f"merge_of_promotion {asked}", reason=reason), POLICY)
+
+    assert key(URL) == key(URL, "open until tomorrow")
+    assert len({key(URL), key(f"{URL} conflict"), key(URL.replace("3", "4"))}) == 3
+    assert "merge_of" not in key(f"{URL} forged; key"), "it would be taken for two keys"

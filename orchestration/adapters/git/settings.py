@@ -26,25 +26,31 @@ _APP = ("INCUMBENT_GIT_APP_ID", "INCUMBENT_GIT_APP_INSTALLATION", "INCUMBENT_GIT
 
 
 def git_repository(
-    settings: Mapping[str, str], trailers: Mapping[str, str], policy: Policy | None, state: Path, clock: Clock
+    settings: Mapping[str, str],
+    trailers: Mapping[str, str],
+    own: GitTarget | None,
+    policy: str,
+    state: Path,
+    clock: Clock,
 ) -> GitRepository:
     """Return a client of a policy's repository, or else of the settings' own; nothing is contacted yet.
 
     Args:
         settings: The settings INCUMBENT_GIT_..., each empty where it is not set.
         trailers: What INCUMBENT_GIT_TRAILERS adds to each commit.
-        policy: Whose repository it is; None for the settings'.
+        own: The policy's own repository, as far as it has one; None for the settings'.
+        policy: The policy's name.
         state: The folder for mirrors.
         clock: The time by which leases expire.
 
     Raises:
         InvalidInputError: a setting cannot be used.
     """
-    own = policy.git if policy is not None and policy.git is not None else GitTarget.model_construct()
+    own = own or GitTarget.model_construct()
     url = own.url or settings["INCUMBENT_GIT_URL"]
     named = Named(
-        f"git.url of policy {policy.name}" if policy is not None and own.url else SETTINGS.url,
-        f"git.branch of policy {policy.name}" if policy is not None and own.branch else SETTINGS.branch,
+        f"git.url of policy {policy}" if own.url else SETTINGS.url,
+        f"git.branch of policy {policy}" if own.branch else SETTINGS.branch,
     )
     key = settings["INCUMBENT_GIT_SIGNING_KEY"]
     authorship = parse_authorship(

@@ -1,0 +1,107 @@
+"""What waits for a merge is told: a promotion, a rollback and a return, each with its request's link and once."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from orchestration.commands.serving import UnfinishedError, return_to_champion
+from orchestration.commands.telling import news, tell
+from orchestration.promotion.decided import Decided
+from orchestration.promotion.notifying import Event, Message
+from orchestration.promotion.ports import Destination
+from tests.fakes.runs import promote
+from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform
+
+BY_REQUEST = POLICY_TEXT + "delivery: {pull_request: {host: github, rollbacks: pull_request}}\n"
+URL = "https://git.example/acme/gitops/pull/"
+HERE = (Destination("line 1", "jsons://hooks.example.com"),)
+
+
+@dataclass
+class Mailbox:
+    """Implements the `Notifier` port."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    def send(self, destination: Destination, message: Message) -> None:
+        self.messages.append(message)
+
+
+def told(world: World) -> list[Message]:
+    """What cron's `incumbent notify` tells now."""
+    mailbox, platform = Mailbox(), WorldPlatform(world)
+    events = [event for event in news(platform, [POLICY_NAME], 3600.0) if isinstance(event, Event)]
+    assert tell(platform, mailbox, HERE, events, "").problems == ()
+    return mailbox.messages
+
+
+def titles(world: World) -> list[str]:
+    return [message.title.removeprefix(f"{POLICY_NAME}: ") for message in told(world)]
+
+
+def proposed() -> World:
+    world = World(BY_REQUEST)
+    world.git.is_protected = True
+    world.register()
+    promote(world, 1, "first")
+    return world
+
+
+def test_a_promotion_that_waits_for_its_merge_is_told_once() -> None:
+    """With the request's link; after it, how the promotion ends."""
+    world = proposed()
+    (message,) = told(world)
+    assert message.title == "iris-edge: version 1 waits for the merge of its pull request"
+    assert f"Request: {URL}1" in message.body.splitlines()
+    promote(world, 1, "again")
+    assert told(world) == []
+    world.requests.merge(1)
+    promote(world, 1, "merged")
+    assert titles(world) == ["version 1 is the champion"]
+
+
+def test_a_conflict_that_a_person_must_solve_is_told() -> None:
+    """It is something new that people are asked."""
+    world = proposed()
+    told(world)
+    world.requests.edit(1, "README", b"more\n")
+    text = world.git.commits[world.git.head].files["apps/iris.yaml"]
+    world.git.commit("Scale", {"apps/iris.yaml": text + b"# scaled\n"})
+    promote(world, 1, "conflict")
+    (message,) = told(world)
+    assert "Solve the conflict" in message.body
+
+
+def test_a_rollback_that_waits_for_its_merge_is_told() -> None:
+    """A bad version serves until people merge it."""
+    world = proposed()
+    world.bad_images.add(world.image(1))
+    world.requests.merge(1)
+    promote(world, 1, "judged")
+    (message,) = told(world)
+    assert message.title == "iris-edge: version 1 serves until its rollback is merged"
+    assert f"Request: {URL}2" in message.body.splitlines()
+    world.requests.merge(2)
+    promote(world, 1, "taken back")
+    assert titles(world) == ["version 1 was rolled back"]
+
+
+def test_a_return_that_waits_for_its_merge_is_told() -> None:
+    """Its version is neither champion nor challenger, and became champion long before."""
+    world = proposed()
+    world.requests.merge(1)
+    promote(world, 1, "merged")
+    world.register()
+    promote(world, 2, "proposed")
+    world.requests.merge(2)
+    promote(world, 2, "merged too")
+    world.clock.sleep(7200)
+    told(world)
+    with pytest.raises(UnfinishedError):
+        return_to_champion(WorldPlatform(world), POLICY_NAME, None, Decided("ana", "wrong"), "run", world.said.append)
+    (message,) = told(world)
+    assert message.title == "iris-edge: the return to version 1 waits for its merge"
+    assert "ana (wrong)" in message.body
+    assert f"Request: {URL}3" in message.body.splitlines()
+    assert "Commit:" not in message.body
+    assert told(world) == []
