@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.environments import python_for
 from testbeds.known_servers import environments
 from testbeds.known_servers.dockerfile import build
-from testbeds.known_servers.environments import FOLDER, NEWEST_PYTHON, find_environment, python_for
+from testbeds.known_servers.environments import FOLDER, NEWEST_PYTHON, find_environment, locked
 
 _DOCKERFILE = """\
 FROM python:3.11-slim
@@ -109,9 +110,9 @@ def test_an_environment_that_cannot_be_installed_says_so_and_is_tried_again(mach
 def test_where_the_projects_python_is_too_new_another_is_taken(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the newest on PATH that the server's packages are made for; without one, the error says what to install."""
     monkeypatch.setenv("PATH", str(machine / "bin"))
-    assert python_for("fastapi", 14).endswith("python3.14")
+    assert python_for(locked("fastapi"), 14).endswith("python3.14")
     with pytest.raises(ProblemError, match=r"expected Python 3\.11 to 3\.13 on PATH.*Install python3\.13 beside it"):
-        python_for("mlserver", 14)
+        python_for(locked("mlserver"), 14)
     for name in ("python3.10", "python3.11", "python3.12"):
         (machine / "bin" / name).symlink_to("uv")
-    assert python_for("mlserver", 14) == str(machine / "bin" / "python3.12")
+    assert python_for(locked("mlserver"), 14) == str(machine / "bin" / "python3.12")
