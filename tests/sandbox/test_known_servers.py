@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
-from testbeds.common.environments import python_for
+from testbeds.common.environments import Locked, python_for
 from testbeds.known_servers import environments
 from testbeds.known_servers.dockerfile import build
-from testbeds.known_servers.environments import FOLDER, NEWEST_PYTHON, find_environment, locked
+from testbeds.known_servers.environments import NEWEST_PYTHON, find_environment, locked
+from tests.platform.mlflow_servers import locked_servers
 
 _DOCKERFILE = """\
 FROM python:3.11-slim
@@ -52,17 +53,19 @@ def test_what_a_dockerfile_may_not_say_here_is_refused(tmp_path: Path, line: str
         build(f"FROM scratch\n{line}\n", tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("name", NEWEST_PYTHON)
-def test_a_lock_has_hashes_and_no_addresses(name: str) -> None:
+@pytest.mark.parametrize(
+    "wanted", [*(locked(name) for name in NEWEST_PYTHON), *locked_servers()], ids=lambda wanted: wanted.name
+)
+def test_a_lock_has_hashes_and_no_addresses(wanted: Locked) -> None:
     """Each package has one version and its hashes, what was asked for is among them, and no index is named."""
-    lock = (FOLDER / name / "requirements.lock").read_text(encoding="utf-8")
+    lock = wanted.lock_file.read_text(encoding="utf-8")
     assert not re.search(r"https?://|--index|--find-links", lock)
     entries = re.split(r"\n(?=\S)", lock.strip())
     assert all(re.match(r"[\w.-]+(\[\w,]+\])?==\S+", entry) and "--hash=sha256:" in entry for entry in entries)
-    for line in (FOLDER / name / "requirements.in").read_text(encoding="utf-8").splitlines():
-        wanted = re.match(r"[\w-]+(==\S+)?", line)
-        assert wanted is not None
-        assert any(entry.startswith(wanted[0]) for entry in entries), line
+    for line in wanted.requirements.read_text(encoding="utf-8").splitlines():
+        asked = re.match(r"[\w-]+(==\S+)?", line)
+        assert asked is not None
+        assert any(entry.startswith(asked[0]) for entry in entries), line
 
 
 @pytest.fixture
