@@ -58,7 +58,7 @@ lock: setup ## resolve the dependencies again and write requirements.lock, witho
 	  --no-header --extra aws --extra gemini --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
 
 ## To check the manifests with the programs that will read them; needs Go
-test-platform: setup ## build promtool, amtool, kustomize, kube-score and more if needed, and run the tests that use them
+test-platform: setup ## build or install promtool, kustomize, MLflow servers and more if needed, and run the tests that use them
 	@$(PYTHON_IN) -m tests.platform.programs
 	@$(PYTEST) --target platform
 

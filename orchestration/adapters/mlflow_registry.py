@@ -35,7 +35,7 @@ from orchestration.adapters.mlflow_values import (
 )
 from orchestration.promotion.input_drift import FeatureDrift
 from orchestration.promotion.logged_model import with_model_metrics
-from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
+from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, SENDS_ANY_NAME, is_older, is_too_old
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
@@ -63,10 +63,11 @@ _PAGE = 1000
 """Versions per page of a search."""
 _SEARCHED, _SEARCHED_CHARACTERS = 200, 4000
 """Models that are searched for at once, and how long their names may be together: they are part of the address."""
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _SHOWN = 500
 """Characters of MLflow's message that an error shows."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w-]{0,255}")
+_QUOTED = re.compile(r"%[0-9a-fA-F]{2}")
 _OBJECT_STORAGE = ("s3", "gs", "wasbs", "abfss")
 _STORAGE_ERRORS = (
     ("botocore.exceptions", "BotoCoreError"),
@@ -83,6 +84,10 @@ _STORAGE = (
 _TLS = (
     "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the authority that signed the server's certificate; where the server asks "
     "for ours, set MLFLOW_TRACKING_CLIENT_CERT_PATH."
+)
+_PREFIX = (
+    "Correct MLFLOW_TRACKING_URI: the path prefix of a proxy belongs to it, and that of --static-prefix from MLflow "
+    "3.12 on, but not before."
 )
 _PROXIED = "mlflow-artifacts"
 """The scheme of what goes through the server."""
@@ -339,7 +344,7 @@ class MlflowRegistry:
             metrics, tags = evaluation_entities(found, drift)
             self._client.log_batch(run.info.run_id, metrics=metrics, tags=tags)
             self._client.set_terminated(run.info.run_id, "FINISHED")
-            return f"{self._url}/#/experiments/{number}/runs/{run.info.run_id}"
+            return self._page_url(f"experiments/{number}/runs/{run.info.run_id}")
         raise AssertionError("either it is stored, or an exception")
 
     def write_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
@@ -365,7 +370,13 @@ class MlflowRegistry:
 
     def version_url(self, version: ModelVersion) -> str:
         """Return the address of the version's page in MLflow's UI."""
-        return f"{self._url}/#/models/{quote(version.model, safe='')}/versions/{version.version}"
+        return self._page_url(f"models/{quote(version.model, safe='')}/versions/{version.version}")
+
+    def _page_url(self, page: str) -> str:
+        # As MLflow's client writes it: the page asks for another workspace than the default one by a parameter.
+        workspace = os.environ.get("MLFLOW_WORKSPACE", "").strip()
+        chosen = f"?workspace={quote(workspace, safe='')}" if workspace not in ("", "default") else ""
+        return f"{self._url}/#/{page}{chosen}"
 
     def _page(self, path: str, params: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Read a page that MLflow's client has no method for, with the client's own credentials and limits."""
@@ -458,8 +469,27 @@ class MlflowRegistry:
 
     def _read(self, folder: ArtifactRepository, path: str, what: str) -> bytes | None:
         with TemporaryDirectory() as scratch:
-            file = self._download(folder, path, scratch, what)
+            try:
+                file = self._download(folder, path, scratch, what)
+            except DependencyError:
+                if str(folder.artifact_uri).startswith("http"):
+                    self._require_name_that_is_sent(path, what)
+                raise
             return None if file is None else file.read_bytes()
+
+    def _require_name_that_is_sent(self, path: str, what: str) -> None:
+        """Say why a file was not sent, if its name is the reason: to ask that server again would never help."""
+        version = None if path.rpartition("/")[2].isascii() else self.server_version()
+        if version is not None and is_older(version, SENDS_ANY_NAME):
+            raise InvalidInputError(
+                Problem(
+                    what,
+                    f"a server of version {SENDS_ANY_NAME} or newer, because an older one cannot send a file whose "
+                    "name has other letters than ASCII's",
+                    f"version {version}",
+                    f"Log the file under another name, or upgrade: {HOW_TO_UPGRADE}",
+                )
+            )
 
     def _download(
         self, folder: ArtifactRepository, path: str, scratch: str, what: str, cap: int = ARTIFACT_CAP
@@ -505,6 +535,8 @@ class MlflowRegistry:
                 # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
                 found = _broken_connection(error) or error.message
                 step = self._missing_access(status) or _tls_step(error) or _workspace_step(error.message)
+                if status == _NOT_FOUND and not _is_absent(error):
+                    step = step or _PREFIX
                 raise self._failure(found, expected, step) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -648,9 +680,14 @@ def _is_absent_alias(error: MlflowException) -> bool:
 
 
 def _is_safe(path: str) -> bool:
-    """Whether a path stays in its folder. MLflow's client does not quote it: `%2e`, `?` and `#` would take effect."""
+    """Whether a path stays in its folder.
+
+    MLflow's client does not quote it, and its server unquotes what arrives: `%2e`, `?` and `#` would take effect. A
+    percent sign before anything but two hexadecimal digits stands for itself.
+    """
     parts = path.split("/")
-    return path.isprintable() and not set(path) & set("\\%?#") and not any(part in ("", ".", "..") for part in parts)
+    is_plain = path.isprintable() and not set(path) & set("\\?#") and not _QUOTED.search(path)
+    return is_plain and not any(part in ("", ".", "..") for part in parts)
 
 
 def _safe_path(path: str) -> str:

@@ -42,19 +42,32 @@ def serving(
         processes.stop_all()
 
 
-@pytest.fixture(scope="session")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server: one worker, SQLite, proxied artifacts."""
-    folder = tmp_path_factory.mktemp("mlflow")
+@contextmanager
+def mlflow_of(folder: Path, python: str, *options: str, health: str = "/health") -> Iterator[str]:
+    """Run a real MLflow server: one worker, SQLite, proxied artifacts.
+
+    Args:
+        folder: where its database, its artifacts and its log go.
+        python: the interpreter that has MLflow's server.
+        options: more of the command's options.
+        health: the path that answers when the server is ready.
+    """
     (port,) = free_ports(1)
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
-        *("--artifacts-destination", str(folder / "artifacts")),
+        *("--artifacts-destination", str(folder / "artifacts"), *options),
     ]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with serving(command, f"http://127.0.0.1:{port}/health", folder, quiet):
+    with serving(command, f"http://127.0.0.1:{port}{health}", folder, quiet):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server of the project's own version."""
+    with mlflow_of(tmp_path_factory.mktemp("mlflow"), sys.executable) as url:
+        yield url
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import httpx2
@@ -19,6 +20,9 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError
 from testbeds.common.certificates import self_signed
 from testbeds.common.services import free_ports
 from tests.adapters.conftest import ANY_PATH, serving
+
+if TYPE_CHECKING:
+    from mlflow.types import Schema
 
 ROOT = "s3://models/mlflow"
 
@@ -42,9 +46,9 @@ class Trainer:
         self.client.set_terminated(run_id)
         return run_id
 
-    def logged_model(self, run_id: str | None) -> str:
+    def logged_model(self, run_id: str | None, experiment: str = "0") -> str:
         """Make a logged model that is ready, of a run or of none."""
-        made = self.client.create_logged_model("0", name="model", source_run_id=run_id)
+        made = self.client.create_logged_model(experiment, name="model", source_run_id=run_id)
         self.client.finalize_logged_model(made.model_id, "READY")
         return str(made.model_id)
 
@@ -54,6 +58,26 @@ class Trainer:
         self.client.log_metric(
             run_id, "accuracy", value, at, dataset_name=name, dataset_digest=digest, model_id=model_id
         )
+
+    def log_model(self, experiment: str, inputs: "Schema") -> ModelVersion:
+        """Log a model with a signature in a run, and register it, as a training script does."""
+        import mlflow
+        from mlflow.models import ModelSignature
+
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self.url)
+        try:
+            with mlflow.start_run(experiment_id=experiment):
+                logged = mlflow.pyfunc.log_model(
+                    name="model",
+                    loader_module="mlflow.sklearn",
+                    signature=ModelSignature(inputs),
+                    pip_requirements=[],
+                    registered_model_name=self.model,
+                )
+        finally:
+            mlflow.set_tracking_uri(before)
+        return self.version(self.model, int(logged.registered_model_version))
 
     def register(self, model_id: str, run_id: str | None, name: str = "") -> ModelVersion:
         """Register a logged model as the page does."""
@@ -183,26 +207,13 @@ def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.
 @pytest.fixture(scope="module")
 def stored(mlflow_url: str, object_storage: pytest.MonkeyPatch) -> Trainer:
     """A person whose experiments keep their artifacts in object storage, and who has logged and registered a model."""
-    import mlflow
-    from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     trainer = Trainer(mlflow_url, f"iris {uuid4().hex[:8]}")
     place = f"{ROOT}/{uuid4().hex[:8]}"
-    experiment = trainer.client.create_experiment(trainer.model, artifact_location=place)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(trainer.url)
-    try:
-        with mlflow.start_run(experiment_id=experiment):
-            mlflow.pyfunc.log_model(
-                name="model",
-                loader_module="mlflow.sklearn",
-                signature=ModelSignature(Schema([ColSpec("double", "a")])),
-                pip_requirements=[],
-                registered_model_name=trainer.model,
-            )
-    finally:
-        mlflow.set_tracking_uri(before)
+    trainer.log_model(
+        trainer.client.create_experiment(trainer.model, artifact_location=place), Schema([ColSpec("double", "a")])
+    )
     trainer.registry = MlflowRegistry(trainer.url, parse_roots(f"gs://other/x, {ROOT}/"))
     return trainer
 

@@ -170,11 +170,11 @@ def test_a_run_is_read_completely(world: World) -> None:
 
 
 def test_artifacts_come_back_as_they_were_put(world: World) -> None:
-    """Bytes survive, under a path with folders and spaces, and a second put replaces them."""
-    run_id = world.run({})
+    """Bytes survive, under a path with what an address would quote, and a second put replaces them."""
+    run_id, path = world.run({}), "incumbent/iris edge/é+1, 50%.json"
     for content in (b"", bytes(range(256)), b"{}"):
-        world.registry.put_artifact(run_id, "incumbent/iris edge/é+1.json", content)
-        assert world.registry.artifact(run_id, "incumbent/iris edge/é+1.json") == content
+        world.registry.put_artifact(run_id, path, content)
+        assert world.registry.artifact(run_id, path) == content
 
 
 def test_tags_are_added_and_replaced(world: World, model: str) -> None:
@@ -593,7 +593,7 @@ def test_a_place_beside_those_of_the_setting_is_refused(
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a\\b", "a\nb", "./a", "%2e%2e/x", "a?b", "a#b"]
+    "path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a\\b", "a\nb", "./a", "%2e%2e/x", "%%2E", "a?b", "a#b"]
 )
 def test_hostile_artifact_paths_are_refused(path: str) -> None:
     """A path that leaves the run's artifacts is refused before the server is asked."""
@@ -649,6 +649,16 @@ def test_a_version_has_a_page() -> None:
     """The link to a version quotes the model's name."""
     registry = MlflowRegistry("http://mlflow:5000/")
     assert registry.version_url(ModelVersion("a b", 7, None, None)) == "http://mlflow:5000/#/models/a%20b/versions/7"
+
+
+@pytest.mark.parametrize(("workspace", "ending"), [("team a", "?workspace=team%20a"), ("default", ""), ("", "")])
+def test_the_page_of_a_version_is_that_of_its_workspace(
+    monkeypatch: pytest.MonkeyPatch, workspace: str, ending: str
+) -> None:
+    """The link names a workspace as MLflow's own client does (_tracking_service/client.py)."""
+    monkeypatch.setenv("MLFLOW_WORKSPACE", workspace)
+    url = MlflowRegistry("http://mlflow:5000").version_url(ModelVersion("iris", 7, None, None))
+    assert url == f"http://mlflow:5000/#/models/iris/versions/7{ending}"
 
 
 def test_transient_answers_are_asked_again_a_few_times(

@@ -122,6 +122,12 @@ GUARDS = (
         "DependencyError",
     ),
     Guard(
+        "A path that a server would unquote into another one is refused.",
+        Mutant("adapters/mlflow_registry.py", " and not _QUOTED.search(path)", ""),
+        "adapters/test_mlflow_registry.py::test_hostile_artifact_paths_are_refused",
+        "DependencyError",
+    ),
+    Guard(
         "A copy has the metrics of no other logged model than the one whose files it has.",
         Mutant(
             "adapters/mlflow_registry.py",

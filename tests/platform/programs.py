@@ -1,5 +1,7 @@
 """The programs that check `manifests/`, in the versions that run there, the distribution's promtool, and actionlint.
 
+Beside them, `make test-platform` installs MLflow's servers in the versions that its tests run (`mlflow_servers.py`).
+
 The homelab's recipes build them with Go and keep them in the homelab's cache: all of them before `make test-platform`,
 or else each one when a test first needs it. If one cannot be built, the test fails with an error that says what is
 missing. Tests that need a built program belong to the target `platform` (see `tests/targets.py`).
@@ -7,7 +9,8 @@ missing. Tests that need a built program belong to the target `platform` (see `t
 
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from ruamel.yaml import YAML
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
 from testbeds.homelab.offline.go_build import argocd_sources, build, kserve_sources
+from tests.platform.mlflow_servers import NEWEST_PYTHON, python_of
 
 
 def sandbox_promtool() -> Path:
@@ -99,19 +103,21 @@ def _built(module: str, name: str) -> Path:
 
 
 def main() -> int:
-    """Build every program and fetch the sources that tests read, so that no test needs the network."""
+    """Build or install every program and fetch the sources that tests read, so that no test needs the network."""
+    programs: tuple[Callable[[], Path], ...] = (
+        homelab_promtool,
+        amtool,
+        kube_state_metrics,
+        victoriametrics,
+        kustomize,
+        kube_score,
+        actionlint,
+        argocd_sources,
+        kserve_sources,
+        *(partial(python_of, version) for version in NEWEST_PYTHON),
+    )
     try:
-        for program in (
-            homelab_promtool,
-            amtool,
-            kube_state_metrics,
-            victoriametrics,
-            kustomize,
-            kube_score,
-            actionlint,
-            argocd_sources,
-            kserve_sources,
-        ):
+        for program in programs:
             print(program())
     except ProblemError as error:
         print(error, file=sys.stderr)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.environments import Locked, python_for
 from testbeds.known_servers import environments
 from testbeds.known_servers.dockerfile import build
-from testbeds.known_servers.environments import FOLDER, NEWEST_PYTHON, find_environment, python_for
+from testbeds.known_servers.environments import NEWEST_PYTHON, find_environment, locked
+from tests.platform.mlflow_servers import locked_servers
 
 _DOCKERFILE = """\
 FROM python:3.11-slim
@@ -51,17 +53,19 @@ def test_what_a_dockerfile_may_not_say_here_is_refused(tmp_path: Path, line: str
         build(f"FROM scratch\n{line}\n", tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("name", NEWEST_PYTHON)
-def test_a_lock_has_hashes_and_no_addresses(name: str) -> None:
+@pytest.mark.parametrize(
+    "wanted", [*(locked(name) for name in NEWEST_PYTHON), *locked_servers()], ids=lambda wanted: wanted.name
+)
+def test_a_lock_has_hashes_and_no_addresses(wanted: Locked) -> None:
     """Each package has one version and its hashes, what was asked for is among them, and no index is named."""
-    lock = (FOLDER / name / "requirements.lock").read_text(encoding="utf-8")
+    lock = wanted.lock_file.read_text(encoding="utf-8")
     assert not re.search(r"https?://|--index|--find-links", lock)
     entries = re.split(r"\n(?=\S)", lock.strip())
     assert all(re.match(r"[\w.-]+(\[\w,]+\])?==\S+", entry) and "--hash=sha256:" in entry for entry in entries)
-    for line in (FOLDER / name / "requirements.in").read_text(encoding="utf-8").splitlines():
-        wanted = re.match(r"[\w-]+(==\S+)?", line)
-        assert wanted is not None
-        assert any(entry.startswith(wanted[0]) for entry in entries), line
+    for line in wanted.requirements.read_text(encoding="utf-8").splitlines():
+        asked = re.match(r"[\w-]+(==\S+)?", line)
+        assert asked is not None
+        assert any(entry.startswith(asked[0]) for entry in entries), line
 
 
 @pytest.fixture
@@ -109,9 +113,9 @@ def test_an_environment_that_cannot_be_installed_says_so_and_is_tried_again(mach
 def test_where_the_projects_python_is_too_new_another_is_taken(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the newest on PATH that the server's packages are made for; without one, the error says what to install."""
     monkeypatch.setenv("PATH", str(machine / "bin"))
-    assert python_for("fastapi", 14).endswith("python3.14")
+    assert python_for(locked("fastapi"), 14).endswith("python3.14")
     with pytest.raises(ProblemError, match=r"expected Python 3\.11 to 3\.13 on PATH.*Install python3\.13 beside it"):
-        python_for("mlserver", 14)
+        python_for(locked("mlserver"), 14)
     for name in ("python3.10", "python3.11", "python3.12"):
         (machine / "bin" / name).symlink_to("uv")
-    assert python_for("mlserver", 14) == str(machine / "bin" / "python3.12")
+    assert python_for(locked("mlserver"), 14) == str(machine / "bin" / "python3.12")
