@@ -1,25 +1,27 @@
-"""Signatures that cosign stored beside an image, in each of its formats, verified with a public key.
+"""Signatures that cosign stored beside an image, in each of its formats.
 
 The formats are those of cosign's `specs/SIGNATURE_SPEC.md` (a tag beside the image), of its experimental use of
-referrers, and of `specs/BUNDLE_SPEC.md` with predicate `https://sigstore.dev/cosign/sign/v1`, which cosign 3 writes. No
-transparency log is asked: whose key it is says the policy.
+referrers, and of `specs/BUNDLE_SPEC.md` with predicate `https://sigstore.dev/cosign/sign/v1`, which cosign 3 writes.
+Who made them is for a `Signer` to say: a key here, for which no transparency log is asked, or an identity
+(`keyless.py`).
 """
 
 import base64
-import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from orchestration.adapters.oci_host import INDEX, RegistryHost
+from orchestration.adapters.oci_host import INDEX, Content, RegistryHost
 from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.texts import read_json_object
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -31,6 +33,49 @@ _SIGNED = "https://sigstore.dev/cosign/sign/v1"
 """The predicate of a bundle that signs an image; one about anything else, such as an SBOM, does not."""
 _MOST = 32
 """How many signatures of one image are read."""
+_ANOTHER_KEY = "made by another key, or changed"
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What a bundle signs."""
+
+    kind: str
+    """The payload's media type."""
+    payload: bytes
+    fault: str | None
+    """Why it is not by the signer; None if it is."""
+
+
+class Signer(Protocol):
+    """Who should have made a signature."""
+
+    def fault_of(self, payload: bytes, signature: bytes) -> str | None:
+        """Say why a signature in a tag beside the image is not by the signer; None when it is."""
+
+    def open(self, bundle: Content) -> Envelope:
+        """Read a bundle, and whether the signer made it."""
+
+
+@dataclass(frozen=True)
+class KeySigner:
+    """The holder of a private key, by its public half."""
+
+    key: PublicKey
+
+    def fault_of(self, payload: bytes, signature: bytes) -> str | None:
+        """Say so when the key did not make the signature."""
+        return None if _is_by(self.key, signature, payload) else _ANOTHER_KEY
+
+    def open(self, bundle: Content) -> Envelope:
+        """Read a bundle, any of whose signatures may be the key's."""
+        kind, payload = claimed(bundle)
+        envelope = _dict(bundle.document.get("dsseEnvelope"))
+        # A DSSE envelope's signature covers the payload's type and the payload (its protocol.md).
+        message = b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
+        signatures = [_bytes(each.get("sig")) for each in _dicts(envelope.get("signatures"))[:_MOST]]
+        is_by_key = any(_is_by(self.key, signature, message) for signature in signatures)
+        return Envelope(kind, payload, None if is_by_key else _ANOTHER_KEY)
 
 
 def read_public_key(path: Path) -> PublicKey:
@@ -59,14 +104,14 @@ def read_public_key(path: Path) -> PublicKey:
     return key
 
 
-def read_signatures(host: RegistryHost, path: str, digest: str, key: PublicKey) -> Iterator[ImageSignature]:
+def read_signatures(host: RegistryHost, path: str, digest: str, signer: Signer) -> Iterator[ImageSignature]:
     """Yield all signatures that are stored for an image.
 
     Args:
         host: the image's registry.
         path: its repository there.
         digest: its digest.
-        key: the key that should have made them.
+        signer: who should have made them.
 
     Raises:
         DependencyError: the registry does not answer.
@@ -74,18 +119,24 @@ def read_signatures(host: RegistryHost, path: str, digest: str, key: PublicKey) 
     tag = digest.replace(":", "-")
     manifest = host.manifest(path, f"{tag}.sig")
     if manifest is not None:
-        yield from _of_manifest(host, path, manifest.document, key)
+        yield from _of_manifest(host, path, manifest.document, signer)
     index = host.get(path, f"referrers/{digest}", digest=None, accept=INDEX, or_unsupported=True)
     index = index or host.manifest(path, tag)  # where a registry has no referrers, clients keep them under this tag
     for entry in _dicts(index.document.get("manifests"))[:_MOST] if index else ():
         named = str(entry.get("digest"))
         manifest = host.manifest(path, named) if is_digest(named) else None
         if manifest is not None:
-            yield from _of_manifest(host, path, manifest.document, key)
+            yield from _of_manifest(host, path, manifest.document, signer)
+
+
+def claimed(bundle: Content) -> tuple[str, bytes]:
+    """Return the type and the payload of a bundle's DSSE envelope, whoever made it."""
+    envelope = _dict(bundle.document.get("dsseEnvelope"))
+    return str(envelope.get("payloadType")), _bytes(envelope.get("payload"))
 
 
 def _of_manifest(
-    host: RegistryHost, path: str, manifest: Mapping[str, Any], key: PublicKey
+    host: RegistryHost, path: str, manifest: Mapping[str, Any], signer: Signer
 ) -> Iterator[ImageSignature]:
     for layer in _dicts(manifest.get("layers"))[:_MOST]:
         kind, digest = str(layer.get("mediaType")), str(layer.get("digest"))
@@ -95,36 +146,27 @@ def _of_manifest(
         if content is None:
             continue
         if kind == _SIMPLE_SIGNING:
-            annotations = layer.get("annotations")
-            text = annotations.get(_SIGNATURE) if isinstance(annotations, dict) else None
-            yield _of_payload(content.document, _is_by(key, _bytes(text), content.body))
+            text = _dict(layer.get("annotations")).get(_SIGNATURE)
+            yield _of_payload(content.document, signer.fault_of(content.body, _bytes(text)))
         else:
-            yield from _of_bundle(content.document, key)
+            yield from _of_envelope(signer.open(content))
 
 
-def _of_payload(payload: Mapping[str, Any], is_by_key: bool) -> ImageSignature:
+def _of_payload(payload: Mapping[str, Any], fault: str | None) -> ImageSignature:
     critical = _dict(payload.get("critical"))
-    signed = critical.get("type") == "cosign container image signature"
+    if critical.get("type") != "cosign container image signature":
+        fault = fault or "no signature of an image"
     digest = _dict(critical.get("image")).get("docker-manifest-digest")
     repository = _dict(critical.get("identity")).get("docker-reference")
-    return ImageSignature(str(digest), str(repository), is_by_key and signed)
+    return ImageSignature(str(digest), str(repository), fault)
 
 
-def _of_bundle(bundle: Mapping[str, Any], key: PublicKey) -> Iterator[ImageSignature]:
-    """Read a bundle's DSSE envelope (its protocol.md): the signature covers the payload's type and the payload."""
-    envelope = _dict(bundle.get("dsseEnvelope"))
-    payload = _bytes(envelope.get("payload"))
-    try:
-        statement = _dict(json.loads(payload))
-    except (ValueError, RecursionError):
+def _of_envelope(envelope: Envelope) -> Iterator[ImageSignature]:
+    statement = read_json_object(envelope.payload)
+    if envelope.kind != _IN_TOTO or statement.get("predicateType") != _SIGNED:
         return
-    if envelope.get("payloadType") != _IN_TOTO or statement.get("predicateType") != _SIGNED:
-        return
-    message = b"DSSEv1 %d %s %d %s" % (len(_IN_TOTO), _IN_TOTO.encode(), len(payload), payload)
-    signatures = [_bytes(each.get("sig")) for each in _dicts(envelope.get("signatures"))]
-    is_by_key = any(_is_by(key, signature, message) for signature in signatures[:_MOST])
     for subject in _dicts(statement.get("subject")):
-        yield ImageSignature(f"sha256:{_dict(subject.get('digest')).get('sha256')}", None, is_by_key)
+        yield ImageSignature(f"sha256:{_dict(subject.get('digest')).get('sha256')}", None, envelope.fault)
 
 
 def _is_by(key: PublicKey, signature: bytes, message: bytes) -> bool:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestration.adapters.cosign import read_public_key, read_signatures
+from orchestration.adapters.cosign import KeySigner, Signer, read_public_key, read_signatures
 from orchestration.adapters.http import require_plain_url
+from orchestration.adapters.keyless import TrustedIdentity, trusted_identity
 from orchestration.adapters.oci_host import Content, RegistryHost
 from orchestration.adapters.oci_logins import Logins
 from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import ImageRef, is_digest, split_repository
+from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.ports import PlatformImage, ResolvedImage
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
@@ -40,6 +42,7 @@ class OciRegistry:
         self._mirrors = {host: require_plain_url(f"the mirror of {host}", url) for host, url in mirrors.items()}
         self._logins = Logins(login_file)
         self._hosts: dict[str, RegistryHost] = {}
+        self._identities: dict[CosignPolicy, TrustedIdentity] = {}
 
     def resolve(self, reference: ImageRef) -> ResolvedImage | None:
         """Find what a reference names; None when the registry does not have it. A digest takes precedence over a tag.
@@ -55,11 +58,22 @@ class OciRegistry:
         pinned = ImageRef(reference.repository, reference.tag, manifest.digest)
         return ResolvedImage(pinned, platforms, "" if platforms else _what_else(manifest.document))
 
-    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
-        """Read the signatures of an image that is named by its digest, and verify them with the key in a file."""
+    def signatures(self, image: ImageRef, wanted: CosignPolicy) -> tuple[ImageSignature, ...]:
+        """Read the signatures of an image that is named by its digest, and verify who made them.
+
+        Raises:
+            DependencyError: the registry does not answer, or what they are verified with cannot be read.
+        """
         assert image.digest is not None, "what is verified has a digest"
         domain, path = split_repository(image.repository)
-        return tuple(read_signatures(self._host(domain), path, image.digest, read_public_key(Path(key_file))))
+        return tuple(read_signatures(self._host(domain), path, image.digest, self._signer(wanted)))
+
+    def _signer(self, wanted: CosignPolicy) -> Signer:
+        if wanted.key is not None:
+            return KeySigner(read_public_key(Path(wanted.key)))
+        if wanted not in self._identities:  # an image may be looked for every 2 s, and the public root is far away
+            self._identities[wanted] = trusted_identity(wanted)
+        return self._identities[wanted]
 
     def _host(self, domain: str) -> RegistryHost:
         if domain not in self._hosts:

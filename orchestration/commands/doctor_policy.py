@@ -198,8 +198,8 @@ class _Examined:
         if reference is None or resolved is None:
             next_step = "Push it again, or commit an image that exists, so that there is a way back."
             return failed(Problem(f"image {current}", "an image that can be pulled", "no such image", next_step))
-        if self.policy.signature is not None:  # the key must be there; only new images must be signed
-            images.signatures(resolved.reference, self.policy.signature.cosign.key)
+        if self.policy.signature is not None:  # the key or the root must be there; only new images must be signed
+            images.signatures(resolved.reference, self.policy.signature.cosign)
         repository = self.policy.images.repository
         if reference.repository != repository:
             images.resolve(ImageRef(repository, "incumbent-doctor"))  # absent is an answer; a refused login is none

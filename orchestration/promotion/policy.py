@@ -169,10 +169,31 @@ class ImagePolicy(_Part):
 
 
 class CosignPolicy(_Part):
-    """The key pair that cosign signs this policy's images with."""
+    """Who signs this policy's images with cosign: a key pair, or an identity that Sigstore certified."""
 
-    key: Annotated[str, Field(min_length=1)]
+    key: Annotated[str, Field(min_length=1)] | None = None
     """The file with its public key."""
+    identity: Annotated[str, Field(min_length=1)] | None = None
+    """An e-mail address, or the address of a workflow."""
+    issuer: Annotated[str, Field(min_length=1)] | None = None
+    """The address of the OpenID Connect provider that vouches for the identity."""
+    trusted_root: Annotated[str, Field(min_length=1)] | None = None
+    """The file that says which Sigstore is trusted; None means the public one."""
+
+    @model_validator(mode="after")
+    def _one_signer(self) -> Self:
+        if (self.identity is None) != (self.issuer is None):
+            raise ValueError("identity and issuer need each other: another provider may know the same name")
+        if (self.key is None) == (self.identity is None):
+            raise ValueError("expected either key, or identity and issuer")
+        if self.trusted_root is not None and self.identity is None:
+            raise ValueError("trusted_root is for an identity; a key is trusted by itself")
+        return self
+
+    @property
+    def signer(self) -> str:
+        """Who must have signed, in words."""
+        return f"the key {self.key}" if self.key is not None else f"{self.identity} (issuer {self.issuer})"
 
 
 class SignaturePolicy(_Part):

@@ -19,7 +19,7 @@ from orchestration.promotion.input_drift import FeatureDrift
 from orchestration.promotion.json_reading import Json
 from orchestration.promotion.model_version import ModelVersion, Signature, TrainingRun
 from orchestration.promotion.notifying import Message
-from orchestration.promotion.policy import HeaderFile
+from orchestration.promotion.policy import CosignPolicy, HeaderFile
 from orchestration.promotion.pull_requests import PullRequests
 from orchestration.promotion.rights import Right
 from orchestration.promotion.served_quality import ServedQuality
@@ -515,8 +515,8 @@ class ImageRegistry(Protocol):
         `RateLimitedError` means that the registry wants to be asked later.
         """
 
-    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
-        """Return what is stored as a signature of an image, named by digest, and whether the key in a file made it."""
+    def signatures(self, image: ImageRef, wanted: CosignPolicy) -> tuple[ImageSignature, ...]:
+        """Return what is stored as a signature of an image, named by digest, and why each is not by who is wanted."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.served_model import MODEL_URI, manifest_problem
 from orchestration.promotion.version_image import serving_image, version_address
-from orchestration.stages.judge_signature import require_signature
+from orchestration.stages.judge_signature import require_signature, with_signatures
 from orchestration.stages.results import Checklist
 from orchestration.stages.stage import Promotion
 
@@ -44,7 +44,7 @@ def require_address(promotion: Promotion, view: BranchView, checklist: Checklist
         if problem is not None:
             raise checklist.failed("image_published", problem.then(promotion.how_to_retry), rows=rows)
         rows.append({"what": "serving image", "finding": str(image.resolved.reference)})
-        require_signature(promotion, image.resolved, checklist)
+        require_signature(promotion, with_signatures(promotion, image.resolved), checklist)
     checklist.passed("image_published", f"{address} is in the registry, and the serving image fits the nodes", rows)
     return address
 

@@ -296,22 +296,22 @@ def _require_image(promotion: Promotion, view: BranchView, run: TrainingRun, che
     deadline = (clock.now() if requested_at is None else requested_at) + policy.images.deadline
     sign_at = 0.0
     search = ImageSearch(promotion, chosen, deadline)
-    while isinstance(image := search.look(), Missing):
-        check = "image_published" if image is NOT_PUBLISHED else "image_signed"
+    while isinstance(found := search.look(), Missing):
+        check = "image_published" if found is NOT_PUBLISHED else "image_signed"
         if clock.now() >= deadline:
-            raise checklist.failed(check, _not_in_time(promotion, chosen, image))
+            raise checklist.failed(check, _not_in_time(promotion, chosen, found))
         if promotion.lease.is_held:  # others may write for the application while this version waits (design rule 2)
-            raise checklist.failed(check, _still_to_come(promotion, chosen, image), State.WAITING)
+            raise checklist.failed(check, _still_to_come(promotion, chosen, found), State.WAITING)
         if clock.now() >= sign_at:
             sign_at = clock.now() + SIGN_OF_LIFE_SECONDS
-            promotion.say(f"waiting for image {chosen} to be {image.what}, for {deadline - clock.now():.0f} s at most")
+            promotion.say(f"waiting for image {chosen} to be {found.what}, for {deadline - clock.now():.0f} s at most")
             promotion.record.give_sign_of_life()
-            promotion.record.write(State.WAITING, f"image {chosen} is not {image.what} yet")
+            promotion.record.write(State.WAITING, f"image {chosen} is not {found.what} yet")
         clock.sleep(_POLL_SECONDS)
         require_alias(promotion, checklist)
-    judge_image(promotion, view, image, checklist)
-    require_signature(promotion, image, checklist)
-    return image
+    judge_image(promotion, view, found.image, checklist)
+    require_signature(promotion, found, checklist)
+    return found.image
 
 
 def judge_image(promotion: Promotion, view: BranchView, image: ResolvedImage, checklist: Checklist) -> None:

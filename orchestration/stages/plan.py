@@ -269,12 +269,12 @@ class _Planning:
         )
         if isinstance(chosen, Problem):
             raise checklist.failed("image_published", chosen)
-        image = ImageSearch(self.promotion, chosen, deadline=0.0).look()
-        if isinstance(image, Missing):
-            raise self._still_missing(chosen, image, checklist)
-        judge_image(self.promotion, view, image, checklist)
-        require_signature(self.promotion, image, checklist)
-        return image.reference
+        found = ImageSearch(self.promotion, chosen, deadline=0.0).look()
+        if isinstance(found, Missing):
+            raise self._still_missing(chosen, found, checklist)
+        judge_image(self.promotion, view, found.image, checklist)
+        require_signature(self.promotion, found, checklist)
+        return found.image.reference
 
     def _still_missing(self, image: ImageRef, missing: Missing, checklist: Checklist) -> StageEnded:
         """Return how a promotion would end: it waits for its image, but only until the deadline after its request."""

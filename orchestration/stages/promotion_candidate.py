@@ -73,7 +73,7 @@ STAGE = Stage(
         "recorded_requests_fit": "Its own recorded requests, and the champion's, fit its signature.",
         "image_published": "Its image is in the registry, by digest, for the nodes' architecture, and serves this "
         "version; or its model has an address, and the image that serves it is there.",
-        "image_signed": "The image has a signature by the key that the policy names, if it names one.",
+        "image_signed": "The image has a signature by the key or the identity that the policy names, if it names one.",
     },
     takes_lease=False,
     work=examine,

@@ -18,6 +18,7 @@ from pytest_httpserver import HTTPServer
 from orchestration.adapters.oci import OciRegistry
 from orchestration.promotion.image_signatures import ImageSignature, signature_problem
 from orchestration.promotion.images import ImageRef
+from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.problems import DependencyError
 from tests.adapters.pushing import MANIFEST, NOWHERE, RealWorld, encode
 
@@ -82,7 +83,7 @@ def store(real: RealWorld, repository: str, tag: str | None, layers: list[dict[s
 
 
 def bundle(real: RealWorld, repository: str, key: PrivateKey, digest: str, predicate: str = SIGN, of: str = "") -> None:
-    """Push a Sigstore bundle as cosign 3 does where the registry has no referrers: under the fallback tag."""
+    """Sign as cosign 3 does where the registry has no referrers."""
     kind = "application/vnd.in-toto+json"
     subject = [{"digest": {"sha256": (of or digest).removeprefix("sha256:")}}]
     payload = encode({"_type": "https://in-toto.io/Statement/v1", "subject": subject, "predicateType": predicate})
@@ -92,7 +93,13 @@ def bundle(real: RealWorld, repository: str, key: PrivateKey, digest: str, predi
         "payloadType": kind,
         "signatures": [{"sig": sign(key, message)}],
     }
-    content = encode({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope})
+    attach(
+        real, repository, digest, encode({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope})
+    )
+
+
+def attach(real: RealWorld, repository: str, digest: str, content: bytes) -> None:
+    """Push a bundle beside an image, under the tag that stands in for referrers."""
     pushed = real.blob(repository, content)
     stored = store(real, repository, None, [{"mediaType": BUNDLE, "digest": pushed, "size": len(content)}])
     real.index(repository, digest.replace(":", "-"), [{"digest": stored, "artifactType": BUNDLE}])
@@ -112,7 +119,8 @@ def image(real: RealWorld) -> ImageRef:
 
 def verdict(real: RealWorld, image: ImageRef, key: str) -> str | None:
     """Return what is found instead of a signature that counts; None when one does."""
-    problem = signature_problem(image, real.images.signatures(image, key), key)
+    wanted = CosignPolicy(key=key)
+    problem = signature_problem(image, real.images.signatures(image, wanted), wanted)
     return problem.found if problem else None
 
 
@@ -126,7 +134,10 @@ def test_a_signature_by_the_key_counts(real: RealWorld, image: ImageRef, tmp_pat
     else:
         store(real, repository, f"{digest.replace(':', '-')}.sig", [layer(real, repository, key, digest, repository)])
     assert verdict(real, image, public(tmp_path, key)) is None
-    assert verdict(real, image, public(tmp_path, KEYS[kind]())) == "1 signature(s), none by it"
+    assert (
+        verdict(real, image, public(tmp_path, KEYS[kind]()))
+        == "1 signature(s), none by it: made by another key, or changed"
+    )
 
 
 def test_what_is_not_signed_does_not_count(real: RealWorld, image: ImageRef, tmp_path: Path) -> None:
@@ -169,7 +180,8 @@ def test_a_changed_signature_does_not_count(real: RealWorld, image: ImageRef, tm
         annotations["dev.cosignproject.cosign/signature"] = sign(key, payload)
         signed |= {"digest": real.blob(repository, payload)}
     store(real, repository, f"{digest.replace(':', '-')}.sig", [signed])
-    assert verdict(real, image, public(tmp_path, key)) == "1 signature(s), none by it"
+    fault = "no signature of an image" if change == "type" else "made by another key, or changed"
+    assert verdict(real, image, public(tmp_path, key)) == f"1 signature(s), none by it: {fault}"
 
 
 @pytest.mark.parametrize("status", [404, 400, 405, 406, 501])
@@ -181,7 +193,7 @@ def test_a_registry_without_referrers_has_none(httpserver: HTTPServer, tmp_path:
     httpserver.expect_request(re.compile("/v2/")).respond_with_data(unknown, 404)
     registry = OciRegistry({"ghcr.io": httpserver.url_for("").rstrip("/")}, NOWHERE)
     image = ImageRef("ghcr.io/team/model", None, "sha256:" + "0" * 64)
-    assert registry.signatures(image, public(tmp_path, KEYS["ecdsa"]())) == ()
+    assert registry.signatures(image, CosignPolicy(key=public(tmp_path, KEYS["ecdsa"]()))) == ()
 
 
 def test_hostile_signatures_do_not_crash(httpserver: HTTPServer, tmp_path: Path) -> None:
@@ -191,7 +203,7 @@ def test_hostile_signatures_do_not_crash(httpserver: HTTPServer, tmp_path: Path)
     for document in ({"layers": 7}, {"layers": [7, {"mediaType": BUNDLE}]}, {"manifests": [{"digest": "x"}, 1]}):
         httpserver.clear()
         httpserver.expect_request(re.compile("/v2/")).respond_with_json(document)
-        assert registry.signatures(image, public(tmp_path, KEYS["ecdsa"]())) == ()
+        assert registry.signatures(image, CosignPolicy(key=public(tmp_path, KEYS["ecdsa"]()))) == ()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +223,9 @@ def test_a_key_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes | 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DependencyError, match=rf"signature\.cosign\.key.*{said}") as caught:
-        OciRegistry({}, NOWHERE).signatures(ImageRef("ghcr.io/a/b", None, "sha256:" + "0" * 64), str(path))
+        OciRegistry({}, NOWHERE).signatures(
+            ImageRef("ghcr.io/a/b", None, "sha256:" + "0" * 64), CosignPolicy(key=str(path))
+        )
     assert "BEGIN" not in str(caught.value)
 
 
@@ -228,5 +242,7 @@ def test_a_key_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes | 
 def test_repositories_are_compared_by_what_they_mean(signed: str, repository: str, same: bool) -> None:
     """cosign writes Docker Hub's full name, and an identity of one's own may have a tag."""
     digest = "sha256:" + "0" * 64
-    problem = signature_problem(ImageRef(repository, None, digest), [ImageSignature(digest, signed, True)], "k")
+    problem = signature_problem(
+        ImageRef(repository, None, digest), [ImageSignature(digest, signed)], CosignPolicy(key="k")
+    )
     assert (problem is None) == same

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import ImageRef
+from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.ports import PlatformImage, ResolvedImage
 from orchestration.promotion.problems import DependencyError, Problem, RateLimitedError
 
@@ -20,6 +21,8 @@ class FakeImages:
     """The platforms of each repository's digest."""
     signed: dict[str, tuple[ImageSignature, ...]] = field(default_factory=dict)
     """The signatures of each digest."""
+    asked_for_signatures: int = 0
+    """How often signatures were read."""
     limited: list[float] = field(default_factory=list)
     """For how many seconds each next question is too early."""
     down: bool = False
@@ -62,8 +65,9 @@ class FakeImages:
             return None
         return ResolvedImage(ImageRef(reference.repository, reference.tag, digest), platforms)
 
-    def signatures(self, image: ImageRef, key_file: str) -> tuple[ImageSignature, ...]:
+    def signatures(self, image: ImageRef, wanted: CosignPolicy) -> tuple[ImageSignature, ...]:
         assert image.digest is not None
+        self.asked_for_signatures += 1
         return self.signed.get(image.digest, ())
 
 

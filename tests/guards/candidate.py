@@ -128,8 +128,8 @@ GUARDS = (
         "An image that is not published by its deadline refuses the version.",
         Mutant(
             "stages/judge_candidate.py",
-            "_not_in_time(promotion, chosen, image))",
-            "_not_in_time(promotion, chosen, image), State.WAITING)",
+            "_not_in_time(promotion, chosen, found))",
+            "_not_in_time(promotion, chosen, found), State.WAITING)",
         ),
         "orchestration/test_promotion.py::test_an_image_that_is_never_published_is_refused",
     ),
@@ -153,7 +153,7 @@ GUARDS = (
         "orchestration/test_candidates.py::test_a_run_that_waits_for_an_image_keeps_giving_signs_of_life",
     ),
     Guard(
-        "An image has a signature by the key that the policy names.",
+        "An image has a signature by the key or the identity that the policy names.",
         Mutant(
             "stages/judge_signature.py",
             "if problem is not None:\n        raise checklist.failed",
@@ -163,14 +163,18 @@ GUARDS = (
     ),
     Guard(
         "An image that is not signed by its deadline refuses the version.",
-        Mutant("stages/judge_signature.py", "            return NOT_SIGNED\n", "            return image\n"),
+        Mutant(
+            "stages/judge_signature.py",
+            "        return NOT_SIGNED if self._promotion.policy.signature",
+            "        return found if self._promotion.policy.signature",
+        ),
         "orchestration/test_image_signatures.py::test_an_image_is_signed_some_moments_after_its_push",
     ),
     Guard(
         "The image that serves addresses is signed as well.",
         Mutant(
             "stages/judge_address.py",
-            "        require_signature(promotion, image.resolved, checklist)\n",
+            "        require_signature(promotion, with_signatures(promotion, image.resolved), checklist)\n",
             '        checklist.passed("image_signed", "believed")\n',
         ),
         "orchestration/test_image_signatures.py::test_the_image_that_serves_an_address_is_verified",
@@ -201,8 +205,37 @@ GUARDS = (
     ),
     Guard(
         "What is signed by the key without being cosign's payload does not count.",
-        Mutant("adapters/cosign.py", "is_by_key and signed)", "is_by_key)"),
+        Mutant("adapters/cosign.py", '        fault = fault or "no signature of an image"\n', "        pass\n"),
         "adapters/test_cosign.py::test_a_changed_signature_does_not_count",
+    ),
+    Guard(
+        "A signature of another identity does not count.",
+        Mutant(
+            "adapters/keyless.py",
+            "Identity(identity=wanted.identity, issuer=wanted.issuer)",
+            '__import__("sigstore.verify.policy", fromlist=["policy"]).OIDCIssuer(wanted.issuer)',
+        ),
+        "adapters/test_keyless.py::test_who_or_what_is_wrong_does_not_count",
+    ),
+    Guard(
+        "A signature of an identity that another issuer vouches for does not count.",
+        Mutant("adapters/keyless.py", "issuer=wanted.issuer)", "issuer=None)"),
+        "adapters/test_keyless.py::test_who_or_what_is_wrong_does_not_count",
+    ),
+    Guard(
+        "A bundle that Sigstore's library does not verify does not count.",
+        Mutant("adapters/keyless.py", "Envelope(*claimed(bundle), _words(error))", "Envelope(*claimed(bundle), None)"),
+        "adapters/test_keyless.py::test_no_change_of_a_bundle_is_taken_or_crashes",
+    ),
+    Guard(
+        "A signature without a proof that it was logged is no identity's.",
+        Mutant("adapters/keyless.py", "        return _OLDER\n", "        return None\n"),
+        "adapters/test_keyless.py::test_cosigns_older_format_is_refused_by_name",
+    ),
+    Guard(
+        "An identity is nobody without its issuer.",
+        Mutant("promotion/policy.py", "if (self.identity is None) != (self.issuer is None):", "if False:"),
+        "promotion/test_policy.py::test_each_wrong_field_is_named",
     ),
     Guard(
         "An attestation about an image is no signature of it.",

@@ -24,17 +24,18 @@ def digest_of(world: World) -> str:
     return world.images.tags[REPOSITORY, "v1"]
 
 
-def sign(world: World, *, digest: str = "", repository: str = REPOSITORY, by_key: bool = True) -> None:
+def sign(world: World, *, digest: str = "", repository: str = REPOSITORY, fault: str | None = None) -> None:
     """Put a signature beside the image of version 1."""
-    signature = ImageSignature(digest or digest_of(world), repository, by_key)
+    signature = ImageSignature(digest or digest_of(world), repository, fault)
     world.images.signed[digest_of(world)] = (signature,)
 
 
 def test_a_signed_image_is_promoted(signing: World) -> None:
-    """A signature by the policy's key, for this digest and repository, is all that is asked for."""
+    """A signature by the policy's key, for this digest and repository, is enough, and each judgement reads it once."""
     sign(signing)
     assert promote(signing, 1, "run")
     assert signing.champion == 1
+    assert signing.images.asked_for_signatures == 2, "once before the lease, and once under it"
 
 
 def test_an_image_that_is_never_signed_is_refused(signing: World) -> None:
@@ -57,15 +58,15 @@ def test_an_image_is_signed_some_moments_after_its_push(signing: World) -> None:
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
-        (("", REPOSITORY, False), "found 1 signature(s), none by it"),
-        (("sha256:" + "1" * 64, REPOSITORY, True), f"found a signature by it for another image, sha256:{'1' * 64}"),
-        (("", "ghcr.io/acme/other", True), "found a signature by it for another repository, ghcr.io/acme/other"),
+        (("", REPOSITORY, "made by another key"), "found 1 signature(s), none by it: made by another key"),
+        (("sha256:" + "1" * 64, REPOSITORY, None), f"found a signature by it for another image, sha256:{'1' * 64}"),
+        (("", "ghcr.io/acme/other", None), "found a signature by it for another repository, ghcr.io/acme/other"),
     ],
 )
-def test_a_wrong_signature_is_refused_at_once(signing: World, wrong: tuple[str, str, bool], found: str) -> None:
+def test_a_wrong_signature_is_refused_at_once(signing: World, wrong: tuple[str, str, str | None], found: str) -> None:
     """A signature by another key, for another image or for another repository refuses the version by name."""
-    digest, repository, by_key = wrong
-    sign(signing, digest=digest, repository=repository, by_key=by_key)
+    digest, repository, fault = wrong
+    sign(signing, digest=digest, repository=repository, fault=fault)
     began = signing.clock.now()
     promote(signing, 1, "run")
     assert (signing.state(1), signing.subjects, signing.clock.now()) == (State.REFUSED, [], began)
@@ -82,7 +83,7 @@ def test_a_plan_says_that_the_signature_is_missing(signing: World) -> None:
         return {check.name: check.outlook for check in found.checks}
 
     assert foreseen()["image_signed"] is Outlook.WAITING
-    sign(signing, by_key=False)
+    sign(signing, fault="made by another key")
     assert (foreseen()["image_published"], foreseen()["image_signed"]) == (Outlook.PASSED, Outlook.REFUSED)
     sign(signing)
     assert foreseen()["image_signed"] is Outlook.PASSED
@@ -95,7 +96,7 @@ def test_the_image_that_serves_an_address_is_verified(signed: bool) -> None:
     world.register()
     for (repository, digest), _ in list(world.images.images.items()):
         if signed:
-            world.images.signed[digest] = (ImageSignature(digest, repository, True),)
+            world.images.signed[digest] = (ImageSignature(digest, repository),)
     promote(world, 1, "run")
     assert (world.champion == 1) == signed
     assert signed or "found no signature" in world.reason(1)
