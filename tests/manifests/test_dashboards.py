@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from testbeds.common.tools import CHECKOUT
-from tests.manifests.dashboard_schema import Dashboard, Place
+from testbeds.dashboards.schema import Dashboard, Place
 from tests.manifests.dashboards import FILES, GRAFANA, dashboard, expressions
 from tests.platform.programs import PROMTOOLS, output_of
 

@@ -51,17 +51,88 @@ class Color(Strict):
     mode: Literal["thresholds", "palette-classic"]
 
 
+Unit = Literal["bool_yes_no", "bytes", "dateTimeAsIso", "percentunit", "reqps", "s", "short"]
+
+
 class Defaults(Strict):
-    unit: Literal["bool_yes_no", "bytes", "dateTimeAsIso", "percentunit", "reqps", "s", "short"]
+    unit: Unit
+    decimals: int | None = None
+    noValue: str | None = None
+    """Shown where there is nothing; the panel says `No data` otherwise."""
     min: float | int | None = None
     max: float | int | None = None
     thresholds: Thresholds | None = None
     color: Color | None = None
 
 
+class Matcher(Strict):
+    id: Literal["byName", "byRegexp"]
+    options: str
+
+
+class FixedColor(Strict):
+    mode: Literal["fixed"]
+    fixedColor: str
+
+
+class Dash(Strict):
+    fill: Literal["dash"]
+    dash: list[int]
+
+
+class Cell(Strict):
+    type: Literal["auto"]
+    wrapText: bool
+
+
+class UnitProperty(Strict):
+    id: Literal["unit"]
+    value: Unit
+
+
+class ColorProperty(Strict):
+    id: Literal["color"]
+    value: FixedColor
+
+
+class WidthProperty(Strict):
+    id: Literal["custom.width"]
+    value: int
+
+
+class CellProperty(Strict):
+    id: Literal["custom.cellOptions"]
+    value: Cell
+
+
+class LineProperty(Strict):
+    id: Literal["custom.lineStyle"]
+    value: Dash
+
+
+class NoValueProperty(Strict):
+    id: Literal["noValue"]
+    value: str
+
+
+class ThresholdsProperty(Strict):
+    id: Literal["thresholds"]
+    value: Thresholds
+
+
+Property = (
+    UnitProperty | NoValueProperty | ColorProperty | ThresholdsProperty | WidthProperty | CellProperty | LineProperty
+)
+
+
+class Override(Strict):
+    matcher: Matcher
+    properties: list[Annotated[Property, Field(discriminator="id")]]
+
+
 class Fields(Strict):
     defaults: Defaults
-    overrides: list[Any]
+    overrides: list[Override]
 
 
 class PanelBase(Strict):
@@ -147,6 +218,9 @@ class Table(PanelBase):
     transformations: list[Transformation]
 
 
+Panel = TimeSeries | Stat | Table
+
+
 class VariableQuery(Strict):
     query: str
     refId: str
@@ -192,7 +266,7 @@ class Annotation(Strict):
     tagKeys: str
     useValueForTime: bool
     """Whether a sample's value, in milliseconds, is the time of the mark."""
-    step: str
+    step: Annotated[str, Field(pattern="^[0-9]+[smhd]$")]
 
 
 class Annotations(Strict):
@@ -232,4 +306,4 @@ class Dashboard(Strict):
     templating: Variables
     annotations: Annotations
     links: list[Link]
-    panels: list[Annotated[TimeSeries | Stat | Table, Field(discriminator="type")]]
+    panels: list[Annotated[Panel, Field(discriminator="type")]]
