@@ -32,23 +32,18 @@ def frames(query: Query, asked: Question, answer: Sequence[Series]) -> list[dict
 
 
 def marks(annotation: Annotation, answer: Sequence[Series], span: Span) -> list[dict[str, Any]]:
-    """Return the marks in the time range: one for each time that the samples name, with the text from its labels."""
+    """Return the marks in the time range: one for each time that the samples name."""
     found = []
     for series in answer:
         for at in sorted({int(float(value)) for _, value in series.samples}):
             if span.start * _MILLISECONDS <= at <= span.end * _MILLISECONDS:
-                title, text = (legend(template, series.labels) for template in _templates(annotation))
-                found.append({"time": at, "color": annotation.iconColor, "title": title, "text": text})
-    return sorted(found, key=lambda mark: (mark["time"], mark["title"]))
+                found.append({"time": at, "color": annotation.iconColor})
+    return sorted(found, key=lambda mark: mark["time"])
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
     """Replace `{{label}}` by its value, which is empty where a series has no such label."""
     return re.sub(r"\{\{\s*(.+?)\s*\}\}", lambda match: labels.get(match[1], ""), template)
-
-
-def _templates(annotation: Annotation) -> tuple[str, str]:
-    return annotation.titleFormat, annotation.textFormat
 
 
 def _frame(query: Query, asked: Question, series: Series) -> dict[str, Any]:

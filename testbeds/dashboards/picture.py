@@ -19,7 +19,7 @@ from testbeds.dashboards.schema import Dashboard, Panel
 
 _NOTE = (
     "Drawn by make dashboards from this dashboard's JSON with Grafana's own components (@grafana/ui and @grafana/data "
-    "11.3.0), not by Grafana. Not shown: tooltips, links to the other dashboards, refreshing; times are UTC."
+    "11.3.0), not by Grafana. Not shown: tooltips and descriptions, links to the other dashboards; times are UTC."
 )
 
 Answer = Callable[[Question], Sequence[Series]]

@@ -30,7 +30,7 @@ class Prometheus:
         if question.step is None:
             result = self._read("query", form | {"time": question.end})
             return [Series(row["metric"], [tuple(row["value"])]) for row in result]
-        over_time = {"start": question.start, "end": question.end, "step": question.step}
+        over_time: dict[str, str | float] = {"start": question.start, "end": question.end, "step": question.step}
         return [
             Series(row["metric"], [(at, value) for at, value in row["values"]])
             for row in self._read("query_range", form | over_time)

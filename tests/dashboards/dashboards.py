@@ -6,9 +6,16 @@ _SOURCE = {"type": "prometheus", "uid": "prometheus"}
 
 
 def query(expression: str, *, instant: bool = False, table: bool = False, legend: str = "") -> Query:
-    kind = "table" if table else "time_series"
     source = DataSource.model_validate(_SOURCE)
-    return Query(refId="A", datasource=source, expr=expression, legendFormat=legend, instant=instant, format=kind)
+    return Query(
+        refId="A",
+        datasource=source,
+        expr=expression,
+        legendFormat=legend,
+        instant=instant,
+        range=not instant,
+        format="table" if table else "time_series",
+    )
 
 
 def variable(name: str) -> Variable:

@@ -1,5 +1,6 @@
 """What Prometheus answers becomes the frames that Grafana's components draw."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from testbeds.dashboards.frames import Series, frames, legend, marks
 from testbeds.dashboards.picture import picture
 from testbeds.dashboards.questions import Question, Span
+from testbeds.dashboards.schema import Dashboard
 from tests.dashboards.dashboards import annotation, query
 from tests.manifests.dashboards import FILES, dashboard
 
@@ -51,9 +53,7 @@ def test_marks_are_at_the_times_that_the_samples_name() -> None:
     """A mark is at the sample's value, once however often it was sampled, and only within the time range."""
     inside = Series({"end": "champion"}, [(1020.0, "2000000"), (1080.0, "2000000")])
     before = Series({"end": "refused"}, [(1020.0, "999000")])
-    assert marks(annotation("up"), [inside, before], SPAN) == [
-        {"time": 2_000_000, "color": "blue", "title": "champion", "text": ""}
-    ]
+    assert marks(annotation("up"), [inside, before], SPAN) == [{"time": 2_000_000, "color": "blue"}]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -73,9 +73,23 @@ def test_each_panel_of_each_dashboard_gets_its_answers(name: str) -> None:
     assert all(place["left"] + place["width"] <= drawn["width"] for place in drawn["places"].values())
 
 
-def test_a_panel_that_cannot_be_drawn_is_refused() -> None:
-    """What the page does not draw is not left out silently: the schema knows no other kind of panel."""
-    content = dashboard("home").model_dump(by_alias=True, exclude_unset=True)
-    content["panels"][0]["type"] = "gauge"
-    with pytest.raises(ValidationError, match="gauge"):
-        type(dashboard("home")).model_validate(content)
+@pytest.mark.parametrize(
+    ("place", "field", "value"),
+    [
+        ("panel", "type", "gauge"),
+        ("panel", "repeat", "policy"),
+        ("options", "graphMode", "area"),
+        ("query", "format", "heatmap"),
+        ("query", "range", True),
+        ("annotation", "useValueForTime", False),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(place: str, field: str, value: object) -> None:
+    """What the page does not draw is not left out silently: the schema has neither that panel nor that option."""
+    content = json.loads(FILES["home"].read_text(encoding="utf-8"))
+    panel = content["panels"][0]
+    places = {"panel": panel, "options": panel["options"], "query": panel["targets"][0]}
+    places["annotation"] = content["annotations"]["list"][0]
+    places[place][field] = value
+    with pytest.raises(ValidationError):
+        Dashboard.model_validate(content)
