@@ -10,7 +10,7 @@ WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
-  homelab homelab-build homelab-down homelab-ui test-homelab test-homelab-short fresh
+  homelab homelab-build homelab-down homelab-ui dashboards test-homelab test-homelab-short fresh
 
 help: ## show this list
 	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ homelab-build: setup ## build ahead what the homelab needs; up to half an hour t
 
 homelab-ui: setup ## run the Dagster UI on the running homelab, with the sensor on, until Ctrl-C
 	@$(PYTHON_IN) -m testbeds.homelab ui
+
+dashboards: setup ## draw the running homelab's dashboards into docs/images; needs Node 20 and Chromium, too
+	@$(PYTHON_IN) -m testbeds.dashboards
 
 homelab-down: setup ## end the homelab and remove everything it started
 	@$(PYTHON_IN) -m testbeds.homelab down

@@ -25,6 +25,7 @@ OF_FILES = {
     "bootstrap/*": TEST,
     "common/*": TEST,
     "contract/*": TEST,
+    "dashboards/*": FAST,
     "docs/*": FAST,
     "companion/test_requests.py": FAST,
     "companion/*": TEST,

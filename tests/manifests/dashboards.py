@@ -4,7 +4,7 @@ import json
 import re
 
 from testbeds.common.tools import CHECKOUT
-from tests.manifests.dashboard_schema import Dashboard
+from testbeds.dashboards.schema import Dashboard
 
 GRAFANA = CHECKOUT / "manifests/platform/grafana"
 FILES = {path.stem: path for path in sorted((GRAFANA / "dashboards").glob("*.json"))}

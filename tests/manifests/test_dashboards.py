@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from testbeds.common.tools import CHECKOUT
-from tests.manifests.dashboard_schema import Dashboard, Place
+from testbeds.dashboards.schema import Dashboard, Place
 from tests.manifests.dashboards import FILES, GRAFANA, dashboard, expressions
 from tests.platform.programs import PROMTOOLS, output_of
 
@@ -89,11 +89,48 @@ def test_home_is_the_first_page() -> None:
 
 @pytest.mark.parametrize("name", ["home", "promotions", "models"])
 def test_the_ends_of_promotions_are_marked(name: str) -> None:
-    """Each end is a mark at its own time, in the milliseconds that Grafana expects."""
-    (annotation,) = dashboard(name).annotations.list
-    assert annotation.useValueForTime
-    assert annotation.expr.startswith("incumbent_promotion_ended_timestamp_seconds{")
-    assert annotation.expr.endswith(" * 1000")
+    """Each end is a mark at its own time, in the milliseconds that Grafana expects; new champions have their colour."""
+    marks = dashboard(name).annotations.list
+    assert all(mark.useValueForTime for mark in marks)
+    ends = {re.sub(r'.*\{\w+=~"\$\w+",(end.*)\} \* 1000', r"\1", mark.expr): mark.iconColor for mark in marks}
+    assert ends == {'end="champion"': "green", 'end!="champion"': "orange"}
+    assert all(mark.expr.startswith("incumbent_promotion_ended_timestamp_seconds{") for mark in marks)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_date_is_the_unit_of_its_own_column(name: str) -> None:
+    """Grafana reads every cell of a field with a date's unit as a date, and shows `NaN` for a name."""
+    assert not [panel.title for panel in dashboard(name).panels if panel.fieldConfig.defaults.unit.startswith("date")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_number_is_judged_by_grafanas_own_thresholds(name: str) -> None:
+    """A number without thresholds would be green below 80 and red above, whatever it means."""
+    stats = [panel for panel in dashboard(name).panels if panel.type == "stat"]
+    assert stats
+    judged = {panel.title for panel in stats if panel.options.colorMode != "none"}
+    assert judged == {panel.title for panel in stats if panel.fieldConfig.defaults.thresholds is not None}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_words_for_an_empty_table_are_not_those_of_an_empty_cell(name: str) -> None:
+    """Grafana writes the text for no value into each empty cell, too, unless the fields have none."""
+    tables = [panel for panel in dashboard(name).panels if panel.type == "table"]
+    for table in tables:
+        first = table.fieldConfig.overrides[0]
+        assert table.fieldConfig.defaults.noValue
+        assert (first.matcher.options, [each.value for each in first.properties]) == ("/./", [""])
+
+
+def test_a_figure_is_the_same_on_two_dashboards() -> None:
+    """Home repeats figures of the dashboard on promotions: with the same queries, units and colours."""
+    here, there = ({panel.title: panel for panel in dashboard(name).panels} for name in ("home", "promotions"))
+    shared = (here.keys() & there.keys()) - {"Live"}
+    assert len(shared) == 6
+    anywhere = {"id": 0, "gridPos": None}
+    assert not [
+        title for title in shared if here[title].model_copy(update=anywhere) != there[title].model_copy(update=anywhere)
+    ]
 
 
 def test_rare_events_are_not_shown_as_percentiles() -> None:

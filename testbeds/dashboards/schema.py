@@ -1,14 +1,14 @@
 """A schema of dashboards, taken from Grafana 11.3.0's dashboard kind (npm's `@grafana/schema` of that version).
 
-The kind allows far more. This is the part that the dashboards here use, and it is strict: an unknown field, which
-Grafana would silently ignore, is an error.
+The kind allows far more. This is the part that the dashboards here use and that the pictures show, and it is strict: an
+unknown field, which Grafana would silently ignore, is an error, and so is a value that nothing here draws.
 """
 
 # ruff: noqa: N815  # the fields have Grafana's names
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -27,7 +27,13 @@ class Query(Strict):
     legendFormat: str
     instant: bool = False
     range: bool = True
-    format: Literal["time_series", "table", "heatmap"] = "time_series"
+    format: Literal["time_series", "table"] = "time_series"
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> "Query":
+        if self.instant == self.range:
+            raise ValueError("a query is asked either for one moment (instant) or over time (range)")
+        return self
 
 
 class Place(Strict):
@@ -51,17 +57,88 @@ class Color(Strict):
     mode: Literal["thresholds", "palette-classic"]
 
 
+Unit = Literal["bool_yes_no", "bytes", "dateTimeAsIso", "percentunit", "reqps", "s", "short"]
+
+
 class Defaults(Strict):
-    unit: Literal["bool_yes_no", "bytes", "dateTimeAsIso", "percentunit", "reqps", "s", "short"]
+    unit: Unit
+    decimals: int | None = None
+    noValue: str | None = None
+    """Shown where there is nothing; the panel says `No data` otherwise."""
     min: float | int | None = None
     max: float | int | None = None
     thresholds: Thresholds | None = None
     color: Color | None = None
 
 
+class Matcher(Strict):
+    id: Literal["byName", "byRegexp"]
+    options: str
+
+
+class FixedColor(Strict):
+    mode: Literal["fixed"]
+    fixedColor: str
+
+
+class Dash(Strict):
+    fill: Literal["dash"]
+    dash: list[int]
+
+
+class Cell(Strict):
+    type: Literal["auto"]
+    wrapText: bool
+
+
+class UnitProperty(Strict):
+    id: Literal["unit"]
+    value: Unit
+
+
+class ColorProperty(Strict):
+    id: Literal["color"]
+    value: FixedColor
+
+
+class WidthProperty(Strict):
+    id: Literal["custom.width"]
+    value: int
+
+
+class CellProperty(Strict):
+    id: Literal["custom.cellOptions"]
+    value: Cell
+
+
+class LineProperty(Strict):
+    id: Literal["custom.lineStyle"]
+    value: Dash
+
+
+class NoValueProperty(Strict):
+    id: Literal["noValue"]
+    value: str
+
+
+class ThresholdsProperty(Strict):
+    id: Literal["thresholds"]
+    value: Thresholds
+
+
+Property = (
+    UnitProperty | NoValueProperty | ColorProperty | ThresholdsProperty | WidthProperty | CellProperty | LineProperty
+)
+
+
+class Override(Strict):
+    matcher: Matcher
+    properties: list[Annotated[Property, Field(discriminator="id")]]
+
+
 class Fields(Strict):
     defaults: Defaults
-    overrides: list[Any]
+    overrides: list[Override]
 
 
 class PanelBase(Strict):
@@ -75,7 +152,7 @@ class PanelBase(Strict):
 
 
 class Legend(Strict):
-    displayMode: Literal["list", "table", "hidden"]
+    displayMode: Literal["list", "table"]
     placement: Literal["bottom", "right"]
     showLegend: bool
     calcs: list[str]
@@ -105,12 +182,12 @@ class StatOptions(Strict):
     reduceOptions: Reduce
     textMode: Literal["auto", "value", "value_and_name", "name", "none"]
     colorMode: Literal["value", "background", "background_solid", "none"]
-    graphMode: Literal["none", "line", "area"]
+    graphMode: Literal["none"]
     justifyMode: Literal["auto", "center"]
     orientation: Literal["auto", "vertical", "horizontal"]
     wideLayout: bool
-    showPercentChange: bool
-    percentChangeColorMode: Literal["standard", "inverted", "same_as_value"]
+    showPercentChange: Literal[False]
+    percentChangeColorMode: Literal["standard"]
 
 
 class Stat(PanelBase):
@@ -145,6 +222,9 @@ class Table(PanelBase):
     type: Literal["table"]
     options: TableOptions
     transformations: list[Transformation]
+
+
+Panel = TimeSeries | Stat | Table
 
 
 class VariableQuery(Strict):
@@ -183,16 +263,16 @@ class Annotation(Strict):
 
     name: str
     datasource: DataSource
-    enable: bool
-    hide: bool
+    enable: Literal[True]
+    hide: Literal[False]
     iconColor: str
     expr: str
     titleFormat: str
     textFormat: str
     tagKeys: str
-    useValueForTime: bool
+    useValueForTime: Literal[True]
     """Whether a sample's value, in milliseconds, is the time of the mark."""
-    step: str
+    step: Annotated[str, Field(pattern="^[0-9]+[smhd]$")]
 
 
 class Annotations(Strict):
@@ -232,4 +312,4 @@ class Dashboard(Strict):
     templating: Variables
     annotations: Annotations
     links: list[Link]
-    panels: list[Annotated[TimeSeries | Stat | Table, Field(discriminator="type")]]
+    panels: list[Annotated[Panel, Field(discriminator="type")]]
