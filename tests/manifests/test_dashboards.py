@@ -113,6 +113,13 @@ def test_no_number_is_judged_by_grafanas_own_thresholds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_what_nobody_knows_has_no_colour(name: str) -> None:
+    """Grafana gives a number that is missing the colour of the lowest threshold, which is therefore that of text."""
+    thresholds = [panel.fieldConfig.defaults.thresholds for panel in dashboard(name).panels]
+    assert {each.steps[0].color for each in thresholds if each is not None} == {"text"}
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_the_words_for_an_empty_table_are_not_those_of_an_empty_cell(name: str) -> None:
     """Grafana writes the text for no value into each empty cell, too, unless the fields have none."""
     tables = [panel for panel in dashboard(name).panels if panel.type == "table"]
