@@ -127,7 +127,7 @@ class EnvironmentPlatform:
             return None
         from orchestration.adapters.git.settings import pull_requests
 
-        return pull_requests(self._git_settings(policy), policy, policy.delivery.pull_request)
+        return pull_requests(self._git_settings(policy), policy, policy.delivery.pull_request, self.clock())
 
     def _git_settings(self, policy: Policy | None) -> dict[str, str]:
         if policy is None or not policy.has_own_repository:

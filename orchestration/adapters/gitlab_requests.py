@@ -4,24 +4,23 @@ The calls and the fields are those of https://docs.gitlab.com/api/merge_requests
 the limits those of https://docs.gitlab.com/security/rate_limits/.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.github_requests import WITHDRAWN
-from orchestration.adapters.http import HttpClient, HttpReply, require_plain_url
-from orchestration.adapters.secret_files import read_secret
-from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
-from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.adapters.host_api import HostApi, HostKind
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
-from orchestration.promotion.redact import redact
 from orchestration.promotion.timestamps import parse_time
 
-_PAUSE_SECONDS = 60.0
-"""How long a limit lasts that names no time: GitLab counts by the minute."""
+_GITLAB = HostKind(
+    "GitLab",
+    lambda token: {"PRIVATE-TOKEN": token},
+    unreachable="Check that it is reachable from here, and https://status.gitlab.com.",
+    not_permitted="Replace the token: it needs the scope api, and the role Developer.",
+    not_found="Check the project's path, and that the token may see the project.",
+)
 _STATES = {"opened": RequestState.OPEN, "locked": RequestState.OPEN, "merged": RequestState.MERGED}
 """`locked` lasts while a merge is under way."""
 
@@ -41,22 +40,17 @@ class GitLabMergeRequests:
         Raises:
             InvalidInputError: the address is not http(s), or carries a password.
         """
-        api = require_plain_url("address of GitLab's API", api_url)
-        self._requests = f"{api}/projects/{quote(repository, safe='')}/merge_requests"
-        self._base, self._token_file = base, token_file
-        next_step = "Check that it is reachable from here, and https://status.gitlab.com."
-        self._http = HttpClient(f"GitLab at {api}", next_step, self._secrets)
+        self._api = HostApi(_GITLAB, api_url, f"/projects/{quote(repository, safe='')}/merge_requests", token_file)
+        self._base = base
 
     def __str__(self) -> str:
-        return self._http.subject
+        return str(self._api)
 
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised."""
         query = {"state": "all", "source_branch": branch, "target_branch": self._base}
         query |= {"order_by": "created_at", "sort": "desc", "per_page": "1"}
-        listed = self._read("", query, f"the requests from branch {branch}")
-        if not isinstance(listed, list):
-            raise self._http.failure("something else than a list", f"the requests from branch {branch}")
+        listed = self._api.read_list("", query, f"the requests from branch {branch}")
         return self._show(int(listed[0]["iid"])) if listed else None
 
     def open(self, branch: str, text: RequestText) -> PullRequest:
@@ -66,18 +60,18 @@ class GitLabMergeRequests:
             return found
         content: dict[str, object] = {"title": text.title, "description": text.body, "remove_source_branch": True}
         content |= {"source_branch": branch, "target_branch": self._base}
-        created = self._write("POST", "", content, f"a new merge request from branch {branch}")
+        created = self._api.write("POST", "", content, f"a new merge request from branch {branch}")
         return _request(created, was_withdrawn=False)
 
     def comment(self, number: int, text: str) -> None:
         """POST a note; the port says what is raised."""
-        self._write("POST", f"/{number}/notes", {"body": text}, f"a comment on merge request {number}")
+        self._api.write("POST", f"/{number}/notes", {"body": text}, f"a comment on merge request {number}")
 
     def close(self, number: int, why: str) -> PullRequest:
         """POST a note and PUT the state of a request that is open; the port says what is raised."""
         if self._show(number).state is RequestState.OPEN:
             self.comment(number, f"{why}\n\n{WITHDRAWN}")
-            self._write("PUT", f"/{number}", {"state_event": "close"}, f"merge request {number} closed")
+            self._api.write("PUT", f"/{number}", {"state_event": "close"}, f"merge request {number} closed")
         return self._show(number)
 
     def merge_when_ready(self, number: int, commit: str, method: MergeMethod) -> None:
@@ -88,64 +82,16 @@ class GitLabMergeRequests:
         """
         content = {"sha": commit, "squash": method == "squash", "should_remove_source_branch": True}
         content |= {"auto_merge": True, "merge_when_pipeline_succeeds": True}
-        self._write("PUT", f"/{number}/merge", content, f"merge request {number} to be merged when it is ready")
+        self._api.write("PUT", f"/{number}/merge", content, f"merge request {number} to be merged when it is ready")
 
     def _show(self, number: int) -> PullRequest:
-        item = self._read(f"/{number}", {}, f"merge request {number}")
-        if not isinstance(item, dict):
-            raise self._http.failure("something else than an object", f"merge request {number}")
+        item = self._api.read_object(f"/{number}", {}, f"merge request {number}")
         if item.get("state") != "closed":
             return _request(item, was_withdrawn=False)
-        notes = self._read(f"/{number}/notes", {"sort": "desc", "per_page": "100"}, f"the comments on {number}")
-        bodies = [str(note.get("body")) for note in notes if isinstance(note, dict)]
-        return _request(item, was_withdrawn=any(WITHDRAWN in body for body in bodies))
-
-    def _read(self, path: str, query: Mapping[str, str], what: str) -> Any:
-        reply = self._http.get(f"{self._requests}{path}", params=query or None, headers=self._headers())
-        if reply.status != 200:
-            raise self._failure(reply, what)
-        return reply.document
-
-    def _write(self, method: str, path: str, content: Mapping[str, object], what: str) -> dict[str, Any]:
-        headers = {**self._headers(), "Content-Type": "application/json"}
-        reply = self._http.send(
-            method, f"{self._requests}{path}", content=json.dumps(content).encode(), headers=headers
-        )
-        if reply.status not in (200, 201) or not isinstance(reply.document, dict):
-            raise self._failure(reply, what)
-        return reply.document
-
-    def _headers(self) -> dict[str, str]:
-        try:
-            return {"PRIVATE-TOKEN": read_secret(self._token_file, "the token of GitLab", "the path")}
-        except DependencyError as error:
-            raise NotPermittedError(error.problem) from error
-
-    def _secrets(self) -> tuple[str, ...]:
-        try:
-            return (self._headers()["PRIVATE-TOKEN"],)
-        except DependencyError:
-            return ()
-
-    def _failure(self, reply: HttpReply, what: str) -> DependencyError:
-        """Return the error for an answer that does not acknowledge a request; its class says what to do about it."""
-        said = reply.document.get("message") if isinstance(reply.document, dict) else None
-        text = str(said) if said else reply.body.decode("utf-8", "replace")
-        found = redact(f"HTTP {reply.status}: {excerpt(text, self._secrets())}", self._secrets())
-
-        def problem(next_step: str) -> Problem:
-            return Problem(self._http.subject, what, found, next_step)
-
-        if reply.status == 429:
-            pause = _PAUSE_SECONDS if reply.retry_after is None else reply.retry_after
-            return RateLimitedError(problem(f"Wait {pause:.0f} s; fewer requests avoid it."), pause)
-        if reply.status in (401, 403):
-            return NotPermittedError(problem("Replace the token: it needs the scope api, and the role Developer."))
-        if reply.status == 404:
-            return RefusedError(problem("Check the project's path, and that the token may see the project."))
-        if 300 <= reply.status < 500:
-            return RefusedError(problem("Correct what it names; asking again does not help."))
-        return self._http.unexpected(reply, what)
+        query = {"sort": "desc", "per_page": "100"}
+        notes = self._api.read_list(f"/{number}/notes", query, f"the comments on {number}")
+        was_withdrawn = any(WITHDRAWN in str(note.get("body")) for note in notes)
+        return _request(item, was_withdrawn=was_withdrawn)
 
 
 def _request(item: Mapping[str, Any], *, was_withdrawn: bool) -> PullRequest:
