@@ -138,7 +138,7 @@ class EnvironmentPlatform:
             return None
         from orchestration.adapters.git.settings import pull_requests
 
-        return pull_requests(self._git_settings(policy.git), policy, policy.delivery.pull_request)
+        return pull_requests(self._git_settings(policy.git), policy, policy.delivery.pull_request, self.clock())
 
     def _git_settings(self, own: GitTarget | None) -> dict[str, str]:
         if own is None or own.url is None:

@@ -4,26 +4,28 @@ The calls and the fields are those of https://docs.gitlab.com/api/merge_requests
 the limits those of https://docs.gitlab.com/security/rate_limits/.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.github_requests import WITHDRAWN
-from orchestration.adapters.http import HttpClient, HttpReply, require_plain_url
-from orchestration.adapters.secret_files import read_secret
-from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
-from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.adapters.host_api import HostApi, HostKind
+from orchestration.promotion.github import RefusedError
+from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
-from orchestration.promotion.redact import redact
 from orchestration.promotion.timestamps import parse_time
 
-_PAUSE_SECONDS = 60.0
-"""How long a limit lasts that names no time: GitLab counts by the minute."""
+_GITLAB = HostKind(
+    "GitLab",
+    lambda token: {"PRIVATE-TOKEN": token},
+    unreachable="Check that it is reachable from here, and https://status.gitlab.com.",
+    not_permitted="Replace the token: it needs the scope api, and the role Developer.",
+    not_found="Check the project's path, and that the token may see the project.",
+)
 _EMPTY = 422
 """What GitLab answers who may open a request, and asks for one from a branch into itself (`validate_branches`)."""
+_REQUESTS = "/merge_requests"
 _STATES = {"opened": RequestState.OPEN, "locked": RequestState.OPEN, "merged": RequestState.MERGED}
 """`locked` lasts while a merge is under way."""
 
@@ -43,23 +45,16 @@ class GitLabMergeRequests:
         Raises:
             InvalidInputError: the address is not http(s), or carries a password.
         """
-        api = require_plain_url("address of GitLab's API", api_url)
-        self._project = f"{api}/projects/{quote(repository, safe='')}"
-        self._requests = f"{self._project}/merge_requests"
-        self._base, self._token_file = base, token_file
-        next_step = "Check that it is reachable from here, and https://status.gitlab.com."
-        self._http = HttpClient(f"GitLab at {api}", next_step, self._secrets)
+        self._api = HostApi(_GITLAB, api_url, f"/projects/{quote(repository, safe='')}", token_file)
+        self._base = base
 
     def __str__(self) -> str:
-        return self._http.subject
+        return str(self._api)
 
     def check_open(self, auto_merge: MergeMethod | None) -> None:
         """GET the project, and POST a request that cannot be one; the port says what is raised."""
         what = f"a project in which we may open merge requests into {self._base}"
-        reply = self._http.get(self._project, headers=self._headers())
-        if reply.status != 200 or not isinstance(reply.document, dict):
-            raise self._failure(reply, what)
-        shown = reply.document
+        shown = self._api.read_object("", {}, what)
         faults = {
             "an archived project": (shown.get("archived") is True, "Unarchive it."),
             "merge requests turned off": (
@@ -73,19 +68,15 @@ class GitLabMergeRequests:
         }
         for found, (is_so, next_step) in faults.items():
             if is_so:
-                raise RefusedError(Problem(self._http.subject, what, found, next_step))
+                raise RefusedError(Problem(str(self), what, found, next_step))
         content = {"title": "A check of rights", "source_branch": self._base, "target_branch": self._base}
-        reply = self._send("POST", "", content)
-        if reply.status != _EMPTY:
-            raise self._failure(reply, what)
+        self._api.write("POST", _REQUESTS, content, what, (_EMPTY,))
 
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised."""
         query = {"state": "all", "source_branch": branch, "target_branch": self._base}
         query |= {"order_by": "created_at", "sort": "desc", "per_page": "1"}
-        listed = self._read("", query, f"the requests from branch {branch}")
-        if not isinstance(listed, list):
-            raise self._http.failure("something else than a list", f"the requests from branch {branch}")
+        listed = self._api.read_list(_REQUESTS, query, f"the requests from branch {branch}")
         return self._show(int(listed[0]["iid"])) if listed else None
 
     def open(self, branch: str, text: RequestText) -> PullRequest:
@@ -95,18 +86,18 @@ class GitLabMergeRequests:
             return found
         content: dict[str, object] = {"title": text.title, "description": text.body, "remove_source_branch": True}
         content |= {"source_branch": branch, "target_branch": self._base}
-        created = self._write("POST", "", content, f"a new merge request from branch {branch}")
+        created = self._api.write("POST", _REQUESTS, content, f"a new merge request from branch {branch}")
         return _request(created, was_withdrawn=False)
 
     def comment(self, number: int, text: str) -> None:
         """POST a note; the port says what is raised."""
-        self._write("POST", f"/{number}/notes", {"body": text}, f"a comment on merge request {number}")
+        self._api.write("POST", f"{_REQUESTS}/{number}/notes", {"body": text}, f"a comment on merge request {number}")
 
     def close(self, number: int, why: str) -> PullRequest:
         """POST a note and PUT the state of a request that is open; the port says what is raised."""
         if self._show(number).state is RequestState.OPEN:
             self.comment(number, f"{why}\n\n{WITHDRAWN}")
-            self._write("PUT", f"/{number}", {"state_event": "close"}, f"merge request {number} closed")
+            self._api.write("PUT", f"{_REQUESTS}/{number}", {"state_event": "close"}, f"merge request {number} closed")
         return self._show(number)
 
     def merge_when_ready(self, number: int, commit: str, method: MergeMethod) -> None:
@@ -117,65 +108,18 @@ class GitLabMergeRequests:
         """
         content = {"sha": commit, "squash": method == "squash", "should_remove_source_branch": True}
         content |= {"auto_merge": True, "merge_when_pipeline_succeeds": True}
-        self._write("PUT", f"/{number}/merge", content, f"merge request {number} to be merged when it is ready")
+        self._api.write(
+            "PUT", f"{_REQUESTS}/{number}/merge", content, f"merge request {number} to be merged when it is ready"
+        )
 
     def _show(self, number: int) -> PullRequest:
-        item = self._read(f"/{number}", {}, f"merge request {number}")
-        if not isinstance(item, dict):
-            raise self._http.failure("something else than an object", f"merge request {number}")
+        item = self._api.read_object(f"{_REQUESTS}/{number}", {}, f"merge request {number}")
         if item.get("state") != "closed":
             return _request(item, was_withdrawn=False)
-        notes = self._read(f"/{number}/notes", {"sort": "desc", "per_page": "100"}, f"the comments on {number}")
-        bodies = [str(note.get("body")) for note in notes if isinstance(note, dict)]
-        return _request(item, was_withdrawn=any(WITHDRAWN in body for body in bodies))
-
-    def _read(self, path: str, query: Mapping[str, str], what: str) -> Any:
-        reply = self._http.get(f"{self._requests}{path}", params=query or None, headers=self._headers())
-        if reply.status != 200:
-            raise self._failure(reply, what)
-        return reply.document
-
-    def _write(self, method: str, path: str, content: Mapping[str, object], what: str) -> dict[str, Any]:
-        reply = self._send(method, path, content)
-        if reply.status not in (200, 201) or not isinstance(reply.document, dict):
-            raise self._failure(reply, what)
-        return reply.document
-
-    def _send(self, method: str, path: str, content: Mapping[str, object]) -> HttpReply:
-        headers = {**self._headers(), "Content-Type": "application/json"}
-        return self._http.send(method, f"{self._requests}{path}", content=json.dumps(content).encode(), headers=headers)
-
-    def _headers(self) -> dict[str, str]:
-        try:
-            return {"PRIVATE-TOKEN": read_secret(self._token_file, "the token of GitLab", "the path")}
-        except DependencyError as error:
-            raise NotPermittedError(error.problem) from error
-
-    def _secrets(self) -> tuple[str, ...]:
-        try:
-            return (self._headers()["PRIVATE-TOKEN"],)
-        except DependencyError:
-            return ()
-
-    def _failure(self, reply: HttpReply, what: str) -> DependencyError:
-        """Return the error for an answer that does not acknowledge a request; its class says what to do about it."""
-        said = reply.document.get("message") if isinstance(reply.document, dict) else None
-        text = str(said) if said else reply.body.decode("utf-8", "replace")
-        found = redact(f"HTTP {reply.status}: {excerpt(text, self._secrets())}", self._secrets())
-
-        def problem(next_step: str) -> Problem:
-            return Problem(self._http.subject, what, found, next_step)
-
-        if reply.status == 429:
-            pause = _PAUSE_SECONDS if reply.retry_after is None else reply.retry_after
-            return RateLimitedError(problem(f"Wait {pause:.0f} s; fewer requests avoid it."), pause)
-        if reply.status in (401, 403):
-            return NotPermittedError(problem("Replace the token: it needs the scope api, and the role Developer."))
-        if reply.status == 404:
-            return RefusedError(problem("Check the project's path, and that the token may see the project."))
-        if 300 <= reply.status < 500:
-            return RefusedError(problem("Correct what it names; asking again does not help."))
-        return self._http.unexpected(reply, what)
+        query = {"sort": "desc", "per_page": "100"}
+        notes = self._api.read_list(f"{_REQUESTS}/{number}/notes", query, f"the comments on {number}")
+        was_withdrawn = any(WITHDRAWN in str(note.get("body")) for note in notes)
+        return _request(item, was_withdrawn=was_withdrawn)
 
 
 def _request(item: Mapping[str, Any], *, was_withdrawn: bool) -> PullRequest:

@@ -604,8 +604,8 @@ class EvaluationPolicy(_Part):
 class PullRequestPolicy(_Part):
     """How a commit reaches a branch that nobody may push to: by a pull request that is merged."""
 
-    host: Literal["github", "gitlab"]
-    """Whose API the repository's host speaks."""
+    host: Literal["github", "gitlab", "gitea"]
+    """Whose API the repository's host speaks; Forgejo's is Gitea's."""
     api: Annotated[str, AfterValidator(_is_address)] | None = None
     """The API's address; None for the usual one of the repository's host."""
     auto_merge: MergeMethod | None = None

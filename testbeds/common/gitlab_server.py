@@ -10,22 +10,14 @@ Statuses and bodies are those of GitLab's documentation:
   has the request's title alone
 """
 
-import json
 import re
-import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from testbeds.common.github_server import Refusal
+from testbeds.common.github_server import Json, Refusal
+from testbeds.common.host_server import HostHandler, HostServer, now
 from testbeds.common.merging import BareRepository
-
-Json = dict[str, Any]
 
 
 @dataclass
@@ -36,14 +28,12 @@ class MergeRequest:
     notes: list[Json] = field(default_factory=list)
 
 
-class GitLabServer(ThreadingHTTPServer):
+class GitLabServer(HostServer):
     """Serves one project's merge requests; people act by its methods.
 
     `method` is the project's setting `merge_method`: `merge`, `rebase_merge` or `ff`. `squash_template` is what a
     squashed commit says: `%{title}`, or `%{all_commits}` for the commits' messages.
     """
-
-    daemon_threads = True
 
     def __init__(self, token: str, name: str, bare: BareRepository, *, account: str = "incumbent") -> None:
         self.token, self.name, self.bare, self.account = token, name, bare, account
@@ -52,10 +42,7 @@ class GitLabServer(ThreadingHTTPServer):
         self.settings: Json = {"archived": False, "merge_requests_access_level": "enabled"}
         """What is shown of the project beside its path."""
         self.requests: dict[int, MergeRequest] = {}
-        self.faults: deque[tuple[int, dict[str, str]]] = deque()
-        """A status and headers for each of the next requests."""
-        self.lock = threading.RLock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
 
     @property
     def url(self) -> str:
@@ -82,13 +69,13 @@ class GitLabServer(ThreadingHTTPServer):
             message = f"Merge branch '{item['source_branch']}' into '{target}'\n\n{item['title']}"
             new = self.bare.merge(target, head, "merge", message, by)
             item["merge_commit_sha"] = new
-        item.update(state="merged", merged_at=_now(), merged_by={"username": by})
+        item.update(state="merged", merged_at=now(), merged_by={"username": by})
         self.bare.delete(item["source_branch"])
         return new
 
     def close(self, number: int, by: str = "ana") -> None:
         """Close a request without a merge, as a person does."""
-        self.requests[number].item.update(state="closed", closed_at=_now(), closed_by={"username": by})
+        self.requests[number].item.update(state="closed", closed_at=now(), closed_by={"username": by})
 
     def refreshed(self, number: int) -> MergeRequest:
         """Return a request as it is now: while it is open, it follows its branch."""
@@ -102,41 +89,10 @@ class GitLabServer(ThreadingHTTPServer):
         return request
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HostHandler):
     server: GitLabServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        length = self.headers.get("Content-Length", "0")
-        self._body = self.rfile.read(int(length)) if length.isdecimal() else b""
-        with self.server.lock:
-            headers: dict[str, str] = {}
-            if self.server.faults:
-                status, headers = self.server.faults.popleft()
-                content: object = {"message": "ordered by a test"}
-            else:
-                status, content = self._carried_out()
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-    def _carried_out(self) -> tuple[int, object]:
+    def carried_out(self) -> tuple[int, object]:
         try:
             if self.headers.get("PRIVATE-TOKEN") != self.server.token:
                 raise Refusal(401, "401 Unauthorized")
@@ -157,11 +113,6 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             return refusal.status, {"message": refusal.message}
 
-    def _content(self) -> Json:
-        content = json.loads(self._body or b"{}")
-        assert isinstance(content, dict)
-        return content
-
     def list_all(self) -> tuple[int, object]:
         query = dict(parse_qsl(urlsplit(self.path).query))
         found = [self.server.refreshed(number).item for number in self.server.requests]
@@ -174,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, found[: int(query.get("per_page", "20"))]
 
     def create(self) -> tuple[int, object]:
-        content, server = self._content(), self.server
+        content, server = self.content(), self.server
         source, target = content["source_branch"], content["target_branch"]
         if server.bare.head(source) is None:
             raise Refusal(400, "source_branch does not exist")
@@ -187,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         number = len(server.requests) + 1
         item: Json = {
             **{"iid": number, "title": content["title"], "description": content.get("description", "")},
-            **{"source_branch": source, "target_branch": target, "state": "opened", "created_at": _now()},
+            **{"source_branch": source, "target_branch": target, "state": "opened", "created_at": now()},
             **{"merged_at": None, "closed_at": None, "merged_by": None, "closed_by": None, "has_conflicts": False},
             **{"sha": server.bare.head(source), "merge_commit_sha": None, "squash_commit_sha": None},
             "web_url": f"https://gitlab.example/{server.name}/-/merge_requests/{number}",
@@ -200,12 +151,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def edit(self, number: int) -> tuple[int, object]:
         item = self.server.refreshed(number).item
-        if self._content().get("state_event") == "close" and item["state"] == "opened":
+        if self.content().get("state_event") == "close" and item["state"] == "opened":
             self.server.close(number, self.server.account)
         return 200, item
 
     def merge(self, number: int) -> tuple[int, object]:
-        item, content = self.server.refreshed(number).item, self._content()
+        item, content = self.server.refreshed(number).item, self.content()
         if content.get("sha") not in (None, item["sha"]):
             raise Refusal(409, "SHA does not match HEAD of source branch")
         if item["state"] != "opened":
@@ -223,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create_note(self, number: int) -> tuple[int, object]:
         request = self.server.refreshed(number)
-        note = {"id": len(request.notes) + 1, "body": self._content()["body"]}
+        note = {"id": len(request.notes) + 1, "body": self.content()["body"]}
         request.notes.append(note)
         return 201, note
 
@@ -237,7 +188,3 @@ _ROUTES: tuple[tuple[str, str, Callable[..., tuple[int, object]]], ...] = (
     ("GET", r"/(\d+)/notes", _Handler.list_notes),
     ("POST", r"/(\d+)/notes", _Handler.create_note),
 )
-
-
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

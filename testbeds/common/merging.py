@@ -39,7 +39,7 @@ class BareRepository:
         base = self.head(branch)
         assert base is not None, f"there is a branch {branch}"
         if method == "rebase":
-            new = self._rebased(base, head, author)
+            new = self.rebased(base, head, author)
         else:
             tree = self.run("merge-tree", "--write-tree", base, head)
             parents = ("-p", base, "-p", head) if method == "merge" else ("-p", base)
@@ -51,7 +51,8 @@ class BareRepository:
         """Delete a branch; one that is gone is left so."""
         self._run("update-ref", "-d", f"refs/heads/{branch}")
 
-    def _rebased(self, base: str, head: str, author: str) -> str:
+    def rebased(self, base: str, head: str, author: str) -> str:
+        """Make the commits of a request anew on another one, and return the last of them; no branch moves."""
         with tempfile.TemporaryDirectory() as folder:
             place = str(Path(folder) / "tree")
             self.run("worktree", "add", "--quiet", "--detach", place, head)

@@ -426,14 +426,15 @@ def test_a_server_that_hides_the_leases_refs_is_refused_at_once(world: World) ->
 # Repositories of policies
 
 
+@pytest.mark.parametrize(("host", "api"), [("github", "/api/v3"), ("gitlab", "/api/v4"), ("gitea", "/api/v1")])
 def test_the_api_of_a_policys_own_repository_gets_no_token_of_the_settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, api: str
 ) -> None:
     """Its requests are opened in its own repository, with its own token; the settings' token stays with their host."""
     monkeypatch.setenv("INCUMBENT_GIT_URL", "https://git.example.com/o/settings.git")
     monkeypatch.setenv("INCUMBENT_GIT_API_TOKEN_FILE", str(tmp_path / "token of the settings"))
     monkeypatch.setenv("INCUMBENT_POLICIES", str(tmp_path))
-    by_request = "delivery: {pull_request: {host: github}}\n"
+    by_request = f"delivery: {{pull_request: {{host: {host}}}}}\n"
     own = "git: {url: 'https://elsewhere.example.com/team/own.git'"
     texts = {
         "shared": by_request,
@@ -444,8 +445,8 @@ def test_the_api_of_a_policys_own_repository_gets_no_token_of_the_settings(
         (tmp_path / f"{name}.yaml").write_text(POLICY_TEXT + text)
     platform = platform_from_environment()
     shared, owned = (platform.pull_requests(platform.policy(name)) for name in ("shared", "own"))
-    assert "https://git.example.com/api/v3" in str(shared)
-    assert "https://elsewhere.example.com/api/v3" in str(owned)
+    assert f"https://git.example.com{api}" in str(shared)
+    assert f"https://elsewhere.example.com{api}" in str(owned)
     for requests, named in ((shared, "token of the settings"), (owned, "own token")):
         assert requests is not None
         with pytest.raises(NotPermittedError, match=named):  # neither file is there

@@ -1,9 +1,10 @@
-"""What every `PullRequests` does with a repository: the clients of GitHub and GitLab, and the fake, on real commits.
+"""What every `PullRequests` does with a repository: the clients of GitHub, GitLab and Gitea, and the fake.
 
 The servers merge in a real bare repository, which the real Git adapter reads: so this also shows that Git alone tells a
-promotion afterwards, however it was merged.
+promotion afterwards, however it was merged. `tests/platform/test_gitea.py` asks the same of Gitea itself.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ import pytest
 
 from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.repository import GitRepository
+from orchestration.adapters.gitea_requests import GiteaPullRequests
 from orchestration.adapters.github import TokenFile
 from orchestration.adapters.github_requests import GitHubPullRequests
 from orchestration.adapters.gitlab_requests import GitLabMergeRequests
@@ -23,8 +25,10 @@ from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.merge_wait import must_be_rebuilt, recognise_merges, request_of
 from orchestration.promotion.policy import Policy, parse_policy
 from orchestration.promotion.ports import FileEdit, GitOpsRepository, LeaseRecord, Pushed
+from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.pull_requests import MergeMethod, PullRequests, RequestState, RequestText
 from testbeds.common.git_server import create_repository
+from testbeds.common.gitea_server import GiteaServer, MergeStyle, Pull
 from testbeds.common.github_pulls import GitHubWithPulls
 from testbeds.common.github_server import Fault
 from testbeds.common.gitlab_server import GitLabServer
@@ -147,6 +151,22 @@ def gitlab_scene(folder: Path) -> Iterator[tuple[Scene, GitLabServer]]:
 
 
 @contextmanager
+def gitea_scene(folder: Path) -> Iterator[tuple[Scene, GiteaServer]]:
+    git, bare, clock = _repository(folder)
+    server = GiteaServer(TOKEN, "acme/gitops", bare)
+    (folder / "token").write_text(TOKEN)
+    requests = GiteaPullRequests(server.url, server.name, "main", folder / "token", clock)
+    styles: dict[str, MergeStyle] = {"merge": "merge", "squash": "squash", WAYS[2]: "squash", "rebase": "rebase-merge"}
+
+    def merge(number: int, way: str) -> str:
+        server.keeps_messages = way != WAYS[2]
+        return server.merge(number, styles[way])
+
+    with _serving(server):
+        yield Scene(git, requests, merge, server.close, lambda content: _commit(bare, content)), server
+
+
+@contextmanager
 def fake_scene(_: Path) -> Iterator[tuple[Scene, None]]:
     clock = FakeClock()
     git = FakeGitRepository(clock, CONTENT)
@@ -168,7 +188,7 @@ def fake_scene(_: Path) -> Iterator[tuple[Scene, None]]:
     )
 
 
-SCENES = {"github": github_scene, "gitlab": gitlab_scene, "fake": fake_scene}
+SCENES = {"github": github_scene, "gitlab": gitlab_scene, "gitea": gitea_scene, "fake": fake_scene}
 
 
 @pytest.fixture(params=SCENES)
@@ -280,6 +300,77 @@ def test_gitlab_merges_by_itself(tmp_path: Path, is_mergeable: bool) -> None:
         assert item.get("merge_when_pipeline_succeeds", False) is not is_mergeable
 
 
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_gitea_merges_by_itself(tmp_path: Path, is_approved: bool) -> None:
+    """At once, or when reviews and checks allow it; asked once it has checked the request, or again."""
+    with gitea_scene(tmp_path) as (scene, server):
+        server.is_approved, server.checks_take = is_approved, 4
+        commit = scene.propose(1)
+        opened = scene.requests.open(branch(1), TEXT)
+        with pytest.raises(RefusedError, match="another commit than the proposed one"):
+            scene.requests.merge_when_ready(opened.number, "0" * 40, "rebase")
+        scene.requests.merge_when_ready(opened.number, commit, "rebase")
+        pull = server.pulls[opened.number]
+        assert (pull.scheduled, pull.item["merged"]) == ("rebase", is_approved)
+        if not is_approved:
+            scene.requests.merge_when_ready(opened.number, commit, "rebase")
+        server.checks_take = 1000
+        assert scene.propose(2)
+        other = scene.requests.open(branch(2), TEXT)
+        with pytest.raises(DependencyError, match="conflicts, or was not checked within 10 s"):
+            scene.requests.merge_when_ready(other.number, other.head, "rebase")
+
+
+def test_gitea_has_not_looked_for_a_conflict_yet(tmp_path: Path) -> None:
+    """What is not checked yet looks as a conflict does; only another content of the same file makes it one."""
+    with gitea_scene(tmp_path) as (scene, server):
+        scene.propose(1)
+        opened = scene.requests.open(branch(1), TEXT)
+        for is_other in (False, True):
+            server.checks_take = 1
+            found = scene.requests.find(branch(1))
+            assert found is not None
+            assert (found.number, found.has_conflict) == (opened.number, is_other)
+            text = scene.git.read_file(scene.git.fetch(), PATH) or b""
+            scene.commit(text.replace(b":before", b":before-that"))
+
+
+def test_gitea_finds_the_newest_of_the_repositorys_own(tmp_path: Path) -> None:
+    """Of two requests from a branch it is the newer one, and never one from a branch of that name in a fork."""
+    with gitea_scene(tmp_path) as (scene, server):
+        scene.propose(1)
+        scene.requests.close(scene.requests.open(branch(1), TEXT).number, "superseded")
+        newer = scene.requests.open(branch(1), TEXT)
+        scene.close(newer.number)
+        for number in range(newer.number + 1, newer.number + 30):
+            server.pulls[number] = Pull(copy.deepcopy(server.pulls[newer.number].item), branch(1))
+            server.pulls[number].item["number"] = number
+            server.pulls[number].item["head"]["repo_id"] = 2
+        found = scene.requests.find(branch(1))
+        assert found is not None
+        assert (found.number, found.by, found.was_withdrawn) == (newer.number, "ana", False)
+
+
+def test_what_gitea_refuses(tmp_path: Path) -> None:
+    """A token without the scope, a limit, and a repository that it may not see; no error shows the token."""
+    with gitea_scene(tmp_path) as (scene, server):
+        scene.propose(1)
+        server.may_write = False
+        with pytest.raises(NotPermittedError, match="the scopes write:repository and write:issue"):
+            scene.requests.open(branch(1), TEXT)
+        server.faults.extend([(429, {"Retry-After": "7"})])
+        with pytest.raises(RateLimitedError) as limited:
+            scene.requests.find(branch(1))
+        assert limited.value.wait_seconds == 7
+        other = GiteaPullRequests(server.url, "acme/other", "main", tmp_path / "token", FakeClock())
+        with pytest.raises(RefusedError, match="Check the repository's name"):
+            other.find(branch(1))
+        (tmp_path / "token").write_text("wrong-token")
+        with pytest.raises(NotPermittedError) as refused:
+            scene.requests.find(branch(1))
+        assert "wrong-token" not in str(refused.value)
+
+
 def test_the_right_to_open_a_request_is_told_without_opening_one(scene: Scene) -> None:
     """Where nothing is wrong, nothing is said, and nothing is there afterwards."""
     for method in (None, "merge", "squash", "rebase"):
@@ -329,6 +420,28 @@ def test_what_keeps_a_request_from_being_opened_on_gitlab(
         with pytest.raises(error, match=said):
             scene.requests.check_open("squash")
         assert server.requests == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"permissions": {"pull": True, "push": False}}, NotPermittedError, "an account that may write"),
+        ({"archived": True}, RefusedError, "Unarchive it"),
+        ({"has_pull_requests": False}, RefusedError, "Turn them on"),
+        ({"allow_squash_merge": False}, RefusedError, "correct auto_merge"),
+        (None, NotPermittedError, "the scopes write:repository and write:issue"),
+    ],
+)
+def test_what_keeps_a_request_from_being_opened_on_gitea(
+    tmp_path: Path, settings: dict[str, object] | None, error: type[Exception], said: str
+) -> None:
+    """The same of a repository on Gitea."""
+    with gitea_scene(tmp_path) as (scene, server):
+        server.settings |= settings or {}
+        server.may_write = settings is not None
+        with pytest.raises(error, match=said):
+            scene.requests.check_open("squash")
+        assert server.pulls == {}
 
 
 def test_what_github_refuses(tmp_path: Path) -> None:

@@ -101,6 +101,29 @@ GUARDS = (
         f"{_CONTRACT}::test_gitlab_merges_by_itself",
     ),
     Guard(
+        "Gitea, which keeps no commit for a merge that waits, is asked to merge only the one that was judged.",
+        Mutant("adapters/gitea_requests.py", "            if head != commit:\n", "            if False:\n"),
+        f"{_CONTRACT}::test_gitea_merges_by_itself[True]",
+    ),
+    Guard(
+        "A request from a branch of our name in a fork is not ours.",
+        Mutant(
+            "adapters/gitea_requests.py",
+            '(head["label"], base["ref"], head["repo_id"]) == (branch, self._base, base["repo_id"])',
+            '(head["label"], base["ref"]) == (branch, self._base)',
+        ),
+        f"{_CONTRACT}::test_gitea_finds_the_newest_of_the_repositorys_own",
+    ),
+    Guard(
+        "A request that Gitea has yet to check is not made anew as if it had a conflict.",
+        Mutant(
+            "adapters/gitea_requests.py",
+            "        if parent == base:\n            return False\n",
+            "        return True\n",
+        ),
+        f"{_CONTRACT}::test_gitea_has_not_looked_for_a_conflict_yet",
+    ),
+    Guard(
         "A rollback that waits for its merge is gone on with, whatever the version's tags say.",
         Mutant("stages/cut_off.py", "    _finish_proposed_rollback(promotion, view)\n", ""),
         f"{_STORIES}::test_an_abort_that_waits_for_its_merge_keeps_the_version_from_being_judged",

@@ -12,6 +12,7 @@ from orchestration.adapters.git.authorship import parse_authorship
 from orchestration.adapters.git.login import AppLogin, Login
 from orchestration.adapters.git.remote import SETTINGS, Named
 from orchestration.adapters.git.repository import GitRepository
+from orchestration.adapters.gitea_requests import GiteaPullRequests
 from orchestration.adapters.github import PUBLIC_API, AppKey, TokenFile
 from orchestration.adapters.github_requests import GitHubPullRequests
 from orchestration.adapters.gitlab_requests import GitLabMergeRequests
@@ -65,8 +66,14 @@ def git_repository(
     return GitRepository(url, branch, login=login, state=state, clock=clock, authorship=authorship, named=named)
 
 
-def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequestPolicy) -> PullRequests:
+def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequestPolicy, clock: Clock) -> PullRequests:
     """Return the requests into a policy's branch, at the usual address of its host's API; nothing is contacted yet.
+
+    Args:
+        settings: The settings INCUMBENT_GIT_..., each empty where it is not set.
+        policy: Whose repository it is.
+        rule: How the policy delivers.
+        clock: By which a host's answers are waited for.
 
     Raises:
         InvalidInputError: a setting is missing or cannot be used.
@@ -78,6 +85,9 @@ def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequest
         return GitLabMergeRequests(
             rule.api or f"https://{host}/api/v4", path, branch, _api_token_file(settings, own, url)
         )
+    if rule.host == "gitea":
+        token_file = _api_token_file(settings, own, url)
+        return GiteaPullRequests(rule.api or f"https://{host}/api/v1", path, branch, token_file, clock)
     app = _app(settings, url) if own.token_file is None and _is_settings_host(settings, url) else None
     credentials = app.key if app is not None else TokenFile(_api_token_file(settings, own, url))
     return GitHubPullRequests(rule.api or api_of(host), path, branch, credentials)
