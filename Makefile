@@ -54,7 +54,7 @@ lock: setup ## resolve the dependencies again and write requirements.lock, witho
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra aws --extra gemini --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
 
-## To check the manifests with the programs that will read them; needs Go
+## To check the manifests with the programs that will read them, and a real Git host; needs Go and a C compiler
 test-platform: setup ## build promtool, amtool, kustomize, kube-score and more if needed, and run the tests that use them
 	@$(PYTHON_IN) -m tests.platform.programs
 	@$(PYTEST) --target platform

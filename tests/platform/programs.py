@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
-from testbeds.homelab.offline.go_build import argocd_sources, build, kserve_sources
+from testbeds.homelab.offline.go_build import argocd_sources, build, gitea_sources, kserve_sources
 
 
 def sandbox_promtool() -> Path:
@@ -61,6 +61,11 @@ def kube_state_metrics() -> Path:
 def victoriametrics() -> Path:
     """Build the single-node VictoriaMetrics, which answers Prometheus's query API."""
     return _built("victoriametrics", "victoria-metrics")
+
+
+def gitea() -> Path:
+    """Build the Gitea that the tests of pull requests run; it reads the rest of itself from `gitea_sources`."""
+    return _built("gitea", "gitea")
 
 
 def kustomize() -> Path:
@@ -109,6 +114,8 @@ def main() -> int:
             kustomize,
             kube_score,
             actionlint,
+            gitea,
+            gitea_sources,
             argocd_sources,
             kserve_sources,
         ):
