@@ -57,8 +57,8 @@ lock: setup ## resolve the dependencies again and write requirements.lock, witho
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra aws --extra gemini --extra sigstore --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
 
-## To check the manifests with the programs that will read them; needs Go
-test-platform: setup ## build or install promtool, kustomize, MLflow servers and more if needed, and run the tests that use them
+## To check the manifests with the programs that will read them, and a real Git host; needs Go and a C compiler
+test-platform: setup ## build or install promtool, kustomize, Gitea, MLflow servers and more if needed, and run the tests that use them
 	@$(PYTHON_IN) -m tests.platform.programs
 	@$(PYTEST) --target platform
 

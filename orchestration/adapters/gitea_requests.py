@@ -90,7 +90,8 @@ class GiteaPullRequests:
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised.
 
-        No list is of one branch, and what is of two branches is one request, and not always the newest.
+        No list is of one branch, and what is of two branches is one request, and not always the newest. A list does not
+        say who merged a request.
         """
         what = f"the requests from branch {branch}"
         one = self._api.read_if_any(f"/pulls/{quote(self._base, safe='')}/{quote(branch)}", {}, what)
@@ -101,7 +102,8 @@ class GiteaPullRequests:
             return None
         if one["state"] == "open":
             return self._shown(one)
-        return self._shown(next((item for item in self._newest_first(what) if self._is_from(item, branch)), one))
+        newest = next((item for item in self._newest_first(what) if self._is_from(item, branch)), one)
+        return self._show(int(newest["number"]))
 
     def open(self, branch: str, text: RequestText) -> PullRequest:
         """POST a request, unless one is open; the port says what is raised."""

@@ -130,7 +130,8 @@ class _Handler(HostHandler):
         return 200, {"full_name": self.server.name, **self.server.settings}
 
     def list_all(self) -> tuple[int, object]:
-        return 200, self._page([self.server.refreshed(number).item for number in reversed(self.server.pulls)])
+        items = [self.server.refreshed(number).item for number in reversed(self.server.pulls)]
+        return 200, self._page([{**item, "merged_by": None} for item in items])
 
     def show_of_branches(self, base: str, head: str) -> tuple[int, object]:
         """The oldest one: the product asks its database for one without an order."""

@@ -126,7 +126,7 @@ class World:
     @property
     def live_image(self) -> str:
         """The image that HEAD's manifest has."""
-        current = read_image(self.git.commits[self.git.head].files["apps/iris.yaml"], self.policy(POLICY_NAME))
+        current = read_image(self.git.read_file(self.git.fetch(), "apps/iris.yaml") or b"", self.policy(POLICY_NAME))
         assert isinstance(current, CurrentImage)
         return current.value
 
@@ -152,7 +152,7 @@ class World:
         """Let Argo CD and Prometheus say what they see when these pods serve that image."""
         source = ApplicationSource(self.git.address().url, self.git.address().branch, "apps")
         resources = ((kind, "ml-apps", "iris"),)
-        application = an_application(self.git.head, name="iris")
+        application = an_application(self.git.fetch(), name="iris")
         self.argocd.status = replace(application, source=source, resources=resources)
         now = self.clock
         bad = image in self.bad_images

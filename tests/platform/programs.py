@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
-from testbeds.homelab.offline.go_build import argocd_sources, build, kserve_sources
+from testbeds.homelab.offline.go_build import argocd_sources, build, gitea_sources, kserve_sources
 from tests.platform.mlflow_servers import NEWEST_PYTHON, python_of
 
 
@@ -67,6 +67,11 @@ def victoriametrics() -> Path:
     return _built("victoriametrics", "victoria-metrics")
 
 
+def gitea() -> Path:
+    """Build the Gitea that the tests of pull requests run; it reads the rest of itself from `gitea_sources`."""
+    return _built("gitea", "gitea")
+
+
 def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
@@ -112,6 +117,8 @@ def main() -> int:
         kustomize,
         kube_score,
         actionlint,
+        gitea,
+        gitea_sources,
         argocd_sources,
         kserve_sources,
         *(partial(python_of, version) for version in NEWEST_PYTHON),

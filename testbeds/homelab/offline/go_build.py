@@ -19,12 +19,13 @@ _K3D = "github.com/k3d-io/k3d/v5"
 _ARGOCD = "github.com/argoproj/argo-cd/v3"
 _ARGO_ROLLOUTS = "github.com/argoproj/argo-rollouts"
 _KSERVE = "github.com/kserve/kserve"
+_GITEA = "code.gitea.io/gitea"
 _NEXT_STEP = "Check that the Go module proxy is reachable (`go env GOPROXY`), and try again: what was built is kept."
 
 
 @dataclass(frozen=True)
 class Build:
-    """How one module is built; nothing in it may need a C compiler."""
+    """How one module is built. What a homelab runs may not need a C compiler: its images have no C library."""
 
     packages: str = "tool"
     """The packages for `go build`: `tool` means everything that the go.mod names as a tool."""
@@ -32,6 +33,10 @@ class Build:
     """The name of the only program; empty when each package's own name is right."""
     values: tuple[str, ...] = ()
     """`-X` values for the linker, so that a built program reports the same version as the released program."""
+    tags: tuple[str, ...] = ()
+    """Build tags."""
+    with_c: bool = False
+    """Whether parts of it are in C, for which a compiler must be there."""
     module: str = ""
     """The module that `files` come from."""
     files: tuple[str, ...] = ()
@@ -93,6 +98,14 @@ BUILDS = {
         on_demand=True,
     ),
     "kserve": Build(packages=f"{_KSERVE}/cmd/manager", program="manager", on_demand=True),
+    "gitea": Build(
+        packages=_GITEA,
+        program="gitea",
+        values=("main.Version=1.24.6",),
+        tags=("sqlite", "sqlite_unlock_notify"),
+        with_c=True,
+        on_demand=True,
+    ),
 }
 
 
@@ -113,8 +126,10 @@ def build(name: str, say: Say) -> Path:
 
     def make(unfinished: Path) -> None:
         _require_go(name, module / "go.mod")
+        if how.with_c:
+            _require_c_compiler(name)
         unfinished.mkdir()
-        command, settings = _command(how, unfinished), {"CGO_ENABLED": "0", "GOWORK": "off"}
+        command, settings = _command(how, unfinished), {"CGO_ENABLED": str(int(how.with_c)), "GOWORK": "off"}
         run_long(f"Go: building {name}", command, say, next_step=_NEXT_STEP, cwd=module, settings=settings)
         if how.files:
             _copy_files(how, module, unfinished)
@@ -130,6 +145,11 @@ def argocd_sources() -> Path:
 def kserve_sources() -> Path:
     """Return the folder with the files of KServe's module, in the version that is built here."""
     return module_sources(_MODULES / "kserve", _KSERVE)
+
+
+def gitea_sources() -> Path:
+    """Return the folder with the files of Gitea's module, which a Gitea that is built without them reads as it runs."""
+    return module_sources(_MODULES / "gitea", _GITEA)
 
 
 def manifest(program: str, say: Say) -> Path:
@@ -166,7 +186,8 @@ def module_sources(pinned: Path, module: str) -> Path:
 def _command(how: Build, folder: Path) -> list[str]:
     linker = " ".join(("-s", "-w", *(f"-X {value}" for value in how.values)))
     output = f"{folder}/{how.program}"
-    return ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", linker, "-o", output, how.packages]
+    tags = ["-tags", ",".join(how.tags)] if how.tags else []
+    return ["go", "build", "-trimpath", "-buildvcs=false", *tags, "-ldflags", linker, "-o", output, how.packages]
 
 
 def _copy_files(how: Build, module: Path, folder: Path) -> None:
@@ -197,6 +218,13 @@ def _require_go(name: str, go_mod: Path) -> None:
                 "Install it (https://go.dev/dl/), or use the official images: with Docker, k3d and kubectl on PATH.",
             )
         )
+
+
+def _require_c_compiler(name: str) -> None:
+    compiler = os.environ.get("CC", "gcc")  # what Go runs
+    if shutil.which(compiler) is None:
+        problem = Problem(f"a C compiler, to build {name}", f"{compiler} on PATH", "none", "Install gcc, or set CC.")
+        raise ProblemError(problem)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
