@@ -63,6 +63,11 @@ def victoriametrics() -> Path:
     return _built("victoriametrics", "victoria-metrics")
 
 
+def cosign() -> Path:
+    """Build cosign 2.6, which writes signatures in every format, that of cosign 3 included."""
+    return _built("cosign", "cosign")
+
+
 def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
@@ -106,6 +111,7 @@ def main() -> int:
             amtool,
             kube_state_metrics,
             victoriametrics,
+            cosign,
             kustomize,
             kube_score,
             actionlint,
