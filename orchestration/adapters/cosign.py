@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from orchestration.adapters.oci_host import INDEX, Content, RegistryHost
@@ -23,7 +23,7 @@ from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.texts import read_json_object
 
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 _SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -33,6 +33,8 @@ _SIGNED = "https://sigstore.dev/cosign/sign/v1"
 """The predicate of a bundle that signs an image; one about anything else, such as an SBOM, does not."""
 _MOST = 32
 """How many signatures of one image are read."""
+_HASHES = {"secp384r1": SHA384(), "secp521r1": SHA512()}
+"""By curve, since cosign 2.6; before, all keys were used with SHA-256, and the others still are."""
 _ANOTHER_KEY = "made by another key, or changed"
 
 
@@ -100,7 +102,7 @@ def read_public_key(path: Path) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm):
         raise refuse("another text", "Write it with: cosign public-key --key KEY.") from None
     if not isinstance(key, PublicKey):
-        raise refuse(f"a key of another kind ({type(key).__name__})", "Use an ECDSA, RSA or Ed25519 key.")
+        raise refuse(f"a key of another kind ({type(key).__name__})", "Use an ECDSA or RSA key.")
     return key
 
 
@@ -170,14 +172,17 @@ def _of_envelope(envelope: Envelope) -> Iterator[ImageSignature]:
 
 
 def _is_by(key: PublicKey, signature: bytes, message: bytes) -> bool:
+    own = _HASHES.get(key.curve.name) if isinstance(key, ec.EllipticCurvePublicKey) else None
+    return any(_verifies(key, signature, message, algorithm) for algorithm in (SHA256(), own) if algorithm)
+
+
+def _verifies(key: PublicKey, signature: bytes, message: bytes, algorithm: HashAlgorithm) -> bool:
     try:
         match key:
             case ec.EllipticCurvePublicKey():
-                key.verify(signature, message, ec.ECDSA(SHA256()))
+                key.verify(signature, message, ec.ECDSA(algorithm))
             case rsa.RSAPublicKey():
-                key.verify(signature, message, padding.PKCS1v15(), SHA256())
-            case ed25519.Ed25519PublicKey():
-                key.verify(signature, message)
+                key.verify(signature, message, padding.PKCS1v15(), algorithm)
     except InvalidSignature:
         return False
     return True

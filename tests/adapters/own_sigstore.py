@@ -1,6 +1,7 @@
 """A Sigstore of the tests' own: its root, certificates with proofs of a certificate log, and a transparency log.
 
-It makes what Fulcio, its certificate log and Rekor 1 make, by RFC 6962 and Sigstore's own specifications.
+It makes what Fulcio, its certificate log and Rekor 1 make, by RFC 6962 and Sigstore's own specifications; the real
+cosign verifies it in `tests/platform/test_cosign.py`.
 """
 
 import base64

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pytest_httpserver import HTTPServer
 
+from orchestration.adapters.cosign import KeySigner
 from orchestration.adapters.oci import OciRegistry
 from orchestration.promotion.image_signatures import ImageSignature, signature_problem
 from orchestration.promotion.images import ImageRef
@@ -26,11 +27,12 @@ SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIGN = "https://sigstore.dev/cosign/sign/v1"
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 KEYS: dict[str, Callable[[], PrivateKey]] = {
     "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ecdsa-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ecdsa-521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
-    "ed25519": ed25519.Ed25519PrivateKey.generate,
 }
 
 
@@ -38,11 +40,10 @@ def sign(key: PrivateKey, message: bytes) -> str:
     """Sign as cosign does with each kind of key."""
     match key:
         case ec.EllipticCurvePrivateKey():
-            signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
+            own = {384: hashes.SHA384(), 521: hashes.SHA512()}.get(key.curve.key_size, hashes.SHA256())
+            signature = key.sign(message, ec.ECDSA(own))
         case rsa.RSAPrivateKey():
             signature = key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-        case _:
-            signature = key.sign(message)
     return base64.b64encode(signature).decode()
 
 
@@ -140,6 +141,15 @@ def test_a_signature_by_the_key_counts(real: RealWorld, image: ImageRef, tmp_pat
     )
 
 
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_what_cosign_signed_before_counts(curve: ec.EllipticCurve) -> None:
+    """Before 2.6, cosign used one hash for all curves, and signatures from then still count."""
+    key = ec.generate_private_key(curve)
+    signature = key.sign(b"payload", ec.ECDSA(hashes.SHA256()))
+    assert KeySigner(key.public_key()).fault_of(b"payload", signature) is None
+    assert KeySigner(key.public_key()).fault_of(b"another", signature) is not None
+
+
 def test_what_is_not_signed_does_not_count(real: RealWorld, image: ImageRef, tmp_path: Path) -> None:
     """An image without anything beside it, or with an attestation about something else, has no signature."""
     key, (repository, digest) = KEYS["ecdsa"](), (image.repository, str(image.digest))
@@ -214,6 +224,12 @@ def test_hostile_signatures_do_not_crash(httpserver: HTTPServer, tmp_path: Path)
         (
             KEYS["ecdsa"]().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
             "a private key",
+        ),
+        (
+            ed25519.Ed25519PrivateKey.generate()
+            .public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+            r"another kind \(Ed25519PublicKey\)\. Use an ECDSA or RSA key",
         ),
     ],
 )

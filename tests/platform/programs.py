@@ -72,6 +72,11 @@ def gitea() -> Path:
     return _built("gitea", "gitea")
 
 
+def cosign() -> Path:
+    """Build cosign 2.6, which writes signatures in every format, that of cosign 3 included."""
+    return _built("cosign", "cosign")
+
+
 def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
@@ -114,6 +119,7 @@ def main() -> int:
         amtool,
         kube_state_metrics,
         victoriametrics,
+        cosign,
         kustomize,
         kube_score,
         actionlint,

@@ -88,6 +88,7 @@ BUILDS = {
         values=("github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-metrics-v1.151.0",),
         on_demand=True,
     ),
+    "cosign": Build(values=("sigs.k8s.io/release-utils/version.gitVersion=v2.6.5",), on_demand=True),
     "pause": Build(packages=".", program="pause"),
     "argo-rollouts": Build(
         packages=f"{_ARGO_ROLLOUTS}/cmd/rollouts-controller",
