@@ -87,6 +87,7 @@ PROMISES: tuple[Callable[[Scene], None], ...] = (
     contract.test_a_conflict_is_seen_and_solved_by_a_new_proposal,
     contract.test_who_closed_a_request_is_known,
     contract.test_a_withdrawn_proposal_leaves_nothing,
+    contract.test_the_right_to_open_a_request_is_told_without_opening_one,
 )
 
 
@@ -159,6 +160,8 @@ def test_a_token_that_it_does_not_take(gitea: Gitea, tmp_path: Path) -> None:
         git_of(repository, reader, tmp_path / "reader").acquire_lease("iris", "run", 60.0)
     with pytest.raises(NotPermittedError, match="at least one of required scope"):
         requests_of(repository, reader).open(branch(1), TEXT)
+    with pytest.raises(NotPermittedError, match="at least one of required scope"):
+        requests_of(repository, reader).check_open(None)
     stranger = GiteaPullRequests(f"{gitea.url}/api/v1", f"{PERSON}/missing", "main", reader, SystemClock())
     with pytest.raises(RefusedError, match="Check the repository's name"):
         stranger.find(branch(1))
