@@ -15,6 +15,7 @@ from pathlib import Path
 
 from testbeds.common.layers import Layer, LayerWriter, describe_layer, read_layer, write_layer
 from testbeds.common.oci import Image
+from testbeds.common.tarballs import extract_all
 from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
@@ -88,7 +89,7 @@ def python(say: Say) -> Image:
         with tempfile.TemporaryDirectory() as folder:
             with tarfile.open(system) as tar:
                 sources = (entry for entry in tar if entry.isfile() and entry.name.startswith(f"./{_STDLIB}/"))
-                tar.extractall(folder, sources, filter="data")
+                extract_all(tar, Path(folder), sources)
             stdlib = Path(folder, _STDLIB)
             compile_sources(stdlib, f"/{_STDLIB}")
             layer.tree(_STDLIB, stdlib, lambda path: path.is_file() and path.suffix != ".pyc")

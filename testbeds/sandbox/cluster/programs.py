@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 
 from testbeds.common.guardian import MARK
+from testbeds.common.tarballs import extract_all
 from testbeds.sandbox.cluster.images import PulledImage, PullError
 
 MODEL_SERVER = ("python", "-m", "testbeds.model_server")
@@ -56,7 +57,7 @@ async def unpack(client: httpx2.AsyncClient, image: PulledImage, root: Path) -> 
 
 def extract(layer: bytes, root: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
-        tar.extractall(root, filter="data")
+        extract_all(tar, root)
 
 
 def own_program(image: PulledImage, environment: Mapping[str, str], root: Path) -> Program:
