@@ -6,7 +6,17 @@ from functools import lru_cache
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from orchestration.promotion.cron import cron_fault, zone_fault
 from orchestration.promotion.deployed import IMAGE, Slot, parse_address
@@ -626,9 +636,13 @@ class DeliveryPolicy(_Part):
     def _push_alone(cls, value: object) -> object:
         if value == "push":
             return {}
-        if not isinstance(value, dict) or "pull_request" not in value:
+        if not isinstance(value, dict) or value.get("pull_request") is None:
             raise ValueError(f"expected push, or pull_request with its host, found {value!r}")
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, write: SerializerFunctionWrapHandler) -> object:
+        return "push" if self.pull_request is None else write(self)
 
 
 class Policy(_Part):

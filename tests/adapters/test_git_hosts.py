@@ -455,6 +455,47 @@ def test_the_api_of_a_policys_own_repository_gets_no_token_of_the_settings(
         platform.pull_requests(platform.policy("bare"))
 
 
+@pytest.mark.parametrize(
+    ("url", "rule", "shown"),
+    [
+        ("https://git.example.com:3000/o/r.git", "host: gitea", "https://git.example.com:3000/api/v1"),
+        ("http://127.0.0.1:3000/o/r.git", "host: gitlab", "http://127.0.0.1:3000/api/v4"),
+        ("git@git.example.com:o/r.git", "host: github", "https://git.example.com/api/v3"),
+        ("https://GitHub.com/o/r.git", "host: github", "https://api.github.com"),
+        ("https://example.com/git/o/r.git", "host: gitea, api: 'https://example.com/git/api/v1'", "/git/api/v1"),
+        ("https://example.com/o/r.git", "host: gitea, api: 'https://evil.example/api/v1'", ""),
+        ("https://example.com/o/r.git", "host: gitea, api: 'http://example.com/api/v1'", ""),
+        ("https://example.com/o/r.git", "host: gitlab, api: 'https://notexample.com/api/v4'", ""),
+    ],
+)
+def test_where_the_settings_token_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, rule: str, shown: str
+) -> None:
+    """To the API of the settings' own host, at its port and below its folder, and nowhere else, whatever `api` says."""
+    monkeypatch.setenv("INCUMBENT_GIT_URL", url)
+    monkeypatch.setenv("INCUMBENT_GIT_API_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("INCUMBENT_POLICIES", str(tmp_path))
+    (tmp_path / "p.yaml").write_text(f"{POLICY_TEXT}delivery: {{pull_request: {{{rule}}}}}\n")
+    platform = platform_from_environment()
+    if shown:
+        assert shown in str(platform.pull_requests(platform.policy("p")))
+        return
+    with pytest.raises(InvalidInputError, match=r"Set git\.url and git\.token_file in the policy"):
+        platform.pull_requests(platform.policy("p"))
+
+
+def test_ssh_hosts_do_not_share_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An address without a scheme names its host, too."""
+    monkeypatch.setenv("INCUMBENT_GIT_URL", "git@good.example.com:o/r.git")
+    monkeypatch.setenv("INCUMBENT_GIT_API_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("INCUMBENT_POLICIES", str(tmp_path))
+    own = "git: {url: 'git@evil.example.com:o/r.git'}\ndelivery: {pull_request: {host: gitea}}\n"
+    (tmp_path / "p.yaml").write_text(POLICY_TEXT + own)
+    platform = platform_from_environment()
+    with pytest.raises(InvalidInputError, match="for the host of INCUMBENT_GIT_URL alone"):
+        platform.pull_requests(platform.policy("p"))
+
+
 def test_a_policys_own_repository(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a policy does not state is as the settings have it, but the settings' token goes to their own host alone."""
     monkeypatch.setenv("INCUMBENT_GIT_URL", "https://git.example.com/o/settings.git")

@@ -122,10 +122,19 @@ GUARDS = (
         "The token of the settings goes to no other host that a policy names.",
         Mutant(
             "adapters/git/settings.py",
-            'return urlsplit(url)[:2] == urlsplit(settings["INCUMBENT_GIT_URL"])[:2]',
+            'return is_same_origin(url, settings["INCUMBENT_GIT_URL"])',
             "return True",
         ),
         "adapters/test_git_hosts.py::test_a_policys_own_repository",
+    ),
+    Guard(
+        "The token of the settings goes to no other server's API, whatever address a policy gives it.",
+        Mutant(
+            "adapters/git/settings.py",
+            'return api_host == host or api_host.endswith(f".{host}")',
+            "return True",
+        ),
+        "adapters/test_git_hosts.py::test_where_the_settings_token_goes",
     ),
     Guard(
         "No setting adds a trailer that the pipeline reads.",

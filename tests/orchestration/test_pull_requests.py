@@ -539,7 +539,9 @@ def test_an_abort_that_waits_for_its_merge_keeps_the_version_from_being_judged()
     assert "Aborted by ana (not now)" in world.reason(1)
 
 
-@pytest.mark.parametrize("delivery", ["pr", "{}", "{pull_request: {host: bitbucket}}", "{pull_request: {}}"])
+@pytest.mark.parametrize(
+    "delivery", ["pr", "{}", "{pull_request: {host: bitbucket}}", "{pull_request: {}}", "{pull_request: }"]
+)
 def test_a_delivery_that_is_neither_is_refused(delivery: str) -> None:
     """The policy's error names the field."""
     with pytest.raises(InvalidInputError, match="delivery"):

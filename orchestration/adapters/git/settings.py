@@ -3,6 +3,7 @@
 Also the pull requests into it.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,9 @@ from orchestration.promotion.policy import GitTarget, Policy, PullRequestPolicy
 from orchestration.promotion.ports import Clock
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.pull_requests import PullRequests
-from orchestration.promotion.repository_address import host_and_path
+from orchestration.promotion.repository_address import host_and_path, is_same_origin, web_address
 
+_API_PATH = re.compile(r"/api/v\d+/?$")
 _APP = ("INCUMBENT_GIT_APP_ID", "INCUMBENT_GIT_APP_INSTALLATION", "INCUMBENT_GIT_APP_KEY_FILE")
 
 
@@ -80,36 +82,55 @@ def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequest
     """
     own = policy.git or GitTarget.model_construct()
     url, branch = own.url or settings["INCUMBENT_GIT_URL"], own.branch or settings["INCUMBENT_GIT_BRANCH"]
-    host, path = host_and_path(url)
+    web, (_, path) = web_address(url), host_and_path(url)
+    usual = {"github": api_of(urlsplit(web).netloc), "gitlab": f"{web}/api/v4", "gitea": f"{web}/api/v1"}
+    api = rule.api or usual[rule.host]
+    path = path.removeprefix(_folder_of(api))
     if rule.host == "gitlab":
-        return GitLabMergeRequests(
-            rule.api or f"https://{host}/api/v4", path, branch, _api_token_file(settings, own, url)
-        )
+        return GitLabMergeRequests(api, path, branch, _api_token_file(settings, own, url, api))
     if rule.host == "gitea":
-        token_file = _api_token_file(settings, own, url)
-        return GiteaPullRequests(rule.api or f"https://{host}/api/v1", path, branch, token_file, clock)
-    app = _app(settings, url) if own.token_file is None and _is_settings_host(settings, url) else None
-    credentials = app.key if app is not None else TokenFile(_api_token_file(settings, own, url))
-    return GitHubPullRequests(rule.api or api_of(host), path, branch, credentials)
+        return GiteaPullRequests(api, path, branch, _api_token_file(settings, own, url, api), clock)
+    is_ours = own.token_file is None and _is_settings_host(settings, url) and _is_api_of(web, api)
+    app = _app(settings, url) if is_ours else None
+    credentials = app.key if app is not None else TokenFile(_api_token_file(settings, own, url, api))
+    return GitHubPullRequests(api, path, branch, credentials)
 
 
-def _api_token_file(settings: Mapping[str, str], own: GitTarget, url: str) -> Path:
-    """Return the file with the token for the API of a repository's host."""
-    file = own.token_file
-    if file is None and _is_settings_host(settings, url):
-        file = settings["INCUMBENT_GIT_API_TOKEN_FILE"] or settings["INCUMBENT_GIT_TOKEN_FILE"]
+def _folder_of(api: str) -> str:
+    """Return the folder that a host's web server has everything below, which its repositories' paths begin with."""
+    folder = _API_PATH.sub("", urlsplit(api).path).strip("/")
+    return f"{folder}/" if folder else ""
+
+
+def _api_token_file(settings: Mapping[str, str], own: GitTarget, url: str, api: str) -> Path:
+    """Return the file with the token for the API of a repository's host.
+
+    The settings' token goes to the API of the settings' own host alone, whatever a policy names as its address.
+    """
+    if own.token_file is not None:
+        return Path(own.token_file)
+    subject, expected = f"the API at {api} of the host of {url}", "a file with a token"
+    if not _is_settings_host(settings, url) or not _is_api_of(web_address(url), api):
+        found = "none: the settings' token is for the host of INCUMBENT_GIT_URL alone"
+        raise InvalidInputError(Problem(subject, expected, found, "Set git.url and git.token_file in the policy."))
+    file = settings["INCUMBENT_GIT_API_TOKEN_FILE"] or settings["INCUMBENT_GIT_TOKEN_FILE"]
     if not file:
-        expected, next_step = (
-            "a file with a token",
-            "Set INCUMBENT_GIT_API_TOKEN_FILE, or git.token_file in the policy.",
-        )
-        raise InvalidInputError(Problem(f"the API of the host of {url}", expected, "none", next_step))
+        next_step = "Set INCUMBENT_GIT_API_TOKEN_FILE, or git.url and git.token_file in the policy."
+        raise InvalidInputError(Problem(subject, expected, "none", next_step))
     return Path(file)
+
+
+def _is_api_of(web: str, api: str) -> bool:
+    """Whether an API is on the host of a web server or below it, and not less protected."""
+    (scheme, host), (api_scheme, api_host) = ((urlsplit(each).scheme, urlsplit(each).hostname) for each in (web, api))
+    if host is None or api_host is None or (scheme, api_scheme) == ("https", "http"):
+        return False
+    return api_host == host or api_host.endswith(f".{host}")
 
 
 def _is_settings_host(settings: Mapping[str, str], url: str) -> bool:
     """Whether a repository is where the settings' own one is, so that their secrets may be sent there."""
-    return urlsplit(url)[:2] == urlsplit(settings["INCUMBENT_GIT_URL"])[:2]
+    return is_same_origin(url, settings["INCUMBENT_GIT_URL"])
 
 
 def _login(settings: Mapping[str, str], own: GitTarget, url: str) -> Login:
@@ -118,7 +139,7 @@ def _login(settings: Mapping[str, str], own: GitTarget, url: str) -> Login:
     if own.token_file is not None:
         return Login(Path(own.token_file), "", None, *keys, "git.token_file of the policy")
     if not _is_settings_host(settings, url):
-        return Login(None, "", None, *keys)
+        return Login(None, "", None, *keys, "git.token_file of the policy")
     token_file, username = _path(settings["INCUMBENT_GIT_TOKEN_FILE"]), settings["INCUMBENT_GIT_USERNAME"]
     app = _app(settings, url)
     if app is not None and token_file is not None:
@@ -146,7 +167,7 @@ def _app(settings: Mapping[str, str], url: str) -> AppLogin | None:
     if urlsplit(url).scheme != "https":
         expected, next_step = "a repository at an https address", "Correct INCUMBENT_GIT_URL."
         raise InvalidInputError(Problem("the GitHub App for Git", expected, "another address", next_step))
-    return AppLogin(api_of(urlsplit(url).netloc), _shared(app_id, int(installation), key_file))
+    return AppLogin(api_of(urlsplit(web_address(url)).netloc), _shared(app_id, int(installation), key_file))
 
 
 @cache
