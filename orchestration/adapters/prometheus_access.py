@@ -226,7 +226,7 @@ def _token(file: Path) -> str:
 
 
 def _password(file: Path) -> str:
-    return read_secret(file, "the password of Prometheus", "PROMETHEUS_PASSWORD_FILE")
+    return read_secret(file, "the password of Prometheus", "PROMETHEUS_PASSWORD_FILE", "utf-8")
 
 
 def _pair(username: str, password: str) -> str:
