@@ -122,7 +122,7 @@ class HttpClient:
         url: str,
         *,
         content: bytes,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Mapping[str, bytes] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> HttpReply:
         """Send `content` once; `timeout` is in seconds."""
