@@ -7,8 +7,9 @@ Who made them is for a `Signer` to say: a key here, for which no transparency lo
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from orchestration.adapters.oci_host import INDEX, Content, RegistryHost
+from orchestration.adapters.oci_host import Content, RegistryHost
 from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import DependencyError, Problem
@@ -31,8 +32,20 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle"
 _IN_TOTO = "application/vnd.in-toto+json"
 _SIGNED = "https://sigstore.dev/cosign/sign/v1"
 """The predicate of a bundle that signs an image; one about anything else, such as an SBOM, does not."""
+_MAY_SIGN = (
+    "application/vnd.dev.cosign.artifact.sig.",
+    _BUNDLE,
+    # What a manifest's configuration is, when nothing else says what the manifest is.
+    "application/vnd.oci.image.config.",
+    "application/vnd.oci.empty.",
+)
+"""How the `artifactType` of a signature begins, where it has one."""
+_PREDICATE = "dev.sigstore.bundle.predicateType"
+"""The annotation by which cosign 3 tells its bundles apart; a wrong one hides a signature, and never makes one."""
 _MOST = 32
-"""How many signatures of one image are read."""
+"""How many signatures of one image are read, in each place."""
+_PAGES = 16
+"""How many pages of a registry's list of referrers are read."""
 _HASHES = {"secp384r1": SHA384(), "secp521r1": SHA512()}
 """By curve, since cosign 2.6; before, all keys were used with SHA-256, and the others still are."""
 _ANOTHER_KEY = "made by another key, or changed"
@@ -106,8 +119,8 @@ def read_public_key(path: Path) -> PublicKey:
     return key
 
 
-def read_signatures(host: RegistryHost, path: str, digest: str, signer: Signer) -> Iterator[ImageSignature]:
-    """Yield all signatures that are stored for an image.
+def read_signatures(host: RegistryHost, path: str, digest: str, signer: Signer) -> tuple[ImageSignature, ...]:
+    """Read the signatures that are stored for an image.
 
     Args:
         host: the image's registry.
@@ -116,19 +129,61 @@ def read_signatures(host: RegistryHost, path: str, digest: str, signer: Signer) 
         signer: who should have made them.
 
     Raises:
-        DependencyError: the registry does not answer.
+        DependencyError: the registry does not answer, or has more than are read, none of which is by the signer.
     """
+    unread: list[str] = []
+    found = tuple(
+        signature
+        for manifest in _manifests(host, path, digest, unread)
+        for layer in _first(filter(_is_signature, _dicts(manifest.document.get("layers"))), unread)
+        for signature in _of_layer(host, path, layer, signer)
+    )
+    if unread and not any(each.fault is None and each.digest == digest for each in found):
+        next_step = "Delete signatures of it that are not needed any more, or build and sign it anew."
+        raise host.http.failure(
+            f"{unread[0]}, and none by the signer among those that are read",
+            f"a signature of {path}@{digest}",
+            next_step,
+        )
+    return found
+
+
+def _manifests(host: RegistryHost, path: str, digest: str, unread: list[str]) -> Iterator[Content]:
+    """Yield the manifests that may hold signatures; what limit left some of them out is added to `unread`."""
     tag = digest.replace(":", "-")
-    manifest = host.manifest(path, f"{tag}.sig")
-    if manifest is not None:
-        yield from _of_manifest(host, path, manifest.document, signer)
-    index = host.get(path, f"referrers/{digest}", digest=None, accept=INDEX, or_unsupported=True)
-    index = index or host.manifest(path, tag)  # where a registry has no referrers, clients keep them under this tag
-    for entry in _dicts(index.document.get("manifests"))[:_MOST] if index else ():
-        named = str(entry.get("digest"))
-        manifest = host.manifest(path, named) if is_digest(named) else None
-        if manifest is not None:
-            yield from _of_manifest(host, path, manifest.document, signer)
+    names = [f"{tag}.sig"]
+    pages, more = host.referrers(path, digest, _PAGES)
+    if more:
+        unread.append(more)
+    if not pages:  # where a registry has no referrers, clients keep them under this tag
+        pages = list(filter(None, [host.manifest(path, tag)]))
+    entries = (entry for page in pages for entry in _dicts(page.document.get("manifests")) if _may_sign(entry))
+    names += [str(entry["digest"]) for entry in _first(entries, unread)]
+    yield from filter(None, (host.manifest(path, name) for name in names))
+
+
+def _first(entries: Iterable[dict[str, Any]], unread: list[str]) -> list[dict[str, Any]]:
+    """Return as many as are read, and add to `unread` that there are more."""
+    first = list(islice(entries, _MOST + 1))
+    if len(first) > _MOST:
+        unread.append(f"more than {_MOST} signatures")
+    return first[:_MOST]
+
+
+def _may_sign(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a list of referrers may be a signature."""
+    kind = entry.get("artifactType")
+    predicate = _dict(entry.get("annotations")).get(_PREDICATE)
+    return (
+        is_digest(str(entry.get("digest")))
+        and (not isinstance(kind, str) or not kind or kind.startswith(_MAY_SIGN))
+        and predicate in (None, _SIGNED)
+    )
+
+
+def _is_signature(layer: Mapping[str, Any]) -> bool:
+    """Whether a manifest's layer is a signature, whoever made it."""
+    return is_digest(str(layer.get("digest"))) and str(layer.get("mediaType")).startswith((_SIMPLE_SIGNING, _BUNDLE))
 
 
 def claimed(bundle: Content) -> tuple[str, bytes]:
@@ -137,21 +192,16 @@ def claimed(bundle: Content) -> tuple[str, bytes]:
     return str(envelope.get("payloadType")), _bytes(envelope.get("payload"))
 
 
-def _of_manifest(
-    host: RegistryHost, path: str, manifest: Mapping[str, Any], signer: Signer
-) -> Iterator[ImageSignature]:
-    for layer in _dicts(manifest.get("layers"))[:_MOST]:
-        kind, digest = str(layer.get("mediaType")), str(layer.get("digest"))
-        if not is_digest(digest) or not kind.startswith((_SIMPLE_SIGNING, _BUNDLE)):
-            continue
-        content = host.get(path, f"blobs/{digest}", digest=digest)
-        if content is None:
-            continue
-        if kind == _SIMPLE_SIGNING:
-            text = _dict(layer.get("annotations")).get(_SIGNATURE)
-            yield _of_payload(content.document, signer.fault_of(content.body, _bytes(text)))
-        else:
-            yield from _of_envelope(signer.open(content))
+def _of_layer(host: RegistryHost, path: str, layer: Mapping[str, Any], signer: Signer) -> Iterator[ImageSignature]:
+    digest = str(layer["digest"])
+    content = host.get(path, f"blobs/{digest}", digest=digest)
+    if content is None:
+        return
+    if layer["mediaType"] == _SIMPLE_SIGNING:
+        text = _dict(layer.get("annotations")).get(_SIGNATURE)
+        yield _of_payload(content.document, signer.fault_of(content.body, _bytes(text)))
+    else:
+        yield from _of_envelope(signer.open(content))
 
 
 def _of_payload(payload: Mapping[str, Any], fault: str | None) -> ImageSignature:

@@ -122,7 +122,7 @@ class HttpClient:
         url: str,
         *,
         content: bytes,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Mapping[str, bytes] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> HttpReply:
         """Send `content` once; `timeout` is in seconds."""
@@ -186,8 +186,19 @@ class HttpClient:
             if _is_refused_certificate(error):  # it would be refused a moment later too
                 raise self.failure(found, next_step=self.tls_step or None) from None
             raise TransientError(self.failure(found)) from None
+        except httpx2.LocalProtocolError as error:  # quotes the header that it refuses, as bytes
+            raise self.failure(f"a request that cannot be sent ({str(error).partition(' b')[0]})") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self.failure(f"{type(error).__name__}: {error}") from None
+        except UnicodeError as error:
+            raise self.failure(_unsendable(error)) from None
+
+
+def _unsendable(error: UnicodeError) -> str:
+    """Say what of a request could not be encoded, without the text: the client lets Python's own errors through."""
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "ascii":
+        return "a header with characters beyond ASCII, which cannot be sent"
+    return "a host's name, in the address or in a redirect, of which a part is empty or longer than 63 characters"
 
 
 def _is_refused_certificate(error: BaseException | None) -> bool:
@@ -211,6 +222,8 @@ def require_plain_url(subject: str, url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname
         _ = parts.port
+        if host and host.isascii():
+            host.encode("idna")  # as the resolver does; refuses empty and overlong parts
     except ValueError as error:
         raise refuse("an address that cannot be parsed", "Correct the setting.") from error
     if "@" in parts.netloc:

@@ -66,7 +66,7 @@ class OciRegistry:
         """
         assert image.digest is not None, "what is verified has a digest"
         domain, path = split_repository(image.repository)
-        return tuple(read_signatures(self._host(domain), path, image.digest, self._signer(wanted)))
+        return read_signatures(self._host(domain), path, image.digest, self._signer(wanted))
 
     def _signer(self, wanted: CosignPolicy) -> Signer:
         if wanted.key is not None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 from orchestration.adapters.exchange import Reply
 from orchestration.adapters.http import HttpClient, HttpReply
@@ -30,6 +30,8 @@ _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "TAG_UNKNOWN", "BLOB_UN
     "RESOURCE_NOT_FOUND",
 }
 """Codes, or messages in their place, with which a 404 means "no such image"."""
+_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*\brel\s*=\s*"?next\b""", re.IGNORECASE)
+"""The next page in a header `Link` (RFC 8288)."""
 _DOCKER_HUB = "registry-1.docker.io"
 _REFUSED = frozenset({400, 401, 403})
 """How registries answer a token that has expired: ECR says 400, others 403 (distribution-spec says 401)."""
@@ -46,6 +48,8 @@ class Content:
     digest: str
     body: bytes = field(repr=False)
     document: Mapping[str, Any]
+    link: str = ""
+    """The header `Link`, which says where a list goes on."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class RegistryHost:
         digest: str | None,
         accept: str = "application/json",
         or_unsupported: bool = False,
+        query: Mapping[str, str] | None = None,
     ) -> Content | None:
         """Read a JSON document of a repository; None when the registry answers that it does not have it.
 
@@ -115,12 +120,13 @@ class RegistryHost:
             digest: the digest that the content must have, when it is asked for by digest.
             accept: media types, as the `Accept` header lists them.
             or_unsupported: whether None is also the answer of a registry that does not know this kind of question.
+            query: what is asked besides, such as for the next page of a list.
 
         Raises:
             RateLimitedError: the registry wants to be asked later.
             DependencyError: any other answer, or content whose digest is not the one that was asked for or claimed.
         """
-        reply = self._let_in(path, what, {"Accept": accept})
+        reply = self._let_in(path, what, {"Accept": accept}, query or {})
         if reply.status == 404:
             if _said(reply) & _ABSENT or self._is_registry():
                 return None
@@ -140,7 +146,39 @@ class RegistryHost:
         claimed = digest or reply.headers.get("docker-content-digest", "")
         if is_digest(claimed) and claimed != actual:
             raise self.http.failure(f"content with digest {actual}", f"{what} of {path} with digest {claimed}")
-        return Content(actual, reply.body, document)
+        return Content(actual, reply.body, document, reply.headers.get("link", ""))
+
+    def referrers(self, path: str, digest: str, pages: int) -> tuple[list[Content], str]:
+        """Read what the registry says refers to a manifest, by the distribution specification's "Listing Referrers".
+
+        Args:
+            path: the repository without its host.
+            digest: the manifest's digest.
+            pages: how many pages are read at most.
+
+        Returns:
+            The pages, none when the registry has no such list, and why there are more of them that were not read; empty
+            when these are all.
+        """
+        what, query, read = f"referrers/{digest}", dict[str, str](), list[Content]()
+        while len(read) < pages:
+            page = self.get(path, what, digest=None, accept=INDEX, or_unsupported=True, query=query)
+            if page is None:
+                return read, "a page of referrers that is gone" if read else ""
+            read.append(page)
+            target = _NEXT.search(page.link)
+            if target is None:
+                return read, ""
+            own = f"{self.base}/v2/{path}/{what}"
+            try:
+                there, here = urlsplit(urljoin(own, target[1])), urlsplit(own)
+            except ValueError:
+                return read, "a next page of referrers at no address"
+            # Of the address only the query is taken, because a mirror's prefix need not be in it.
+            if there.netloc != here.netloc or not unquote(there.path).endswith(f"/{what}"):
+                return read, "a next page of referrers at another address"
+            query = dict(parse_qsl(there.query, keep_blank_values=True))
+        return read, f"more than {pages} pages of referrers"
 
     def _is_registry(self) -> bool:
         """Whether the address is that of a registry (the distribution specification's end-1).
@@ -152,10 +190,10 @@ class RegistryHost:
             return "docker-distribution-api-version" in reply.headers or reply.document is not None
         return reply.status == 401 and choose_challenge(reply.headers.get("www-authenticate", "")) is not None
 
-    def _let_in(self, path: str, what: str, headers: Mapping[str, str]) -> HttpReply:
+    def _let_in(self, path: str, what: str, headers: Mapping[str, str], query: Mapping[str, str]) -> HttpReply:
         """Ask, and once more with a new token or password when the registry demands one, or refuses the one we had."""
         access = self._access.get(path)
-        reply = self._ask(path, what, headers, access)
+        reply = self._ask(path, what, headers, query, access)
         if reply.status != 401 and (access is None or reply.status not in _REFUSED):
             return reply
         challenge = choose_challenge(reply.headers.get("www-authenticate", "")) or (
@@ -165,7 +203,7 @@ class RegistryHost:
         if renewed is None:
             return reply
         self._access[path] = renewed
-        return self._ask(path, what, headers, renewed)
+        return self._ask(path, what, headers, query, renewed)
 
     def _answer(self, path: str, challenge: Challenge) -> _Access | None:
         """Return what lets us in by a challenge; None when that needs a login and there is none."""
@@ -238,11 +276,13 @@ class RegistryHost:
         advice = f"No action needed: it is asked again after {seconds:g} s. To raise the limit, log in ({SETTING})."
         return RateLimitedError(self.http.unexpected(reply, expected, advice).problem, seconds)
 
-    def _ask(self, path: str, what: str, headers: Mapping[str, str], access: _Access | None) -> HttpReply:
+    def _ask(
+        self, path: str, what: str, headers: Mapping[str, str], query: Mapping[str, str], access: _Access | None
+    ) -> HttpReply:
         # Blobs may be stored elsewhere: the client follows redirects, and drops the token when the host changes.
         return self.http.get(
             f"{self.base}/v2/{path}/{what}",
-            params=self.params or None,
+            params={**query, **self.params} or None,
             headers={**headers, "Authorization": access.authorization} if access else headers,
             cap=_CAP,
             follow_redirects=True,

@@ -203,7 +203,11 @@ def _ask_helper(path: Path, helper: object, server: str) -> Login | None:
     found = shutil.which(program) if isinstance(helper, str) and _HELPER_NAME.fullmatch(helper) else None
     if found is None:
         raise failure("no such program on PATH", f"Install it where the pipeline runs, {other}")
-    status, output, error = _run_helper([found, "get"], server)
+    try:
+        status, output, error = _run_helper([found, "get"], server)
+    except OSError as refused:
+        said = refused.strerror or type(refused).__name__
+        raise failure(f"a program that cannot be run ({said})", f"Install it anew, {other}") from None
     said = output.decode("utf-8", "replace").strip()
     if status is None:
         raise failure(
@@ -217,7 +221,7 @@ def _ask_helper(path: Path, helper: object, server: str) -> Login | None:
     try:
         answer = json.loads(output)
         user, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise failure("an answer without Username and Secret", f"Correct the helper, {other}") from None
     return Login("", "", secret) if user == _TOKEN_USER else Login(user, secret)
 

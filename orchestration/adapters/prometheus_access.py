@@ -20,6 +20,8 @@ _SIGV4_SERVICE = "aps"
 """What Amazon Managed Service for Prometheus is called in a signature."""
 _OWN_PARAMETERS = ("query", "time")
 _LOGIN_HEADERS = ("authorization", "cookie")
+_LEAST = 8
+"""Characters of a header or a parameter that may be a secret; shorter ones, such as `true`, are words of any text."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Tls:
         if self.cert_file is not None:
             settings = "PROMETHEUS_CLIENT_CERT_FILE and PROMETHEUS_CLIENT_KEY_FILE"
             try:
-                context.load_cert_chain(self.cert_file, self.key_file)
+                context.load_cert_chain(self.cert_file, self.key_file, password=self._refuse_passphrase)
             except OSError as error:
                 raise _unreadable(self.cert_file, "a PEM certificate with its key", settings, error) from error
         return context
+
+    def _refuse_passphrase(self) -> str:
+        """Stand in for OpenSSL's question on the terminal, where nobody answers."""
+        found, next_step = "a key with a passphrase", "Write it without one: openssl pkey -in KEY -out FILE."
+        subject = f"file {self.key_file or self.cert_file} of PROMETHEUS_CLIENT_KEY_FILE or PROMETHEUS_CLIENT_CERT_FILE"
+        raise DependencyError(Problem(subject, "a key without a passphrase", found, next_step))
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,11 @@ class Access:
         return headers
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the texts that no error may show; none while their files cannot be read."""
+        """Return the texts that no error may show; those of files only while these can be read."""
+        sent = (*self.headers.values(), *self.parameters.values())
+        return (*self._login_secrets(), *(value for value in sent if len(value) >= _LEAST))
+
+    def _login_secrets(self) -> tuple[str, ...]:
         try:
             if self.token_file is not None:
                 return (_token(self.token_file),)
@@ -214,7 +226,7 @@ def _token(file: Path) -> str:
 
 
 def _password(file: Path) -> str:
-    return read_secret(file, "the password of Prometheus", "PROMETHEUS_PASSWORD_FILE")
+    return read_secret(file, "the password of Prometheus", "PROMETHEUS_PASSWORD_FILE", "utf-8")
 
 
 def _pair(username: str, password: str) -> str:

@@ -7,14 +7,14 @@ from orchestration.promotion.problems import DependencyError, Problem
 _LONGEST = 64 * 1024
 
 
-def read_secret(path: Path, what: str, setting: str, encoding: str = "utf-8", *, lines: bool = False) -> str:
+def read_secret(path: Path, what: str, setting: str, encoding: str = "ascii", *, lines: bool = False) -> str:
     """Return the secret in a file, without the white space around it: one line, as a header can have it.
 
     Args:
         path: the file.
         what: the secret's name in a sentence, such as `the token of the Git server`.
         setting: what names the file, such as a setting.
-        encoding: how its bytes become text.
+        encoding: how its bytes become text; only ASCII goes into a header as it is.
         lines: whether the secret may have several lines, as a private key has.
 
     Raises:
@@ -32,7 +32,7 @@ def read_secret(path: Path, what: str, setting: str, encoding: str = "utf-8", *,
     except OSError as error:
         raise refuse(f"a file that cannot be read ({error.strerror or type(error).__name__})") from error
     except UnicodeDecodeError:
-        raise refuse("bytes that are not UTF-8") from None  # the exception holds the file's content
+        raise refuse(f"bytes that are not {encoding.upper()}") from None  # the exception holds the file's content
     if not secret:
         raise refuse("an empty file")
     if len(content) > _LONGEST:

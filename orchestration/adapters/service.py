@@ -34,9 +34,10 @@ class HttpService:
         values = read_headers(headers)
         secrets = list(secrets_of(headers, values))
         self._secrets.update(secrets)
+        sent = {name: value.encode("latin-1") for name, value in values.items()}  # the bytes of their files
         started = time.monotonic()
         try:
-            reply = self._http.send(method, url, content=body, headers=values, timeout=timeout)
+            reply = self._http.send(method, url, content=body, headers=sent, timeout=timeout)
         except DependencyError as error:
             return Answer(status=0, body=error.problem.found.encode(), seconds=time.monotonic() - started)
         return Answer(

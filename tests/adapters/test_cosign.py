@@ -21,7 +21,7 @@ from orchestration.promotion.image_signatures import ImageSignature, signature_p
 from orchestration.promotion.images import ImageRef
 from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.problems import DependencyError
-from tests.adapters.pushing import MANIFEST, NOWHERE, RealWorld, encode
+from tests.adapters.pushing import MANIFEST, NOWHERE, RealWorld, digest_of, encode
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -204,6 +204,76 @@ def test_a_registry_without_referrers_has_none(httpserver: HTTPServer, tmp_path:
     registry = OciRegistry({"ghcr.io": httpserver.url_for("").rstrip("/")}, NOWHERE)
     image = ImageRef("ghcr.io/team/model", None, "sha256:" + "0" * 64)
     assert registry.signatures(image, CosignPolicy(key=public(tmp_path, KEYS["ecdsa"]()))) == ()
+
+
+def listing(httpserver: HTTPServer, others: list[dict[str, object]], key: PrivateKey, link: str) -> ImageRef:
+    """Serve an image whose referrers are on two pages: others on the first, and on the second its signature."""
+    path, digest = "/v2/team/model", "sha256:" + "0" * 64
+    payload = encode(
+        {
+            "critical": {
+                "identity": {"docker-reference": "ghcr.io/team/model"},
+                "image": {"docker-manifest-digest": digest},
+                "type": "cosign container image signature",
+            }
+        }
+    )
+    annotations = {"dev.cosignproject.cosign/signature": sign(key, payload)}
+    signed = {"mediaType": SIMPLE_SIGNING, "digest": digest_of(payload), "annotations": annotations}
+    manifest = encode({"layers": [signed]})
+    entry = {"digest": digest_of(manifest), "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"}
+    for query, entries, headers in (({}, others, {"Link": link}), ({"n": "9", "last": "x"}, [entry], {})):
+        httpserver.expect_request(
+            f"{path}/referrers/{digest}", query_string={"ns": "ghcr.io", **query}
+        ).respond_with_json({"manifests": entries}, headers=headers)
+    httpserver.expect_request(f"{path}/manifests/{entry['digest']}").respond_with_data(manifest)
+    httpserver.expect_request(f"{path}/blobs/{signed['digest']}").respond_with_data(payload)
+    httpserver.expect_request("/v2/").respond_with_data(b"{}")
+    httpserver.expect_request(re.compile("/v2/")).respond_with_data(b'{"errors": [{"code": "NOT_FOUND"}]}', 404)
+    return ImageRef("ghcr.io/team/model", None, digest)
+
+
+def asked(httpserver: HTTPServer, image: ImageRef, key: str) -> tuple[ImageSignature, ...]:
+    """Read the signatures of an image there."""
+    return OciRegistry({"ghcr.io": httpserver.url_for("").rstrip("/")}, NOWHERE).signatures(
+        image, CosignPolicy(key=key)
+    )
+
+
+HERE = '</v2/team/model/referrers/sha256%3A{}?n=9&last=x>; rel="next"'.format("0" * 64)
+SBOM: dict[str, object] = {"artifactType": "application/spdx+json"}
+ATTESTED: dict[str, object] = {"artifactType": BUNDLE, "annotations": {"dev.sigstore.bundle.predicateType": "x"}}
+
+
+@pytest.mark.parametrize("other", [SBOM, ATTESTED])
+def test_a_signature_among_many_referrers_counts(
+    httpserver: HTTPServer, tmp_path: Path, other: dict[str, object]
+) -> None:
+    """What cannot be a signature takes no place among those that are read, and a list's next page is read, too."""
+    key = KEYS["ecdsa"]()
+    image = listing(httpserver, [{"digest": f"sha256:{number:064}", **other} for number in range(40)], key, HERE)
+    (signature,) = asked(httpserver, image, public(tmp_path, key))
+    assert signature == ImageSignature(str(image.digest), "ghcr.io/team/model")
+
+
+@pytest.mark.parametrize(
+    ("count", "link", "said"),
+    [
+        (33, "", "more than 32 signatures"),
+        (0, HERE.replace("n=9&last=x", ""), "more than 16 pages of referrers"),
+        (0, HERE.replace("</v2", "<http://127.0.0.1:1/v2"), "a next page of referrers at another address"),
+    ],
+)
+def test_a_limit_that_hides_signatures_is_named(
+    httpserver: HTTPServer, tmp_path: Path, count: int, link: str, said: str
+) -> None:
+    """Whoever signed an image does not read that it has no signature, because there is too much beside it to read."""
+    others: list[dict[str, object]] = [
+        {"digest": f"sha256:{number:064}", "artifactType": BUNDLE} for number in range(count)
+    ]
+    key = KEYS["ecdsa"]()
+    with pytest.raises(DependencyError, match=said):
+        asked(httpserver, listing(httpserver, others, key, link), public(tmp_path, key))
 
 
 def test_hostile_signatures_do_not_crash(httpserver: HTTPServer, tmp_path: Path) -> None:

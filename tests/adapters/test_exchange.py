@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Response
+from werkzeug.datastructures import Headers
 
 from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
-from orchestration.adapters.http import HttpClient
+from orchestration.adapters.http import HttpClient, require_plain_url
 from orchestration.adapters.kube_api import KubeApi
-from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.adapters.prometheus_access import parse_access
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from testbeds.common import certificates
 from tests.adapters.kubeconfigs import write_kubeconfig
 
@@ -66,6 +69,52 @@ def test_other_failures_are_never_repeated() -> None:
     with pytest.raises(DependencyError):
         exchange(script, repeat=True)
     assert script.left == 1
+
+
+class Verbatim(Response):
+    """Sends its headers as they are, where werkzeug would refuse the address."""
+
+    def get_wsgi_headers(self, environ: object) -> Headers:
+        return self.headers
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "said"),
+    [
+        ("http://127.0.0.1:1/", {"Authorization": "Bearer s3cr\xe9t"}, "a header with characters beyond ASCII"),
+        ("http://127.0.0.1:1/", {"Authorization": "Bearer s3cr\nt"}, "a request that cannot be sent"),
+        ("http://registry..example/", {}, "a host's name.*of which a part is empty"),
+        (f"http://{'a' * 64}.example/", {}, "a host's name.*longer than 63"),
+        ("", {}, "a host's name.*in a redirect"),
+    ],
+)
+def test_what_cannot_be_sent_is_said(httpserver: HTTPServer, url: str, headers: dict[str, str], said: str) -> None:
+    """A header or a host that HTTP does not have is an error of one line that does not repeat it."""
+    redirect = Verbatim(b"", 302, {"Location": "http://registry..example/"})
+    httpserver.expect_request("/").respond_with_response(redirect)
+    address = url if "example" in url else httpserver.url_for("/")
+    with pytest.raises(DependencyError, match=said) as caught:
+        HttpClient("a server", "Check it.").get(address, headers=headers, follow_redirects=not url)
+    assert "s3cr" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["registry..example", ".example", f"{'a' * 64}.example"])
+def test_an_address_with_an_impossible_host_is_refused(host: str) -> None:
+    """A setting with such an address is refused when it is read, and a final dot and an IPv6 address are not."""
+    with pytest.raises(InvalidInputError, match="cannot be parsed"):
+        require_plain_url("setting X", f"http://{host}:5000")
+    for usable in ("http://registry.example.:5000", "http://[::1]:5000", "http://b\xfccher.example"):
+        assert require_plain_url("setting X", usable) == usable
+
+
+def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path) -> None:
+    """The error names the setting and shows nothing of the secret; a password, which is encoded, may have any."""
+    (tmp_path / "token").write_text("s3cr\xe9t")
+    with pytest.raises(DependencyError, match=r"bytes that are not ASCII.*PROMETHEUS_TOKEN_FILE") as caught:
+        parse_access(token_file=str(tmp_path / "token")).headers_for("http://localhost/", b"")
+    assert "s3cr" not in str(caught.value)
+    password = parse_access(username="bob", password_file=str(tmp_path / "token"))
+    assert password.headers_for("http://localhost/", b"")["Authorization"] == "Basic Ym9iOnMzY3LDqXQ="
 
 
 @pytest.mark.parametrize("result", [503, TransientError(BROKEN)])

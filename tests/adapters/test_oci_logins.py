@@ -333,6 +333,7 @@ def test_a_store_is_asked_for_what_the_file_lacks(tmp_path: Path, monkeypatch: p
         ("missing", None, "no such program on PATH"),
         ("broken", "echo no session >&2; exit 3", "exit code 3: no session"),
         ("garbled", "echo hello", "an answer without Username and Secret"),
+        ("deep", "printf '%0200000d' 0 | tr 0 '['", "an answer without Username and Secret"),
         ("slow", "sleep 60 & wait", "no answer within 0.5 s"),
     ],
 )
@@ -352,6 +353,16 @@ def test_a_helper_that_fails_is_named(
     assert said in str(caught.value)
     assert "INCUMBENT_OCI_LOGIN_FILE" in str(caught.value)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("first", ["#!/no/such/interpreter", "not a program"])
+def test_a_helper_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """A script without its interpreter, or a file for another machine, fails as any other helper does."""
+    helper(tmp_path, "foreign", "", monkeypatch)
+    (tmp_path / "docker-credential-foreign").write_text(first)
+    logins = Logins(write(tmp_path / "config.json", credHelpers={"reg.example": "foreign"}))
+    with pytest.raises(DependencyError, match=r"credential helper docker-credential-foreign.*cannot be run"):
+        logins.find("reg.example/m")
 
 
 def test_a_helper_of_another_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,12 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -118,6 +124,37 @@ def test_what_is_missing_or_wrong_is_named_by_its_setting(
     with pytest.raises(DependencyError, match=named) as caught:
         guarded.asked(**files).query("up")
     assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_key_with_a_passphrase_is_refused(tmp_path: Path, together: bool) -> None:
+    """Nobody is asked for a passphrase, whether the key has a file of its own or is in the certificate's."""
+    certificate, key = self_signed("localhost")
+    encrypted = load_pem_private_key(key.encode(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
+    )
+    for name, content in (("client.pem", certificate), ("client.key", ""), ("both.pem", certificate)):
+        (tmp_path / name).write_text(content + ("" if name == "client.pem" else encrypted.decode()))
+    files = {"client_cert_file": "both.pem"} if together else {"client_cert_file": "client.pem"}
+    files |= {} if together else {"client_key_file": "client.key"}
+    tls = parse_access(**{name: str(tmp_path / file) for name, file in files.items()}).tls
+    assert tls is not None
+    with pytest.raises(DependencyError, match=r"PROMETHEUS_CLIENT_KEY_FILE.*found a key with a passphrase"):
+        tls.context()
+
+
+def test_headers_and_parameters_are_not_shown(httpserver: HTTPServer) -> None:
+    """A server that repeats a request shows neither a key in a header nor one in a parameter; other words stay."""
+
+    def repeat(request: Request) -> Response:
+        return Response(f"{request.headers['X-Api-Thing']} {request.get_data().decode()} {request.url} is true", 400)
+
+    httpserver.expect_request("/api/v1/query").respond_with_handler(repeat)
+    access = parse_access(headers="X-Api-Thing=s3cret-of-header", parameters="dedup=true,thing=s3cret/of/query")
+    with pytest.raises(DependencyError) as caught:
+        Prometheus(httpserver.url_for("").rstrip("/"), access).query("up")
+    assert "s3cret" not in str(caught.value)
+    assert "is true" in str(caught.value)
 
 
 def test_a_missing_prefix_names_the_address(guarded: Guarded) -> None:

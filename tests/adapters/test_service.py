@@ -198,3 +198,13 @@ def test_reaching_an_address_is_one_get(httpserver: HTTPServer, free_address: st
     answer = HttpService().reach(f"http://{free_address}", {}, 5)
     assert answer.status == 0
     assert b"refused" in answer.body
+
+
+def test_a_header_of_any_letters_is_sent_as_its_file_has_it(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """A value beyond ASCII is no failure of the model that is asked."""
+    (tmp_path / "key").write_bytes("clé".encode())
+    httpserver.expect_request("/p").respond_with_handler(
+        lambda request: Response("", 200 if request.headers["X-Key"].encode("latin-1") == "clé".encode() else 400)
+    )
+    headers = {"X-Key": HeaderFile(file=str(tmp_path / "key"))}
+    assert HttpService().ask(httpserver.url_for("/p"), b"{}", headers, 5).status == 200

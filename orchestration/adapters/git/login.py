@@ -72,7 +72,7 @@ class Login:
             return self.app.token()
         if self.token_file is None:
             return ""
-        return read_secret(self.token_file, "the token of the Git server", self.token_setting)
+        return read_secret(self.token_file, "the token of the Git server", self.token_setting, "utf-8")
 
     def secrets(self) -> tuple[str, ...]:
         """Return the texts that nothing may show; none while the token cannot be read."""
