@@ -1,12 +1,24 @@
 """Whether two addresses name one Git repository, however each of them is written."""
 
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _SCP_LIKE = re.compile(r"(?:[^@/]+@)?(?P<host>[^:/]+):(?P<path>[^/].*)")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_WEB_PORTS = {"http": 80, "https": 443}
+_PORTS = {**_WEB_PORTS, "ssh": 22}
 _SSH_ALONE = {"ssh.github.com": "github.com", "altssh.gitlab.com": "gitlab.com"}
 """Hosts that take ssh on port 443, and where their web addresses are."""
+
+
+@dataclass(frozen=True)
+class _Address:
+    scheme: str
+    host: str
+    """In lower case; empty for what names none."""
+    port: int | None
+    """The scheme's own one unless the address names another."""
+    path: str
 
 
 def is_same_repository(one: str, other: str) -> bool:
@@ -26,44 +38,43 @@ def host_and_path(address: str) -> tuple[str, str]:
 
 def is_same_origin(one: str, other: str) -> bool:
     """Whether two repositories are at one scheme, host and port: then a secret of the one may be sent to the other."""
-    origin = _origin(one)
-    return origin is not None and origin == _origin(other)
+    left, right = _read(one), _read(other)
+    if left is None or right is None or not left.host:
+        return False
+    return (left.scheme, left.host, left.port) == (right.scheme, right.host, right.port)
 
 
 def web_address(address: str) -> str:
     """Return the address of the web server beside a repository: its own for http and https, else https at its host."""
-    parts = urlsplit(address)
-    if parts.scheme in _DEFAULT_PORTS:
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
-    host, _ = host_and_path(address)
-    return f"https://{_SSH_ALONE.get(host, host)}"
-
-
-def _origin(address: str) -> tuple[str, str, int | None] | None:
-    """Return scheme, host and port; None for what names no host."""
-    match = _SCP_LIKE.fullmatch(address) if "://" not in address else None
-    if match is not None:
-        return "ssh", match["host"].lower(), 22
-    try:
-        parts = urlsplit(address)
-        port = parts.port or {**_DEFAULT_PORTS, "ssh": 22}.get(parts.scheme)
-    except ValueError:
-        return None
-    return (parts.scheme, parts.hostname.lower(), port) if parts.hostname else None
+    read = _read(address)
+    host = read.host if read is not None else ""
+    if read is None or read.scheme not in _WEB_PORTS:
+        return f"https://{_SSH_ALONE.get(host, host)}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{read.scheme}://{shown}{'' if read.port == _WEB_PORTS[read.scheme] else f':{read.port}'}"
 
 
 def _parts(address: str) -> tuple[str, str, int | None]:
+    """Return host, path and a web server's port; an address that cannot be read is like no other."""
+    read = _read(address)
+    if read is None:
+        return "", address, None
+    port = read.port if read.scheme in _WEB_PORTS else None
+    # The two default ports are the same place to a person who writes http where the other wrote https.
+    return read.host, read.path, 443 if port == 80 else port
+
+
+def _read(address: str) -> _Address | None:
+    """Return the parts of an address; None when it cannot be read."""
     match = _SCP_LIKE.fullmatch(address) if "://" not in address else None
     if match is not None:
-        return match["host"].lower(), _plain(match["path"]), None
+        return _Address("ssh", match["host"].lower(), _PORTS["ssh"], _plain(match["path"]))
     try:
         parts = urlsplit(address)
-        default = _DEFAULT_PORTS.get(parts.scheme)
-        port = (parts.port or default) if default is not None else None
+        port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
-        return "", address, None
-    # The two default ports are the same place to a person who writes http where the other wrote https.
-    return (parts.hostname or "").lower(), _plain(parts.path), 443 if port == 80 else port
+        return None
+    return _Address(parts.scheme, (parts.hostname or "").lower(), port, _plain(parts.path))
 
 
 def _plain(path: str) -> str:

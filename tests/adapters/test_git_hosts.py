@@ -484,6 +484,19 @@ def test_where_the_settings_token_goes(
         platform.pull_requests(platform.policy("p"))
 
 
+@pytest.mark.parametrize("url", ["https://[bad/o/r.git", "file:///srv/r.git"])
+@pytest.mark.parametrize("host", ["github", "gitlab", "gitea"])
+def test_no_api_is_guessed_without_a_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, url: str) -> None:
+    """An address that cannot be read, or that is a folder's, is refused by the setting's name."""
+    monkeypatch.setenv("INCUMBENT_GIT_URL", url)
+    monkeypatch.setenv("INCUMBENT_GIT_API_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("INCUMBENT_POLICIES", str(tmp_path))
+    (tmp_path / "p.yaml").write_text(f"{POLICY_TEXT}delivery: {{pull_request: {{host: {host}}}}}\n")
+    platform = platform_from_environment()
+    with pytest.raises(InvalidInputError, match="INCUMBENT_GIT_URL: expected the address of a repository on a server"):
+        platform.pull_requests(platform.policy("p"))
+
+
 def test_ssh_hosts_do_not_share_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An address without a scheme names its host, too."""
     monkeypatch.setenv("INCUMBENT_GIT_URL", "git@good.example.com:o/r.git")

@@ -70,8 +70,11 @@ def test_secrets_stay_with_their_scheme_host_and_port(one: str, other: str, is_s
         ("ssh://git@git.example.com:2222/a/b.git", "https://git.example.com"),
         ("ssh://git@ssh.github.com:443/a/b.git", "https://github.com"),
         ("git@altssh.gitlab.com:a/b.git", "https://gitlab.com"),
+        ("http://[::1]:3000/a/b.git", "http://[::1]:3000"),
+        ("https://GitHub.com:443/a/b.git", "https://github.com"),
+        ("https://[bad/a/b.git", "https://"),
     ],
 )
 def test_the_web_server_beside_a_repository(repository: str, web: str) -> None:
-    """A web address keeps its scheme and port; one for ssh says nothing about them."""
+    """A web address keeps its scheme and port; one for ssh tells neither, and what is no address has no host."""
     assert web_address(repository) == web

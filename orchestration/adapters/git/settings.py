@@ -51,10 +51,7 @@ def git_repository(
     """
     own = own or GitTarget.model_construct()
     url = own.url or settings["INCUMBENT_GIT_URL"]
-    named = Named(
-        f"git.url of policy {policy}" if own.url else SETTINGS.url,
-        f"git.branch of policy {policy}" if own.branch else SETTINGS.branch,
-    )
+    named = _named(own, policy)
     key = settings["INCUMBENT_GIT_SIGNING_KEY"]
     authorship = parse_authorship(
         settings["INCUMBENT_GIT_AUTHOR"],
@@ -82,18 +79,34 @@ def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequest
     """
     own = policy.git or GitTarget.model_construct()
     url, branch = own.url or settings["INCUMBENT_GIT_URL"], own.branch or settings["INCUMBENT_GIT_BRANCH"]
-    web, (_, path) = web_address(url), host_and_path(url)
+    web, (host, path) = web_address(url), host_and_path(url)
+    if not host:
+        subject = _named(own, policy.name).url
+        expected = f"the address of a repository on a server, whose API ({rule.host}) takes requests"
+        raise InvalidInputError(Problem(subject, expected, "an address without a host", "Correct it."))
     usual = {"github": api_of(urlsplit(web).netloc), "gitlab": f"{web}/api/v4", "gitea": f"{web}/api/v1"}
     api = rule.api or usual[rule.host]
     path = path.removeprefix(_folder_of(api))
-    if rule.host == "gitlab":
-        return GitLabMergeRequests(api, path, branch, _api_token_file(settings, own, url, api))
-    if rule.host == "gitea":
-        return GiteaPullRequests(api, path, branch, _api_token_file(settings, own, url, api), clock)
     is_ours = own.token_file is None and _is_settings_host(settings, url) and _is_api_of(web, api)
-    app = _app(settings, url) if is_ours else None
-    credentials = app.key if app is not None else TokenFile(_api_token_file(settings, own, url, api))
-    return GitHubPullRequests(api, path, branch, credentials)
+    app = _app(settings, url) if rule.host == "github" and is_ours else None
+    if app is not None:
+        return GitHubPullRequests(api, path, branch, app.key)
+    token_file = _api_token_file(settings, own, f"the API at {api} of the host of {url}", is_ours=is_ours)
+    match rule.host:
+        case "github":
+            return GitHubPullRequests(api, path, branch, TokenFile(token_file))
+        case "gitlab":
+            return GitLabMergeRequests(api, path, branch, token_file)
+        case "gitea":
+            return GiteaPullRequests(api, path, branch, token_file, clock)
+
+
+def _named(own: GitTarget, policy: str) -> Named:
+    """Return what an error calls the repository's address and branch."""
+    return Named(
+        f"git.url of policy {policy}" if own.url else SETTINGS.url,
+        f"git.branch of policy {policy}" if own.branch else SETTINGS.branch,
+    )
 
 
 def _folder_of(api: str) -> str:
@@ -102,21 +115,18 @@ def _folder_of(api: str) -> str:
     return f"{folder}/" if folder else ""
 
 
-def _api_token_file(settings: Mapping[str, str], own: GitTarget, url: str, api: str) -> Path:
-    """Return the file with the token for the API of a repository's host.
-
-    The settings' token goes to the API of the settings' own host alone, whatever a policy names as its address.
-    """
+def _api_token_file(settings: Mapping[str, str], own: GitTarget, api: str, *, is_ours: bool) -> Path:
+    """Return the file with the token for an API: the policy's, or the settings' where the API is on their own host."""
     if own.token_file is not None:
         return Path(own.token_file)
-    subject, expected = f"the API at {api} of the host of {url}", "a file with a token"
-    if not _is_settings_host(settings, url) or not _is_api_of(web_address(url), api):
+    expected = "a file with a token"
+    if not is_ours:
         found = "none: the settings' token is for the host of INCUMBENT_GIT_URL alone"
-        raise InvalidInputError(Problem(subject, expected, found, "Set git.url and git.token_file in the policy."))
+        raise InvalidInputError(Problem(api, expected, found, "Set git.url and git.token_file in the policy."))
     file = settings["INCUMBENT_GIT_API_TOKEN_FILE"] or settings["INCUMBENT_GIT_TOKEN_FILE"]
     if not file:
         next_step = "Set INCUMBENT_GIT_API_TOKEN_FILE, or git.url and git.token_file in the policy."
-        raise InvalidInputError(Problem(subject, expected, "none", next_step))
+        raise InvalidInputError(Problem(api, expected, "none", next_step))
     return Path(file)
 
 
@@ -136,10 +146,8 @@ def _is_settings_host(settings: Mapping[str, str], url: str) -> bool:
 def _login(settings: Mapping[str, str], own: GitTarget, url: str) -> Login:
     """Return how a repository's server is told who we are; the settings' secrets go to the settings' own host alone."""
     keys = (_path(settings["INCUMBENT_GIT_SSH_KEY_FILE"]), _path(settings["INCUMBENT_GIT_KNOWN_HOSTS_FILE"]))
-    if own.token_file is not None:
-        return Login(Path(own.token_file), "", None, *keys, "git.token_file of the policy")
-    if not _is_settings_host(settings, url):
-        return Login(None, "", None, *keys, "git.token_file of the policy")
+    if own.token_file is not None or not _is_settings_host(settings, url):
+        return Login(_path(own.token_file or ""), "", None, *keys, "git.token_file of the policy")
     token_file, username = _path(settings["INCUMBENT_GIT_TOKEN_FILE"]), settings["INCUMBENT_GIT_USERNAME"]
     app = _app(settings, url)
     if app is not None and token_file is not None:
