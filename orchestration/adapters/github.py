@@ -4,7 +4,6 @@ The statuses, headers and limits are those of https://docs.github.com/rest; a ta
 """
 
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from orchestration.adapters.exchange import excerpt
-from orchestration.adapters.http import HttpClient, HttpReply, require_plain_url
+from orchestration.adapters.http import HttpClient, HttpReply, next_link, require_plain_url
 from orchestration.adapters.secret_files import read_secret
 from orchestration.promotion.github import Comment, Issue, NotPermittedError, RateLimitedError, RefusedError
 from orchestration.promotion.problems import DependencyError, Problem
@@ -255,15 +254,6 @@ class GitHubRepository:
         if reply.status == 401:
             self._credentials.refused()
         return _failure(self._http, reply, what)
-
-
-def next_link(header: str) -> str | None:
-    """Return the address of the next page from a `Link` header; None on the last page."""
-    for link in header.split(","):
-        match = re.fullmatch(r'\s*<([^>]+)>(?:\s*;[^;]*)*;\s*rel="next"(?:\s*;.*)?', link)
-        if match:
-            return match[1]
-    return None
 
 
 def _headers(token: str) -> dict[str, str]:

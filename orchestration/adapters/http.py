@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import httpx2
 
 DEFAULT_CAP = 4 * 1024 * 1024
+_NEXT = re.compile(r"""<([^>]+)>\s*;[^,<]*\brel\s*=\s*"?next(?=["\s;,]|$)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,12 @@ def _is_refused_certificate(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return isinstance(error, ssl.SSLCertVerificationError) or (error is not None and "ALERT" in str(error.reason))
+
+
+def next_link(header: str) -> str | None:
+    """Return the address of the next page from a header `Link` (RFC 8288); None on the last page."""
+    match = _NEXT.search(header)
+    return match[1] if match is not None else None
 
 
 def require_plain_url(subject: str, url: str) -> str:

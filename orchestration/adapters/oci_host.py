@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 from orchestration.adapters.exchange import Reply
-from orchestration.adapters.http import HttpClient, HttpReply
+from orchestration.adapters.http import HttpClient, HttpReply, next_link
 from orchestration.adapters.oci_challenges import Challenge, choose_challenge
 from orchestration.adapters.oci_logins import SETTING, Login, Logins
 from orchestration.promotion.images import is_digest
@@ -30,8 +30,6 @@ _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "TAG_UNKNOWN", "BLOB_UN
     "RESOURCE_NOT_FOUND",
 }
 """Codes, or messages in their place, with which a 404 means "no such image"."""
-_NEXT = re.compile(r"""<([^>]*)>\s*;[^,<]*\brel\s*=\s*"?next\b""", re.IGNORECASE)
-"""The next page in a header `Link` (RFC 8288)."""
 _DOCKER_HUB = "registry-1.docker.io"
 _REFUSED = frozenset({400, 401, 403})
 """How registries answer a token that has expired: ECR says 400, others 403 (distribution-spec says 401)."""
@@ -166,12 +164,12 @@ class RegistryHost:
             if page is None:
                 return read, "a page of referrers that is gone" if read else ""
             read.append(page)
-            target = _NEXT.search(page.link)
+            target = next_link(page.link)
             if target is None:
                 return read, ""
             own = f"{self.base}/v2/{path}/{what}"
             try:
-                there, here = urlsplit(urljoin(own, target[1])), urlsplit(own)
+                there, here = urlsplit(urljoin(own, target)), urlsplit(own)
             except ValueError:
                 return read, "a next page of referrers at no address"
             # Of the address only the query is taken, because a mirror's prefix need not be in it.

@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from orchestration.adapters.github import AppKey, GitHubRepository, next_link
+from orchestration.adapters.github import AppKey, GitHubRepository
+from orchestration.adapters.http import next_link
 from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from testbeds.common.github_server import Fault, GitHubServer
@@ -231,6 +232,8 @@ def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
         ('<https://h/x?page=2>; rel="next", <https://h/x?page=9>; rel="last"', "https://h/x?page=2"),
         ('<https://h/x?page=1>; rel="prev"', None),
         ('<https://h/x?page=3>; type="t"; rel="next"; a="b"', "https://h/x?page=3"),
+        ("</v2/x?last=a,b&n=2>; rel=next", "/v2/x?last=a,b&n=2"),
+        ('<https://h/x>; rel="next-archive"', None),
     ],
 )
 def test_the_next_page_is_found(header: str, link: str | None) -> None:
