@@ -52,7 +52,7 @@ def put_groups_first(items: list[pytest.Item]) -> None:
     patterns = list(GROUPS)
 
     def rank(item: pytest.Item) -> int:
-        pattern = pattern_of(item.path.relative_to(_TESTS).as_posix())
+        pattern = pattern_of(_place(item))
         return len(patterns) if pattern is None else patterns.index(pattern)
 
     items.sort(key=rank)
@@ -60,8 +60,8 @@ def put_groups_first(items: list[pytest.Item]) -> None:
 
 def ends_group(item: pytest.Item, following: pytest.Item | None) -> bool:
     """Whether a test is the last one of its group on this worker."""
-    group = group_of(item.path.relative_to(_TESTS).as_posix())
-    return group is not None and (following is None or group_of(following.path.relative_to(_TESTS).as_posix()) != group)
+    group = group_of(_place(item))
+    return group is not None and (following is None or group_of(_place(following)) != group)
 
 
 def group_of(path: str) -> str | None:
@@ -73,3 +73,7 @@ def group_of(path: str) -> str | None:
 def pattern_of(path: str) -> str | None:
     """Return the pattern that applies to a file, given by its path below `tests/`; None for a file without a group."""
     return next((pattern for pattern in GROUPS if fnmatchcase(path, pattern)), None)
+
+
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).as_posix()

@@ -81,9 +81,7 @@ class GiteaPullRequests:
                 "Allow it in the repository's settings, or correct auto_merge in the policy.",
             ),
         }
-        for found, (is_so, next_step) in faults.items():
-            if is_so:
-                raise RefusedError(Problem(str(self), what, found, next_step))
+        self._api.require_none(faults, what)
         content = {"title": "A check of rights", "head": self._base, "base": self._base}
         self._api.write("POST", "/pulls", content, what, (_EMPTY,))
 
@@ -96,9 +94,8 @@ class GiteaPullRequests:
         what = f"the requests from branch {branch}"
         one = self._api.read_if_any(f"/pulls/{quote(self._base, safe='')}/{quote(branch)}", {}, what)
         if one is None:
-            next(
-                self._newest_first(what), None
-            )  # raises where the token may not see the repository: that is a 404, too
+            # A token that may not see the repository gets a 404, too; for the list of requests that is an error.
+            next(self._newest_first(what), None)
             return None
         if one["state"] == "open":
             return self._shown(one)

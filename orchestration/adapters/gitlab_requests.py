@@ -11,8 +11,6 @@ from urllib.parse import quote
 
 from orchestration.adapters.github_requests import WITHDRAWN
 from orchestration.adapters.host_api import HostApi, HostKind
-from orchestration.promotion.github import RefusedError
-from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
 from orchestration.promotion.timestamps import parse_time
 
@@ -66,9 +64,7 @@ class GitLabMergeRequests:
                 "Allow it in the project's settings, or correct auto_merge in the policy.",
             ),
         }
-        for found, (is_so, next_step) in faults.items():
-            if is_so:
-                raise RefusedError(Problem(str(self), what, found, next_step))
+        self._api.require_none(faults, what)
         content = {"title": "A check of rights", "source_branch": self._base, "target_branch": self._base}
         self._api.write("POST", _REQUESTS, content, what, (_EMPTY,))
 

@@ -106,6 +106,17 @@ class HostApi:
             raise self._failure(reply, what)
         return reply.document if isinstance(reply.document, dict) else {}
 
+    def require_none(self, faults: Mapping[str, tuple[bool, str]], what: str) -> None:
+        """Raise for the first fault that is one.
+
+        Args:
+            faults: By what was found: whether it is so, and what a person does then.
+            what: What is wanted, for errors.
+        """
+        for found, (is_so, next_step) in faults.items():
+            if is_so:
+                raise RefusedError(Problem(str(self), what, found, next_step))
+
     def failure(self, found: str, what: str, next_step: str) -> DependencyError:
         """Return the error for what was found instead of what was wanted; the caller raises it."""
         return self._http.failure(found, what, next_step)

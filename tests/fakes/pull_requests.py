@@ -21,7 +21,7 @@ class FakeRequest:
 
 
 class FakePullRequests:
-    """Implements the `PullRequests` port. `down` makes every call raise with that finding, and `fail` one of them."""
+    """Implements the `PullRequests` port. `down` makes every call raise with that finding."""
 
     def __init__(self, git: FakeGitRepository, clock: Clock) -> None:
         self._git, self._clock = git, clock
