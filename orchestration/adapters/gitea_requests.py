@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestration.adapters.github_requests import WITHDRAWN
+from orchestration.adapters.github_requests import WITHDRAWN, login_of, read_pull_request
 from orchestration.adapters.host_api import HostApi, HostKind
 from orchestration.promotion.github import NotPermittedError, RefusedError
 from orchestration.promotion.ports import Clock
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
-from orchestration.promotion.timestamps import parse_time
 
 _GITEA = HostKind(
     "Gitea",
@@ -109,7 +108,7 @@ class GiteaPullRequests:
             return found
         content = {"title": text.title, "body": text.body, "head": branch, "base": self._base}
         created = self._api.write("POST", "/pulls", content, f"a new pull request from branch {branch}")
-        return _request(created, by="", was_withdrawn=False, has_conflict=False)
+        return read_pull_request(created, by="", was_withdrawn=False, has_conflict=False)
 
     def comment(self, number: int, text: str) -> None:
         """POST a comment; the port says what is raised."""
@@ -171,14 +170,14 @@ class GiteaPullRequests:
     def _shown(self, item: Mapping[str, Any]) -> PullRequest:
         number = int(item["number"])
         if item.get("merged"):
-            return _request(item, by=_login(item.get("merged_by")), was_withdrawn=False, has_conflict=False)
+            return read_pull_request(item, by=login_of(item.get("merged_by")), was_withdrawn=False, has_conflict=False)
         if item["state"] == "open":
-            return _request(item, by="", was_withdrawn=False, has_conflict=self._has_conflict(item))
+            return read_pull_request(item, by="", was_withdrawn=False, has_conflict=self._has_conflict(item))
         by, was_withdrawn = "", False
         for event in self._timeline(number):
             was_withdrawn = was_withdrawn or WITHDRAWN in str(event.get("body"))
-            by = _login(event.get("user")) if event.get("type") == "close" else by
-        return _request(item, by=by, was_withdrawn=was_withdrawn, has_conflict=False)
+            by = login_of(event.get("user")) if event.get("type") == "close" else by
+        return read_pull_request(item, by=by, was_withdrawn=was_withdrawn, has_conflict=False)
 
     def _timeline(self, number: int) -> Iterator[dict[str, Any]]:
         """Yield what happened to a request, oldest first: only this says who closed it.
@@ -213,23 +212,3 @@ class GiteaPullRequests:
     def _blob(self, name: str, commit: str) -> str | None:
         found = self._api.read_if_any(f"/contents/{quote(name)}", {"ref": commit}, f"file {name}")
         return str(found["sha"]) if isinstance(found, dict) else None
-
-
-def _request(item: Mapping[str, Any], *, by: str, was_withdrawn: bool, has_conflict: bool) -> PullRequest:
-    is_merged, is_open = bool(item.get("merged")), item.get("state") == "open"
-    return PullRequest(
-        number=int(item["number"]),
-        url=str(item.get("html_url") or ""),
-        state=RequestState.MERGED if is_merged else RequestState.OPEN if is_open else RequestState.CLOSED,
-        opened_at=parse_time(item.get("created_at")) or 0.0,
-        ended_at=None if is_open else parse_time(item.get("merged_at") or item.get("closed_at")),
-        by=by,
-        head=str(item["head"].get("sha") or ""),
-        merge_commit=str(item.get("merge_commit_sha") or "") if is_merged else "",
-        has_conflict=has_conflict,
-        was_withdrawn=was_withdrawn,
-    )
-
-
-def _login(user: object) -> str:
-    return str(user.get("login") or "") if isinstance(user, dict) else ""

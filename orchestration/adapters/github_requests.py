@@ -79,7 +79,7 @@ class GitHubPullRequests:
             return found
         content = {"title": text.title, "head": branch, "base": self._base, "body": text.body}
         created = self._github.write("POST", "/pulls", content, (201,), f"a new pull request from branch {branch}")
-        return _request(created, by="", was_withdrawn=False)
+        return _shown(created, by="", was_withdrawn=False)
 
     def comment(self, number: int, text: str) -> None:
         """POST a comment; the port says what is raised."""
@@ -113,15 +113,27 @@ class GitHubPullRequests:
     def _show(self, number: int) -> PullRequest:
         item = self._github.read(f"/pulls/{number}", f"pull request {number}")
         if item.get("state") == "open" or item.get("merged"):
-            return _request(item, by=_login(item.get("merged_by")), was_withdrawn=False)
+            return _shown(item, by=login_of(item.get("merged_by")), was_withdrawn=False)
         issue = self._github.read(f"/issues/{number}", f"who closed pull request {number}")
         was_withdrawn = any(WITHDRAWN in comment.body for comment in self._github.comments(number))
-        return _request(item, by=_login(issue.get("closed_by")), was_withdrawn=was_withdrawn)
+        return _shown(item, by=login_of(issue.get("closed_by")), was_withdrawn=was_withdrawn)
 
 
-def _request(item: Mapping[str, Any], *, by: str, was_withdrawn: bool) -> PullRequest:
-    is_merged = bool(item.get("merged"))
-    is_open = item.get("state") == "open"
+def _shown(item: Mapping[str, Any], *, by: str, was_withdrawn: bool) -> PullRequest:
+    has_conflict = item.get("state") == "open" and item.get("mergeable") is False
+    return read_pull_request(item, by=by, was_withdrawn=was_withdrawn, has_conflict=has_conflict)
+
+
+def read_pull_request(item: Mapping[str, Any], *, by: str, was_withdrawn: bool, has_conflict: bool) -> PullRequest:
+    """Return a pull request as GitHub's API shows it, and Gitea's in the same fields.
+
+    Args:
+        item: The JSON object.
+        by: Who merged or closed it.
+        was_withdrawn: Whether we closed it ourselves.
+        has_conflict: Whether it conflicts with its base.
+    """
+    is_merged, is_open = bool(item.get("merged")), item.get("state") == "open"
     head = item.get("head")
     return PullRequest(
         number=int(item["number"]),
@@ -132,12 +144,13 @@ def _request(item: Mapping[str, Any], *, by: str, was_withdrawn: bool) -> PullRe
         by=by,
         head=str(head.get("sha") or "") if isinstance(head, dict) else "",
         merge_commit=str(item.get("merge_commit_sha") or "") if is_merged else "",
-        has_conflict=is_open and item.get("mergeable") is False,
+        has_conflict=has_conflict,
         was_withdrawn=was_withdrawn,
     )
 
 
-def _login(user: object) -> str:
+def login_of(user: object) -> str:
+    """Return an account's name; empty for none."""
     return str(user.get("login") or "") if isinstance(user, dict) else ""
 
 
