@@ -13,6 +13,10 @@ from testbeds.common.tarballs import extract_all
 def _filters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
+        # Python 3.14 filters by default, with the function that is missing here.
+        monkeypatch.setattr(
+            tarfile.TarFile, "extraction_filter", staticmethod(lambda member, _folder: member), raising=False
+        )
 
 
 def tar_of(*names: str) -> tarfile.TarFile:
