@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from orchestration.promotion.deployed import Deployed, ModelAddress, parse_address, pinned_digest
 from orchestration.promotion.images import short_digest
+from orchestration.promotion.live_before import TOLD_APART
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
@@ -118,7 +119,8 @@ def restored(trailers: Mapping[str, str]) -> str:
 def committed_facts(trailers: Mapping[str, str]) -> dict[str, str | None]:
     """Return what a promotion's commit put there, as the evidence keeps it."""
     if MODEL_ADDRESS in trailers:
-        return {"model_address": trailers[MODEL_ADDRESS]}
+        told_apart = {"told_apart": trailers[TOLD_APART]} if TOLD_APART in trailers else {}
+        return {"model_address": trailers[MODEL_ADDRESS], **told_apart}
     return {"image_digest": trailers.get("Image-Digest")}
 
 

@@ -8,6 +8,7 @@ from orchestration.promotion.looks import Look, fits, noted, refused, waits
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import Recording
+from orchestration.promotion.texts import one_line
 
 ANSWERS = "recorded requests"
 _MOST_ASKED = 3
@@ -47,20 +48,51 @@ def look_at_answers(policy: Policy, version: int, recorded: RecordedRound, probl
         problems: why a dependency did not answer.
     """
     subject = f"the recorded requests of version {version}, which serves now"
-    for fault in (*recorded.wrong, *recorded.unanswered):
-        if (why := _wrong_way(fault)) is not None:
-            return refused(ANSWERS, _problem(policy, subject, fault, why))
+    if (misdirected := _misdirected(policy, subject, recorded)) is not None:
+        return misdirected
     silent = next((fault for fault in (*recorded.wrong, *recorded.unanswered) if _is_silence(fault)), None)
     if silent is not None or not recorded.is_complete:
-        if problems:
-            return waits(ANSWERS, problems[0])
-        found = f"{silent.asked}: {silent.reason}" if silent is not None else "not all of them asked"
-        next_step = "Look at the service and its pods. The promotion goes on by itself when they answer."
-        return waits(ANSWERS, Problem(subject, "an answer to each", found, next_step))
+        return _unanswered(subject, silent, problems)
     if recorded.wrong:
         first = recorded.wrong[0]
         return noted(ANSWERS, f"version {version} does not answer as recorded ({first.asked}: {first.reason})")
     return fits(ANSWERS, f"version {version} answers as recorded ({recorded.asked} asked)")
+
+
+def difference_before(policy: Policy, version: int, recorded: RecordedRound, problems: list[Problem]) -> Look | str:
+    """Find out whether what serves now answers otherwise than the version to promote.
+
+    Args:
+        policy: says where and how they were asked, and how many wrong answers reject a version.
+        version: the version to promote.
+        recorded: how what serves answered that version's recorded requests.
+        problems: why a dependency did not answer.
+
+    Returns:
+        The first difference in words, when there are so many that the gate would reject what serves as this version;
+        an empty text when there are not; or what stands in the way of knowing.
+    """
+    subject = f"the recorded requests of version {version}, asked of what serves now"
+    if (misdirected := _misdirected(policy, subject, recorded)) is not None:
+        return misdirected
+    if len(recorded.wrong) >= policy.gate.wrong_answers:
+        return one_line(f"{recorded.wrong[0].asked}: {recorded.wrong[0].reason}")
+    return "" if recorded.is_complete else _unanswered(subject, next(iter(recorded.unanswered), None), problems)
+
+
+def _misdirected(policy: Policy, subject: str, recorded: RecordedRound) -> Look | None:
+    for fault in (*recorded.wrong, *recorded.unanswered):
+        if (why := _wrong_way(fault)) is not None:
+            return refused(ANSWERS, _problem(policy, subject, fault, why))
+    return None
+
+
+def _unanswered(subject: str, silent: AnswerFault | None, problems: list[Problem]) -> Look:
+    if problems:
+        return waits(ANSWERS, problems[0])
+    found = f"{silent.asked}: {silent.reason}" if silent is not None else "not all of them asked"
+    next_step = "Look at the service and its pods. The promotion goes on by itself when they answer."
+    return waits(ANSWERS, Problem(subject, "an answer to each", found, next_step))
 
 
 def _wrong_way(fault: AnswerFault) -> str | None:

@@ -1,4 +1,4 @@
-"""What the pods that served before a promotion measured: a trailer of its commit, so that no run can lose it."""
+"""What was learned of the pods that served before a promotion: trailers of its commit, so that no run can lose it."""
 
 import json
 import math
@@ -7,6 +7,11 @@ from collections.abc import Mapping
 LIVE_BEFORE = "Live-Before"
 """The trailer: a JSON object of values by the SLOs' names. The old pods are gone by the soak, and so is their evidence
 when Prometheus forgets it."""
+
+
+TOLD_APART = "Told-Apart"
+"""The trailer: how what served before answered a recorded request of this version otherwise than this version does, or
+that it answered none. Whoever answers all of them as recorded is then not what served before."""
 
 
 def dump_live(values: Mapping[str, float]) -> str:

@@ -71,21 +71,27 @@ class ServedModel:
     """Whether the server's own word names that version."""
 
 
-def unproved(policy: Policy, served: Sequence[ServedModel]) -> Problem | None:
+def unproved(policy: Policy, served: Sequence[ServedModel], *, by_answers: bool) -> Problem | None:
     """Say which pod has not proved what it serves, where an address was deployed; None when there is none.
 
     An image's digest is proof of what is in it. An address proves only what was asked for, so the server must say what
-    it loaded.
+    it loaded, or its answers must show it (decision 13).
+
+    Args:
+        policy: says whether addresses are deployed.
+        served: what the pods are known to serve.
+        by_answers: whether recorded requests that a pod answers rightly are proof of the version.
     """
     silent = next((one for one in served if policy.slot.holds_address and not one.by_server), None)
-    if silent is None:
+    if silent is None or by_answers:
         return None
     return Problem(
         f"pod {silent.pod}",
         "a server that says which version it loaded, in the metric model_info",
         f"{silent.server} in Prometheus",
-        "Let the server export model_info with the labels model and version, or run_id (docs/policies.md): an address "
-        "alone proves only what was asked for.",
+        "Let the server export model_info with the labels model and version, or run_id, or record requests of this "
+        "version that the one before answers otherwise (docs/policies.md): an address alone proves only what was asked "
+        "for.",
     )
 
 

@@ -11,7 +11,7 @@ from orchestration.promotion.images import parse_image
 from orchestration.promotion.originals import with_originals
 from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import InvalidInputError, Problem
-from orchestration.promotion.recorded_requests import recording_of
+from orchestration.promotion.recorded_requests import Recording, recording_of
 from orchestration.promotion.rollout_conditions import Revision, conditions
 from orchestration.promotion.served_model import names_version, unproved
 from orchestration.promotion.state import State
@@ -46,8 +46,9 @@ def adopt(promotion: Promotion, decided: Decided) -> str:
     if _is_champion(promotion, view, deployed):
         return f"{promotion.version} is the champion of {promotion.policy.name} already."
     _require_in_manifest(promotion, view, deployed)
-    workload = _require_live(promotion, view, deployed)
-    answered = _require_answers(promotion, workload)
+    recording = _recording(promotion)
+    workload = _require_live(promotion, view, deployed, by_answers=recording is not None)
+    answered = _require_answers(promotion, workload, recording)
     _record(promotion, view, deployed, decided)
     _crown(promotion, decided)
     serves = "it serves by its address" if promotion.policy.slot.holds_address else "its image serves"
@@ -125,8 +126,11 @@ def _require_in_manifest(promotion: Promotion, view: BranchView, deployed: Deplo
         raise InvalidInputError(Problem(subject, f"the {policy.slot.noun} of version {number}", view.image, next_step))
 
 
-def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed) -> WorkloadStatus:
-    """Require that the live workload and each of its pods have the image; what else is not met is said."""
+def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed, *, by_answers: bool) -> WorkloadStatus:
+    """Require that the live workload and each of its pods have the image; what else is not met is said.
+
+    Where an address is deployed, each server must say what it loaded, unless recorded requests will be asked of it.
+    """
     git, policy = promotion.clients.git, promotion.policy
     expected = expect(promotion, view.head, view.image)
     if isinstance(expected, Problem):
@@ -147,22 +151,28 @@ def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed) ->
         raise InvalidInputError(Problem(subject, f"pods that run {deployed}", found, next_step))
     version = with_originals(promotion.clients.registry, promotion.version)
     served = served_models(promotion.clients, policy, workload.new_pods, version)
-    other = next((pod.problem for pod in served if pod.problem), None) or unproved(policy, served)
-    if other is not None:
-        raise InvalidInputError(other)
+    other = next((pod.problem for pod in served if pod.problem), None)
+    problem = other or unproved(policy, served, by_answers=by_answers)
+    if problem is not None:
+        raise InvalidInputError(problem)
     for condition in unmet:
         promotion.say(f"adopted all the same: {condition.name} is not met ({condition.finding})")
     return workload
 
 
-def _require_answers(promotion: Promotion, workload: WorkloadStatus) -> str:
-    """Ask the version's recorded requests, if it has any; return what they showed, in words."""
-    clients, policy, version = promotion.clients, promotion.policy, promotion.version
-    recording = recording_of(clients.registry, version.run_id)
-    if recording is None:
-        return "it has no recorded requests to ask"
+def _recording(promotion: Promotion) -> Recording | None:
+    """Read the version's recorded requests; None when it has none."""
+    recording = recording_of(promotion.clients.registry, promotion.version.run_id)
     if isinstance(recording, Problem):
         raise InvalidInputError(recording)
+    return recording
+
+
+def _require_answers(promotion: Promotion, workload: WorkloadStatus, recording: Recording | None) -> str:
+    """Ask the version's recorded requests, if it has any; return what they showed, in words."""
+    clients, policy, version = promotion.clients, promotion.policy, promotion.version
+    if recording is None:
+        return "it has no recorded requests to ask"
     name = f"{policy.name}/{version.version}/adopt"
     replay = Replay(clients, policy, workload, workload.new_pods, recording, name, promotion.lease.keep)
     for _ in range(_TRIES):

@@ -1,14 +1,16 @@
 """What is asked of Argo CD, the cluster, Prometheus and the live service before a commit, so that it can be judged."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from orchestration.promotion.application_source import look_at_source
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.deployed import is_same
+from orchestration.promotion.evaluation import RecordedRound
 from orchestration.promotion.gate_queries import GateNow, ask_gate, has_served, look_at_gate
-from orchestration.promotion.live_answers import ANSWERS, few_of, look_at_answers, one_pod_of
+from orchestration.promotion.live_answers import ANSWERS, difference_before, few_of, look_at_answers, one_pod_of
 from orchestration.promotion.live_target import look_at_container, look_at_live_image, look_at_port, look_at_workload
 from orchestration.promotion.live_value import live_value
 from orchestration.promotion.looks import Look, fits, noted, refused
@@ -32,6 +34,8 @@ class LiveTarget:
     def __init__(self, promotion: Promotion, keep_lease: Callable[[], object] = lambda: None) -> None:
         self.promotion, self.clients, self.policy = promotion, promotion.clients, promotion.policy
         self.keep_lease = keep_lease
+        self.told_apart = ""
+        """How it answers otherwise than the version to promote, where that is what will prove an address."""
 
     @cached_property
     def workload(self) -> WorkloadStatus | None:
@@ -73,24 +77,48 @@ def looks_before(
     if live.gate is not None:
         yield from look_at_gate(policy, live.gate, is_proved=proved is not None, now=clock.now())
         if policy.slot.holds_address:
-            yield _servers_word(live, live.gate)
+            yield _servers_word(live, live.gate, workload)
 
 
-def _servers_word(live: LiveTarget, gate: GateNow) -> Look:
-    """Find out whether what serves says which model it loaded, without which the gate of an address never passes."""
+def _servers_word(live: LiveTarget, gate: GateNow, workload: WorkloadStatus) -> Look:
+    """Find out what will prove which model new pods loaded: their servers' word, or answers that nothing else gives.
+
+    Without either, the gate of an address never passes.
+    """
     promotion, policy = live.promotion, live.policy
     stated = served_models(live.clients, policy, gate.pods, promotion.version)
     silent = [one for one in stated if one.server == NOT_STATED]
     if not stated:
+        live.told_apart = "no pod answered before"
         return noted(SERVERS_WORD, "not asked: no pod is ready")
     if not silent:
         return fits(SERVERS_WORD, f"{stated[0].server}, says pod {stated[0].pod}")
+    recorded, problems = _answers_before(live, workload)
+    difference = difference_before(policy, promotion.version.version, recorded, problems)
+    if isinstance(difference, Look):
+        return difference
+    if difference:
+        live.told_apart = difference
+        return fits(SERVERS_WORD, f"silent, but what serves answers otherwise than this version ({difference})")
     now = live.clients.clock.now()
     if not all(has_served(pod, policy, now) for pod in gate.pods):
         return noted(SERVERS_WORD, f"pod {silent[0].pod} says nothing yet")
-    problem = unproved(policy, silent)
+    problem = unproved(policy, silent, by_answers=False)
     assert problem is not None, "a server that says nothing proves nothing"
-    return refused(SERVERS_WORD, problem)
+    found = f"{problem.found}, and what serves answers this version's recorded requests as this version does"
+    return refused(SERVERS_WORD, replace(problem, found=found))
+
+
+def _answers_before(live: LiveTarget, workload: WorkloadStatus) -> tuple[RecordedRound, list[Problem]]:
+    """Ask what serves now the recorded requests of the version to promote."""
+    clients, policy, version = live.clients, live.policy, live.promotion.version
+    recording = recording_of(clients.registry, version.run_id)
+    if recording is None or isinstance(recording, Problem):  # gone since the candidate was judged
+        return RecordedRound(0, 0), []
+    problems: list[Problem] = []
+    one, name = one_pod_of(workload), f"{policy.name}/{version.version}/before"
+    asked = Replay(clients, policy, one, one.pods, recording, name, live.keep_lease)
+    return replay_once(asked, problems), problems
 
 
 def _image_synced(promotion: Promotion, head: str, application: ApplicationStatus) -> str | None:

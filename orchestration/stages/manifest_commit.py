@@ -16,7 +16,7 @@ from orchestration.promotion.identity import (
     promotion_subject,
     promotion_trailers,
 )
-from orchestration.promotion.live_before import LIVE_BEFORE, dump_live
+from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, dump_live
 from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
@@ -64,10 +64,10 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
         candidate = find_candidate(promotion, view)
         require_not_aborted(promotion, checklist)
         application, target = _check_dependencies(promotion, view, checklist)
-        live = _check_target(promotion, view, application, target, checklist)
+        learned = _check_target(promotion, view, application, target, checklist)
         _disown_copied_tags(promotion, candidate.attempt)
         require_permission(promotion, pinned_digest(candidate.deployed), promotion.act_tags, checklist)
-        outcome = _push(promotion, view, candidate, live, checklist)
+        outcome = _push(promotion, view, candidate, learned, checklist)
         if not isinstance(outcome, _Changed):
             return _done(promotion, *outcome, checklist)
         promotion.say(f"judging again: {outcome.view.image} is in the manifest now, and {view.image} was when judged")
@@ -116,11 +116,12 @@ def _check_target(
     application: ApplicationStatus,
     way_back: RollbackTarget,
     checklist: Checklist,
-) -> Mapping[str, float]:
+) -> Mapping[str, str]:
     """Check that the commit can reach the workload, and be judged there; what need not stop it is only recorded.
 
     Returns:
-        What serves now, as SLOs are compared with it: measured before recorded requests are sent there.
+        What was learned of what serves now, as trailers of the commit. What SLOs are compared with is measured before
+        recorded requests are sent there.
     """
     rows: list[dict[str, object]] = []
     target = LiveTarget(promotion, promotion.lease.keep)
@@ -135,7 +136,8 @@ def _check_target(
     except InvalidInputError as error:
         raise checklist.failed(TARGET_CHECK, error.problem.then(promotion.how_to_retry), rows=rows) from error
     checklist.passed(TARGET_CHECK, "the commit reaches the workload, and its pods can be judged", rows)
-    return live
+    learned = {LIVE_BEFORE: dump_live(live) if live else "", TOLD_APART: target.told_apart}
+    return {name: text for name, text in learned.items() if text}
 
 
 def target_fault(
@@ -232,7 +234,7 @@ class _Changed:
 
 
 def _push(
-    promotion: Promotion, judged: BranchView, candidate: Candidate, live: Mapping[str, float], checklist: Checklist
+    promotion: Promotion, judged: BranchView, candidate: Candidate, learned: Mapping[str, str], checklist: Checklist
 ) -> tuple[CommittedPromotion, str] | _Changed:
     """Push the commit, and return it with a note for a person on how it came about."""
     heads: list[str] = []
@@ -245,7 +247,7 @@ def _push(
         if view.image != judged.image or view.standing != judged.standing:
             return _Changed(view)
         edit = _plan(promotion, view, candidate, checklist)
-        return replace(edit, trailers={**edit.trailers, LIVE_BEFORE: dump_live(live)}) if live else edit
+        return replace(edit, trailers={**edit.trailers, **learned})
 
     promotion.say(f"committing {candidate.deployed} to {promotion.policy.manifest.path}")
     pushed: Pushed | _CommittedBefore | _Changed

@@ -36,6 +36,7 @@ def measure(
     *,
     earlier: Sequence[Evaluation] = (),
     live: Mapping[str, float] = MappingProxyType({}),
+    told_apart: bool = False,
 ) -> Evaluation:
     """Measure everything that the gate judges about the new pods, now.
 
@@ -48,6 +49,7 @@ def measure(
         soak_started: when the soak began, in seconds since the epoch; the queries look back to here at most.
         earlier: the evaluations of this soak so far, oldest first.
         live: what the pods measured that served before, by the SLOs' names.
+        told_apart: whether right answers to the recorded requests prove that a pod does not serve what served before.
     """
     clock, policy, workload = asked.clients.clock, asked.policy, asked.workload
     problems: list[Problem] = []
@@ -64,7 +66,8 @@ def measure(
     traffic = _count(prometheus, policy, real_since, soak_started)
     freshness = _freshness(prometheus, newest, soak_started if real_since is None else real_since)
     served = _served(prometheus, asked.pods, version)
-    if silent := unproved(policy, [one for one in served if _is_scraped(one.pod, freshness)]):
+    scraped_pods = [one for one in served if _is_scraped(one.pod, freshness)]
+    if silent := unproved(policy, scraped_pods, by_answers=told_apart):
         problems.append(silent.then("Then materialize serving_model."))
     readings = (_reading(prometheus, slo, policy, workload, traffic) for slo in policy.gate.slos)
     return Evaluation(

@@ -55,16 +55,19 @@ def prove_return(
         workload, recorded = _ask(promotion, committed, image, recording)
         right = recorded.asked - len(recorded.wrong)
         summary = f"{right} of {recorded.asked} recorded requests answered correctly"
-    served = served_check(_require_this_version(promotion, workload))
+    served = served_check(_require_this_version(promotion, workload, by_answers=recording is not None))
     numbers = {"right": float(recorded.asked - len(recorded.wrong)), "asked": float(recorded.asked)}
     checks = (served, Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
     return checks, _keep_evidence(promotion, committed, workload, recorded, started)
 
 
-def _require_this_version(promotion: Promotion, workload: WorkloadStatus) -> tuple[ServedModel, ...]:
+def _require_this_version(
+    promotion: Promotion, workload: WorkloadStatus, *, by_answers: bool
+) -> tuple[ServedModel, ...]:
     """Hold the return when a pod serves another model than the version, by its server's own word or by its spec.
 
-    Where an address is deployed, each server must say what it loaded, and is given the time to be scraped.
+    Where an address is deployed and no recorded request was asked, each server must say what it loaded, and is given
+    the time to be scraped. Answers suffice for a version that they told apart when it became champion.
     """
     clients, policy = promotion.clients, promotion.policy
     version = with_originals(clients.registry, promotion.version)
@@ -73,7 +76,7 @@ def _require_this_version(promotion: Promotion, workload: WorkloadStatus) -> tup
         promotion.lease.keep()
         served = served_models(clients, policy, workload.new_pods, version)
         wrong = next((pod.problem for pod in served if pod.problem), None)
-        silent = unproved(policy, served)
+        silent = unproved(policy, served, by_answers=by_answers)
         if wrong is None and silent is None:
             return served
         problem = wrong or (silent if clients.clock.now() >= give_up_at else None)

@@ -9,7 +9,7 @@ from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.evaluation import Evaluation, RecordedRound, as_record, newest_round
 from orchestration.promotion.gate import Continue, ReplayDue, SoakAgain, Verdict, VerdictKind, judge
 from orchestration.promotion.identity import committed_facts
-from orchestration.promotion.live_before import LIVE_BEFORE, parse_live
+from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, parse_live
 from orchestration.promotion.originals import with_originals
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, recording_of
@@ -88,6 +88,7 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
     policy, clock, target = promotion.policy, promotion.clients.clock, promotion.policy.manifest
     version, identity = with_originals(promotion.clients.registry, promotion.version), str(committed.identity)
     live = parse_live(committed.commit.trailers.get(LIVE_BEFORE, ""))
+    told_apart = bool(committed.commit.trailers.get(TOLD_APART))
     recording = _recording(promotion, committed)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
@@ -103,7 +104,7 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
         pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
         asked = Replay(promotion.clients, policy, workload, pods, recording, identity, promotion.lease.keep)
-        evaluations.append(measure(asked, version, soak_started, earlier=evaluations, live=live))
+        evaluations.append(measure(asked, version, soak_started, earlier=evaluations, live=live, told_apart=told_apart))
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
         decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
         if isinstance(decision, ReplayDue):

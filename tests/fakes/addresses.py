@@ -6,7 +6,8 @@ from typing import Any, Literal
 from orchestration.promotion.cluster_status import ContainerSpec, PodStatus
 from orchestration.promotion.deployed import ModelAddress
 from orchestration.promotion.model_version import ModelVersion
-from orchestration.promotion.ports import QueryResult, Sample
+from orchestration.promotion.ports import Answer, Headers, QueryResult, Sample
+from orchestration.promotion.problems import Problem
 from tests.fakes.cluster import a_deployment, a_pod
 from tests.fakes.world import POLICY_TEXT, REPOSITORY, World
 
@@ -105,6 +106,15 @@ class AddressWorld(World):
             ready=ready,
             available=ready,
         )
+
+    def answer_otherwise(self, number: int, answer: Answer) -> None:
+        """Let every other model than that version give this answer to its recorded requests."""
+        right = self.cluster.respond
+
+        def respond(target: str, path: str, body: bytes, headers: Headers) -> Answer | Problem:
+            return right(target, path, body, headers) if self.live_image == self.image(number) else answer
+
+        self.cluster.respond = self.service.respond = respond
 
     def specs(self, address: str) -> tuple[ContainerSpec, ...]:
         """How a pod with that address starts its containers."""

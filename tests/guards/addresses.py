@@ -136,7 +136,7 @@ GUARDS = (
         "The gate of an address passes no pod whose server is silent.",
         Mutant(
             "stages/measure.py",
-            "if silent := unproved(policy, [one for one in served if _is_scraped(one.pod, freshness)]):",
+            "if silent := unproved(policy, scraped_pods, by_answers=told_apart):",
             "if silent := None:",
         ),
         "orchestration/test_addresses.py::test_a_server_that_says_nothing_proves_nothing",
@@ -144,18 +144,47 @@ GUARDS = (
     Guard(
         "No address is committed over servers that never say what they loaded.",
         Mutant(
-            "stages/look_before.py", "return refused(SERVERS_WORD, problem)", 'return noted(SERVERS_WORD, "silent")'
+            "stages/look_before.py",
+            "return refused(SERVERS_WORD, replace(problem, found=found))",
+            'return noted(SERVERS_WORD, "silent")',
         ),
         "orchestration/test_addresses.py::test_pods_that_have_served_for_long_and_say_nothing_stop_the_commit",
     ),
     Guard(
+        "A silent server is proved by its answers only if what served before gave others.",
+        Mutant(
+            "stages/serving_model.py",
+            "told_apart = bool(committed.commit.trailers.get(TOLD_APART))",
+            "told_apart = True",
+        ),
+        "orchestration/test_addresses.py::test_a_server_that_says_nothing_proves_nothing",
+    ),
+    Guard(
+        "Versions that answer alike are not told apart by their answers.",
+        Mutant(
+            "promotion/live_answers.py",
+            'return "" if recorded.is_complete',
+            'return "no difference" if recorded.is_complete',
+        ),
+        "orchestration/test_addresses.py::test_silent_versions_that_answer_alike_are_not_committed",
+    ),
+    Guard(
+        "What answered at a wrong path was no model, and tells nothing apart.",
+        Mutant(
+            "promotion/live_answers.py",
+            'asked of what serves now"\n    if (misdirected := _misdirected(policy, subject, recorded))',
+            'asked of what serves now"\n    if (misdirected := None)',
+        ),
+        "orchestration/test_addresses.py::test_an_answer_that_is_not_the_models_tells_nothing_apart",
+    ),
+    Guard(
         "A return to an address waits for each server's own word.",
-        Mutant("stages/prove_return.py", "silent = unproved(policy, served)", "silent = None"),
+        Mutant("stages/prove_return.py", "silent = unproved(policy, served, by_answers=by_answers)", "silent = None"),
         "orchestration/test_addresses.py::test_a_return_waits_until_each_server_says_what_it_loaded",
     ),
     Guard(
         "An address is adopted only by each server's own word.",
-        Mutant("stages/adopt.py", " or unproved(policy, served)", ""),
+        Mutant("stages/adopt.py", "other or unproved(policy, served, by_answers=by_answers)", "other"),
         "orchestration/test_addresses.py::test_what_does_not_serve_is_not_adopted",
     ),
 )

@@ -18,8 +18,11 @@ from orchestration.promotion.cluster_status import ContainerSpec
 from orchestration.promotion.decided import Decided
 from orchestration.promotion.deployed import ModelAddress
 from orchestration.promotion.identity import partition_key
+from orchestration.promotion.live_before import TOLD_APART
 from orchestration.promotion.model_version import tag_key
+from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.recorded_requests import RECORDING_PATH
 from orchestration.promotion.state import State
 from orchestration.promotion.version_image import version_address
 from orchestration.stages.pipeline import STAGES
@@ -167,9 +170,10 @@ def test_a_return_needs_the_model_and_not_the_registry() -> None:
 
 
 def test_a_return_waits_until_each_server_says_what_it_loaded() -> None:
-    """Without the servers' own word it is held, and the alias stays; recorded answers alone are not enough."""
+    """Without the servers' own word and without recorded requests it is held, and the alias stays."""
     world = champions(2)
     world.silent_servers = True
+    del world.registry.artifacts["run2", RECORDING_PATH]  # of version 1; run1 is the baseline's
     with pytest.raises(UnfinishedError, match="a server that says which version it loaded"):
         return_to_champion(WorldPlatform(world), POLICY_NAME, None, ANA, "rollback by ana", world.said.append)
     assert (world.state(1), world.champion) == (State.HELD, 2)
@@ -219,6 +223,7 @@ def test_what_does_not_serve_is_not_adopted() -> None:
         adopt_version(WorldPlatform(world), POLICY_NAME, 1, ANA, "adopt by ana", world.said.append)
     world.silent_servers = True
     world.put("models:/iris/1")
+    del world.registry.artifacts["run2", RECORDING_PATH]
     with pytest.raises(InvalidInputError, match="which version it loaded"):
         adopt_version(WorldPlatform(world), POLICY_NAME, 1, ANA, "adopt by ana", world.said.append)
     assert world.champion is None
@@ -449,6 +454,84 @@ def test_pods_that_have_served_for_long_and_say_nothing_stop_the_commit() -> Non
     assert world.state(1) is State.REFUSED
     assert "model_info" in world.reason(1)
     assert world.subjects == ["By hand"]
+
+
+def silent_after_version_1() -> AddressWorld:
+    """Version 1 is champion, version 2 the challenger, and the servers say nothing of what they loaded."""
+    world = champions(1)
+    world.silent_servers = True
+    world.reconcile()
+    world.clock.sleep(3600)
+    world.register()
+    return world
+
+
+def test_answers_that_only_this_version_gives_prove_it() -> None:
+    """What served before answered otherwise, so silent pods that answer rightly are champions; the evidence says it."""
+    world = silent_after_version_1()
+    world.answer_otherwise(2, Answer(200, b'{"prediction": 7}', 0.01))
+    assert becomes_champion(world, 2), world.said
+    (made,) = (commit for commit in world.git.log if TOLD_APART in commit.trailers)
+    assert "recorded request 1 of 2" in made.trailers[TOLD_APART]
+    run_id = world.registry.versions["iris", 2].run_id or ""
+    evidence = json.loads(world.registry.artifacts[run_id, "incumbent/iris-edge/2-1.json"])
+    assert evidence["told_apart"] == made.trailers[TOLD_APART]
+
+
+def test_a_server_that_ignores_its_address_is_taken_back() -> None:
+    """Silent pods with the right address that answer as before are not this version."""
+    world = silent_after_version_1()
+    world.answer_otherwise(9, Answer(200, b'{"prediction": 7}', 0.01))
+    assert not becomes_champion(world, 2)
+    assert (world.state(2), world.live_image) == (State.ROLLED_BACK, "models:/iris/1")
+
+
+def test_silent_versions_that_answer_alike_are_not_committed() -> None:
+    """Neither the server's word nor its answers could tell them apart."""
+    world = silent_after_version_1()
+    assert not becomes_champion(world, 2)
+    assert (world.state(2), world.live_image) == (State.REFUSED, "models:/iris/1")
+    assert "what serves answers this version's recorded requests as this version does" in world.reason(2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (Answer(404, b"", 0.01), State.REFUSED, "there is no such path"),
+        (Answer(401, b"", 0.01), State.REFUSED, "it asks for a login"),
+        (Answer(0, b"timed out", 5.0), State.WAITING, "an answer to each"),
+    ],
+)
+def test_an_answer_that_is_not_the_models_tells_nothing_apart(answer: Answer, state: State, reason: str) -> None:
+    """A wrong path and silence differ from every recorded answer, and show nothing of a model."""
+    world = silent_after_version_1()
+    del world.registry.artifacts["run2", RECORDING_PATH]  # so that version 1 is not asked its own
+    world.answer_otherwise(2, answer)
+    assert not becomes_champion(world, 2)
+    assert world.state(2) is state, world.reason(2)
+    assert reason in world.reason(2)
+    assert world.live_image == "models:/iris/1"
+
+
+def test_where_nothing_answered_before_right_answers_prove_a_silent_server() -> None:
+    """The version that is promoted over pods that never became ready may be their cure."""
+    world = silent_after_version_1()
+    world.crashing_images.add("models:/iris/1")
+    world.reconcile()
+    assert becomes_champion(world, 2), world.reason(2)
+    assert world.git.log[0].trailers[TOLD_APART] == "no pod answered before"
+
+
+def test_a_silent_server_is_returned_to_and_adopted_by_its_answers() -> None:
+    """A version that was verified before, and one that a person vouches for, need right answers alone."""
+    world = champions(2)
+    world.silent_servers = True
+    return_to_champion(WorldPlatform(world), POLICY_NAME, None, ANA, "rollback by ana", world.said.append)
+    assert world.champion == 1
+    world.put("models:/iris/2")
+    assert "answered as recorded" in adopt_version(
+        WorldPlatform(world), POLICY_NAME, 2, ANA, "adopt by ana", world.said.append
+    )
 
 
 def test_a_server_that_loaded_another_model_is_taken_back() -> None:

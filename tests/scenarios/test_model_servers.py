@@ -3,14 +3,18 @@
 All tests share one sandbox with the sensor on. In each, a team serves version 1 by hand, and leaves at the end.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbeds.sandbox.environment import SandboxEnvironment
+from testbeds.story.expectation import promoting
+from testbeds.story.look import branch
 from testbeds.story.stories import END_SECONDS
 from tests.scenarios.teams import Kit, Team, block_of_page, clients, kit_of, kit_of_page, tracking
 
@@ -100,6 +104,53 @@ def test_mlflows_scoring_server_as_the_page_has_it(environment: SandboxEnvironme
         team.record(third, team.build(third))
         team.push(third, team.build(third, model_of=other))
         assert "predictions[0]" in taken_back(team, third, to=2)
+
+
+_PATH = "__pyfunc_model_path__"
+"""The variable in which MLflow's scoring server finds its model."""
+
+
+def kit_by_address(mlflow_url: str) -> Kit:
+    """The page's walk with one image for all versions, whose server loads the model that a variable names."""
+    kit = kit_of_page()
+    dockerfile = re.sub(r"^COPY model .*\n", "", kit.dockerfile, flags=re.MULTILINE)
+    dockerfile = re.sub(r"^ENV .*", f"ENV MLFLOW_TRACKING_URI={mlflow_url}", dockerfile, flags=re.MULTILINE)
+    (image,) = (line for line in kit.deployment.splitlines() if line.strip().startswith("image: "))
+    variable = image.replace(image.strip(), f"env: [{{name: {_PATH}, value: 'models:/iris/1'}}]")
+    policy = kit.policy.replace("image: {repository: ghcr.io/acme/iris}", "deploys: model_uri")
+    policy = policy.replace("container: server}", f"container: server, variable: {_PATH}}}")
+    deployment = kit.deployment.replace(image, f"{image}\n{variable}")
+    return replace(kit, dockerfile=dockerfile, deployment=deployment, policy=policy)
+
+
+def test_mlflows_scoring_server_by_address(environment: SandboxEnvironment, tmp_path: Path) -> None:
+    """A server that states no version: promoted and taken back by its answers, and refused where they agree."""
+    with at_work(environment, kit_by_address(environment.mlflow_url), tmp_path) as team:
+        team.write_policy()
+        image = team.build(1)
+
+        def record(version: int, model_of: int) -> None:
+            variables = [*image.settings["Env"], f"{_PATH}=models:/{team.model}/{model_of}"]
+            team.record(version, replace(image, settings={**image.settings, "Env": variables}))
+
+        second, alike, other = team.log(shifted=1), team.log(shifted=1), team.log(shifted=2)
+        record(second, second)
+        outcome = team.promote(second)
+        assert outcome.state == "champion", outcome.reason
+        assert (team.champion, team.commits(second)) == (second, (1, 0))
+        (made,) = promoting(branch(team.environment), team.policy_name, second)
+        assert "recorded request 1 of 20: predictions[0]" in made.trailers["Told-Apart"]
+
+        record(alike, alike)
+        outcome = team.promote(alike)
+        assert (outcome.state, team.commits(alike)) == ("refused", (0, 0)), outcome.reason
+        assert "as this version does" in outcome.reason
+
+        record(other, 1)
+        outcome = team.promote(other)
+        assert (outcome.state, team.commits(other)) == ("rolled_back", (1, 1)), outcome.reason
+        assert "predictions[0]" in outcome.reason
+        assert team.champion == second
 
 
 def test_mlserver(environment: SandboxEnvironment, tmp_path: Path) -> None:
