@@ -23,6 +23,11 @@ SOCKET = leftovers.RUN / "docker.sock"
 SETTINGS = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_SOCK": str(SOCKET)}
 """Environment variables by which `docker` finds the daemon, and `k3d`, which also needs the socket."""
 
+_PROCESSOR_SHARE = {"cpu.shares": "16384", "cpu.weight": "1600"}
+"""How much of busy processors the homelab gets, in control groups of version 1 and 2: 16 times the default.
+
+It is one group with both clusters in it, beside which every other session of a machine may count as one, too.
+"""
 _RUNTIME = Path(__file__).with_name("runc-wrapper")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
@@ -43,6 +48,7 @@ def start(say: Say) -> None:
         return
     leftovers.clear()
     leftovers.remember()
+    _claim_processors()
     configuration = leftovers.RUN / "daemon.json"
     configuration.write_text(json.dumps(_configuration(), indent=2), encoding="utf-8")
     log = leftovers.RUN / "dockerd.log"
@@ -89,6 +95,16 @@ def _own_group() -> Path:
     group = root / leftovers.GROUP / "daemon"
     group.mkdir(parents=True, exist_ok=True)
     return group / "cgroup.procs"
+
+
+def _claim_processors() -> None:
+    for root in leftovers.control_group_roots():
+        group = root / leftovers.GROUP
+        if (root / "cpu.stat").exists():
+            group.mkdir(exist_ok=True)
+        for name, share in _PROCESSOR_SHARE.items():
+            if (group / name).exists():
+                (group / name).write_text(share, encoding="utf-8")
 
 
 def _data() -> Path:
