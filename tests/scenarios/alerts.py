@@ -20,7 +20,7 @@ from testbeds.story.stories import registry
 
 _EVALUATION_SECONDS = 240.0
 _ROWS = "labels/recent.csv"
-EVALUATION = f"evaluation: {{rows: {_ROWS}, label: species, labelled_at: labelled_at}}\n"
+EVALUATION = f"evaluation: {{rows: {_ROWS}, label: species, labelled_at: labelled_at, prediction: $.prediction}}\n"
 """A policy's field for the rows that `label_rows` makes."""
 _FLOWERS = ((5.1, 3.5, 1.4, 0.2), (6.0, 2.7, 4.2, 1.3), (6.5, 3.0, 5.8, 2.2))
 _LAUNCH = """
