@@ -129,7 +129,14 @@ class EnvironmentPlatform:
 
         settings = self._git_settings(own)
         trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", trailer_fault)
-        return git_repository(settings, trailers, own, policy, Path(self.state).expanduser(), self.clock())
+        return git_repository(settings, trailers, own, policy, self._state_folder(), self.clock())
+
+    def _state_folder(self) -> Path:
+        try:
+            return Path(self.state).expanduser()
+        except RuntimeError as error:  # nobody has that home
+            found, next_step = f"{self.state!r} ({error})", "Name a folder that can be written."
+            raise InvalidInputError(Problem("setting INCUMBENT_STATE", "a folder", found, next_step)) from error
 
     def pull_requests(self, policy: Policy) -> PullRequests | None:
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.

@@ -135,13 +135,14 @@ class AppKey:
 
     def _signed(self) -> str:
         import jwt
+        from cryptography.exceptions import UnsupportedAlgorithm
 
         now = int(time.time())
         claims = {"iat": now - _CLOCK_DRIFT_SECONDS, "exp": now + _JWT_SECONDS, "iss": self.app_id}
         key = api_secret(self.path, "the key of the GitHub App", self.named, lines=True)
         try:
             return jwt.encode(claims, key, algorithm="RS256")
-        except (jwt.PyJWTError, ValueError, TypeError):  # their texts may quote the key
+        except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):  # their texts may quote the key
             found = "something else"
             next_step = f"Download a private key from the App's settings into that file, or correct {self.named}."
             expected = "an RSA private key in PEM, without a passphrase"

@@ -58,6 +58,12 @@ def _is_address(value: str) -> str:
     return value
 
 
+def _is_api(value: str) -> str:
+    if "?" in _is_address(value):  # what is asked comes after it
+        raise ValueError(f"expected an address such as https://host/api/v1, without a query, found {value!r}")
+    return value
+
+
 def _is_request_path(value: str) -> str:
     path = value.partition("?")[0]
     if not value.startswith("/") or re.search(r"[\s#\\]", value) or not value.isprintable():
@@ -626,7 +632,7 @@ class PullRequestPolicy(_Part):
 
     host: Literal["github", "gitlab", "gitea"]
     """Whose API the repository's host speaks; Forgejo's is Gitea's."""
-    api: Annotated[str, AfterValidator(_is_address)] | None = None
+    api: Annotated[str, AfterValidator(_is_api)] | None = None
     """The API's address; None for the usual one of the repository's host."""
     auto_merge: MergeMethod | None = None
     """How the host merges a request by itself as soon as its rules allow it; None leaves that to people."""

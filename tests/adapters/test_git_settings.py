@@ -65,6 +65,10 @@ def test_a_policys_own_token_has_a_user_name(
         ("{url: 'https://h/r.git', username: a}", "username needs token_file"),
         ("{branch: 'a b'}", "git.branch: expected a branch's name"),
         ("{branch: HEAD}", "git.branch: expected a branch's name"),
+        (
+            "{branch: main}\ndelivery: {pull_request: {host: gitea, api: 'https://h/api/v1?x=1'}}",
+            "delivery.pull_request.api: expected an address such as https://host/api/v1, without a query",
+        ),
     ],
 )
 def test_a_policys_own_repository_is_checked_when_it_is_read(own: str, found: str) -> None:
@@ -103,6 +107,34 @@ def test_a_tokens_file_that_cannot_be_read_is_named_with_its_setting(
     platform = platform_with(tmp_path, monkeypatch, "", URL=world.url, TOKEN_FILE=path)
     with pytest.raises(DependencyError, match=r"a file that cannot be read .*INCUMBENT_GIT_TOKEN_FILE"):
         platform.git().fetch()
+
+
+@pytest.mark.parametrize("setting", ["SSH_KEY_FILE", "KNOWN_HOSTS_FILE"])
+def test_a_file_for_ssh_in_a_home_that_nobody_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    """Its setting is named before ssh is run."""
+    files = {setting: "~nobody-here/file"}
+    platform = platform_with(tmp_path, monkeypatch, "", URL="git@git.example.com:o/r.git", **files)
+    with pytest.raises(DependencyError, match=rf"file ~nobody-here/file: .*INCUMBENT_GIT_{setting}"):
+        platform.git().fetch()
+
+
+def test_a_state_in_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is refused by its name, before anything is contacted."""
+    platform_with(tmp_path, monkeypatch, "", URL="https://h/r.git")
+    monkeypatch.setenv("INCUMBENT_STATE", "~nobody-here/state")
+    with pytest.raises(InvalidInputError, match="setting INCUMBENT_STATE: expected a folder"):
+        platform_from_environment().git()
+
+
+def test_the_settings_own_repository_is_never_named_as_a_policys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not even with an address that cannot be read, which is like no other."""
+    platform = platform_with(tmp_path, monkeypatch, "", URL="https://h:port/r.git", TOKEN_FILE="t")
+    with pytest.raises(InvalidInputError, match=r"^INCUMBENT_GIT_URL: .*an address that cannot be read"):
+        platform.git()
 
 
 # Commits

@@ -200,6 +200,7 @@ def parse_remote(url: str, branch: str, login: Login, named: Named = SETTINGS) -
         return Remote(url, branch, login, named)
     try:
         parts = urlsplit(url)
+        _ = parts.port  # raises for one that is not a number
     except ValueError as error:
         raise refuse("an address that cannot be read", "Copy it from the Git server's page.") from error
     if parts.scheme not in _SCHEMES:

@@ -165,7 +165,7 @@ def _is_settings_host(settings: Mapping[str, str], url: str) -> bool:
 def _login(settings: Mapping[str, str], own: GitTarget, policy: str, url: str) -> Login:
     """Return how a repository's server is told who we are; the settings' secrets go to the settings' own host alone."""
     keys = (_path(settings["INCUMBENT_GIT_SSH_KEY_FILE"]), _path(settings["INCUMBENT_GIT_KNOWN_HOSTS_FILE"]))
-    if own.token_file is not None or not _is_settings_host(settings, url):
+    if own.url is not None and (own.token_file is not None or not _is_settings_host(settings, url)):
         named = LoginNames(f"git.token_file of policy {policy}", f"git.username of policy {policy}")
         return Login(_path(own.token_file or ""), own.username or "", None, *keys, named)
     token_file, username = _path(settings[_TOKEN_FILE]), settings["INCUMBENT_GIT_USERNAME"]
@@ -191,7 +191,7 @@ def _app(settings: Mapping[str, str], url: str) -> AppLogin | None:
     if missing:
         found = f"no {' and no '.join(missing)}"
         raise InvalidInputError(Problem("the GitHub App for Git", ", ".join(_APP), found, "Set it as well."))
-    if not (installation.isascii() and installation.isdigit()):
+    if not (installation.isascii() and installation.isdigit() and len(installation) < 19):
         expected, next_step = "the number of an installation", "It ends the address of the App's installation page."
         raise InvalidInputError(Problem(f"setting {_APP[1]}", expected, repr(installation), next_step))
     if urlsplit(url).scheme != "https":
