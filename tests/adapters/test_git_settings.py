@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -154,10 +154,11 @@ def test_what_git_says_about_a_person_is_no_fault_of_the_disk(world: World, who:
     repository = world.repository()
     head = repository.fetch()
     mirror = repository._access.mirror
-    for write in (
+    writes: tuple[Callable[[], str], ...] = (
         lambda: write_commit(mirror, f"{head}^{{tree}}", head, "x", 1e9, Maker(who, who)),
         lambda: write_tag(mirror, "x", head, "x", 1e9, Person("<", "no space\n")),
-    ):
+    )
+    for write in writes:
         with pytest.raises(InvalidInputError, match="INCUMBENT_GIT_AUTHOR and INCUMBENT_GIT_COMMITTER") as caught:
             write()
         assert "disk" not in str(caught.value)
