@@ -38,11 +38,14 @@ def github_from_environment() -> "GitHub":
     Raises:
         InvalidInputError: a setting is missing or unusable.
     """
-    from orchestration.adapters.github import PUBLIC_API, GitHubRepository, TokenFile
+    from orchestration.adapters.github import PUBLIC_API, GitHubRepository
+    from orchestration.adapters.host_api import ApiNames, TokenFile
 
-    token_file = required("INCUMBENT_GITHUB_TOKEN_FILE", os.environ.get("INCUMBENT_GITHUB_TOKEN_FILE", ""))
+    setting = "INCUMBENT_GITHUB_TOKEN_FILE"
+    token = TokenFile(Path(required(setting, os.environ.get(setting, ""))), setting)
     repository = required("GITHUB_REPOSITORY", os.environ.get("GITHUB_REPOSITORY", ""))
-    return GitHubRepository(os.environ.get("GITHUB_API_URL") or PUBLIC_API, repository, TokenFile(Path(token_file)))
+    named = ApiNames("GITHUB_API_URL", "GITHUB_REPOSITORY")
+    return GitHubRepository(os.environ.get("GITHUB_API_URL") or PUBLIC_API, repository, token, named)
 
 
 def issue_author() -> str:
@@ -57,7 +60,9 @@ def context_of(cluster: str) -> str:
         InvalidInputError: INCUMBENT_CLUSTER_CONTEXTS is not a list of names and contexts.
     """
     entries = os.environ.get("INCUMBENT_CLUSTER_CONTEXTS") or _OF_THE_PLATFORM
-    contexts = parse_pairs(
-        "INCUMBENT_CLUSTER_CONTEXTS", entries, "NAME=CONTEXT", lambda name, context: bool(name and context)
-    )
+    contexts = parse_pairs("INCUMBENT_CLUSTER_CONTEXTS", entries, "NAME=CONTEXT", _context_fault)
     return contexts.get(cluster, cluster)
+
+
+def _context_fault(name: str, context: str) -> str | None:
+    return None if name and context else "a cluster has a name and a context"

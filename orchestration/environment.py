@@ -1,6 +1,7 @@
 """The platform as the environment describes it: settings, and the clients made from them; without Dagster."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from orchestration.promotion.ports import (
 )
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.pull_requests import PullRequests
+
+_COMMA = re.compile(r"(?<!\\),")
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,19 @@ class EnvironmentPlatform:
         return self._git(policy, own)
 
     def _git(self, policy: str, own: GitTarget | None) -> GitOpsRepository:
-        from orchestration.adapters.git.authorship import is_trailer
+        from orchestration.adapters.git.authorship import trailer_fault
         from orchestration.adapters.git.settings import git_repository
 
         settings = self._git_settings(own)
-        trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", is_trailer)
-        return git_repository(settings, trailers, own, policy, Path(self.state).expanduser(), self.clock())
+        trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", trailer_fault)
+        return git_repository(settings, trailers, own, policy, self._state_folder(), self.clock())
+
+    def _state_folder(self) -> Path:
+        try:
+            return Path(self.state).expanduser()
+        except RuntimeError as error:  # nobody has that home
+            found, next_step = f"{self.state!r} ({error})", "Name a folder that can be written."
+            raise InvalidInputError(Problem("setting INCUMBENT_STATE", "a folder", found, next_step)) from error
 
     def pull_requests(self, policy: Policy) -> PullRequests | None:
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.
@@ -255,29 +265,36 @@ def parse_mirrors(text: str) -> dict[str, str]:
     Raises:
         InvalidInputError: an entry is not `host=URL`.
     """
-    return parse_pairs(
-        "INCUMBENT_OCI_MIRRORS", text, "host=URL", lambda _host, url: url.startswith(("http://", "https://"))
-    )
+    return parse_pairs("INCUMBENT_OCI_MIRRORS", text, "host=URL", _mirror_fault)
 
 
-def parse_pairs(name: str, text: str, form: str, is_usable: Callable[[str, str], bool]) -> dict[str, str]:
-    """Parse a setting that is a list of pairs, `left=right,left=right`.
+def _mirror_fault(_host: str, url: str) -> str | None:
+    return None if url.startswith(("http://", "https://")) else "a mirror's address begins with http:// or https://"
+
+
+def parse_pairs(name: str, text: str, form: str, fault: Callable[[str, str], str | None]) -> dict[str, str]:
+    r"""Parse a setting that is a list of pairs, `left=right,left=right`; a comma in a pair is written `\,`.
 
     Args:
         name: the setting's name.
         text: its value.
         form: how one pair is written, for errors.
-        is_usable: whether a pair may stand in the list; what lacks its `=` has an empty right side.
+        fault: says what is wrong with a pair; None for one that may stand in the list. What lacks its `=` has an empty
+            right side.
 
     Raises:
-        InvalidInputError: an entry is not usable.
+        InvalidInputError: an entry is not usable, or two have the same left side.
     """
-    pairs = {}
-    for entry in filter(None, (piece.strip() for piece in text.split(","))):
+    pairs: dict[str, str] = {}
+    pieces = (piece.replace("\\,", ",").strip() for piece in _COMMA.split(text))
+    for entry in filter(None, pieces):
         left, _, right = entry.partition("=")
-        if not is_usable(left, right):
-            problem = Problem(f"setting {name}", f"{form},{form}", f"the entry {entry!r}", "Correct that entry.")
-            raise InvalidInputError(problem)
+        wrong = f"{left} stands there twice" if left in pairs else fault(left, right)
+        if wrong is not None:
+            found, next_step = f"the entry {entry!r}: {wrong}", "Correct that entry."
+            if "=" not in entry:  # it may be the rest of a value
+                next_step += " A comma in a value is written \\,."
+            raise InvalidInputError(Problem(f"setting {name}", f"{form},{form}", found, next_step))
         pairs[left] = right
     return pairs
 

@@ -5,13 +5,13 @@ Gitea 1.24.6 (`routers/api/v1/repo/pull.go`, `services/pull/check.go`, `services
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestration.adapters.github_requests import WITHDRAWN, login_of, read_pull_request
-from orchestration.adapters.host_api import HostApi, HostKind
-from orchestration.promotion.github import NotPermittedError, RefusedError
+from orchestration.adapters.closings import WITHDRAWN, Event, What, last_closing
+from orchestration.adapters.github_requests import login_of, read_pull_request
+from orchestration.adapters.host_api import ApiNames, Credentials, HostApi, HostKind
+from orchestration.promotion.github import RefusedError
 from orchestration.promotion.ports import Clock
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
@@ -19,13 +19,10 @@ from orchestration.promotion.pull_requests import MergeMethod, PullRequest, Requ
 _GITEA = HostKind(
     "Gitea",
     lambda token: {"Authorization": f"token {token}"},
-    unreachable="Check that it is reachable from here, and that its API is at this address: https://HOST/api/v1.",
-    not_permitted=(
-        "Replace the token: it needs the scopes write:repository and write:issue, and an account that may write to "
-        "the repository."
-    ),
-    not_found="Check the repository's name, and that the token's account may see it.",
+    unreachable="Check that it is reachable from here: an API is at https://HOST/api/v1.",
+    rights=("It needs the scopes write:repository and write:issue, and an account that may write to the repository."),
 )
+_EVENTS = {"comment": What.COMMENTED, "close": What.CLOSED, "reopen": What.REOPENED}
 _EMPTY = 422
 """What the server answers to a request from a branch into itself (`CreatePullRequest`)."""
 _SETTING_OF = {"merge": "allow_merge_commits", "squash": "allow_squash_merge", "rebase": "allow_rebase"}
@@ -39,20 +36,23 @@ _CHECK_PAUSE = 0.5
 class GiteaPullRequests:
     """Implements the `PullRequests` port; reads are repeated after transient failures, writes never."""
 
-    def __init__(self, api_url: str, repository: str, base: str, token_file: Path, clock: Clock) -> None:
+    def __init__(
+        self, api_url: str, repository: str, base: str, credentials: Credentials, named: ApiNames, clock: Clock
+    ) -> None:
         """Connect nowhere yet.
 
         Args:
             api_url: The API's address, such as `https://codeberg.org/api/v1`.
             repository: `owner/name`.
             base: The branch that requests are merged into.
-            token_file: A file with a token of the scopes `write:repository` and `write:issue`, read for each request.
+            credentials: Where tokens of the scopes `write:repository` and `write:issue` come from.
+            named: Where a person wrote address and repository.
             clock: By which the server's checks are waited for.
 
         Raises:
             InvalidInputError: the address is not http(s), or carries a password.
         """
-        self._api = HostApi(_GITEA, api_url, f"/repos/{quote(repository)}", token_file)
+        self._api = HostApi(_GITEA, api_url, f"/repos/{quote(repository)}", credentials, named)
         self._base, self._clock = base, clock
 
     def __str__(self) -> str:
@@ -66,9 +66,7 @@ class GiteaPullRequests:
         what = f"a repository in which we may open pull requests into {self._base}"
         shown = self._api.read_object("", {}, what)
         if (shown.get("permissions") or {}).get("push") is not True:
-            raise NotPermittedError(
-                Problem(str(self), what, "an account without the right to write", _GITEA.not_permitted)
-            )
+            raise self._api.not_permitted("an account without the right to write", what)
         faults = {
             "an archived repository": (shown.get("archived") is True, "Unarchive it."),
             "pull requests turned off": (
@@ -173,11 +171,14 @@ class GiteaPullRequests:
             return read_pull_request(item, by=login_of(item.get("merged_by")), was_withdrawn=False, has_conflict=False)
         if item["state"] == "open":
             return read_pull_request(item, by="", was_withdrawn=False, has_conflict=self._has_conflict(item))
-        by, was_withdrawn = "", False
-        for event in self._timeline(number):
-            was_withdrawn = was_withdrawn or WITHDRAWN in str(event.get("body"))
-            by = login_of(event.get("user")) if event.get("type") == "close" else by
+        by, was_withdrawn = last_closing(self._events(number))
         return read_pull_request(item, by=by, was_withdrawn=was_withdrawn, has_conflict=False)
+
+    def _events(self, number: int) -> Iterator[Event]:
+        for event in self._timeline(number):
+            known = _EVENTS.get(str(event.get("type")))
+            if known is not None:
+                yield Event(known, login_of(event.get("user")), str(event.get("body") or ""))
 
     def _timeline(self, number: int) -> Iterator[dict[str, Any]]:
         """Yield what happened to a request, oldest first: only this says who closed it.

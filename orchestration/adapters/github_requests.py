@@ -4,19 +4,26 @@ The calls are those of https://docs.github.com/rest/pulls/pulls and https://docs
 merging has none, and is asked of https://docs.github.com/graphql/reference/mutations#enablepullrequestautomerge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from orchestration.adapters.closings import WITHDRAWN, Event, What, last_closing
 from orchestration.adapters.exchange import excerpt
-from orchestration.adapters.github import Credentials, GitHubRepository
-from orchestration.promotion.github import NotPermittedError, RefusedError
+from orchestration.adapters.github import GITHUB, PAGE
+from orchestration.adapters.host_api import ApiNames, Credentials, HostApi
+from orchestration.promotion.github import RefusedError
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
 from orchestration.promotion.timestamps import parse_time
 
-WITHDRAWN = "<!-- incumbent: withdrawn -->"
-"""Ends the comment with which a request of ours is closed, so that it is never taken for a person's refusal."""
+_GITHUB = replace(
+    GITHUB, rights="It needs Contents, Pull requests and Issues (read and write); docs/pull-requests.md has the rest."
+)
+_EVENTS = {"commented": What.COMMENTED, "closed": What.CLOSED, "reopened": What.REOPENED}
+_EMPTY = 422
+"""What GitHub answers who may open a request, and asks for one from a branch into itself."""
 _SETTING_OF = {"merge": "merge_commit", "squash": "squash_merge", "rebase": "rebase_merge", None: ""}
 """The repository's setting for each way of merging, after `allow_`."""
 _AUTO_MERGE = (
@@ -28,7 +35,7 @@ _AUTO_MERGE = (
 class GitHubPullRequests:
     """Implements the `PullRequests` port; reads are repeated after transient failures, writes never."""
 
-    def __init__(self, api_url: str, repository: str, base: str, credentials: Credentials) -> None:
+    def __init__(self, api_url: str, repository: str, base: str, credentials: Credentials, named: ApiNames) -> None:
         """Connect nowhere yet.
 
         Args:
@@ -36,24 +43,24 @@ class GitHubPullRequests:
             repository: `owner/name`.
             base: The branch that requests are merged into.
             credentials: Where tokens come from.
+            named: Where a person wrote address and repository.
 
         Raises:
             InvalidInputError: the address is not http(s), or carries a password.
         """
-        self._github = GitHubRepository(api_url, repository, credentials)
+        self._api = HostApi(_GITHUB, api_url, f"/repos/{quote(repository)}", credentials, named)
         self._owner, self._base, self._api_url = repository.partition("/")[0], base, api_url
 
     def __str__(self) -> str:
-        return str(self._github)
+        return str(self._api)
 
     def check_open(self, auto_merge: MergeMethod | None) -> None:
         """GET the repository, and POST a request that cannot be one; the port says what is raised."""
         what = f"a repository in which we may open pull requests into {self._base}"
-        shown = self._github.read("", what)
+        shown = self._api.read_object("", {}, what)
         rights = shown.get("permissions")
         if isinstance(rights, dict) and rights.get("push") is False:  # of the account; a token may have less
-            next_step = "Give the token's account the role Write, or use a token of another account."
-            raise NotPermittedError(Problem(str(self), what, "an account without the right to push", next_step))
+            raise self._api.not_permitted("an account without the right to push (the role Write)", what)
         if shown.get("archived") is True:
             raise RefusedError(Problem(str(self), what, "an archived repository", "Unarchive it."))
         wanted = {"allow_auto_merge": "auto-merge", f"allow_{_SETTING_OF[auto_merge]}": f"the way {auto_merge}"}
@@ -62,15 +69,14 @@ class GitHubPullRequests:
                 next_step = f"Allow {name} in the repository's settings, or correct auto_merge in the policy."
                 raise RefusedError(Problem(str(self), f"{name} to be allowed", "that it is not", next_step))
         content = {"title": "A check of rights", "head": self._base, "base": self._base}
-        self._github.write("POST", "/pulls", content, (422,), what)
+        self._api.write("POST", "/pulls", content, what, (_EMPTY,))
 
     def find(self, branch: str) -> PullRequest | None:
         """GET the newest request from a branch; the port says what is raised."""
         query = {"state": "all", "head": f"{self._owner}:{branch}", "base": self._base}
-        query |= {"sort": "created", "direction": "desc"}
-        listed = self._github.pages("/pulls", query, f"the requests from branch {branch}")
-        newest = next(iter(listed), None)
-        return self._show(int(newest["number"])) if newest is not None else None
+        query |= {"sort": "created", "direction": "desc", "per_page": "1"}
+        listed = self._api.read_list("/pulls", query, f"the requests from branch {branch}")
+        return self._show(int(listed[0]["number"])) if listed else None
 
     def open(self, branch: str, text: RequestText) -> PullRequest:
         """POST a request, unless one is open; the port says what is raised."""
@@ -78,45 +84,50 @@ class GitHubPullRequests:
         if found is not None and found.state is RequestState.OPEN:
             return found
         content = {"title": text.title, "head": branch, "base": self._base, "body": text.body}
-        created = self._github.write("POST", "/pulls", content, (201,), f"a new pull request from branch {branch}")
+        created = self._api.write("POST", "/pulls", content, f"a new pull request from branch {branch}")
         return _shown(created, by="", was_withdrawn=False)
 
     def comment(self, number: int, text: str) -> None:
         """POST a comment; the port says what is raised."""
-        self._github.comment(number, text)
+        self._api.write("POST", f"/issues/{number}/comments", {"body": text}, f"a comment on pull request {number}")
 
     def close(self, number: int, why: str) -> PullRequest:
         """POST a comment and PATCH the state of a request that is open; the port says what is raised."""
         if self._show(number).state is RequestState.OPEN:
-            self._github.comment(number, f"{why}\n\n{WITHDRAWN}")
-            what = f"pull request {number} closed"
-            self._github.write("PATCH", f"/pulls/{number}", {"state": "closed"}, (200,), what)
+            self.comment(number, f"{why}\n\n{WITHDRAWN}")
+            self._api.write("PATCH", f"/pulls/{number}", {"state": "closed"}, f"pull request {number} closed")
         return self._show(number)
 
     def merge_when_ready(self, number: int, commit: str, method: MergeMethod) -> None:
         """Enable automatic merging, or merge at once what nothing keeps from it; the port says what is raised."""
         what = f"pull request {number} to be merged when it is ready"
-        shown = self._github.read(f"/pulls/{number}", what)
+        shown = self._api.read_object(f"/pulls/{number}", {}, what)
         variables = {"id": shown.get("node_id"), "method": method.upper(), "head": commit}
-        said = self._github.graphql(_graphql(self._api_url), {"query": _AUTO_MERGE, "variables": variables}, what)
+        said = self._api.post_to(_graphql(self._api_url), {"query": _AUTO_MERGE, "variables": variables}, what)
         errors = [str(error.get("message")) for error in said.get("errors") or [] if isinstance(error, dict)]
         if not errors:
             return
         if any("clean status" in error for error in errors):
             content = {"merge_method": method, "sha": commit}
-            self._github.write("PUT", f"/pulls/{number}/merge", content, (200,), f"pull request {number} merged")
+            self._api.write("PUT", f"/pulls/{number}/merge", content, f"pull request {number} merged")
             return
         found = excerpt("; ".join(errors))
         next_step = "Allow auto-merge in the repository's settings, or remove auto_merge from the policy."
         raise RefusedError(Problem(str(self), what, found, next_step))
 
     def _show(self, number: int) -> PullRequest:
-        item = self._github.read(f"/pulls/{number}", f"pull request {number}")
+        item = self._api.read_object(f"/pulls/{number}", {}, f"pull request {number}")
         if item.get("state") == "open" or item.get("merged"):
             return _shown(item, by=login_of(item.get("merged_by")), was_withdrawn=False)
-        issue = self._github.read(f"/issues/{number}", f"who closed pull request {number}")
-        was_withdrawn = any(WITHDRAWN in comment.body for comment in self._github.comments(number))
-        return _shown(item, by=login_of(issue.get("closed_by")), was_withdrawn=was_withdrawn)
+        by, was_withdrawn = last_closing(self._events(number))
+        return _shown(item, by=by, was_withdrawn=was_withdrawn)
+
+    def _events(self, number: int) -> Iterator[Event]:
+        what = f"who closed pull request {number}"
+        for event in self._api.pages(f"/issues/{number}/timeline", {"per_page": PAGE}, what):
+            known = _EVENTS.get(str(event.get("event")))
+            if known is not None:
+                yield Event(known, login_of(event.get("actor")), str(event.get("body") or ""))
 
 
 def _shown(item: Mapping[str, Any], *, by: str, was_withdrawn: bool) -> PullRequest:

@@ -1,16 +1,16 @@
 """Merge requests on GitLab, for the `PullRequests` port.
 
-The calls and the fields are those of https://docs.gitlab.com/api/merge_requests/ and https://docs.gitlab.com/api/notes/;
-the limits those of https://docs.gitlab.com/security/rate_limits/.
+The calls and the fields are those of https://docs.gitlab.com/api/merge_requests/, https://docs.gitlab.com/api/notes/
+and https://docs.gitlab.com/api/resource_state_events/; the limits those of
+https://docs.gitlab.com/security/rate_limits/.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestration.adapters.github_requests import WITHDRAWN
-from orchestration.adapters.host_api import HostApi, HostKind
+from orchestration.adapters.closings import WITHDRAWN, Event, What, last_closing
+from orchestration.adapters.host_api import ApiNames, Credentials, HostApi, HostKind
 from orchestration.promotion.pull_requests import MergeMethod, PullRequest, RequestState, RequestText
 from orchestration.promotion.timestamps import parse_time
 
@@ -18,32 +18,35 @@ _GITLAB = HostKind(
     "GitLab",
     lambda token: {"PRIVATE-TOKEN": token},
     unreachable="Check that it is reachable from here, and https://status.gitlab.com.",
-    not_permitted="Replace the token: it needs the scope api, and the role Developer.",
-    not_found="Check the project's path, and that the token may see the project.",
+    rights="It needs the scope api, and the role Developer.",
 )
 _EMPTY = 422
 """What GitLab answers who may open a request, and asks for one from a branch into itself (`validate_branches`)."""
 _REQUESTS = "/merge_requests"
 _STATES = {"opened": RequestState.OPEN, "locked": RequestState.OPEN, "merged": RequestState.MERGED}
 """`locked` lasts while a merge is under way."""
+_PAGE = "100"
+"""How many comments, or changes of a request's state, are asked for: the most that GitLab gives at once."""
+_REOPENED = "reopened"
 
 
 class GitLabMergeRequests:
     """Implements the `PullRequests` port; reads are repeated after transient failures, writes never."""
 
-    def __init__(self, api_url: str, repository: str, base: str, token_file: Path) -> None:
+    def __init__(self, api_url: str, repository: str, base: str, credentials: Credentials, named: ApiNames) -> None:
         """Connect nowhere yet.
 
         Args:
             api_url: The API's address, such as `https://gitlab.com/api/v4`.
             repository: The project's path, such as `group/subgroup/name`.
             base: The branch that requests are merged into.
-            token_file: A file with a token of the scope `api`, read for each request.
+            credentials: Where tokens of the scope `api` come from.
+            named: Where a person wrote address and project.
 
         Raises:
             InvalidInputError: the address is not http(s), or carries a password.
         """
-        self._api = HostApi(_GITLAB, api_url, f"/projects/{quote(repository, safe='')}", token_file)
+        self._api = HostApi(_GITLAB, api_url, f"/projects/{quote(repository, safe='')}", credentials, named)
         self._base = base
 
     def __str__(self) -> str:
@@ -112,10 +115,17 @@ class GitLabMergeRequests:
         item = self._api.read_object(f"{_REQUESTS}/{number}", {}, f"merge request {number}")
         if item.get("state") != "closed":
             return _request(item, was_withdrawn=False)
-        query = {"sort": "desc", "per_page": "100"}
-        notes = self._api.read_list(f"{_REQUESTS}/{number}/notes", query, f"the comments on {number}")
-        was_withdrawn = any(WITHDRAWN in str(note.get("body")) for note in notes)
-        return _request(item, was_withdrawn=was_withdrawn)
+        return _request(item, was_withdrawn=self._was_withdrawn(number, _username(item.get("closed_by"))))
+
+    def _was_withdrawn(self, number: int, closed_by: str) -> bool:
+        """Whether it was we who closed a request. The comments do not say when it was reopened, so that is asked."""
+        query, what = {"sort": "desc", "per_page": _PAGE}, f"who closed merge request {number}"
+        notes = self._api.read_list(f"{_REQUESTS}/{number}/notes", query, what)
+        states = self._api.read_list(f"{_REQUESTS}/{number}/resource_state_events", {"per_page": _PAGE}, what)
+        known = [(each, Event(What.COMMENTED, _username(each.get("author")), str(each.get("body")))) for each in notes]
+        known += [(each, Event(What.REOPENED, "")) for each in states if each.get("state") == _REOPENED]
+        known.sort(key=lambda each: parse_time(each[0].get("created_at")) or 0.0)
+        return last_closing([*(event for _, event in known), Event(What.CLOSED, closed_by)])[1]
 
 
 def _request(item: Mapping[str, Any], *, was_withdrawn: bool) -> PullRequest:
@@ -132,10 +142,15 @@ def _request(item: Mapping[str, Any], *, was_withdrawn: bool) -> PullRequest:
         state=state,
         opened_at=parse_time(item.get("created_at")) or 0.0,
         ended_at=None if is_open else parse_time(item.get("merged_at") or item.get("closed_at")),
-        by=str(ended_by.get("username") or "") if isinstance(ended_by, dict) else "",
+        by=_username(ended_by),
         head=head,
         # A fast-forward makes no commit of its own, so the request's head is on the branch.
         merge_commit=merge_commit if state is RequestState.MERGED else "",
         has_conflict=is_open and item.get("has_conflicts") is True,
         was_withdrawn=was_withdrawn,
     )
+
+
+def _username(user: object) -> str:
+    """Return an account's name; empty for none."""
+    return str(user.get("username") or "") if isinstance(user, dict) else ""

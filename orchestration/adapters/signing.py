@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.adapters.secret_files import UNUSABLE_PATH, why_unusable
 from orchestration.promotion.ports import Sign
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
 
+PACKAGES = {"ssh-keygen": "OpenSSH's client", "gpg": "GnuPG", "gpgconf": "GnuPG"}
+"""What to install where one of these programs is missing."""
+_EXPECTED = "a signature made with it"
 _SECONDS = 60.0
 _PGP = b"-----BEGIN PGP PRIVATE KEY BLOCK-----"
 
@@ -43,9 +47,12 @@ def signing_with(key: str) -> Sign:
         key: The file of an OpenSSH private key, or of a public key whose private half an ssh-agent has; otherwise the
             id of a secret key of GnuPG.
     """
-    file = Path(key).expanduser()
-    command = _ssh(file) if file.is_file() else _gpg("--local-user", key)
-    return lambda content: _signed(key, command, content, _PERSON)
+
+    def sign(content: bytes) -> bytes:
+        file = _file(key, _PERSON)
+        return _signed(key, _ssh(file) if file is not None else _gpg("--local-user", key), content, _PERSON)
+
+    return sign
 
 
 def signing_unattended(key: str) -> Sign:
@@ -57,10 +64,10 @@ def signing_unattended(key: str) -> Sign:
         key: A file with an OpenSSH or an armored PGP private key, which is read each time; otherwise the id of a secret
             key of GnuPG.
     """
-    file = Path(key).expanduser()
 
     def sign(content: bytes) -> bytes:
-        if not file.is_file():
+        file = _file(key, _PIPELINE)
+        if file is None:
             return _signed(key, _gpg("--batch", "--pinentry-mode", "error", "--local-user", key), content, _PIPELINE)
         try:
             is_pgp = _PGP in file.read_bytes()
@@ -69,6 +76,24 @@ def signing_unattended(key: str) -> Sign:
         return _signed_with_pgp_file(key, file, content) if is_pgp else _signed(key, _ssh(file), content, _PIPELINE)
 
     return sign
+
+
+def _file(key: str, owner: _Owner) -> Path | None:
+    """Return the file that a key is in; None for the id of a key, which no file has for a name.
+
+    Raises:
+        ProblemError: it is the path of something else than a file, or of nothing.
+    """
+    try:
+        file = Path(key).expanduser()
+        if file.is_file():
+            return file
+        found = "something else than a file" if file.exists() else "no such file"
+    except UNUSABLE_PATH as error:
+        found = f"a file that cannot be read ({why_unusable(error)})"
+    if "/" in key:  # ids of keys have none
+        raise _cannot(key, found, owner)
+    return None
 
 
 def _ssh(file: Path) -> list[str]:
@@ -111,7 +136,11 @@ def _run(key: str, command: list[str], content: bytes, owner: _Owner) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise _cannot(key, f"no end of {command[0]} within {_SECONDS:.0f} s", owner) from error
     except OSError as error:
-        raise _cannot(key, f"no program {command[0]} that can run ({error.strerror})", owner) from error
+        found, next_step = (
+            f"no program {command[0]} that can run ({error.strerror})",
+            f"Install {PACKAGES[command[0]]}.",
+        )
+        raise owner.error(Problem(f"key {key}", "a signature made with it", found, next_step)) from error
     if done.returncode != 0:
         said = " ".join(done.stderr.decode(errors="replace").split())[:300]
         raise _cannot(key, said or f"{command[0]} ended with status {done.returncode}", owner)
@@ -119,4 +148,4 @@ def _run(key: str, command: list[str], content: bytes, owner: _Owner) -> bytes:
 
 
 def _cannot(key: str, found: str, owner: _Owner) -> ProblemError:
-    return owner.error(Problem(f"key {key}", "a signature made with it", found, owner.next_step))
+    return owner.error(Problem(f"key {key}", _EXPECTED, found, owner.next_step))

@@ -254,6 +254,11 @@ def _application(_context: click.Context, _parameter: click.Parameter, value: st
 @click.option("--git-url", metavar="URL", help="The policy's own GitOps repository.  [default: INCUMBENT_GIT_URL]")
 @click.option("--git-branch", metavar="BRANCH", help="The branch in it.  [default: INCUMBENT_GIT_BRANCH]")
 @click.option(
+    "--git-username",
+    metavar="NAME",
+    help="The user name beside the token of --git-token-file.  [default: the one that the host is known to take]",
+)
+@click.option(
     "--git-token-file",
     metavar="FILE",
     help="A file with a token for --git-url, where that is not on the host of INCUMBENT_GIT_URL.",
@@ -270,6 +275,7 @@ def init(
     policy_name: str | None,
     git_url: str | None,
     git_branch: str | None,
+    git_username: str | None,
     git_token_file: str | None,
     output: Path | None,
 ) -> None:
@@ -296,9 +302,11 @@ def init(
     """
     if git_token_file and not git_url:
         raise click.UsageError("--git-token-file is for the repository of --git-url: give both")
+    if git_username and not git_token_file:
+        raise click.UsageError("--git-username goes with the token of --git-token-file: give both")
     with problems():
         from orchestration.commands.drafting import draft_policy
-        from orchestration.promotion.policy import GitTarget, require_policy_name
+        from orchestration.promotion.policy import git_target, require_policy_name
 
         namespace, name = application
         policy_name = policy_name or (output.stem if output is not None else name)
@@ -306,8 +314,8 @@ def init(
         platform = platform_of_environment()
         file = output or Path(platform.policies_folder) / f"{policy_name}.yaml"
         _require_new(file)
-        stated = {"url": git_url, "branch": git_branch, "token_file": git_token_file}
-        own = GitTarget(**{name: value for name, value in stated.items() if value}) if git_url or git_branch else None
+        stated = {"url": git_url, "branch": git_branch, "username": git_username, "token_file": git_token_file}
+        own = git_target(stated)
         draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context, own)
         _write_new(file, draft.text)
         for field, meaning in draft.open.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to
+from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to, signing_for
 from orchestration.commands.probes import Finding, Probe, failed, ok, unknown
 from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
 from orchestration.promotion.platform import PlatformInParts
@@ -98,6 +98,7 @@ def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
         needs = ("settings: INCUMBENT_GIT_URL",)
         yield Probe("Git", "branch", lambda: branch_of(platform.git()), needs)
         yield Probe("Git", "push", lambda: push_to(platform.git()), needs=("Git: branch",))
+        yield Probe("Git", "signing", lambda: signing_for(platform.git()), needs)
     yield Probe("Argo CD", "answers", argocd, needs=("settings: INCUMBENT_ARGOCD_CONTEXT",))
     yield Probe("Prometheus", "answers", prometheus, needs=("settings: PROMETHEUS_URL",))
     yield Probe("Prometheus", "clock", lambda: _clock(platform), needs=("Prometheus: answers",))

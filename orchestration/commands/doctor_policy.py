@@ -8,7 +8,7 @@ from orchestration.commands.probes import Finding, Outcome, Probe, failed, ok, u
 from orchestration.promotion.branch_view import manifest_at
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.gate_queries import SCRAPES, ask_gate, gate_queries, look_at_gate, query_name
-from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
+from orchestration.promotion.github import RefusedError
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.live_target import look_at_container, look_at_workload
 from orchestration.promotion.looks import Bearing, Look
@@ -16,7 +16,7 @@ from orchestration.promotion.platform import PlatformInParts
 from orchestration.promotion.pod_port import pod_port
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository
-from orchestration.promotion.problems import DependencyError, Problem, ProblemError
+from orchestration.promotion.problems import Problem, ProblemError
 from orchestration.promotion.recorded_requests import RECORDING_PATH, recording_of
 from orchestration.promotion.rights import Right, argocd_rights, cluster_rights
 from orchestration.promotion.version_image import serving_image, version_address
@@ -60,6 +60,8 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
     if policy.git is not None:
         probes.insert(1, Probe(name, "branch", lambda: branch_of(platform.git(policy))))
         probes.insert(2, Probe(name, "push", lambda: push_to(platform.git(policy)), (branch,)))
+    if policy.has_own_repository:
+        probes.insert(3, Probe(name, "signing", lambda: signing_for(platform.git(policy))))
     if policy.delivery.pull_request is not None:
         probes.append(Probe(name, "pull requests", own.pull_requests))
     if policy.slot.holds_address:
@@ -80,6 +82,13 @@ def push_to(git: GitOpsRepository) -> Finding:
         "a dry run gets as far as the refs: the login may push, and atomically. Not proved: protected branches "
         "and tags, hidden refs and hooks, which decide when a push arrives"
     )
+
+
+def signing_for(git: GitOpsRepository) -> Finding:
+    """Whether commits can be signed with the key that the settings name, if they name one."""
+    if git.check_signing():
+        return ok("the key signs, and asks for no passphrase. Not proved: that the server knows it")
+    return ok("commits are not signed, because INCUMBENT_GIT_SIGNING_KEY names no key")
 
 
 class _Examined:
@@ -169,23 +178,10 @@ class _Examined:
         rule = policy.delivery.pull_request
         assert rule is not None, "this probe is of policies that deliver by pull requests"
         assert requests is not None, "so there is a host to ask"
-        own_token = policy.git is not None and policy.git.token_file is not None
-        setting = "INCUMBENT_GIT_API_TOKEN_FILE, or else INCUMBENT_GIT_TOKEN_FILE"
-        token = "git.token_file in the policy" if own_token else f"{setting} (or the GitHub App)"
-        url = "git.url in the policy" if policy.has_own_repository else "INCUMBENT_GIT_URL"
         try:
             requests.check_open(rule.auto_merge)
-        except RateLimitedError:
-            raise
-        except NotPermittedError as error:
-            return failed(
-                error.problem.then(f"It is that of {token}; docs/pull-requests.md has its rights."), unanswered=True
-            )
-        except RefusedError as error:
-            return failed(error.problem.then(f"The repository is that of {url}."))
-        except DependencyError as error:
-            where = "Its API is asked at the usual address of the repository's host, or at delivery.pull_request.api."
-            return failed(error.problem.then(where), unanswered=True)
+        except RefusedError as error:  # it answered, and answers the same the next time
+            return failed(error.problem)
         return ok(f"{requests} lets the token open requests; merging them is for people and the branch's rules")
 
     def image_registry(self) -> Finding:

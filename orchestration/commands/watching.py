@@ -200,7 +200,7 @@ def _is_left_alone(look: Look, host: PullRequests, policy: Policy, proposal: Pro
     if _is_leased(look, policy):
         return True
     version = look.registry.version(policy.model, number)
-    return version is not None and return_waits(look.git, host, policy, proposal, version)
+    return version is not None and return_waits(look.git, host, policy, proposal, version, look.clock.now())
 
 
 def _number(version: ModelVersion | None) -> int:

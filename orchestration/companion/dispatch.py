@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from orchestration.adapters.clock import SystemClock
 from orchestration.adapters.exchange import TOTAL_TIMEOUT
-from orchestration.adapters.github import AppKey, GitHubRepository, TokenFile
+from orchestration.adapters.github import AppKey, GitHubRepository
+from orchestration.adapters.host_api import ApiNames, TokenFile
 from orchestration.adapters.outbox import SqliteOutbox, open_outbox
 from orchestration.adapters.secret_files import read_secret
 from orchestration.companion.dispatch_metrics import DispatchMetrics
@@ -72,13 +73,14 @@ def github_of(configuration: Configuration) -> GitHubRepository:
     Raises:
         InvalidInputError: the API's address is wrong.
     """
-    app = configuration.app
+    api, repository, app = configuration.api, configuration.repository, configuration.app
+    named = ApiNames("api in the dispatcher's file", "repository or the workflow in the dispatcher's file")
     if app is not None:
-        return GitHubRepository(
-            configuration.api, configuration.repository, AppKey(app.id, app.installation, app.key_file)
-        )
+        key = AppKey(app.id, app.installation, app.key_file, "app in the dispatcher's file")
+        return GitHubRepository(api, repository, key, named)
     assert configuration.token_file is not None, "the configuration has one of the two"
-    return GitHubRepository(configuration.api, configuration.repository, TokenFile(configuration.token_file))
+    token = TokenFile(configuration.token_file, "token_file in the dispatcher's file")
+    return GitHubRepository(api, repository, token, named)
 
 
 class _Dispatch:

@@ -13,7 +13,7 @@ from orchestration.promotion.notifying import Event, is_told, message_of, reques
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.ports import Destination, GitOpsRepository, Notifier, Registry
 from orchestration.promotion.problems import DependencyError, ProblemError
-from orchestration.promotion.pull_requests import MergeOf
+from orchestration.promotion.pull_requests import UNMERGED_RETURN, MergeOf
 from orchestration.promotion.timestamps import format_time, parse_time
 
 FIRST_PAUSE_SECONDS = 10.0
@@ -192,7 +192,7 @@ def _links(platform: Platform, event: Event, version: ModelVersion | None) -> Ma
 
 def _commit(git: GitOpsRepository, event: Event) -> tuple[str, bool]:
     """Return the newest commit of the event's attempt, and whether it took the promotion back; empty for none."""
-    if event.key.startswith(MergeOf.RETURN):
+    if event.key.startswith((MergeOf.RETURN, UNMERGED_RETURN)):
         return "", False  # its commit is not on the branch, and the version's attempt is the one before
     attempt = event.key.rpartition(" ")[2]
     for promotion in committed_promotions(git.history(git.fetch(), event.policy), event.policy):

@@ -108,6 +108,17 @@ def until(rule: PullRequestPolicy, request: PullRequest) -> float:
     return request.opened_at + rule.merge_deadline
 
 
+def is_overdue(rule: PullRequestPolicy, request: PullRequest, now: float) -> bool:
+    """Whether a request is still open although its time is over."""
+    return request.state is RequestState.OPEN and now >= until(rule, request)
+
+
+def overdue(version: ModelVersion, expected: str, rule: PullRequestPolicy, request: PullRequest) -> Problem:
+    """Say that nobody merged a request in its time."""
+    found = f"{request}, which nobody merged until {show_time(until(rule, request))}"
+    return Problem(str(version), expected, found, "To give it more time: delivery.pull_request.merge_deadline.")
+
+
 def must_be_rebuilt(proposal: Proposal, request: PullRequest) -> bool:
     """Whether a request cannot be merged as it is, and nobody else has worked on its branch."""
     return request.has_conflict and request.head in ("", proposal.commit.commit)
@@ -139,7 +150,7 @@ def still_unmerged(
     request = request_of(requests, proposal) if proposal is not None else None
     if proposal is None or request is None or request.state is not RequestState.OPEN:
         return None
-    if must_be_rebuilt(proposal, request) or now >= until(rule, request):
+    if must_be_rebuilt(proposal, request) or is_overdue(rule, request, now):
         return None
     if abort_of(parse_acts(act_tags(git, policy.name)), version, policy.name) is not None:
         return None
@@ -184,7 +195,7 @@ def still_after_return(
 
 
 def return_waits(
-    git: GitOpsRepository, requests: PullRequests, policy: Policy, proposal: Proposal, version: ModelVersion
+    git: GitOpsRepository, requests: PullRequests, policy: Policy, proposal: Proposal, version: ModelVersion, now: float
 ) -> bool:
     """Whether a return waits for people to merge its request, so that a run would do nothing.
 
@@ -194,12 +205,15 @@ def return_waits(
         policy: The policy.
         proposal: The return's proposal.
         version: The version that it would bring back.
+        now: The present.
 
     Raises:
         DependencyError: Git or the host does not answer.
     """
-    request = request_of(requests, proposal)
+    rule, request = policy.delivery.pull_request, request_of(requests, proposal)
     if request is None or request.state is not RequestState.OPEN or must_be_rebuilt(proposal, request):
+        return False
+    if rule is not None and is_overdue(rule, request, now):
         return False
     is_said = version.state(policy.name) is None or request.url in (version.tag(policy.name, MERGE_TAG) or "")
     return is_said and leaves_what_serves(git, policy, proposal, git.fetch()) and abort_of_return(git, proposal) is None

@@ -18,7 +18,7 @@ from orchestration.promotion.notifying import (
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import Registry
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
+from orchestration.promotion.pull_requests import MERGE_TAG, UNMERGED_RETURN, MergeOf
 from orchestration.promotion.state import State
 
 LOOK_AROUND_SECONDS = 30.0
@@ -96,7 +96,7 @@ def _around(
     held = registry.tagged(tag_key(policy.name, "state"), State.HELD)
     asked: tuple[ModelVersion, ...] = ()
     if policy.delivery.pull_request is not None:  # what people are to take back or bring back need not have an alias
-        merges = (MergeOf.ROLLBACK, MergeOf.RETURN)
+        merges = (MergeOf.ROLLBACK, MergeOf.RETURN, UNMERGED_RETURN)
         asked = tuple(each for what in merges for each in registry.tagged(tag_key(policy.name, MERGE_TAG), what))
     every = (*held, *asked, champion)
     named = (version for version in every if version is not None and version.model == policy.model)

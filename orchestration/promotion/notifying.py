@@ -9,7 +9,7 @@ from orchestration.promotion.identity import partition_key
 from orchestration.promotion.model_version import ModelVersion
 from orchestration.promotion.moments import moments, request_of
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
+from orchestration.promotion.pull_requests import MERGE_TAG, UNMERGED_RETURN, MergeOf
 from orchestration.promotion.redact import redact
 from orchestration.promotion.sensor_rules import is_held_by_person
 from orchestration.promotion.state import State
@@ -17,13 +17,14 @@ from orchestration.promotion.timestamps import format_time
 
 APPROVAL = "approval"
 """In a key: a wait for a person's approval, which is told, unlike other waits."""
-_MERGES: Mapping[MergeOf, Callable[[State], bool]] = {
+_MERGES: Mapping[str, Callable[[State], bool]] = {
     MergeOf.PROMOTION: lambda state: state is State.WAITING,
     MergeOf.ROLLBACK: lambda state: state.is_under_way_on_branch,
     MergeOf.RETURN: lambda state: state.is_end,
+    UNMERGED_RETURN: lambda state: state.is_end,
 }
-"""In which states a version may wait for the merge of a request: in others the tag is left over from before."""
-_ASKED = re.compile(rf"(?P<what>{'|'.join(MergeOf)}) (?P<url>\S{{1,500}})(?: conflict)?")
+"""In which states a version may wait for the merge of a request, or have waited: in others the tag is an old one."""
+_ASKED = re.compile(rf"(?P<what>{'|'.join(_MERGES)}) (?P<url>\S{{1,500}})(?: conflict)?")
 WAITS = (APPROVAL, *MergeOf)
 """In a key: a wait for what a person must do."""
 _APPROVAL_WORDS = re.compile(r"(?i)\bapprov(?:e|ed|al|als)\b")
@@ -85,6 +86,7 @@ _TITLES: Mapping[str, tuple[str, Tone]] = {
     MergeOf.PROMOTION: ("version {version} waits for the merge of its pull request", Tone.WARNING),
     MergeOf.ROLLBACK: ("version {version} serves until its rollback is merged", Tone.FAILURE),
     MergeOf.RETURN: ("the return to version {version} waits for its merge", Tone.WARNING),
+    UNMERGED_RETURN: ("the return to version {version} was not merged in time", Tone.WARNING),
 }
 """What is told of a version, by the first word of its key."""
 
@@ -96,13 +98,13 @@ def waits_for_approval(version: ModelVersion, policy: str) -> bool:
 
 
 def merge_asked(version: ModelVersion, policy: str) -> str:
-    """Return what people are asked to merge, as the version's tag says it; empty when it waits for no merge."""
+    """Return what people are, or were, asked to merge, as the version's tag says it; empty without such a request."""
     state, asked = version.state(policy), _ASKED.fullmatch(version.tag(policy, MERGE_TAG) or "")
-    return asked[0] if state is not None and asked is not None and _MERGES[MergeOf(asked["what"])](state) else ""
+    return asked[0] if state is not None and asked is not None and _MERGES[asked["what"]](state) else ""
 
 
 def request_url(version: ModelVersion, policy: str) -> str:
-    """Return the address of the request whose merge a version waits for; empty when there is none."""
+    """Return the address of the request whose merge a version waits for, or did; empty when there is none."""
     asked = _ASKED.fullmatch(merge_asked(version, policy))
     return asked["url"] if asked is not None and asked["url"].startswith(("https://", "http://")) else ""
 
@@ -147,7 +149,7 @@ def event_of(version: ModelVersion, policy: str, *, seen: str | None, since: flo
     told_as = _TITLES.get(key.partition(" ")[0])
     if told_as is None or key == seen or is_told(version, policy, key):
         return None
-    state, waits = version.state(policy), key.partition(" ")[0] in WAITS
+    state, waits = version.state(policy), key.partition(" ")[0] in (*WAITS, UNMERGED_RETURN)
     ended_at = None if waits else _ended_at(version, policy)
     if state is not None and state.is_end and not waits and seen is None and (ended_at or 0.0) < since:
         return None

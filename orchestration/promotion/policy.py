@@ -22,6 +22,7 @@ from orchestration.promotion.cron import cron_fault, zone_fault
 from orchestration.promotion.deployed import IMAGE, Slot, parse_address
 from orchestration.promotion.duration_fields import Seconds
 from orchestration.promotion.field_faults import field_faults
+from orchestration.promotion.git_names import BRANCH_NAME, USER_NAME, is_branch_name, is_username
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.json_paths import checked_path
 from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, PRESETS, SUCCESS_RATIO, fill_in
@@ -54,6 +55,12 @@ def _is_address(value: str) -> str:
         usable = False
     if not usable or re.search(r"[\s@#]", value):
         raise ValueError(f"expected an address such as http://host:8080, without credentials, found {_shown(value)}")
+    return value
+
+
+def _is_api(value: str) -> str:
+    if "?" in _is_address(value):  # what is asked comes after it
+        raise ValueError(f"expected an address such as https://host/api/v1, without a query, found {value!r}")
     return value
 
 
@@ -127,6 +134,11 @@ def _is_readable(fault: Callable[[str], str | None]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _is(usable: Callable[[str], bool], what: str) -> AfterValidator:
+    """Refuse a text that is not usable as `what`."""
+    return _is_readable(lambda value: None if usable(value) else f"expected {what}, found {value!r}")
 
 
 def _object_name_fault(name: str) -> str | None:
@@ -250,7 +262,9 @@ class GitTarget(_Part):
     """The policy's own GitOps repository; what it does not state is as the settings have it."""
 
     url: Annotated[str, Field(min_length=1)] | None = None
-    branch: Annotated[str, Field(min_length=1)] | None = None
+    branch: Annotated[str, _is(is_branch_name, BRANCH_NAME)] | None = None
+    username: Annotated[str, _is(is_username, USER_NAME)] | None = None
+    """The user name beside the token; None for the one that the host is known to take."""
     token_file: Annotated[str, Field(min_length=1)] | None = None
     """A file with a token for it; the token of the settings goes to their own host alone."""
 
@@ -258,6 +272,8 @@ class GitTarget(_Part):
     def _states_something(self) -> Self:
         if self.url is None and self.token_file is not None:
             raise ValueError("token_file needs url: INCUMBENT_GIT_TOKEN_FILE names the token of INCUMBENT_GIT_URL")
+        if self.username is not None and self.token_file is None:
+            raise ValueError("username needs token_file: INCUMBENT_GIT_USERNAME is the one of the settings' token")
         if self.url is None and self.branch is None:
             raise ValueError("expected url, branch or both")
         return self
@@ -616,7 +632,7 @@ class PullRequestPolicy(_Part):
 
     host: Literal["github", "gitlab", "gitea"]
     """Whose API the repository's host speaks; Forgejo's is Gitea's."""
-    api: Annotated[str, AfterValidator(_is_address)] | None = None
+    api: Annotated[str, AfterValidator(_is_api)] | None = None
     """The API's address; None for the usual one of the repository's host."""
     auto_merge: MergeMethod | None = None
     """How the host merges a request by itself as soon as its rules allow it; None leaves that to people."""
@@ -774,6 +790,25 @@ def require_policy_name(name: str) -> None:
     if not _POLICY_NAME.fullmatch(name):
         expected = "a name of lower-case letters, digits and dashes, 63 at most"
         raise InvalidInputError(Problem("the policy's name", expected, repr(name), "Name it otherwise with --policy."))
+
+
+def git_target(stated: Mapping[str, str | None]) -> GitTarget | None:
+    """Return the repository that the options of a command describe; None when they state nothing.
+
+    Args:
+        stated: Each field of `GitTarget`, empty or None where it is not stated.
+
+    Raises:
+        InvalidInputError: they contradict one another, or one cannot be used.
+    """
+    known = {name: value for name, value in stated.items() if value}
+    if not known:
+        return None
+    try:
+        return GitTarget.model_validate(known)
+    except ValidationError as error:
+        found, expected = "; ".join(field_faults(error, "together")), "a repository of the policy's own"
+        raise InvalidInputError(Problem("the options --git-...", expected, found, "Correct them.")) from error
 
 
 @lru_cache(maxsize=_KEPT_POLICIES)

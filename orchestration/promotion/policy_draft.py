@@ -124,7 +124,9 @@ class PolicyDraft:
 
 def scalar(text: str) -> str:
     """Write a text as a YAML scalar, in quotes unless it can only be read as this text."""
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT else json.dumps(text)
+    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())  # YAML knows no pairs of surrogates
 
 
 def propose_quality(metrics: Mapping[str, float]) -> list[str]:

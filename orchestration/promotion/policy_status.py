@@ -14,7 +14,7 @@ from orchestration.promotion.moments import held_since, moments
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import BranchCommit, FileChange, Proposal
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.pull_requests import MERGE_TAG
+from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
 from orchestration.promotion.returns import RETURNS_FROM
 from orchestration.promotion.state import State
 from orchestration.promotion.summary import SINCE_TAG
@@ -272,7 +272,7 @@ def _under_way(policy: str, git: GitView | None, registry: RegistryView | None) 
 
 def _return(policy: str, proposal: Proposal, identity: PromotionId, version: ModelVersion | None) -> UnderWay:
     """A return that waits for its merge: in the words of the version, which names the request, or else in Git's."""
-    asked = version is not None and version.tag(policy, MERGE_TAG)
+    asked = version is not None and (version.tag(policy, MERGE_TAG) or "").startswith(MergeOf.RETURN)
     reason = version.tag(policy, "reason") if version is not None and asked else None
     trailers = proposal.commit.trailers
     in_git = f"To be brought back by {decided_in(trailers)} with the merge of branch {proposal.branch}."

@@ -231,6 +231,13 @@ class GitOpsRepository(Protocol):
         protected branches and tags, and hooks.
         """
 
+    def check_signing(self) -> bool:
+        """Sign something that nobody keeps, as each commit is signed; return whether commits are signed at all.
+
+        Raises:
+            DependencyError: the key cannot sign, or its program is missing.
+        """
+
     def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
         """Return the paths of all files below a folder at a commit, sorted; none when there is no such folder."""
 

@@ -24,6 +24,10 @@ MERGE_TAG = "waits_for_merge"
 """Version tag: what a version waits for people to merge, as `asked_of` writes it; empty when it waits for no merge."""
 
 
+UNMERGED_RETURN = "unmerged_return"
+"""The first word of a `MERGE_TAG` that says which return nobody merged in time; no one waits for it any more."""
+
+
 class MergeOf(StrEnum):
     """What the request does that a version waits for, as the first word of its `MERGE_TAG`."""
 
@@ -66,8 +70,16 @@ class PullRequest:
 
 def asked_of(what: MergeOf, request: PullRequest) -> dict[str, str]:
     """Return the version tag that says what people are asked: another text only when they are asked something new."""
-    address = "".join(request.url.split()) or f"#{request.number}"
-    return {MERGE_TAG: f"{what} {address}{' conflict' if request.has_conflict else ''}"}
+    return {MERGE_TAG: f"{what} {_address(request)}{' conflict' if request.has_conflict else ''}"}
+
+
+def unmerged_return(request: PullRequest) -> dict[str, str]:
+    """Return the version tag by which people are told that nobody merged its return in time."""
+    return {MERGE_TAG: f"{UNMERGED_RETURN} {_address(request)}"}
+
+
+def _address(request: PullRequest) -> str:
+    return "".join(request.url.split()) or f"#{request.number}"
 
 
 @dataclass(frozen=True)

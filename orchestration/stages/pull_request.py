@@ -13,6 +13,7 @@ from orchestration.promotion.merge_wait import (
     identity_of,
     is_merged_as_proposed,
     must_be_rebuilt,
+    overdue,
     proposed_of,
     recognise_merges,
     request_of,
@@ -36,7 +37,6 @@ from orchestration.promotion.pull_requests import (
 )
 from orchestration.promotion.retries import retried_because
 from orchestration.promotion.state import State
-from orchestration.promotion.timestamps import show_time
 from orchestration.stages.results import Check, Checklist, StageEnded
 from orchestration.stages.stage import Promotion
 from orchestration.stages.version_record import VersionRecord
@@ -102,7 +102,8 @@ def deliver_by_request(
         request = requests.open(proposal_branch(identity.proposal), text)
         promotion.say(f"waiting for the merge of {request}")
     if promotion.clients.clock.now() >= until(rule, request):
-        raise checklist.failed("one_commit", _too_late(promotion, rule, request).then(promotion.how_to_retry))
+        late = overdue(promotion.version, "the merge of its pull request", rule, request)
+        raise checklist.failed("one_commit", late.then(promotion.how_to_retry))
     if rule.auto_merge is not None:
         requests.merge_when_ready(request.number, head, rule.auto_merge)
     problem = unmerged(rule, promotion.version, request)
@@ -207,12 +208,6 @@ def _just_ended(promotion: Promotion, request: PullRequest, state: State) -> Sta
 def is_stale(proposal: Proposal, request: PullRequest | None) -> bool:
     """Whether a proposal must be made anew before anyone can merge it."""
     return request is not None and (request.was_withdrawn or must_be_rebuilt(proposal, request))
-
-
-def _too_late(promotion: Promotion, rule: PullRequestPolicy, request: PullRequest) -> Problem:
-    found = f"{request}, which nobody merged until {show_time(until(rule, request))}"
-    next_step = "Give it more time by delivery.pull_request.merge_deadline."
-    return Problem(str(promotion.version), "the merge of its pull request", found, next_step)
 
 
 def require_not_refused(promotion: Promotion, checklist: Checklist) -> None:

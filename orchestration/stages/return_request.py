@@ -10,13 +10,30 @@ from orchestration.promotion.branch_view import image_at
 from orchestration.promotion.decided import Decided, decided_in
 from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
-from orchestration.promotion.merge_wait import abort_of_return, identity_of, leaves_what_serves, request_of, return_of
+from orchestration.promotion.merge_wait import (
+    abort_of_return,
+    identity_of,
+    is_overdue,
+    leaves_what_serves,
+    overdue,
+    request_of,
+    return_of,
+    until,
+)
 from orchestration.promotion.model_version import not_registered
 from orchestration.promotion.ports import FileEdit, Proposal, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
-from orchestration.promotion.pull_requests import MergeOf, PullRequest, RequestText, asked_of, request_body
+from orchestration.promotion.pull_requests import (
+    MergeOf,
+    PullRequest,
+    RequestText,
+    asked_of,
+    request_body,
+    unmerged_return,
+)
 from orchestration.promotion.returns import RETURNS_FROM, return_subject
 from orchestration.promotion.state import State
+from orchestration.promotion.timestamps import show_time
 from orchestration.stages.pull_request import is_stale, persons_refusal, requests_of, rule_of, withdraw
 from orchestration.stages.results import StageEnded
 from orchestration.stages.stage import Promotion
@@ -41,7 +58,7 @@ def advance_return(promotion: Promotion, proposal: Proposal, identity: Promotion
     """Open the request of a return, or find it, and end the stage until it is merged; or end the return.
 
     The requests of promotions are closed first: what is merged meanwhile would be what the return was not to leave.
-    There is no deadline, because a person asked for it.
+    It has the deadline of a promotion's request: no version is promoted meanwhile, and it may have been forgotten.
 
     Raises:
         StageEnded: always: waiting for the merge, or refused.
@@ -52,6 +69,9 @@ def advance_return(promotion: Promotion, proposal: Proposal, identity: Promotion
     problem = _over(promotion, proposal, identity, request)
     if problem is not None:
         raise end_return(promotion, proposal, problem)
+    if request is not None and is_overdue(rule, request, promotion.clients.clock.now()):
+        late = overdue(promotion.version, "the merge of its return", rule, request).then(_again(promotion, identity))
+        raise end_return(promotion, proposal, late, **unmerged_return(request))
     head = proposal.commit.commit
     if is_stale(proposal, request):
         head, request = _propose_again(promotion, proposal), None
@@ -63,7 +83,8 @@ def advance_return(promotion: Promotion, proposal: Proposal, identity: Promotion
     decided = decided_in(proposal.commit.trailers)
     asked = asked_of(MergeOf.RETURN, request)
     if any(promotion.version.tag(promotion.policy.name, name) != value for name, value in asked.items()):
-        _note(promotion, f"To be brought back by {decided} with the merge of {request.as_it_is}.", **asked)
+        waits = f"{request.as_it_is}, which is open until {show_time(until(rule, request))}"
+        _note(promotion, f"To be brought back by {decided} with the merge of {waits}.", **asked)
     next_step = "Merge it, and the return goes on by itself (without a sensor: give the command again). "
     next_step += "Close it to keep what serves."
     raise StageEnded(
@@ -71,15 +92,21 @@ def advance_return(promotion: Promotion, proposal: Proposal, identity: Promotion
     )
 
 
-def end_return(promotion: Promotion, proposal: Proposal, problem: Problem) -> StageEnded:
+def end_return(promotion: Promotion, proposal: Proposal, problem: Problem, **facts: str) -> StageEnded:
     """Close the request of a return that is over before its merge, and return how the stage ends.
+
+    Args:
+        promotion: The version that would have come back.
+        proposal: The return's proposal.
+        problem: Why it is over.
+        facts: Further version tags.
 
     Raises:
         StageEnded: it was merged in the meantime, and is finished.
         DependencyError: Git or the host does not answer.
     """
     withdraw(promotion, proposal, f"Closed: {code(problem)}")
-    _note(promotion, f"Was not brought back: {problem.found}.")
+    _note(promotion, f"Was not brought back: {problem.found}.", **facts)
     return StageEnded(State.REFUSED, problem)
 
 
@@ -87,6 +114,11 @@ def superseded_return(promotion: Promotion, other: int, decided: Decided) -> Pro
     """Say that a person now wants to go back to another version than a proposed return would."""
     found = f"a later return to version {other} by {decided}"
     return Problem(str(promotion.version), "the merge of its return", found, "No action needed.")
+
+
+def _again(promotion: Promotion, identity: PromotionId) -> str:
+    name, number = promotion.policy.name, identity.version
+    return f"If it should serve all the same: incumbent rollback {name} {number} --reason '...'."
 
 
 def _over(
@@ -98,7 +130,7 @@ def _over(
         StageEnded: it was merged, and the next run goes on from the branch.
     """
     git, policy, expected = promotion.clients.git, promotion.policy, "the merge of its return"
-    again = f"If it should serve all the same: incumbent rollback {policy.name} {identity.version} --reason '...'."
+    again = _again(promotion, identity)
     if promotion.record.is_gone:
         return not_registered(policy.model, identity.version)
     act = abort_of_return(git, proposal)

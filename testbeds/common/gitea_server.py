@@ -82,6 +82,12 @@ class GiteaServer(HostServer):
         pull.item.update(state="closed", closed_at=now())
         pull.timeline.append({"type": "close", "user": {"login": by}, "body": ""})
 
+    def reopen(self, number: int, by: str = "ana") -> None:
+        """Open a closed request again."""
+        pull = self.refreshed(number)
+        pull.item.update(state="open", closed_at=None)
+        pull.timeline.append({"type": "reopen", "user": {"login": by}, "body": ""})
+
     def refreshed(self, number: int) -> Pull:
         """Return a request as it is now: while it is open, it follows its branch."""
         pull = self.pulls.get(number)

@@ -3,7 +3,7 @@
 Statuses and bodies are those of GitHub's documentation, by page:
 
 - https://docs.github.com/rest/pulls/pulls, with the meaning of `merge_commit_sha` and `mergeable`
-- https://docs.github.com/rest/issues/issues: a pull request is an issue, too, and only the issue has `closed_by`
+- https://docs.github.com/rest/issues/timeline: a pull request is an issue, too, and its timeline says who closed it
 - https://docs.github.com/graphql/reference/mutations#enablepullrequestautomerge
 - https://docs.github.com/rest/repos/repos#get-a-repository, with its `permissions`, which are the account's
 - "Configuring commit squashing for pull requests": a squashed commit has the message of the one commit, or the
@@ -12,7 +12,7 @@ Statuses and bodies are those of GitHub's documentation, by page:
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from testbeds.common import github_server
@@ -35,6 +35,8 @@ class Pull:
     merged_by: str | None = None
     merged_at: str | None = None
     auto_merge: str | None = None
+    events: list[Json] = field(default_factory=list)
+    """Who commented, closed and reopened it, oldest first."""
 
 
 class GitHubWithPulls(GitHubServer):
@@ -68,7 +70,7 @@ class GitHubWithPulls(GitHubServer):
             message = self._squashed(number, pull, base)
         pull.merge_commit = self.bare.merge(pull.base, pull.head, method, message, by)
         pull.merged_by, pull.merged_at = by, github_server.as_time(time.time())
-        pull.issue.update(state="closed", closed_at=pull.merged_at, closed_by={"login": by})
+        pull.issue.update(state="closed", closed_at=pull.merged_at)
         if self.deletes_branches:
             self.bare.delete(pull.branch)
         return pull.merge_commit
@@ -87,8 +89,15 @@ class GitHubWithPulls(GitHubServer):
 
     def close_pull(self, number: int, by: str = "ana") -> None:
         """Close a request without a merge, as a person does."""
-        now = github_server.as_time(time.time())
-        self.pulls[number].issue.update(state="closed", closed_at=now, closed_by={"login": by})
+        now, pull = github_server.as_time(time.time()), self.pulls[number]
+        pull.issue.update(state="closed", closed_at=now)
+        pull.events.append({"event": "closed", "actor": {"login": by}})
+
+    def reopen_pull(self, number: int, by: str = "ana") -> None:
+        """Open a closed request again, as a person does."""
+        pull = self.pulls[number]
+        pull.issue.update(state="open", closed_at=None)
+        pull.events.append({"event": "reopened", "actor": {"login": by}})
 
     def refresh(self, pull: Pull) -> None:
         """Follow the request's branch while it is open; deleting the branch closes the request."""
@@ -96,8 +105,7 @@ class GitHubWithPulls(GitHubServer):
             return
         head = self.bare.head(pull.branch)
         if head is None:
-            now = github_server.as_time(time.time())
-            pull.issue.update(state="closed", closed_at=now, closed_by={"login": self.account})
+            self.close_pull(int(pull.issue["number"]), self.account)
         else:
             pull.head = head
 
@@ -162,6 +170,18 @@ class _Handler(github_server.Handler):
             self.server.close_pull(int(number), self.server.account)
         return 200, self._pull(pull), {}
 
+    def create_comment(self, number: str) -> tuple[int, object, dict[str, str]]:
+        """Add a comment, which the timeline has, too."""
+        status, comment, headers = super().create_comment(number)
+        assert isinstance(comment, dict)
+        event = {"event": "commented", "actor": comment["user"], "body": comment["body"]}
+        self._known(number).events.append(event)
+        return status, comment, headers
+
+    def timeline(self, number: str) -> tuple[int, object, dict[str, str]]:
+        """List what happened to a request, with an event that nobody asks for."""
+        return self._page([{"event": "head_ref_force_pushed"}, *self._known(number).events])
+
     def merge_pull(self, number: str) -> tuple[int, object, dict[str, str]]:
         """Merge a request."""
         pull, content = self._known(number), self._content()
@@ -222,6 +242,8 @@ class _Handler(github_server.Handler):
         ("POST", rf"{github_server.REPOSITORY}/pulls", create_pull),
         ("GET", rf"{github_server.REPOSITORY}/pulls/(\d+)", show_pull),
         ("PATCH", rf"{github_server.REPOSITORY}/pulls/(\d+)", edit_pull),
+        ("POST", rf"{github_server.REPOSITORY}/issues/(\d+)/comments", create_comment),
+        ("GET", rf"{github_server.REPOSITORY}/issues/(\d+)/timeline", timeline),
         ("PUT", rf"{github_server.REPOSITORY}/pulls/(\d+)/merge", merge_pull),
         ("POST", re.escape(GRAPHQL_PATH), graphql),
         *github_server.Handler.routes,

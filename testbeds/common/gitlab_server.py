@@ -3,7 +3,8 @@
 Statuses and bodies are those of GitLab's documentation:
 
 - https://docs.gitlab.com/api/merge_requests/ with the statuses of "Merge a merge request"
-- https://docs.gitlab.com/api/notes/
+- https://docs.gitlab.com/api/notes/, which have no word of a request's state, and
+  https://docs.gitlab.com/api/resource_state_events/, which have
 - https://docs.gitlab.com/api/projects/#get-a-single-project
 - https://docs.gitlab.com/api/rest/authentication/ (401 without a token, 404 for what a token may not see)
 - https://docs.gitlab.com/user/project/merge_requests/commit_templates/: by default a squashed commit
@@ -26,6 +27,7 @@ class MergeRequest:
 
     item: Json
     notes: list[Json] = field(default_factory=list)
+    states: list[Json] = field(default_factory=list)
 
 
 class GitLabServer(HostServer):
@@ -75,7 +77,16 @@ class GitLabServer(HostServer):
 
     def close(self, number: int, by: str = "ana") -> None:
         """Close a request without a merge, as a person does."""
+        self._set_state(number, "closed", by)
         self.requests[number].item.update(state="closed", closed_at=now(), closed_by={"username": by})
+
+    def reopen(self, number: int, by: str = "ana") -> None:
+        """Open a closed request again, as a person does."""
+        self._set_state(number, "reopened", by)
+        self.requests[number].item.update(state="opened", closed_at=None, closed_by=None)
+
+    def _set_state(self, number: int, state: str, by: str) -> None:
+        self.requests[number].states.append({"state": state, "user": {"username": by}, "created_at": now()})
 
     def refreshed(self, number: int) -> MergeRequest:
         """Return a request as it is now: while it is open, it follows its branch."""
@@ -172,9 +183,13 @@ class _Handler(HostHandler):
     def list_notes(self, number: int) -> tuple[int, object]:
         return 200, self.server.refreshed(number).notes[::-1]
 
+    def list_states(self, number: int) -> tuple[int, object]:
+        return 200, self.server.refreshed(number).states
+
     def create_note(self, number: int) -> tuple[int, object]:
         request = self.server.refreshed(number)
-        note = {"id": len(request.notes) + 1, "body": self.content()["body"]}
+        note = {"id": len(request.notes) + 1, "body": self.content()["body"], "created_at": now()}
+        note["author"] = {"username": self.server.account}
         request.notes.append(note)
         return 201, note
 
@@ -187,4 +202,5 @@ _ROUTES: tuple[tuple[str, str, Callable[..., tuple[int, object]]], ...] = (
     ("PUT", r"/(\d+)/merge", _Handler.merge),
     ("GET", r"/(\d+)/notes", _Handler.list_notes),
     ("POST", r"/(\d+)/notes", _Handler.create_note),
+    ("GET", r"/(\d+)/resource_state_events", _Handler.list_states),
 )

@@ -5,24 +5,24 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from orchestration.adapters.git.authorship import Authorship, is_trailer, parse_authorship
+from orchestration.adapters.git.authorship import Authorship, parse_authorship
 from orchestration.adapters.git.login import AppLogin, Login, ssh_command
 from orchestration.adapters.git.mirror import Limits, Patience
 from orchestration.adapters.git.settings import api_of
 from orchestration.adapters.github import AppKey
 from orchestration.adapters.signing import signing_unattended
-from orchestration.environment import parse_pairs, platform_from_environment
+from orchestration.environment import platform_from_environment
 from orchestration.promotion.github import NotPermittedError
 from orchestration.promotion.manifest import EditRefused, read_image
 from orchestration.promotion.manifest_place import Selector
 from orchestration.promotion.ports import LeaseBusy, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.repository_address import web_address
 from testbeds.common import git_server
 from testbeds.common.git_server import GitHandler
 from tests.adapters.git_fixtures import MANIFEST, World, edit, world
@@ -31,6 +31,7 @@ from tests.fakes.world import POLICY_TEXT
 
 __all__ = ["world"]
 
+_APP = "INCUMBENT_GIT_APP_ID, INCUMBENT_GIT_APP_INSTALLATION and INCUMBENT_GIT_APP_KEY_FILE"
 _ID = "iris/1/aaaaaaaaaaaa/1"
 
 
@@ -187,13 +188,6 @@ def test_settings_of_commits_are_checked(author: str, subject: str, setting: str
         parse_authorship(author, "", subject, {}, None)
 
 
-@pytest.mark.parametrize("trailer", ["Promotion-Id=iris/1/a/1", "rollback-of=x", "By=me", "No key=x", "Ticket="])
-def test_no_setting_adds_a_trailer_that_the_pipeline_reads(trailer: str) -> None:
-    """A setting could otherwise make every commit a rollback of something."""
-    with pytest.raises(InvalidInputError, match="INCUMBENT_GIT_TRAILERS"):
-        parse_pairs("INCUMBENT_GIT_TRAILERS", trailer, "Key=value", is_trailer)
-
-
 # Logins
 
 
@@ -250,7 +244,7 @@ def app(tmp_path: Path) -> Iterator[tuple[AppLogin, list[tuple[str, str]]]]:
     public = key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
     with running_github() as github:
         github.app = ("Iv23abc", 77, public.decode())
-        yield AppLogin(github.url, AppKey("Iv23abc", 77, tmp_path / "key.pem")), github.requests
+        yield AppLogin(github.url, AppKey("Iv23abc", 77, tmp_path / "key.pem", _APP)), github.requests
 
 
 def test_an_apps_token_serves_until_it_is_refused(
@@ -268,8 +262,9 @@ def test_an_apps_token_serves_until_it_is_refused(
     assert world.repository(login=Login(app=login)).fetch() == world.head()
     assert len(requests) == 2
     _wants(monkeypatch, lambda *_: False)
-    with pytest.raises(DependencyError, match="credentials were refused") as caught:
+    with pytest.raises(DependencyError, match=rf"credentials were refused.*this repository \({_APP}\)") as caught:
         world.repository(login=Login(app=login)).fetch()
+    assert "INCUMBENT_GIT_TOKEN_FILE" not in str(caught.value)
     assert revoked[0] not in str(caught.value)
 
 
@@ -283,7 +278,7 @@ def test_an_app_that_github_does_not_know_names_the_settings(
         key.path.write_text("-----BEGIN nothing")
     else:
         key.installation_id = 78
-    with pytest.raises(DependencyError, match=r"INCUMBENT_GIT_APP_ID, INCUMBENT_GIT_APP_INSTALLATION and"):
+    with pytest.raises(DependencyError, match=_APP):
         world.repository(login=Login(app=app[0])).fetch()
     assert world.server.requests == []
 
@@ -294,11 +289,13 @@ def test_an_app_that_github_does_not_know_names_the_settings(
         ("https://github.com/o/r.git", "https://api.github.com"),
         ("https://acme.ghe.com/o/r.git", "https://api.acme.ghe.com"),
         ("https://git.acme.com:8443/o/r.git", "https://git.acme.com:8443/api/v3"),
+        ("http://127.0.0.1:3000/o/r.git", "http://127.0.0.1:3000/api/v3"),
+        ("git@git.acme.com:o/r.git", "https://git.acme.com/api/v3"),
     ],
 )
 def test_githubs_api_is_known_by_the_repositorys_address(url: str, api: str) -> None:
     """On github.com, on Enterprise Cloud with data residency and on Enterprise Server."""
-    assert api_of(urlsplit(url).netloc) == api
+    assert api_of(web_address(url)) == api
 
 
 @pytest.mark.platform
@@ -451,7 +448,7 @@ def test_the_api_of_a_policys_own_repository_gets_no_token_of_the_settings(
         assert requests is not None
         with pytest.raises(NotPermittedError, match=named):  # neither file is there
             requests.find("incumbent/x")
-    with pytest.raises(InvalidInputError, match=r"git\.token_file in the policy"):
+    with pytest.raises(InvalidInputError, match=r"git\.token_file in policy bare"):
         platform.pull_requests(platform.policy("bare"))
 
 
@@ -480,7 +477,7 @@ def test_where_the_settings_token_goes(
     if shown:
         assert shown in str(platform.pull_requests(platform.policy("p")))
         return
-    with pytest.raises(InvalidInputError, match=r"Set git\.url and git\.token_file in the policy"):
+    with pytest.raises(InvalidInputError, match=r"Set git\.url and git\.token_file in policy p"):
         platform.pull_requests(platform.policy("p"))
 
 

@@ -15,7 +15,7 @@ from orchestration.adapters.http import next_link
 from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
 from orchestration.promotion.problems import DependencyError, InvalidInputError
 from testbeds.common.github_server import Fault, GitHubServer
-from tests.fakes.github import TOKEN, client_of, running_github
+from tests.fakes.github import NAMED, TOKEN, client_of, running_github
 
 INPUTS = {"model_name": "iris", "current_accuracy": "0.81", "baseline_accuracy": "0.95"}
 WORKFLOW = "ai-drift-detection.yml"
@@ -43,7 +43,7 @@ def app(server: GitHubServer, tmp_path: Path) -> AppKey:
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     server.app = (APP_ID, INSTALLATION, public.decode())
     (tmp_path / "key.pem").write_bytes(pem)
-    return AppKey(APP_ID, INSTALLATION, tmp_path / "key.pem")
+    return AppKey(APP_ID, INSTALLATION, tmp_path / "key.pem", "the App's settings")
 
 
 @pytest.mark.parametrize("names_run", [False, True])
@@ -91,7 +91,7 @@ def test_a_next_page_elsewhere_is_not_followed(github: GitHubRepository, monkeyp
     """Another server that a link leads to would be given the token."""
     with running_github() as elsewhere:
         links = iter((f"{elsewhere.url}/repos/{elsewhere.name}/issues?page=2", None))
-        monkeypatch.setattr("orchestration.adapters.github.next_link", lambda _: next(links))
+        monkeypatch.setattr("orchestration.adapters.host_api.next_link", lambda _: next(links))
         with pytest.raises(DependencyError, match="found a next page on another server"):
             list(github.issues())
         assert elsewhere.requests == []
@@ -174,7 +174,7 @@ def test_no_usable_answer_is_neither(server: GitHubServer, github: GitHubReposit
 
 def test_an_app_asks_with_its_installations_token(server: GitHubServer, app: AppKey) -> None:
     """One token serves many requests."""
-    github = GitHubRepository(server.url, server.name, app)
+    github = GitHubRepository(server.url, server.name, app, NAMED)
     for _ in range(3):
         github.dispatch(WORKFLOW, "main", INPUTS)
     assert len(server.dispatches) == 3
@@ -185,7 +185,7 @@ def test_an_apps_token_is_replaced_before_it_ends(
     server: GitHubServer, app: AppKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 58 of its 60 minutes another is fetched."""
-    github, start = GitHubRepository(server.url, server.name, app), time.monotonic()
+    github, start = GitHubRepository(server.url, server.name, app, NAMED), time.monotonic()
     github.dispatch(WORKFLOW, "main", INPUTS)
     for minutes, tokens in ((57, 1), (59, 2)):
         later = SimpleNamespace(time=time.time, monotonic=lambda m=minutes: start + 60 * m)
@@ -196,7 +196,7 @@ def test_an_apps_token_is_replaced_before_it_ends(
 
 def test_a_revoked_token_of_an_app_is_replaced(server: GitHubServer, app: AppKey) -> None:
     """The request that GitHub refused fails; the next one brings a new token."""
-    github = GitHubRepository(server.url, server.name, app)
+    github = GitHubRepository(server.url, server.name, app, NAMED)
     github.dispatch(WORKFLOW, "main", INPUTS)
     server.tokens.clear()
     with pytest.raises(NotPermittedError):
@@ -208,21 +208,21 @@ def test_an_app_that_github_does_not_know_is_our_trouble(server: GitHubServer, a
     """A key that belongs to another App is refused as a wrong token is."""
     app.app_id = "another"
     with pytest.raises(NotPermittedError, match="a token of installation 77 of GitHub App another"):
-        GitHubRepository(server.url, server.name, app).dispatch(WORKFLOW, "main", INPUTS)
+        GitHubRepository(server.url, server.name, app, NAMED).dispatch(WORKFLOW, "main", INPUTS)
 
 
 def test_a_file_that_is_no_key_is_named(server: GitHubServer, app: AppKey) -> None:
     """The error names the file and shows nothing of it."""
     app.path.write_text("hunter2hunter2", encoding="utf-8")
     with pytest.raises(DependencyError, match=r"key file .*key\.pem: expected an RSA private key in PEM") as caught:
-        GitHubRepository(server.url, server.name, app).dispatch(WORKFLOW, "main", INPUTS)
+        GitHubRepository(server.url, server.name, app, NAMED).dispatch(WORKFLOW, "main", INPUTS)
     assert "hunter2" not in str(caught.value)
 
 
 def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
     """Secrets stay in files."""
     with pytest.raises(InvalidInputError, match="user or password"):
-        GitHubRepository("https://me:hunter2@api.github.com", "a/b", AppKey("1", 1, tmp_path))
+        GitHubRepository("https://me:hunter2@api.github.com", "a/b", AppKey("1", 1, tmp_path, ""), NAMED)
 
 
 @pytest.mark.parametrize(

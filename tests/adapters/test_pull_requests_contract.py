@@ -17,14 +17,14 @@ import pytest
 from orchestration.adapters.git.login import Login
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.adapters.gitea_requests import GiteaPullRequests
-from orchestration.adapters.github import TokenFile
 from orchestration.adapters.github_requests import GitHubPullRequests
 from orchestration.adapters.gitlab_requests import GitLabMergeRequests
+from orchestration.adapters.host_api import ApiNames, TokenFile
 from orchestration.promotion.github import NotPermittedError, RateLimitedError, RefusedError
 from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.merge_wait import must_be_rebuilt, recognise_merges, request_of
 from orchestration.promotion.policy import Policy, parse_policy
-from orchestration.promotion.ports import FileEdit, GitOpsRepository, LeaseRecord, Pushed
+from orchestration.promotion.ports import Clock, FileEdit, GitOpsRepository, LeaseRecord, Pushed
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.pull_requests import MergeMethod, PullRequests, RequestState, RequestText
 from testbeds.common.git_server import create_repository
@@ -43,6 +43,7 @@ PATH = "apps/iris.yaml"
 CONTENT = {PATH: MANIFEST.format(image=f"{REPOSITORY}:before").encode(), "README": b"hello\n"}
 POLICY = parse_policy("iris-edge", POLICY_TEXT + "delivery: {pull_request: {host: github}}\n")
 TEXT = RequestText("Promote iris-edge", "What was checked.")
+NAMED = ApiNames("the address's setting", "the repository's setting")
 WAYS = ("merge", "squash", "squash without trailers", "rebase")
 
 
@@ -54,6 +55,7 @@ class Scene:
     requests: PullRequests
     merge: Callable[[int, str], str]
     close: Callable[[int], None]
+    reopen: Callable[[int], None]
     commit: Callable[[bytes], None]
     """Commits to the manifest on the branch, as another person."""
 
@@ -119,19 +121,31 @@ def _commit(bare: BareRepository, content: bytes) -> None:
     bare.run("update-ref", "refs/heads/main", new)
 
 
+def token_in(file: Path) -> TokenFile:
+    return TokenFile(file, "the token's setting")
+
+
+def gitea_requests(url: str, name: str, token: Path, clock: Clock) -> GiteaPullRequests:
+    """Return a client of a repository's requests into `main`."""
+    return GiteaPullRequests(url, name, "main", token_in(token), NAMED, clock)
+
+
 @contextmanager
 def github_scene(folder: Path) -> Iterator[tuple[Scene, GitHubWithPulls]]:
     git, bare, _ = _repository(folder)
     server = GitHubWithPulls(TOKEN, "acme/gitops", bare)
     (folder / "token").write_text(TOKEN)
-    requests = GitHubPullRequests(server.url, server.name, "main", TokenFile(folder / "token"))
+    requests = GitHubPullRequests(server.url, server.name, "main", token_in(folder / "token"), NAMED)
 
     def merge(number: int, way: str) -> str:
         server.squash_message = "BLANK" if way == WAYS[2] else "COMMIT_MESSAGES"
         return server.merge_pull(number, way.split()[0])
 
     with _serving(server):
-        yield Scene(git, requests, merge, server.close_pull, lambda content: _commit(bare, content)), server
+        yield (
+            Scene(git, requests, merge, server.close_pull, server.reopen_pull, lambda content: _commit(bare, content)),
+            server,
+        )
 
 
 @contextmanager
@@ -139,7 +153,7 @@ def gitlab_scene(folder: Path) -> Iterator[tuple[Scene, GitLabServer]]:
     git, bare, _ = _repository(folder)
     server = GitLabServer(TOKEN, "acme/teams/gitops", bare)
     (folder / "token").write_text(TOKEN)
-    requests = GitLabMergeRequests(server.url, server.name, "main", folder / "token")
+    requests = GitLabMergeRequests(server.url, server.name, "main", token_in(folder / "token"), NAMED)
 
     def merge(number: int, way: str) -> str:
         server.method = "ff" if way == "rebase" else "merge"
@@ -147,7 +161,7 @@ def gitlab_scene(folder: Path) -> Iterator[tuple[Scene, GitLabServer]]:
         return server.merge_request(number, squash=way.startswith("squash"))
 
     with _serving(server):
-        yield Scene(git, requests, merge, server.close, lambda content: _commit(bare, content)), server
+        yield Scene(git, requests, merge, server.close, server.reopen, lambda content: _commit(bare, content)), server
 
 
 @contextmanager
@@ -155,7 +169,7 @@ def gitea_scene(folder: Path) -> Iterator[tuple[Scene, GiteaServer]]:
     git, bare, clock = _repository(folder)
     server = GiteaServer(TOKEN, "acme/gitops", bare)
     (folder / "token").write_text(TOKEN)
-    requests = GiteaPullRequests(server.url, server.name, "main", folder / "token", clock)
+    requests = gitea_requests(server.url, server.name, folder / "token", clock)
     styles: dict[str, MergeStyle] = {"merge": "merge", "squash": "squash", WAYS[2]: "squash", "rebase": "rebase-merge"}
 
     def merge(number: int, way: str) -> str:
@@ -163,7 +177,7 @@ def gitea_scene(folder: Path) -> Iterator[tuple[Scene, GiteaServer]]:
         return server.merge(number, styles[way])
 
     with _serving(server):
-        yield Scene(git, requests, merge, server.close, lambda content: _commit(bare, content)), server
+        yield Scene(git, requests, merge, server.close, server.reopen, lambda content: _commit(bare, content)), server
 
 
 @contextmanager
@@ -182,6 +196,7 @@ def fake_scene(_: Path) -> Iterator[tuple[Scene, None]]:
             requests,
             merge,
             requests.close_by_hand,
+            requests.reopen,
             lambda content: (git.commit("Scale", {PATH: content}), None)[1],
         ),
         None,
@@ -256,6 +271,20 @@ def test_who_closed_a_request_is_known(scene: Scene) -> None:
     ours = scene.requests.open(branch(2), TEXT)
     closed = scene.requests.close(ours.number, "superseded")
     assert (closed.state, closed.was_withdrawn) == (RequestState.CLOSED, True)
+
+
+def test_a_person_who_closes_what_they_reopened_has_refused_it(scene: Scene) -> None:
+    """Our comment from before counts no more, and what we close after that is withdrawn again."""
+    scene.propose(1)
+    opened = scene.requests.open(branch(1), TEXT)
+    scene.requests.close(opened.number, "held")
+    scene.reopen(opened.number)
+    scene.close(opened.number)
+    closed = scene.requests.find(branch(1))
+    assert closed is not None
+    assert (closed.number, closed.state, closed.was_withdrawn) == (opened.number, RequestState.CLOSED, False)
+    scene.reopen(opened.number)
+    assert scene.requests.close(opened.number, "superseded").was_withdrawn
 
 
 def test_a_withdrawn_proposal_leaves_nothing(scene: Scene) -> None:
@@ -362,8 +391,8 @@ def test_what_gitea_refuses(tmp_path: Path) -> None:
         with pytest.raises(RateLimitedError) as limited:
             scene.requests.find(branch(1))
         assert limited.value.wait_seconds == 7
-        other = GiteaPullRequests(server.url, "acme/other", "main", tmp_path / "token", FakeClock())
-        with pytest.raises(RefusedError, match="Check the repository's name"):
+        other = gitea_requests(server.url, "acme/other", tmp_path / "token", FakeClock())
+        with pytest.raises(RefusedError, match="Correct the repository's setting"):
             other.find(branch(1))
         (tmp_path / "token").write_text("wrong-token")
         with pytest.raises(NotPermittedError) as refused:
@@ -456,7 +485,7 @@ def test_what_github_refuses(tmp_path: Path) -> None:
         with pytest.raises(RateLimitedError) as limited:
             scene.requests.find(branch(1))
         assert limited.value.wait_seconds == 7
-        other = GitHubPullRequests(server.url, "acme/other", "main", TokenFile(tmp_path / "token"))
+        other = GitHubPullRequests(server.url, "acme/other", "main", token_in(tmp_path / "token"), NAMED)
         with pytest.raises(RefusedError):
             other.find(branch(1))
 
@@ -472,8 +501,8 @@ def test_what_gitlab_refuses(tmp_path: Path) -> None:
         with pytest.raises(RateLimitedError) as limited:
             scene.requests.find(branch(1))
         assert limited.value.wait_seconds == 7
-        other = GitLabMergeRequests(server.url, "acme/other", "main", tmp_path / "token")
-        with pytest.raises(RefusedError, match="Check the project's path"):
+        other = GitLabMergeRequests(server.url, "acme/other", "main", token_in(tmp_path / "token"), NAMED)
+        with pytest.raises(RefusedError, match="Correct the repository's setting"):
             other.find(branch(1))
         (tmp_path / "token").write_text("wrong-token")
         with pytest.raises(NotPermittedError) as refused:

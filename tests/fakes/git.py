@@ -79,6 +79,8 @@ class FakeGitRepository:
         """Whether nobody may push to the branch."""
         self.push_forbidden: str | None = None
         """Why the server forbids pushes; None while it allows them."""
+        self.signing: DependencyError | bool = False
+        """Whether commits are signed, or why the key cannot sign."""
         self.head = ""
         self.commit("Start with what is deployed", files)
 
@@ -147,6 +149,11 @@ class FakeGitRepository:
             raise DependencyError(
                 Problem("Git repository", "the server to let us push", self.push_forbidden, "Allow it.")
             )
+
+    def check_signing(self) -> bool:
+        if isinstance(self.signing, DependencyError):
+            raise self.signing
+        return self.signing
 
     def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
         below = "" if folder in ("", ".") else folder.rstrip("/") + "/"

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestration.adapters.github import GitHubRepository, TokenFile
+from orchestration.adapters.github import GitHubRepository
+from orchestration.adapters.host_api import ApiNames, TokenFile
 from testbeds.common.github_server import GitHubServer
 
 TOKEN = "github_pat_of-the-tests"
+NAMED = ApiNames("the address's setting", "the repository's setting")
 
 
 @contextmanager
@@ -29,4 +31,4 @@ def client_of(server: GitHubServer, folder: Path, token: str = TOKEN) -> GitHubR
     """Return a client of the server's repository whose token is in a file of this folder."""
     file = folder / "github-token"
     file.write_text(f"{token}\n", encoding="utf-8")
-    return GitHubRepository(server.url, server.name, TokenFile(file))
+    return GitHubRepository(server.url, server.name, TokenFile(file, "the token's setting"), NAMED)

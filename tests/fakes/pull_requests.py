@@ -74,7 +74,14 @@ class FakePullRequests:
     def close_by_hand(self, number: int, by: str = "ana") -> None:
         """Close a request without a merge, as a person."""
         request = self.requests[number - 1]
-        request.seen = replace(request.seen, state=RequestState.CLOSED, by=by, ended_at=self._clock.now())
+        closed = {"state": RequestState.CLOSED, "by": by, "ended_at": self._clock.now(), "was_withdrawn": False}
+        request.seen = replace(request.seen, **closed)  # type: ignore[arg-type]
+
+    def reopen(self, number: int) -> None:
+        """Open a closed request again, as a person."""
+        request = self.requests[number - 1]
+        opened = {"state": RequestState.OPEN, "by": "", "ended_at": None, "was_withdrawn": False}
+        request.seen = replace(request.seen, **opened)  # type: ignore[arg-type]
 
     def has_conflict(self, source: FakeCommit) -> bool:
         proposed = source if source.trailers else self._git.commits[source.parent or ""]

@@ -108,7 +108,7 @@ GUARDS = (
     Guard(
         "GitHub's token goes to no other server, whatever a next page says.",
         Mutant(
-            "adapters/github.py",
+            "adapters/host_api.py",
             "if url is not None and urlsplit(url)[:2] != urlsplit(self._api)[:2]:",
             "if False:",
         ),

@@ -115,7 +115,7 @@ GUARDS = (
     ),
     Guard(
         "A branch's name is no pattern.",
-        Mutant("adapters/git/remote.py", "if not branch or not is_ref_name(branch):", "if False:"),
+        Mutant("adapters/git/remote.py", "if not is_branch_name(branch):", "if False:"),
         "adapters/test_git_security.py::test_unsafe_branch_names_are_refused",
     ),
     Guard(
@@ -128,6 +128,15 @@ GUARDS = (
         "adapters/test_git_hosts.py::test_a_policys_own_repository",
     ),
     Guard(
+        "A token for the API goes to the API of its own host, whichever repositories policies name.",
+        Mutant(
+            "adapters/git/settings.py",
+            'return is_same_origin(web, web_address(settings["INCUMBENT_GIT_URL"])) and _is_api_of(web, api)',
+            "return _is_api_of(web, api)",
+        ),
+        "adapters/test_git_settings.py::test_a_token_for_the_api_counts_on_its_host_and_nowhere_else",
+    ),
+    Guard(
         "The token of the settings goes to no other server's API, whatever address a policy gives it.",
         Mutant(
             "adapters/git/settings.py",
@@ -138,8 +147,8 @@ GUARDS = (
     ),
     Guard(
         "No setting adds a trailer that the pipeline reads.",
-        Mutant("adapters/git/authorship.py", "        and key.lower() not in _READ_TRAILERS\n", ""),
-        "adapters/test_git_hosts.py::test_no_setting_adds_a_trailer_that_the_pipeline_reads",
+        Mutant("adapters/git/authorship.py", "if key.lower() in _READ_TRAILERS:", "if False:"),
+        "adapters/test_git_settings.py::test_a_trailer_that_cannot_be_added_says_why",
     ),
     Guard(
         "A shallow repository is refused: in it, former promotions cannot be seen.",

@@ -37,12 +37,13 @@ GUARDS = (
     ),
     Guard(
         "What we closed ourselves is no person's refusal.",
-        Mutant(
-            "adapters/github_requests.py",
-            "was_withdrawn = any(WITHDRAWN in comment.body for comment in self._github.comments(number))",
-            "was_withdrawn = False",
-        ),
+        Mutant("adapters/closings.py", "return by, by in marked", "return by, False"),
         f"{_CONTRACT}::test_who_closed_a_request_is_known[github]",
+    ),
+    Guard(
+        "Who opens a request again that we withdrew, and closes it, has refused it.",
+        Mutant("adapters/closings.py", "                marked.clear()\n", "                pass\n"),
+        f"{_CONTRACT}::test_a_person_who_closes_what_they_reopened_has_refused_it[github]",
     ),
     Guard(
         "A request that ended before the commit was proposed is another one's.",

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from bootstrap.registration import ANALYST, write_kubeconfig
-from orchestration.adapters.github import GitHubRepository, TokenFile
+from orchestration.adapters.github import GitHubRepository
+from orchestration.adapters.host_api import TokenFile
 from orchestration.analysis.issues import LABEL
 from orchestration.promotion.github import Issue
 from testbeds.common.processes import wait_until
 from testbeds.homelab import alerts, settings
 from testbeds.story.environment import Environment
 from testbeds.story.look import read_log
+from tests.fakes.github import NAMED
 from tests.homelab.lab import Lab
 from tests.scenarios.alerts import EVALUATION, evaluate, label_rows, run_step
 from tests.scenarios.people import policy_with
@@ -167,7 +169,10 @@ def told(lab: Lab, workflow: str, inputs: Mapping[str, str], given: Mapping[str,
     """Run the step of a started workflow that tells the alert, and return the issue that it opened."""
     output = run_step(workflow, inputs, given)
     github = GitHubRepository(
-        settings.GITHUB_URL, settings.GITHUB_REPOSITORY, TokenFile(alerts.github_token_file(lab.homelab.state))
+        settings.GITHUB_URL,
+        settings.GITHUB_REPOSITORY,
+        TokenFile(alerts.github_token_file(lab.homelab.state), "the token's file"),
+        NAMED,
     )
     (issue,) = [issue for issue in github.issues([LABEL]) if output == f"opened {issue.url}\n"]
     github.close_issue(issue.number)  # as a person does, so that the next alert opens another one

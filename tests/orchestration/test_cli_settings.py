@@ -160,6 +160,6 @@ def test_mirrors_are_pairs_of_hosts_and_addresses() -> None:
 def test_a_mirror_without_an_address_is_refused(entry: str) -> None:
     """The entry is named, among those that are right."""
     with pytest.raises(
-        InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* the entry '{re.escape(entry)}'\."
+        InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* the entry '{re.escape(entry)}': "
     ):
         parse_mirrors(f"quay.io=https://mirror,{entry}")

@@ -358,27 +358,33 @@ def test_a_policys_own_repository_is_examined_in_place_of_the_settings(healthy: 
 
 
 BY_REQUEST = POLICY_TEXT + "delivery: {pull_request: {host: github}}\n"
-OWN = "git: {url: https://git.example/acme/models.git, token_file: /run/secrets/git}\n"
 
 
 @pytest.mark.parametrize(
-    ("kind", "own", "unanswered", "helps"),
-    [
-        (NotPermittedError, "", True, "INCUMBENT_GIT_API_TOKEN_FILE, or else INCUMBENT_GIT_TOKEN_FILE"),
-        (NotPermittedError, OWN, True, "git.token_file in the policy"),
-        (RefusedError, "", False, "The repository is that of INCUMBENT_GIT_URL"),
-        (RefusedError, OWN, False, "The repository is that of git.url in the policy"),
-        (DependencyError, "", True, "delivery.pull_request.api"),
-    ],
+    ("kind", "unanswered"), [(NotPermittedError, True), (RefusedError, False), (DependencyError, True)]
 )
-def test_a_git_host_that_takes_no_requests_is_found_with_the_setting_that_helps(
-    healthy: World, kind: type[DependencyError], own: str, unanswered: bool, helps: str
+def test_a_git_host_that_takes_no_requests_is_found(
+    healthy: World, kind: type[DependencyError], unanswered: bool
 ) -> None:
     """Its API is asked for each policy that delivers by pull requests, and for no other."""
     assert "pull requests" not in look(healthy)
-    healthy.policies[POLICY_NAME] = BY_REQUEST + own
+    healthy.policies[POLICY_NAME] = BY_REQUEST
     assert look(healthy)["pull requests"].outcome is Outcome.OK
     healthy.requests.forbidden = kind(DOWN)
     found = look(healthy)["pull requests"]
-    assert (found.outcome, found.unanswered) == (Outcome.FAILED, unanswered)
-    assert helps in found.fix
+    assert (found.outcome, found.unanswered, found.fix) == (Outcome.FAILED, unanswered, DOWN.next_step)
+
+
+@pytest.mark.parametrize(
+    ("own", "name"), [("", "Git: signing"), ("git: {url: 'https://git.example/o/r.git'}\n", "signing")]
+)
+def test_the_signing_key_is_tried(healthy: World, own: str, name: str) -> None:
+    """Green without a key and with one that signs; one that cannot is a red line by itself, before the first commit."""
+    healthy.policies[POLICY_NAME] += own
+    assert "not signed" in look(healthy)[name].text
+    healthy.git.signing = True
+    assert "the key signs" in look(healthy)[name].text
+    healthy.git.signing = DependencyError(DOWN)
+    found = look(healthy)
+    assert wrong(found) == {name}
+    assert found[name].fix == DOWN.next_step

@@ -10,6 +10,7 @@ from orchestration.promotion.decided import Decided
 from orchestration.promotion.notifying import Event, Message
 from orchestration.promotion.ports import Destination
 from tests.fakes.runs import promote
+from tests.fakes.ticks import Runs, go_on
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform
 
 BY_REQUEST = POLICY_TEXT + "delivery: {pull_request: {host: github, rollbacks: pull_request}}\n"
@@ -86,8 +87,8 @@ def test_a_rollback_that_waits_for_its_merge_is_told() -> None:
     assert titles(world) == ["version 1 was rolled back"]
 
 
-def test_a_return_that_waits_for_its_merge_is_told() -> None:
-    """Its version is neither champion nor challenger, and became champion long before."""
+def returning() -> World:
+    """A world in which ana has asked for a return, which waits for its merge."""
     world = proposed()
     world.requests.merge(1)
     promote(world, 1, "merged")
@@ -99,9 +100,28 @@ def test_a_return_that_waits_for_its_merge_is_told() -> None:
     told(world)
     with pytest.raises(UnfinishedError):
         return_to_champion(WorldPlatform(world), POLICY_NAME, None, Decided("ana", "wrong"), "run", world.said.append)
+    return world
+
+
+def test_a_return_that_waits_for_its_merge_is_told() -> None:
+    """Its version is neither champion nor challenger, and became champion long before."""
+    world = returning()
     (message,) = told(world)
     assert message.title == "iris-edge: the return to version 1 waits for its merge"
     assert "ana (wrong)" in message.body
     assert f"Request: {URL}3" in message.body.splitlines()
     assert "Commit:" not in message.body
+    assert told(world) == []
+
+
+def test_a_return_that_was_not_merged_in_time_is_told_once() -> None:
+    """A person asked for it and may have forgotten it; the message has the closed request's link."""
+    world = returning()
+    told(world)
+    world.clock.sleep(7 * 24 * 3600.0)
+    assert go_on(world, Runs(), {}) == [1]
+    (message,) = told(world)
+    assert message.title == "iris-edge: the return to version 1 was not merged in time"
+    assert "which nobody merged until" in message.body
+    assert f"Request: {URL}3" in message.body.splitlines()
     assert told(world) == []

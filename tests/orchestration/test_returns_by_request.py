@@ -188,6 +188,35 @@ def test_another_image_that_was_merged_is_that_persons_choice() -> None:
     assert world.git.proposed == {}
 
 
+def test_a_return_that_nobody_merges_in_time_is_over() -> None:
+    """What serves stays, the challenger that waited for it is promoted, and the command opens another request."""
+    world = asked()
+    world.register()
+    memories: dict[str, Memory] = {}
+    runs = Runs()
+    assert go_on(world, runs, memories) == [3]
+    assert world.requests.open_ones == [3]
+    world.clock.sleep(7 * 24 * 3600.0)
+    assert go_on(world, runs, memories, ticks=3) == [1, 3]
+    assert "request #3" in world.reason(1)
+    assert "which nobody merged until" in world.reason(1)
+    assert "merge_deadline" in world.requests.requests[2].comments[0]
+    assert world.state(1) is State.FORMER_CHAMPION
+    assert world.champion == 2
+    assert world.requests.open_ones == [4]
+    assert world.requests.requests[3].branch == "incumbent/iris-edge/promote-3-1"
+
+
+def test_the_command_is_told_that_the_time_was_over() -> None:
+    """Where no sensor runs, given again it ends the first request; given once more it opens another one."""
+    world = asked()
+    world.clock.sleep(7 * 24 * 3600.0)
+    with pytest.raises(InvalidInputError, match=r"nobody merged until .*incumbent rollback iris-edge 1"):
+        go_back(world)
+    with pytest.raises(UnfinishedError, match="request #4"):
+        go_back(world)
+
+
 def test_an_abort_closes_the_request() -> None:
     """With a comment that says who and why; what serves stays the champion."""
     world = asked()

@@ -169,6 +169,10 @@ class Repository:
         """Close a request without a merge, as the owner."""
         self.owner("PATCH", f"/pulls/{number}", {"state": "closed"})
 
+    def reopen(self, number: int) -> None:
+        """Open a closed request again, as the owner."""
+        self.owner("PATCH", f"/pulls/{number}", {"state": "open"})
+
     def edit(self, branch: str, path: str, content: bytes) -> None:
         """Commit a file to a branch on its page, as the owner."""
         known = self.owner("GET", f"/contents/{path}?ref={branch}", {})

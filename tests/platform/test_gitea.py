@@ -53,7 +53,7 @@ def git_of(repository: Repository, token: Path, folder: Path, clock: FakeClock |
 
 def requests_of(repository: Repository, token: Path) -> GiteaPullRequests:
     name = f"{PERSON}/{repository.name}"
-    return GiteaPullRequests(f"{repository.gitea.url}/api/v1", name, "main", token, SystemClock())
+    return contract.gitea_requests(f"{repository.gitea.url}/api/v1", name, token, SystemClock())
 
 
 def message_of(git: GitRepository, commit: str) -> str:
@@ -78,7 +78,7 @@ def scene(gitea: Gitea, token: Path, tmp_path: Path) -> Scene:
         repository.commit("Scale", {PATH: content})
         wait_until(lambda: not repository.pull(1)["mergeable"], _SECONDS, "the conflict is found")
 
-    return Scene(git, requests, merge, repository.close, commit)
+    return Scene(git, requests, merge, repository.close, repository.reopen, commit)
 
 
 PROMISES: tuple[Callable[[Scene], None], ...] = (
@@ -86,6 +86,7 @@ PROMISES: tuple[Callable[[Scene], None], ...] = (
     contract.test_a_request_is_opened_once,
     contract.test_a_conflict_is_seen_and_solved_by_a_new_proposal,
     contract.test_who_closed_a_request_is_known,
+    contract.test_a_person_who_closes_what_they_reopened_has_refused_it,
     contract.test_a_withdrawn_proposal_leaves_nothing,
     contract.test_the_right_to_open_a_request_is_told_without_opening_one,
 )
@@ -162,8 +163,8 @@ def test_a_token_that_it_does_not_take(gitea: Gitea, tmp_path: Path) -> None:
         requests_of(repository, reader).open(branch(1), TEXT)
     with pytest.raises(NotPermittedError, match="at least one of required scope"):
         requests_of(repository, reader).check_open(None)
-    stranger = GiteaPullRequests(f"{gitea.url}/api/v1", f"{PERSON}/missing", "main", reader, SystemClock())
-    with pytest.raises(RefusedError, match="Check the repository's name"):
+    stranger = contract.gitea_requests(f"{gitea.url}/api/v1", f"{PERSON}/missing", reader, SystemClock())
+    with pytest.raises(RefusedError, match="Correct the repository's setting"):
         stranger.find(branch(1))
 
 

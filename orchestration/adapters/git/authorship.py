@@ -16,6 +16,8 @@ _CONVENTIONAL = "{type}({policy}): {description}"
 PLAIN = "{subject}"
 _FIELDS = ("subject", "description", "policy", "type")
 _PERSON = re.compile(r"([^<>\s](?:[^<>\n\r\t]*[^<>\s])?) <([^<>@\s]+@[^<>@\s]+)>")
+_TRIMMED = " .,:;<>\"\\'"
+"""What Git takes off both ends of a name (`crud` in its ident.c); a name of nothing else it refuses."""
 _TRAILER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _READ_TRAILERS = frozenset(
     (
@@ -93,8 +95,8 @@ def parse_authorship(
 
 def _person(setting: str, text: str) -> Person:
     match = _PERSON.fullmatch(text)
-    if match is None or not text.isprintable():
-        expected = "a name and an e-mail address, such as Model Bot <models@example.com>"
+    if match is None or not text.isprintable() or not match[1].strip(_TRIMMED):
+        expected = "a name with a letter or digit and an e-mail address, such as Model Bot <models@example.com>"
         raise InvalidInputError(Problem(f"setting {setting}", expected, repr(text), "Correct it."))
     return Person(match[1], match[2])
 
@@ -121,11 +123,14 @@ def _check_template(template: str) -> None:
     )
 
 
-def is_trailer(key: str, value: str) -> bool:
-    """Whether a setting may add this trailer: it is one line, and not one of those that the pipeline reads."""
-    return (
-        _TRAILER_KEY.fullmatch(key) is not None
-        and bool(value)
-        and one_line(value) == value
-        and key.lower() not in _READ_TRAILERS
-    )
+def trailer_fault(key: str, value: str) -> str | None:
+    """Say why a setting may not add a trailer; None for one line that is not one of those that the pipeline reads."""
+    if not _TRAILER_KEY.fullmatch(key):
+        return "a trailer's name has letters, digits and dashes alone"
+    if not value:
+        return "a trailer has a value"
+    if one_line(value) != value:
+        return "a value is one line of visible characters with single spaces"
+    if key.lower() in _READ_TRAILERS:
+        return f"{key} is a trailer that the pipeline itself writes and reads"
+    return None

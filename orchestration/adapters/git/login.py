@@ -10,9 +10,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestration.adapters.github import AppKey, github_client
-from orchestration.adapters.secret_files import read_secret
-from orchestration.promotion.github import NotPermittedError, RefusedError
+from orchestration.adapters.github import GITHUB, AppKey
+from orchestration.adapters.secret_files import UNUSABLE_PATH, read_secret, why_unusable
 from orchestration.promotion.problems import DependencyError, Problem
 
 _USER_NAMES = (("bitbucket.org", "x-token-auth"), ("gitlab", "oauth2"))
@@ -30,6 +29,8 @@ class AppLogin:
 
     api_url: str
     key: AppKey
+    named_by: str = "INCUMBENT_GIT_URL"
+    """What the API's address is derived from, for errors."""
 
     def token(self) -> str:
         """Return the installation's token, a new one shortly before the last one ends.
@@ -37,16 +38,16 @@ class AppLogin:
         Raises:
             DependencyError: the key cannot be used, or GitHub gave no token.
         """
-        client = github_client(self.api_url, lambda: (self.key.current,))
-        try:
-            return self.key.token(client, self.api_url)
-        except (NotPermittedError, RefusedError) as error:
-            problem = error.problem
-            next_step = (
-                "Check INCUMBENT_GIT_APP_ID, INCUMBENT_GIT_APP_INSTALLATION and INCUMBENT_GIT_APP_KEY_FILE, and that "
-                "the App is installed where the repository is."
-            )
-            raise DependencyError(Problem(problem.subject, problem.expected, problem.found, next_step)) from None
+        client = GITHUB.client(self.api_url, self.named_by, lambda: tuple(filter(None, (self.key.current,))))
+        return self.key.token(client, self.api_url)
+
+
+@dataclass(frozen=True)
+class LoginNames:
+    """Where a person wrote the login of a repository, for errors."""
+
+    token: str = "INCUMBENT_GIT_TOKEN_FILE"  # noqa: S105 - a setting's name
+    username: str = "INCUMBENT_GIT_USERNAME"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ class Login:
     app: AppLogin | None = None
     ssh_key_file: Path | None = None
     known_hosts_file: Path | None = None
-    token_setting: str = "INCUMBENT_GIT_TOKEN_FILE"  # noqa: S105 - a setting's name
-    """What names the file, for errors."""
+    named: LoginNames = LoginNames()
 
     def token(self) -> str:
         """Return the token to use now; empty where there is none.
@@ -72,7 +72,7 @@ class Login:
             return self.app.token()
         if self.token_file is None:
             return ""
-        return read_secret(self.token_file, "the token of the Git server", self.token_setting, "utf-8")
+        return read_secret(self.token_file, "the token of the Git server", self.named.token, "utf-8")
 
     def secrets(self) -> tuple[str, ...]:
         """Return the texts that nothing may show; none while the token cannot be read."""
@@ -92,6 +92,25 @@ class Login:
         """Return the user name that goes with the token."""
         known = (name for part, name in _USER_NAMES if part in host.lower())
         return self.username or next(known, _ANY_USER_NAME)
+
+    def when_refused(self, host: str) -> str:
+        """Return what a person does when the server at a host does not take the login."""
+        if self.app is not None:
+            return f"{self.app.key.when_refused} It needs the permission Contents (read and write)."
+        return (
+            f"Put a token that may read and write this repository into the file that {self.named.token} names, and the "
+            f"user name that the server wants beside it into {self.named.username} (now {self.username_for(host)})."
+        )
+
+    @property
+    def when_forbidden(self) -> str:
+        """What a person does when the login may do less than is asked."""
+        if self.app is not None:
+            return f"{self.app.key.when_refused} It needs the permission Contents (read and write)."
+        return (
+            f"Give the token in the file that {self.named.token} names write access to this repository (its contents, "
+            "not its administration)."
+        )
 
 
 def ssh_command(login: Login, silent: int) -> str:
@@ -119,11 +138,14 @@ def ssh_command(login: Login, silent: int) -> str:
 
 def _usable(path: Path, what: str, setting: str) -> str:
     """Return a file's absolute name as ssh's options have it, in which % begins a token."""
-    name = str(path.expanduser().absolute())
     found = ""
+    try:
+        name = str(path.expanduser().absolute())
+    except UNUSABLE_PATH as error:
+        name, found = str(path), f"a file that cannot be read ({why_unusable(error)})"
     if any(part in name for part in _NO_QUOTING):
         found = "a name with a quote, a backslash or ${ in it, which ssh would read otherwise"
-    elif not os.access(name, os.R_OK) or not Path(name).is_file():
+    elif not found and (not os.access(name, os.R_OK) or not Path(name).is_file()):
         found = "no file that can be read"
     if found:
         raise DependencyError(Problem(f"file {name}", what, found, f"Put it there, or correct {setting}."))

@@ -13,6 +13,8 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REGULAR = ("100644", "100755", "100664")  # the last one occurs in very old repositories
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}
 _LEADING_ELSEWHERE = ("120000", "160000")
+_REFUSED_PERSON = re.compile(r"\bident|disallowed characters|BeforeEmail|(?:missing|bad)(?:Email|Name)")
+"""In the words of Git's ident.c, and of the checks of `git mktag` (git-fsck(1))."""
 _TRAILER_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 
@@ -148,7 +150,7 @@ def write_commit(mirror: Mirror, tree: str, parent: str | None, message: str, no
     parents = () if parent is None else ("-p", parent)
     arguments = ("commit-tree", *parents, "-F", "-", tree)
     variables = _identity(maker, at)
-    commit = mirror.local(*arguments, stdin=message.encode(errors="replace"), variables=variables).text
+    commit = _made(mirror, arguments, message.encode(errors="replace"), variables)
     return commit if maker.sign is None else _signed(mirror, commit, maker.sign)
 
 
@@ -176,7 +178,24 @@ def write_tag(
     header = f"object {commit}\ntype commit\ntag {name}\ntagger {by}\n\n"
     content = (header + message.replace("\0", "").strip() + "\n").encode(errors="replace")
     signature = sign(content) if sign is not None else b""
-    return mirror.local("mktag", "--strict", stdin=content + signature).text
+    return _made(mirror, ("mktag", "--strict"), content + signature, {})
+
+
+def _made(mirror: Mirror, arguments: tuple[str, ...], content: bytes, variables: Mapping[str, str]) -> str:
+    """Make an object and return its id.
+
+    Raises:
+        MirrorBrokenError: Git cannot work in the mirror.
+        InvalidInputError: Git refuses who made the object, which no other mirror would change.
+    """
+    try:
+        return mirror.local(*arguments, stdin=content, variables=variables).text
+    except MirrorBrokenError as error:
+        if not _REFUSED_PERSON.search(str(error)):
+            raise
+        expected, next_step = "a name and an e-mail address that Git accepts", "Correct them in "
+        next_step += "INCUMBENT_GIT_AUTHOR and INCUMBENT_GIT_COMMITTER."
+        raise InvalidInputError(Problem("the author or the committer", expected, str(error), next_step)) from error
 
 
 def tagged_at(header: bytes) -> float:

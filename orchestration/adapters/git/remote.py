@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from orchestration.adapters.git.login import Login
+from orchestration.promotion.git_names import BRANCH_NAME, is_branch_name
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 
@@ -37,7 +38,7 @@ class _Meaning:
     """A regular expression."""
     found: str
     next_step: str
-    """With the fields `{url}` and `{username}`."""
+    """With the fields `{url}`, `{login}` and `{access}`: what a person does about the address, or the login."""
 
 
 _REDIRECT = r"returned error: 30[1278]|unable to update url base from redirection"
@@ -47,8 +48,7 @@ _MEANINGS = (
     _Meaning(
         _CREDENTIALS,
         "the credentials were refused",
-        "Put a token that may read and write this repository into the file that {token} names, and the user name "
-        "that the server wants beside it into INCUMBENT_GIT_USERNAME (now {username}).",
+        "{login}",
     ),
     _Meaning(
         r"Permission denied \(",
@@ -65,7 +65,7 @@ _MEANINGS = (
     _Meaning(
         r"returned error: 403|Write access to repository not granted",
         "the server forbids this",
-        "Give the token write access to this repository (its contents, not its administration).",
+        "{access}",
     ),
     _Meaning(
         r"does not support --atomic push",
@@ -110,9 +110,14 @@ class Remote:
         return self.url.startswith("ssh://") or _SCP_LIKE.fullmatch(self.url) is not None
 
     @property
+    def host(self) -> str:
+        """The server's name; empty where the address has none."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
     def username(self) -> str:
         """The user name that goes with the token."""
-        return self.login.username_for(urlsplit(self.url).hostname or "")
+        return self.login.username_for(self.host)
 
     def failure(self, action: str, error: str) -> DependencyError:
         """Return the error for a command that the server did not answer as it should; the caller raises it.
@@ -127,8 +132,8 @@ class Remote:
             meaning = _meaning(error)
             found = f"{meaning.found if meaning is not None else 'no usable answer'} ({_one_line(error)})"
             if meaning is not None:
-                names = {"url": self.named.url, "token": self.login.token_setting, "username": self.username}
-                next_step = meaning.next_step.format_map(names)
+                login, access = self.login.when_refused(self.host), self.login.when_forbidden
+                next_step = meaning.next_step.format(url=self.named.url, login=login, access=access)
         return DependencyError(Problem(str(self), f"the server to let us {action}", found, next_step))
 
     def commit_url(self, commit: str) -> str | None:
@@ -185,10 +190,9 @@ def parse_remote(url: str, branch: str, login: Login, named: Named = SETTINGS) -
         expected = "an address such as https://github.com/owner/name.git"
         return InvalidInputError(Problem(named.url, expected, found, next_step))
 
-    if not branch or not is_ref_name(branch):
-        raise InvalidInputError(
-            Problem(named.branch, "a branch's name", repr(branch), "Name the branch that Argo CD follows.")
-        )
+    if not is_branch_name(branch):
+        next_step = "Name the branch that Argo CD follows."
+        raise InvalidInputError(Problem(named.branch, BRANCH_NAME, repr(branch), next_step))
     # A folder's name may hold spaces.
     if not url.isprintable() or (" " in url and not url.startswith("file://")):
         raise refuse("an address with white space or control characters in it", "Write the address alone.")
@@ -196,6 +200,7 @@ def parse_remote(url: str, branch: str, login: Login, named: Named = SETTINGS) -
         return Remote(url, branch, login, named)
     try:
         parts = urlsplit(url)
+        _ = parts.port  # raises for one that is not a number
     except ValueError as error:
         raise refuse("an address that cannot be read", "Copy it from the Git server's page.") from error
     if parts.scheme not in _SCHEMES:
@@ -203,8 +208,8 @@ def parse_remote(url: str, branch: str, login: Login, named: Named = SETTINGS) -
     if _has_secret(parts):
         raise refuse(
             "an address with a user or password in it",
-            "Remove them from the address, and put the token into the file that INCUMBENT_GIT_TOKEN_FILE names, and a "
-            "user name that the server needs into INCUMBENT_GIT_USERNAME.",
+            f"Remove them from the address, and put the token into the file that {login.named.token} names, and a "
+            f"user name that the server needs into {login.named.username}.",
         )
     if parts.query or parts.fragment or (parts.scheme != "file" and not parts.hostname):
         raise refuse("an address without a host, or with a query or fragment", "Copy it from the Git server's page.")
@@ -217,7 +222,7 @@ def _has_secret(parts: SplitResult) -> bool:
 
 
 def is_ref_name(name: str) -> bool:
-    """Whether a name can be part of a ref; stricter than `git check-ref-format`, and never true for a pattern."""
+    """Whether a name of ours can be part of a ref; stricter than `git check-ref-format`, and never a pattern."""
     return all(
         _REF_PART.fullmatch(part) and ".." not in part and not part.endswith((".", ".lock")) for part in name.split("/")
     )

@@ -122,6 +122,13 @@ class GitRepository:
 
         return self._access.repairing(read)
 
+    def check_signing(self) -> bool:
+        """Sign a few bytes that are thrown away; return whether commits are signed at all."""
+        sign = self._authorship.maker.sign
+        if sign is not None:
+            sign(b"a check by incumbent doctor\n")
+        return sign is not None
+
     def list_files(self, commit: str, folder: str) -> tuple[str, ...]:
         """List the paths of all files below a folder at a commit, sorted; `.` is the whole repository."""
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestration.adapters.git.authorship import parse_authorship
-from orchestration.adapters.git.login import AppLogin, Login
+from orchestration.adapters.git.login import AppLogin, Login, LoginNames
 from orchestration.adapters.git.remote import SETTINGS, Named
 from orchestration.adapters.git.repository import GitRepository
 from orchestration.adapters.gitea_requests import GiteaPullRequests
-from orchestration.adapters.github import PUBLIC_API, AppKey, TokenFile
+from orchestration.adapters.github import PUBLIC_API, AppKey
 from orchestration.adapters.github_requests import GitHubPullRequests
 from orchestration.adapters.gitlab_requests import GitLabMergeRequests
+from orchestration.adapters.host_api import ApiNames, Credentials, TokenFile
 from orchestration.adapters.signing import signing_unattended
+from orchestration.promotion.git_names import USER_NAME, is_username
 from orchestration.promotion.policy import GitTarget, Policy, PullRequestPolicy
 from orchestration.promotion.ports import Clock
 from orchestration.promotion.problems import InvalidInputError, Problem
@@ -25,6 +27,7 @@ from orchestration.promotion.pull_requests import PullRequests
 from orchestration.promotion.repository_address import host_and_path, is_same_origin, web_address
 
 _API_PATH = re.compile(r"/api/v\d+/?$")
+_TOKEN_FILE, _API_TOKEN_FILE = "INCUMBENT_GIT_TOKEN_FILE", "INCUMBENT_GIT_API_TOKEN_FILE"
 _APP = ("INCUMBENT_GIT_APP_ID", "INCUMBENT_GIT_APP_INSTALLATION", "INCUMBENT_GIT_APP_KEY_FILE")
 
 
@@ -60,7 +63,7 @@ def git_repository(
         trailers,
         signing_unattended(key) if key else None,
     )
-    login = _login(settings, own, url)
+    login = _login(settings, own, policy, url)
     branch = own.branch or settings["INCUMBENT_GIT_BRANCH"]
     return GitRepository(url, branch, login=login, state=state, clock=clock, authorship=authorship, named=named)
 
@@ -79,26 +82,23 @@ def pull_requests(settings: Mapping[str, str], policy: Policy, rule: PullRequest
     """
     own = policy.git or GitTarget.model_construct()
     url, branch = own.url or settings["INCUMBENT_GIT_URL"], own.branch or settings["INCUMBENT_GIT_BRANCH"]
-    web, (host, path) = web_address(url), host_and_path(url)
+    web, (host, path), written = web_address(url), host_and_path(url), _named(own, policy.name)
     if not host:
-        subject = _named(own, policy.name).url
         expected = f"the address of a repository on a server, whose API ({rule.host}) takes requests"
-        raise InvalidInputError(Problem(subject, expected, "an address without a host", "Correct it."))
-    usual = {"github": api_of(urlsplit(web).netloc), "gitlab": f"{web}/api/v4", "gitea": f"{web}/api/v1"}
+        raise InvalidInputError(Problem(written.url, expected, "an address without a host", "Correct it."))
+    usual = {"github": api_of(web), "gitlab": f"{web}/api/v4", "gitea": f"{web}/api/v1"}
     api = rule.api or usual[rule.host]
     path = path.removeprefix(_folder_of(api))
-    is_ours = own.token_file is None and _is_settings_host(settings, url) and _is_api_of(web, api)
-    app = _app(settings, url) if rule.host == "github" and is_ours else None
-    if app is not None:
-        return GitHubPullRequests(api, path, branch, app.key)
-    token_file = _api_token_file(settings, own, f"the API at {api} of the host of {url}", is_ours=is_ours)
+    credentials = _api_credentials(settings, own, policy.name, rule, url, api)
+    address = f"delivery.pull_request of policy {policy.name} ({'api' if rule.api else 'host, or else api'})"
+    named = ApiNames(address, written.url)
     match rule.host:
         case "github":
-            return GitHubPullRequests(api, path, branch, TokenFile(token_file))
+            return GitHubPullRequests(api, path, branch, credentials, named)
         case "gitlab":
-            return GitLabMergeRequests(api, path, branch, token_file)
+            return GitLabMergeRequests(api, path, branch, credentials, named)
         case "gitea":
-            return GiteaPullRequests(api, path, branch, token_file, clock)
+            return GiteaPullRequests(api, path, branch, credentials, named, clock)
 
 
 def _named(own: GitTarget, policy: str) -> Named:
@@ -115,19 +115,38 @@ def _folder_of(api: str) -> str:
     return f"{folder}/" if folder else ""
 
 
-def _api_token_file(settings: Mapping[str, str], own: GitTarget, api: str, *, is_ours: bool) -> Path:
-    """Return the file with the token for an API: the policy's, or the settings' where the API is on their own host."""
+def _api_credentials(
+    settings: Mapping[str, str], own: GitTarget, policy: str, rule: PullRequestPolicy, url: str, api: str
+) -> Credentials:
+    """Return what an API is told who we are by.
+
+    A token that is set for the API counts first, on the host that it is for: the settings' own. Then come the policy's
+    token, the settings' GitHub App and the settings' token, of which the last two stay on that host, too.
+    """
+    is_ours = _has_settings_api(settings, url, api)
+    api_token, token = (settings[name] for name in (_API_TOKEN_FILE, _TOKEN_FILE))
+    if is_ours and api_token:
+        return TokenFile(Path(api_token), _API_TOKEN_FILE)
     if own.token_file is not None:
-        return Path(own.token_file)
-    expected = "a file with a token"
+        return TokenFile(Path(own.token_file), f"git.token_file of policy {policy}")
+    subject, expected = f"the API at {api} of the host of {url}", "a file with a token"
     if not is_ours:
         found = "none: the settings' token is for the host of INCUMBENT_GIT_URL alone"
-        raise InvalidInputError(Problem(api, expected, found, "Set git.url and git.token_file in the policy."))
-    file = settings["INCUMBENT_GIT_API_TOKEN_FILE"] or settings["INCUMBENT_GIT_TOKEN_FILE"]
-    if not file:
-        next_step = "Set INCUMBENT_GIT_API_TOKEN_FILE, or git.url and git.token_file in the policy."
-        raise InvalidInputError(Problem(api, expected, "none", next_step))
-    return Path(file)
+        next_step = f"Set git.url and git.token_file in policy {policy}, or correct delivery.pull_request.api."
+        raise InvalidInputError(Problem(subject, expected, found, next_step))
+    app = _app(settings, url) if rule.host == "github" else None
+    if app is not None:
+        return app.key
+    if not token:
+        next_step = f"Set {_API_TOKEN_FILE}, or git.url and git.token_file in policy {policy}."
+        raise InvalidInputError(Problem(subject, expected, "none", next_step))
+    return TokenFile(Path(token), f"{_TOKEN_FILE} (or else {_API_TOKEN_FILE})")
+
+
+def _has_settings_api(settings: Mapping[str, str], url: str, api: str) -> bool:
+    """Whether a repository's API is that of the settings' own repository, so that their secrets may be sent there."""
+    web = web_address(url)
+    return is_same_origin(web, web_address(settings["INCUMBENT_GIT_URL"])) and _is_api_of(web, api)
 
 
 def _is_api_of(web: str, api: str) -> bool:
@@ -143,12 +162,15 @@ def _is_settings_host(settings: Mapping[str, str], url: str) -> bool:
     return is_same_origin(url, settings["INCUMBENT_GIT_URL"])
 
 
-def _login(settings: Mapping[str, str], own: GitTarget, url: str) -> Login:
+def _login(settings: Mapping[str, str], own: GitTarget, policy: str, url: str) -> Login:
     """Return how a repository's server is told who we are; the settings' secrets go to the settings' own host alone."""
     keys = (_path(settings["INCUMBENT_GIT_SSH_KEY_FILE"]), _path(settings["INCUMBENT_GIT_KNOWN_HOSTS_FILE"]))
-    if own.token_file is not None or not _is_settings_host(settings, url):
-        return Login(_path(own.token_file or ""), "", None, *keys, "git.token_file of the policy")
-    token_file, username = _path(settings["INCUMBENT_GIT_TOKEN_FILE"]), settings["INCUMBENT_GIT_USERNAME"]
+    if own.url is not None and (own.token_file is not None or not _is_settings_host(settings, url)):
+        named = LoginNames(f"git.token_file of policy {policy}", f"git.username of policy {policy}")
+        return Login(_path(own.token_file or ""), own.username or "", None, *keys, named)
+    token_file, username = _path(settings[_TOKEN_FILE]), settings["INCUMBENT_GIT_USERNAME"]
+    if username and not is_username(username):
+        raise InvalidInputError(Problem("setting INCUMBENT_GIT_USERNAME", USER_NAME, repr(username), "Correct it."))
     app = _app(settings, url)
     if app is not None and token_file is not None:
         found = "INCUMBENT_GIT_TOKEN_FILE and the settings of a GitHub App"
@@ -169,26 +191,27 @@ def _app(settings: Mapping[str, str], url: str) -> AppLogin | None:
     if missing:
         found = f"no {' and no '.join(missing)}"
         raise InvalidInputError(Problem("the GitHub App for Git", ", ".join(_APP), found, "Set it as well."))
-    if not (installation.isascii() and installation.isdigit()):
+    if not (installation.isascii() and installation.isdigit() and len(installation) < 19):
         expected, next_step = "the number of an installation", "It ends the address of the App's installation page."
         raise InvalidInputError(Problem(f"setting {_APP[1]}", expected, repr(installation), next_step))
     if urlsplit(url).scheme != "https":
         expected, next_step = "a repository at an https address", "Correct INCUMBENT_GIT_URL."
         raise InvalidInputError(Problem("the GitHub App for Git", expected, "another address", next_step))
-    return AppLogin(api_of(urlsplit(web_address(url)).netloc), _shared(app_id, int(installation), key_file))
+    return AppLogin(api_of(web_address(url)), _shared(app_id, int(installation), key_file))
 
 
 @cache
 def _shared(app_id: str, installation: int, key_file: str) -> AppKey:
     """Return the one holder of an installation's token in this process: clients come and go, and the token stays."""
-    return AppKey(app_id, installation, Path(key_file))
+    return AppKey(app_id, installation, Path(key_file), " and ".join((", ".join(_APP[:-1]), _APP[-1])))
 
 
-def api_of(host: str) -> str:
-    """Return the address of GitHub's API for a repository's host.
+def api_of(web: str) -> str:
+    """Return the address of GitHub's API for the web server beside a repository.
 
     docs.github.com: on Enterprise Cloud with data residency it is api.NAME.ghe.com, on Enterprise Server HOST/api/v3.
     """
+    host = urlsplit(web).netloc
     if host in ("github.com", "www.github.com"):
         return PUBLIC_API
-    return f"https://api.{host}" if host.endswith(".ghe.com") else f"https://{host}/api/v3"
+    return f"https://api.{host}" if host.endswith(".ghe.com") else f"{web}/api/v3"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from orchestration.adapters.git.mirror import Mirror
 from orchestration.adapters.git.objects import is_object_id
+from orchestration.adapters.signing import PACKAGES
 from orchestration.promotion.ports import TagRecord
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.public_keys import is_pgp, ssh_key
 
-_PACKAGES = {"ssh-keygen": "OpenSSH's client", "gpg": "GnuPG"}
 _GPG_SECONDS = 60.0
 
 
@@ -73,7 +73,7 @@ def _trusting(name: str, key: str) -> Iterator[_Trusted]:
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        next_step = f"Install {_PACKAGES[name]} where the pipeline runs."
+        next_step = f"Install {PACKAGES[name]} where the pipeline runs."
         problem = Problem(f"program {name}", "it on PATH, to check signatures with", "no such program", next_step)
         raise DependencyError(problem)
     return found
