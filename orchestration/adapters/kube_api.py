@@ -21,6 +21,7 @@ from orchestration.adapters.exchange import (
     exchange,
     media_type,
     read_body,
+    time_of_answer,
 )
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
@@ -38,6 +39,8 @@ class ApiReply(Reply):
 
     content_type: str = ""
     """In lower case, without parameters."""
+    at: float | None = None
+    """When it was given by the server's clock, in whole seconds since the epoch; None when it does not say so."""
 
     @property
     def is_status(self) -> bool:
@@ -138,6 +141,10 @@ class KubeApi:
         reply = self.get("/readyz")
         if reply.status != 200:
             raise self.unexpected(reply, "/readyz to say ok")
+
+    def server_time(self) -> float | None:
+        """Ask what time it is there, in whole seconds since the epoch; None when the answer does not say so."""
+        return self.get("/readyz").at
 
     def may(self, right: Right) -> bool | None:
         """Ask whether this context's account has a right (SelfSubjectAccessReview); None when it is not told."""
@@ -257,8 +264,8 @@ class KubeApi:
             raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
             raise self._failure(str(error.reason)) from None
-        content_type = media_type(answer.headers.get("Content-Type"))
-        return ApiReply(answer.status, body, time.monotonic() - started, content_type)
+        content_type, at = media_type(answer.headers.get("Content-Type")), time_of_answer(answer.headers.get("Date"))
+        return ApiReply(answer.status, body, time.monotonic() - started, content_type, at)
 
     def _read(self, answer: Any, deadline: float) -> bytes:
         # `read1` returns what has arrived, so that the deadline is checked even when bytes only trickle in.
