@@ -308,7 +308,7 @@ def init(
         _require_new(file)
         stated = {"url": git_url, "branch": git_branch, "token_file": git_token_file}
         own = GitTarget(**{name: value for name, value in stated.items() if value}) if git_url or git_branch else None
-        draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context, own)
+        draft = draft_policy(platform, model, namespace, name, policy_name, own)
         _write_new(file, draft.text)
         for field, meaning in draft.open.items():
             tell(shown(f"TODO {field}: {meaning}"))
