@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
 
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.redact import redact
 
@@ -76,7 +77,8 @@ def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool, total: float
     Raises:
         DependencyError: the last attempt got no answer, or any attempt failed in a way that is not transient.
     """
-    import stamina
+    with importing:
+        import stamina
 
     _log_retries_by_logging()
     deadline = time.monotonic() + total

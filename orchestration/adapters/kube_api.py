@@ -23,6 +23,7 @@ from orchestration.adapters.exchange import (
     read_body,
     time_of_answer,
 )
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 from orchestration.promotion.rights import Right
@@ -209,8 +210,9 @@ class KubeApi:
         Raises:
             InvalidInputError: the kubeconfig or the context in it cannot be used.
         """
-        from kubernetes.client import ApiClient, Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+        with importing:
+            from kubernetes.client import ApiClient, Configuration
+            from kubernetes.config import ConfigException, load_kube_config
 
         contexts = list(servers_of_contexts(self._kubeconfig))
         if self._context not in contexts:

@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from orchestration.adapters.exchange import excerpt, time_of_answer
 from orchestration.adapters.http import require_plain_url
+from orchestration.adapters.importing import importing
 from orchestration.adapters.mlflow_values import (
     EVALUATED,
     evaluation_entities,
@@ -149,7 +150,8 @@ class MlflowRegistry:
             os.environ.setdefault(name, value)
         # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        from mlflow import MlflowClient
+        with importing:
+            from mlflow import MlflowClient
 
         return MlflowClient(self._url, self._url)
 
