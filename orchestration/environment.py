@@ -183,8 +183,8 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.argocd import ArgoCDApplications
 
-        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
-        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
+        context = required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)
+        return ArgoCDApplications(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
 
     def metrics(self) -> Metrics:
         """Return a client of Prometheus; nothing is contacted yet.

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from orchestration.commands.approving import approve_version
 from orchestration.commands.holding import hold_policy, resume_policy
+from orchestration.commands.requesting import retry_promotion
 from orchestration.commands.serving import Say, abort_promotion, adopt_version, return_to_champion
 from orchestration.metadata import problem_metadata
 from orchestration.promotion.decided import Decided
@@ -128,11 +129,19 @@ def _adopt(platform: Platform, told: OnVersion, launch: Launch) -> str:
     return adopt_version(platform, told.policy, told.version, told.decided, launch.run_id, launch.say)
 
 
+def _retry(platform: Platform, told: OnVersion, _: Launch) -> str:
+    policy = platform.policy(told.policy)
+    ports = platform.registry(), platform.git(policy), platform.clock()
+    attempt = retry_promotion(*ports, policy, told.version, by=told.by, reason=told.reason)
+    return f"version {told.version} of {policy.model} will be tried again as attempt {attempt}."
+
+
 operations = (
     operation("rollback", "Go back to a former champion, and make it the champion again.", ToChampion, _rollback),
     operation("abort", "End the promotion that is under way, and take its image back.", OnPolicy, _abort),
     operation("adopt", "Make the version that serves already the champion.", OnVersion, _adopt),
     operation("hold", "Keep a policy from committing anything new, until it is resumed.", OnPolicy, _hold),
     operation("resume", "Let a held policy go on.", OnPolicy, _resume),
+    operation("retry", "Try a version once more that was refused, superseded, rolled back or held.", OnVersion, _retry),
     operation("approve", "Approve the image that a version has now.", OnVersion, _approve),
 )

@@ -38,6 +38,10 @@ class ArgoCDApplications:
         """Whether the kubeconfig's user has a right; None when the API server does not tell."""
         return self._api.may(right)
 
+    def server_time(self) -> float | None:
+        """Ask the API server for its time, in whole seconds since the epoch; None when it does not tell."""
+        return self._api.server_time()
+
     def refresh(self, namespace: str, name: str, *, hard: bool = False) -> None:
         """Set the annotation that requests a comparison; the controller removes it when the comparison begins."""
         patch = {"metadata": {"annotations": {_REFRESH: "hard" if hard else "normal"}}}

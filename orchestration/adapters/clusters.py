@@ -40,6 +40,10 @@ class KubernetesCluster:
         """Whether the kubeconfig's user has a right; None when the API server does not tell."""
         return self._api.may(right)
 
+    def server_time(self) -> float | None:
+        """Ask the API server for its time, in whole seconds since the epoch; None when it does not tell."""
+        return self._api.server_time()
+
     def nodes(self) -> tuple[Node, ...]:
         """List the cluster's nodes."""
         return tuple(parse_node(node) for node in self._api.items("/api/v1/nodes"))

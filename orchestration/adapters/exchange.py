@@ -7,9 +7,11 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
 
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError
 from orchestration.promotion.redact import redact
 
@@ -75,7 +77,8 @@ def exchange(attempt: Callable[[float], AnyReply], *, repeat: bool, total: float
     Raises:
         DependencyError: the last attempt got no answer, or any attempt failed in a way that is not transient.
     """
-    import stamina
+    with importing:
+        import stamina
 
     _log_retries_by_logging()
     deadline = time.monotonic() + total
@@ -131,6 +134,14 @@ def read_body(
 def media_type(header: str | None) -> str:
     """Return a Content-Type in lower case, without its parameters; empty for none."""
     return (header or "").partition(";")[0].strip().lower()
+
+
+def time_of_answer(header: str | None) -> float | None:
+    """Return the time that a header `Date` says (RFC 9110, 6.6.1), in whole seconds since the epoch; None for none."""
+    try:
+        return parsedate_to_datetime(header or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def excerpt(text: str, secrets: Iterable[str] = (), characters: int = 300) -> str:

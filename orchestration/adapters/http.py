@@ -23,6 +23,7 @@ from orchestration.adapters.exchange import (
     exchange,
     read_body,
 )
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 
@@ -78,7 +79,8 @@ class HttpClient:
 
     @cached_property
     def _client(self) -> httpx2.Client:
-        import httpx2
+        with importing:
+            import httpx2
 
         return httpx2.Client(max_redirects=5, verify=True if self.tls is None else self.tls())
 
@@ -161,12 +163,13 @@ class HttpClient:
     def _once(
         self, method: str, url: str, timeout: float, cap: int, follow_redirects: bool, request: dict[str, Any]
     ) -> HttpReply:
+        client = self._client
         import httpx2
 
         options = {name: value for name, value in request.items() if value is not None}
         started = time.monotonic()
         try:
-            with self._client.stream(
+            with client.stream(
                 method,
                 url,
                 timeout=httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cryptography.x509 import DuplicateExtension, InvalidVersion
 
 from orchestration.adapters.cosign import Envelope, claimed
+from orchestration.adapters.importing import importing
 from orchestration.adapters.oci_host import Content
 from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.problems import DependencyError, Problem
@@ -68,10 +69,11 @@ def trusted_identity(wanted: CosignPolicy) -> TrustedIdentity:
     """
     assert wanted.identity is not None, "a policy without a key names an identity"
     try:
-        from sigstore.errors import Error
-        from sigstore.models import TrustedRoot
-        from sigstore.verify import Verifier
-        from sigstore.verify.policy import Identity
+        with importing:
+            from sigstore.errors import Error
+            from sigstore.models import TrustedRoot
+            from sigstore.verify import Verifier
+            from sigstore.verify.policy import Identity
     except ImportError as error:
         found, next_step = f"no such package ({error})", "Install it: pip install 'incumbent[sigstore]'."
         problem = Problem("sigstore, for signature.cosign.identity", "an installed package", found, next_step)

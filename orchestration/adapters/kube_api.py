@@ -21,7 +21,9 @@ from orchestration.adapters.exchange import (
     exchange,
     media_type,
     read_body,
+    time_of_answer,
 )
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 from orchestration.promotion.rights import Right
@@ -38,6 +40,8 @@ class ApiReply(Reply):
 
     content_type: str = ""
     """In lower case, without parameters."""
+    at: float | None = None
+    """When it was given by the server's clock, in whole seconds since the epoch; None when it does not say so."""
 
     @property
     def is_status(self) -> bool:
@@ -139,6 +143,10 @@ class KubeApi:
         if reply.status != 200:
             raise self.unexpected(reply, "/readyz to say ok")
 
+    def server_time(self) -> float | None:
+        """Ask what time it is there, in whole seconds since the epoch; None when the answer does not say so."""
+        return self.get("/readyz").at
+
     def may(self, right: Right) -> bool | None:
         """Ask whether this context's account has a right (SelfSubjectAccessReview); None when it is not told."""
         attributes = {
@@ -202,8 +210,9 @@ class KubeApi:
         Raises:
             InvalidInputError: the kubeconfig or the context in it cannot be used.
         """
-        from kubernetes.client import ApiClient, Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+        with importing:
+            from kubernetes.client import ApiClient, Configuration
+            from kubernetes.config import ConfigException, load_kube_config
 
         contexts = list(servers_of_contexts(self._kubeconfig))
         if self._context not in contexts:
@@ -257,8 +266,8 @@ class KubeApi:
             raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
             raise self._failure(str(error.reason)) from None
-        content_type = media_type(answer.headers.get("Content-Type"))
-        return ApiReply(answer.status, body, time.monotonic() - started, content_type)
+        content_type, at = media_type(answer.headers.get("Content-Type")), time_of_answer(answer.headers.get("Date"))
+        return ApiReply(answer.status, body, time.monotonic() - started, content_type, at)
 
     def _read(self, answer: Any, deadline: float) -> bytes:
         # `read1` returns what has arrived, so that the deadline is checked even when bytes only trickle in.

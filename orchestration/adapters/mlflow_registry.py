@@ -20,8 +20,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, urlsplit
 
-from orchestration.adapters.exchange import excerpt
+from orchestration.adapters.exchange import excerpt, time_of_answer
 from orchestration.adapters.http import require_plain_url
+from orchestration.adapters.importing import importing
 from orchestration.adapters.mlflow_values import (
     EVALUATED,
     evaluation_entities,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as Entity
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from requests import Response
 
 ARTIFACT_CAP = 10 * 1024 * 1024
 _MLMODEL_CAP = 1024 * 1024
@@ -148,7 +150,8 @@ class MlflowRegistry:
             os.environ.setdefault(name, value)
         # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        from mlflow import MlflowClient
+        with importing:
+            from mlflow import MlflowClient
 
         return MlflowClient(self._url, self._url)
 
@@ -169,6 +172,10 @@ class MlflowRegistry:
         status, body = self._page("/version")
         text = body.strip()
         return text if status == 200 and re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,63}", text) else None
+
+    def server_time(self) -> float | None:
+        """Ask the server for its time, in whole seconds since the epoch; None when its answer does not say so."""
+        return time_of_answer(self._answer("/version").headers.get("Date"))
 
     def may_edit(self, model: str) -> bool | None:
         """Ask the server for our account's permission on a model; None for a server without logins, or an older one."""
@@ -379,14 +386,19 @@ class MlflowRegistry:
         return f"{self._url}/#/{page}{chosen}"
 
     def _page(self, path: str, params: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Read a page that MLflow's client has no method for, with the client's own credentials and limits."""
+        """Read a page that MLflow's client has no method for; return its status and the beginning of its text."""
+        reply = self._answer(path, params)
+        return int(reply.status_code), str(reply.text[:_MLMODEL_CAP])
+
+    def _answer(self, path: str, params: Mapping[str, str] | None = None) -> Response:
+        """Ask for a page by MLflow's own function for that, with the client's credentials and limits."""
         with self._asking(f"an answer from {path}"):
             from mlflow.utils.credentials import get_default_host_creds
             from mlflow.utils.rest_utils import http_request
 
             credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
-            reply = http_request(credentials, path, "GET", raise_on_status=False, params=params)  # type: ignore[no-untyped-call]
-            return int(reply.status_code), str(reply.text[:_MLMODEL_CAP])
+            reply: Response = http_request(credentials, path, "GET", raise_on_status=False, params=params)  # type: ignore[no-untyped-call]
+            return reply
         raise AssertionError("either there is an answer, or an exception")
 
     def _run(self, run_id: str) -> Run | None:

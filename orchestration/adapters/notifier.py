@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from orchestration.adapters.exchange import excerpt
+from orchestration.adapters.importing import importing
 from orchestration.promotion.notifying import Message
 from orchestration.promotion.ports import Destination
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -91,7 +92,8 @@ class AppriseNotifier:
 
 def _send(address: str, message: Message) -> str | None:
     """Send a message and return why it was not taken; None when it was."""
-    import apprise
+    with importing:
+        import apprise
 
     asset = apprise.AppriseAsset(app_id="incumbent", app_desc="incumbent", service_timeout=SEND_SECONDS)
     service = apprise.Apprise.instantiate(address, asset=asset)

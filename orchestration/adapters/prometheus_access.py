@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration.adapters.importing import importing
 from orchestration.adapters.secret_files import read_secret
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 
@@ -108,7 +109,8 @@ class Access:
         return ()
 
     def _aws_keys(self) -> "Credentials":
-        from botocore.exceptions import BotoCoreError
+        with importing:
+            from botocore.exceptions import BotoCoreError
 
         try:
             if (keys := self._aws_chain) is None:
@@ -120,7 +122,8 @@ class Access:
 
     @cached_property
     def _aws_chain(self) -> "Credentials | None":
-        from botocore.session import Session
+        with importing:
+            from botocore.session import Session
 
         return Session().get_credentials()
 

@@ -316,7 +316,7 @@ def init(
         _require_new(file)
         stated = {"url": git_url, "branch": git_branch, "username": git_username, "token_file": git_token_file}
         own = git_target(stated)
-        draft = draft_policy(platform, model, namespace, name, policy_name, platform.argocd_context, own)
+        draft = draft_policy(platform, model, namespace, name, policy_name, own)
         _write_new(file, draft.text)
         for field, meaning in draft.open.items():
             tell(shown(f"TODO {field}: {meaning}"))

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from orchestration.commands.clocks import clock_of
 from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to, signing_for
 from orchestration.commands.probes import Finding, Probe, failed, ok, unknown
 from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
 from orchestration.promotion.platform import PlatformInParts
-from orchestration.promotion.ports import QueryResult
+from orchestration.promotion.ports import Metrics, QueryResult
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
-
-_SKEW_SECONDS = 5.0
-"""How far two clocks may differ: less than the scrape intervals and lease times that depend on them."""
 
 
 def probes(platform: PlatformInParts, name: str | None) -> list[Probe]:
@@ -67,9 +65,9 @@ def _settings(platform: PlatformInParts, policies: Finding, *, with_git: bool) -
     if with_git:
         yield Probe("settings", "INCUMBENT_GIT_URL", usable(platform.git))
     yield Probe("settings", "INCUMBENT_KUBECONFIG", lambda: _contexts(platform))
-    yield Probe(
-        "settings", "INCUMBENT_ARGOCD_CONTEXT", usable(platform.argocd), needs=("settings: INCUMBENT_KUBECONFIG",)
-    )
+    # One that is missing is told beside a missing kubeconfig; one that is there names a context of the kubeconfig.
+    needs = ("settings: INCUMBENT_KUBECONFIG",) if platform.argocd_context else ()
+    yield Probe("settings", "INCUMBENT_ARGOCD_CONTEXT", usable(platform.argocd), needs)
     yield Probe("settings", "PROMETHEUS_URL", usable(platform.metrics))
     yield Probe("settings", "INCUMBENT_OCI_MIRRORS", usable(platform.images))
 
@@ -92,16 +90,22 @@ def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
         platform.metrics().ready()
         return ok("ready")
 
+    clock = platform.clock()
     yield Probe("MLflow", "answers", mlflow, needs=("settings: MLFLOW_TRACKING_URI",))
     yield Probe("MLflow", "version", lambda: _mlflow_version(platform), needs=("MLflow: answers",))
+    registry_time = clock_of(clock, "MLflow", lambda: platform.registry().server_time())
+    yield Probe("MLflow", "clock", registry_time, needs=("MLflow: answers",))
     if with_git:
         needs = ("settings: INCUMBENT_GIT_URL",)
         yield Probe("Git", "branch", lambda: branch_of(platform.git()), needs)
         yield Probe("Git", "push", lambda: push_to(platform.git()), needs=("Git: branch",))
         yield Probe("Git", "signing", lambda: signing_for(platform.git()), needs)
     yield Probe("Argo CD", "answers", argocd, needs=("settings: INCUMBENT_ARGOCD_CONTEXT",))
+    argocd_time = clock_of(clock, "Argo CD's API server", lambda: platform.argocd().server_time())
+    yield Probe("Argo CD", "clock", argocd_time, needs=("Argo CD: answers",))
     yield Probe("Prometheus", "answers", prometheus, needs=("settings: PROMETHEUS_URL",))
-    yield Probe("Prometheus", "clock", lambda: _clock(platform), needs=("Prometheus: answers",))
+    metrics_time = clock_of(clock, "Prometheus", lambda: _time_of(platform.metrics()), resolution=0.0)
+    yield Probe("Prometheus", "clock", metrics_time, needs=("Prometheus: answers",))
 
 
 def _mlflow_version(platform: PlatformInParts) -> Finding:
@@ -113,23 +117,6 @@ def _mlflow_version(platform: PlatformInParts) -> Finding:
     return failed(Problem("MLflow's server", f"version {OLDEST} or newer", f"version {version}", HOW_TO_UPGRADE))
 
 
-def _clock(platform: PlatformInParts) -> Finding:
-    """Compare this machine's clock with Prometheus's, by which the age of every scrape is judged."""
-    clock, metrics = platform.clock(), platform.metrics()
-    before = clock.now()
+def _time_of(metrics: Metrics) -> float | None:
     answer = metrics.query("time()")
-    after = clock.now()
-    if not isinstance(answer, QueryResult) or len(answer.samples) != 1:
-        return unknown("Prometheus does not tell its time")
-    at = answer.samples[0].at
-    skew = max(0.0, before - at, at - after)
-    if skew <= _SKEW_SECONDS:
-        return ok(f"agrees with this machine's to {max(skew, 0.1):.1f} s")
-    return failed(
-        Problem(
-            "the clocks",
-            f"this machine's and Prometheus's to agree to {_SKEW_SECONDS:g} s",
-            f"a difference of {skew:.0f} s",
-            "Synchronise both by NTP; on each machine: timedatectl set-ntp true.",
-        )
-    )
+    return answer.samples[0].at if isinstance(answer, QueryResult) and len(answer.samples) == 1 else None

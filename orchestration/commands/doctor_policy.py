@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from threading import Lock
 
+from orchestration.commands.clocks import clock_of
 from orchestration.commands.probes import Finding, Outcome, Probe, failed, ok, unknown
 from orchestration.promotion.branch_view import manifest_at
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
@@ -51,6 +52,7 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
         Probe(name, "automated sync", own.automated_sync, (application,)),
         Probe(name, "rights in Argo CD", own.rights_in_argocd, (argocd,)),
         Probe(name, "cluster", own.cluster_answers, ("settings: INCUMBENT_KUBECONFIG",)),
+        Probe(name, "clock", clock_of(platform.clock(), f"cluster {policy.cluster}", own.cluster_time), (cluster,)),
         Probe(name, "rights in cluster", own.rights_in_cluster, (cluster,)),
         Probe(name, "nodes", own.nodes, (cluster,)),
         Probe(name, "workload", own.workload_serves, (cluster,)),
@@ -260,6 +262,10 @@ class _Examined:
         """Whether the cluster's API server is ready."""
         self.platform.cluster(self.policy.cluster).ready()
         return ok(f"{self.policy.cluster} is ready")
+
+    def cluster_time(self) -> float | None:
+        """What time it is at the cluster's API server; None when it does not tell."""
+        return self.platform.cluster(self.policy.cluster).server_time()
 
     def rights_in_cluster(self) -> Finding:
         """Whether the account may do what a rollout and the gate ask of the cluster."""

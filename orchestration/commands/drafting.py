@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestration.commands.drafting_manifest import because, files_of, find_manifest, repository_of
+from orchestration.commands.drafting_manifest import because, find_manifest
+from orchestration.commands.drafting_service import find_service
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.deployed import Slot, parse_address
 from orchestration.promotion.evaluation import ANY_TRAFFIC
@@ -22,14 +23,12 @@ from orchestration.promotion.policy_draft import (
 from orchestration.promotion.ports import QueryResult, Sample
 from orchestration.promotion.problems import InvalidInputError, Problem, ProblemError
 from orchestration.promotion.promql import expand
-from orchestration.promotion.serving_protocols import PROTOCOLS
 from orchestration.promotion.workload_kinds import JUDGED
 
 IN_CLUSTER = "https://kubernetes.default.svc"
 """How Argo CD names the cluster that it runs in."""
 _WINDOW_SECONDS = 3600.0
 """How far to look back for requests, to propose a bound."""
-_REACH_SECONDS = 5.0
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 """What PromQL accepts as a name without quotes; Prometheus 3 has others, too."""
 _PODS = 'namespace="$namespace",pod=~"$pods"'
@@ -41,7 +40,6 @@ def draft_policy(
     namespace: str,
     application: str,
     name: str,
-    own_context: str,
     own: GitTarget | None = None,
 ) -> PolicyDraft:
     """Draft a policy; whatever cannot be found out is left open in it, with the reason.
@@ -52,7 +50,6 @@ def draft_policy(
         namespace: the namespace of the Application.
         application: the Application's name.
         name: the policy's name.
-        own_context: the context of the cluster that Argo CD runs in.
         own: the policy's own GitOps repository; None for the settings'.
 
     Raises:
@@ -67,23 +64,21 @@ def draft_policy(
     if own is not None:
         platform.git_of(name, own)  # what cannot be used is not written into a policy
     draft = PolicyDraft(name, model, application, namespace, own)
-    workload = _workload(platform, found, draft, own_context)
+    workload = _workload(platform, found, draft)
     find_manifest(platform, found, draft, workload)
-    _service(platform, found, draft)
+    find_service(platform, found, draft, workload)
     _quality(platform, draft)
     _gate(platform, draft, workload)
     _prove(draft)
     return draft
 
 
-def _workload(
-    platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft, own_context: str
-) -> WorkloadStatus | None:
+def _workload(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> WorkloadStatus | None:
     """Find the workload that the application deploys, its container and its image's repository."""
     contexts = platform.contexts()
     where = application.destination
     candidates = [where] if where in contexts else [name for name, server in contexts.items() if server == where]
-    draft.cluster = own_context if where == IN_CLUSTER else next(iter(candidates), "")
+    draft.cluster = platform.argocd_context if where == IN_CLUSTER else next(iter(candidates), "")
     if not draft.cluster:
         known = ", ".join(contexts) or "none"
         draft.leave_open("cluster", f"the kubeconfig's context of {where or 'the destination'} (contexts: {known})")
@@ -155,47 +150,6 @@ def _slots_of_address(workload: WorkloadStatus, container: str, model: str) -> I
             yield Slot("argument", name)
         elif is_one(text) and before.startswith("-"):
             yield Slot("argument", before)
-
-
-def _service(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> None:
-    """Propose a node's address with the node port in the application's files, if something answers there."""
-    meaning = "where clients reach the model, such as http://host:30808 or https://host/predict"
-    try:
-        address = _node_port_address(platform, application, draft)
-    except ProblemError as error:
-        draft.leave_open("service", because(meaning, error))
-        return
-    if address and platform.service().reach(address, {}, _REACH_SECONDS).is_routed:
-        draft.protocol = _protocol(platform, address, draft.model)
-        if draft.protocol:
-            draft.service = address
-            return
-        choices = ", ".join(PROTOCOLS)
-        draft.leave_open("service", f"{{url: {address}, protocol: ...}}, one of {choices}; nothing there tells which")
-        return
-    draft.leave_open("service", f"{meaning} ({f'{address} does not answer from here' if address else 'not found'})")
-
-
-def _protocol(platform: PlatformInParts, address: str, model: str) -> str:
-    """The protocol of which a server shows signs; empty when none does."""
-    for name, protocol in PROTOCOLS.items():
-        path = protocol.presence_for(model)
-        if path and platform.service().reach(address + path, {}, _REACH_SECONDS).status == 200:
-            return name
-    return ""
-
-
-def _node_port_address(platform: PlatformInParts, application: ApplicationStatus, draft: PolicyDraft) -> str:
-    if not draft.cluster:
-        return ""
-    git = repository_of(platform, draft)
-    head = git.fetch()
-    ports: set[str] = set()
-    for path in files_of(git, head, application):
-        text = (git.read_file(head, path) or b"").decode("utf-8", "replace")
-        ports |= set(re.findall(r"^\s*(?:- )?nodePort: ([0-9]{4,5})\s*$", text, re.MULTILINE))
-    nodes = [node.address for node in platform.cluster(draft.cluster).nodes() if node.ready and node.address]
-    return f"http://{nodes[0]}:{ports.pop()}" if nodes and len(ports) == 1 else ""
 
 
 def _quality(platform: PlatformInParts, draft: PolicyDraft) -> None:

@@ -119,7 +119,7 @@ class _Begun:
 
 
 def _begin(platform: Platform, name: str, with_leases: bool) -> _Begun:
-    # Clients are made here, one after the other: making one imports its library, which threads should not do at once.
+    # Clients are made here, because what is wrong with a setting breaks the policy, and no service.
     try:
         policy = platform.policy(name)
         clients = platform.clients(policy)

@@ -75,7 +75,16 @@ def parse_application(raw: Json) -> ApplicationStatus:
             (text_of(each, "kind") or "", text_of(each, "namespace") or "", text_of(each, "name") or "")
             for each in items_of(status, "resources")
         ),
+        external_urls=tuple(_external_urls(mapping_at(status, "summary"))),
     )
+
+
+def _external_urls(summary: Json) -> Iterator[str]:
+    """The addresses in the summary; a link that a person set by an annotation may be `title|address`."""
+    for text in _strings(summary, "externalURLs"):
+        url = text.rpartition("|")[2]
+        if re.match(r"https?://[^/*]+(/|$)", url):
+            yield url
 
 
 def _application_set(metadata: Json) -> str:
@@ -149,7 +158,16 @@ def parse_service(raw: Json) -> ClusterService:
         name=text_of(mapping_at(raw, "metadata"), "name") or "",
         selector=_texts(raw, "spec", "selector"),
         ports=tuple(_service_port(port) for port in _over_tcp(mapping_at(raw, "spec"))),
+        addresses=(*_balancers(raw), *_strings(mapping_at(raw, "spec"), "externalIPs")),
     )
+
+
+def _balancers(raw: Json) -> Iterator[str]:
+    """The hosts of a Service's load balancer; a name is stated in place of an address where there is one."""
+    for entry in items_of(mapping_at(raw, "status", "loadBalancer"), "ingress"):
+        host = text_of(entry, "hostname") or text_of(entry, "ip")
+        if host:
+            yield host
 
 
 def _over_tcp(raw: Json) -> list[Json]:

@@ -67,6 +67,8 @@ class ApplicationStatus:
     """The name of the cluster that it deploys to, or else the address of its API server."""
     resources: tuple[tuple[str, str, str], ...] = ()
     """Kind, namespace and name of what it has deployed."""
+    external_urls: tuple[str, ...] = ()
+    """Where Argo CD says that clients reach what it has deployed: the hosts of Ingresses, and links that people set."""
 
     @property
     def is_changed_in(self) -> str:
@@ -177,6 +179,8 @@ class ClusterService:
     selector: dict[str, str]
     """Empty when it selects no pods by itself."""
     ports: tuple[ServicePort, ...]
+    addresses: tuple[str, ...] = ()
+    """Hosts outside the cluster that lead to it: those of its load balancer, and external addresses."""
 
     def selects(self, labels: dict[str, str]) -> bool:
         """Whether pods with these labels are behind it, whichever ReplicaSet's pods Argo Rollouts shows there now."""

@@ -61,6 +61,10 @@ class Platform(Protocol):
 class PlatformInParts(Platform, Protocol):
     """A platform whose dependencies can be asked one by one, whatever is wrong with the others."""
 
+    @property
+    def argocd_context(self) -> str:
+        """The kubeconfig's context of the cluster that Argo CD runs in; empty when the settings name none."""
+
     def git_of(self, policy: str, own: GitTarget) -> GitOpsRepository:
         """Return a client of the GitOps repository that a policy is to name which does not exist yet."""
 

@@ -16,6 +16,7 @@ from orchestration.promotion.ports import BranchCommit, FileChange, Proposal
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.pull_requests import MERGE_TAG, MergeOf
 from orchestration.promotion.returns import RETURNS_FROM
+from orchestration.promotion.sensor_rules import is_new
 from orchestration.promotion.state import State
 from orchestration.promotion.summary import SINCE_TAG
 from orchestration.promotion.texts import one_line
@@ -102,6 +103,14 @@ class ClusterView:
     image: str | None
 
 
+NOT_REQUESTED = "not requested"
+"""In place of a state, of a challenger that nothing has taken up."""
+_NO_RUN_YET = (
+    "no run has begun. Dagster's challenger_sensor starts one within seconds, if it is on; where there is none, as in "
+    "CI, materialize its partition"
+)
+
+
 @dataclass(frozen=True)
 class UnderWay:
     """A promotion that has not ended, or a hold of the policy; `since` in seconds since the epoch."""
@@ -109,6 +118,7 @@ class UnderWay:
     version: int | None
     """None for a hold of the policy."""
     state: str
+    """A version's state, `not requested`, or `hold`."""
     since: float | None
     reason: str
 
@@ -262,12 +272,25 @@ def _under_way(policy: str, git: GitView | None, registry: RegistryView | None) 
         found.append(UnderWay(number, str(State.COMMITTED), commit.committed_at, "Git knows no end of it yet"))
     if git is not None and git.returning is not None:
         found.append(_return(policy, *git.returning, registry.returning if registry is not None else None))
+    challenger = registry.challenger if registry is not None else None
+    if challenger is not None and is_new(challenger, policy):
+        found.append(UnderWay(challenger.version, NOT_REQUESTED, None, _not_taken_up(policy, challenger.version)))
     for version in registry.versions if registry is not None else ():
         state = version.state(policy)
         if state is not None and not state.is_end:
             reason = one_line(version.tag(policy, "reason") or "")
+            if state is State.REQUESTED and not reason:
+                reason = _NO_RUN_YET
             found.append(UnderWay(version.version, str(state), _state_since(version, policy, git), reason))
     return tuple(found)
+
+
+def _not_taken_up(policy: str, number: int) -> str:
+    """Say why nothing happens to a version that the alias names: whether a sensor is on, nobody here can tell."""
+    return (
+        "its alias is set, and nothing has taken that up. Dagster's challenger_sensor does within seconds, if it is "
+        f"on; where there is none, as in CI: incumbent register {policy} {number}"
+    )
 
 
 def _return(policy: str, proposal: Proposal, identity: PromotionId, version: ModelVersion | None) -> UnderWay:

@@ -52,6 +52,9 @@ class Registry(Protocol):
     def server_version(self) -> str | None:
         """Return the server's own version, such as `3.17.2`; None when it does not tell."""
 
+    def server_time(self) -> float | None:
+        """Return what time it is there, in whole seconds since the epoch; None when the server does not tell."""
+
     def may_edit(self, model: str) -> bool | None:
         """Return whether our account may write to a model; None when the server does not tell, or asks for no login."""
 
@@ -362,6 +365,9 @@ class ArgoCD(Protocol):
     def application(self, namespace: str, name: str) -> ApplicationStatus | None:
         """Return an Application; None when there is no such Application."""
 
+    def server_time(self) -> float | None:
+        """Return what time it is there, in whole seconds since the epoch; None when the server does not tell."""
+
     def may(self, right: Right) -> bool | None:
         """Return whether our account has a right; None when the API server does not tell."""
 
@@ -397,6 +403,9 @@ class Cluster(Protocol):
 
     def ready(self) -> None:
         """Raise `DependencyError` unless the API server's /readyz says ok."""
+
+    def server_time(self) -> float | None:
+        """Return what time it is there, in whole seconds since the epoch; None when the server does not tell."""
 
     def may(self, right: Right) -> bool | None:
         """Return whether our account has a right; None when the API server does not tell."""

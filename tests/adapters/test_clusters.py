@@ -346,6 +346,18 @@ def test_an_answer_may_be_compressed(httpserver: HTTPServer, cluster: Kubernetes
     assert ask(cluster).body == HttpService().ask(httpserver.url_for("/p"), b"{}", {}, 5).body == b'{"prediction": NaN}'
 
 
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized"])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("Date: Thu, 26 Nov 2026 08:00:00 GMT\r\n", 1795680000.0), ("Date: soon\r\n", None), ("", None)],
+)
+def test_an_api_server_tells_its_time(tmp_path: Path, status: str, header: str, seconds: float | None) -> None:
+    """Whatever else it answers; without the header, or with one that nobody can read, the time is not known."""
+    head = f"HTTP/1.1 {status}\r\n{header}Content-Length: 2\r\n\r\nok".encode()
+    with raw_server(head) as url:
+        assert KubernetesCluster(write_kubeconfig(tmp_path, url), "edge").server_time() == seconds
+
+
 SERVICES = "/api/v1/namespaces/ml-apps/services"
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -104,7 +105,7 @@ class MlflowWorld:
 def world(request: pytest.FixtureRequest) -> World:
     """The real registry, and then the fake, for the same contract."""
     if request.param == "fake":
-        return FakeWorld(FakeRegistry())
+        return FakeWorld(FakeRegistry(time=time.time()))
     url: str = request.getfixturevalue("mlflow_url")
     return MlflowWorld(MlflowRegistry(url), url)
 
@@ -248,6 +249,13 @@ def test_ping_answers(world: World) -> None:
 def test_the_server_tells_its_version(world: World) -> None:
     """It is a version's number, by which a doctor tells what the server can do."""
     assert re.fullmatch(r"3\.[0-9]+\.[0-9]+", world.registry.server_version() or "")
+
+
+def test_the_server_tells_its_time(world: World) -> None:
+    """By it, a doctor finds clocks that differ."""
+    at = world.registry.server_time()
+    assert at is not None
+    assert abs(at - time.time()) < 10
 
 
 def test_a_server_without_logins_tells_no_rights(world: World, model: str) -> None:

@@ -1,6 +1,7 @@
 """How the API server refuses: the status, the `kind: Status` body and its wording, for each call of the adapters."""
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,15 @@ def failure(reply: ApiReply) -> tuple[int, str | None, str]:
     assert reply.is_status, reply
     assert (status["status"], status["code"], status["metadata"]) == ("Failure", reply.status, {})
     return reply.status, status.get("reason"), status["message"]
+
+
+def test_an_answer_has_the_servers_time(place: Place) -> None:
+    """The header `Date`, by which clocks are compared, also for an account that may not ask anything else."""
+    for api in (place.gcp, place.edge, KubeApi(place.wrong, "edge")):
+        before = time.time()
+        at = api.server_time()
+        assert at is not None
+        assert before - 5 < at < time.time() + 5
 
 
 @pytest.mark.parametrize("context", ["gcp", "edge"])

@@ -47,10 +47,16 @@ class FakeCluster:
         self.down: Problem | None = None
         self.denied: set[str] | None = set()
         """The rights that the account lacks, in words; None when the API server does not tell."""
+        self.time: float | None = None
+        """What time its API server says it is; None when it does not tell."""
 
     def ready(self) -> None:
         if self.down is not None:
             raise DependencyError(self.down)
+
+    def server_time(self) -> float | None:
+        self.ready()
+        return self.time
 
     def may(self, right: Right) -> bool | None:
         self.ready()
@@ -135,10 +141,15 @@ class FakeArgoCD:
         self.on_refresh: Callable[[str], None] = lambda kind: None
         self.down: Problem | None = None
         self.denied: set[str] | None = set()
+        self.time: float | None = None
 
     def ready(self) -> None:
         if self.down is not None:
             raise DependencyError(self.down)
+
+    def server_time(self) -> float | None:
+        self.ready()
+        return self.time
 
     def may(self, right: Right) -> bool | None:
         self.ready()

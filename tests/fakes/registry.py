@@ -24,6 +24,8 @@ class FakeRegistry:
     searches: bool = True
     """Whether it can be asked for the aliases of many models at once."""
     version_of_server: str | None = "3.17.2"
+    time: float | None = None
+    """What time the server says it is; None when it does not tell."""
     editable: bool | None = None
     """What `may_edit` says; None as a server without logins does."""
     roots: dict[str, str] = field(default_factory=dict)
@@ -66,6 +68,10 @@ class FakeRegistry:
     def server_version(self) -> str | None:
         self._called("server_version")
         return self.version_of_server
+
+    def server_time(self) -> float | None:
+        self._called("server_time")
+        return self.time
 
     def may_edit(self, model: str) -> bool | None:
         self._called("may_edit")

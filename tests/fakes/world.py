@@ -232,6 +232,7 @@ class WorldPlatform:
     def __init__(self, world: World) -> None:
         self.world = world
         self.policy_names, self.policy, self.clients = world.policy_names, world.policy, world.clients
+        self.argocd_context = "gcp"
 
     def ignored_files(self) -> tuple[str, ...]:
         return self.world.ignored

@@ -4,6 +4,15 @@ from tests.guards.guard import Guard, Mutant
 
 GUARDS = (
     Guard(
+        "A client's library is imported by one thread at a time, or a process may never get a complete one.",
+        Mutant(
+            "adapters/mlflow_registry.py",
+            "        with importing:\n            from mlflow import MlflowClient\n",
+            "        from mlflow import MlflowClient\n",
+        ),
+        "adapters/test_importing.py::test_a_library_is_imported_by_one_thread_at_a_time",
+    ),
+    Guard(
         "A challenger is a new request only while it has no state, or was superseded.",
         Mutant("promotion/sensor_rules.py", "return version.state(policy) in (None, State.SUPERSEDED)", "return True"),
         "promotion/test_sensor_rules.py::test_what_was_requested_is_no_new_challenger",

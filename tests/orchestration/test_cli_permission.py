@@ -1,6 +1,7 @@
 """`incumbent hold`, `resume` and `approve` as a person types them, and the jobs of the same names in Dagster."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
@@ -41,6 +42,40 @@ def test_hold_and_resume(world: World) -> None:
         assert made(world)[0] == (kind, "ana", "we move")
         world.clock.sleep(1)
     assert len(made(world)) == 2
+
+
+def test_who_asks_is_whom_git_or_else_the_system_knows(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without `--by`, the address of the caller's own Git is kept, and the system's user where Git has none."""
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[user]\n\temail = mo@example.org\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    monkeypatch.setenv("LOGNAME", "operator")
+    assert run("hold", POLICY_NAME, "--reason", "the fair").exit_code == 0
+    world.clock.sleep(1)
+    settings.write_text("", encoding="utf-8")
+    assert run("resume", POLICY_NAME, "--reason", "over").exit_code == 0
+    assert made(world) == [(ActKind.RESUME, "operator", "over"), (ActKind.HOLD, "mo@example.org", "the fair")]
+
+
+CHANGES = ("abort", "adopt", "approve", "hold", "resume", "retry", "rollback")
+
+
+@pytest.mark.parametrize("command", CHANGES)
+def test_whoever_decides_says_why(command: str) -> None:
+    """Without a reason the command is wrong usage, before anything is asked; the message names the option."""
+    version = ["1"] if command in ("adopt", "approve", "retry") else []
+    done = run(command, POLICY_NAME, *version)
+    assert done.exit_code == 2
+    assert "--reason" in done.stderr
+
+
+def test_what_people_decide_is_a_job_of_the_launchpad_each() -> None:
+    """A person with Dagster's page alone can do what the commands do."""
+    assert sorted(operation.name for operation in operations) == sorted(CHANGES)
 
 
 def test_approve(world: World) -> None:

@@ -79,7 +79,7 @@ def test_no_sensor_waits_for_another(tmp_path: Path) -> None:
 
 def test_operations_ask_who_and_why() -> None:
     """What people decide in the launchpad needs a policy, a name and a reason, and some of it a version."""
-    with_version = {"approve", "adopt"}
+    with_version = {"approve", "adopt", "retry"}
     for name in (operation.name for operation in operations):
         fields = {"version"} if name in with_version else set()
         (op,) = defs.resolve_job_def(name).nodes

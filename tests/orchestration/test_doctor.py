@@ -9,6 +9,7 @@ import pytest
 
 from orchestration.commands.doctor import probes
 from orchestration.commands.probes import Finding, Outcome, Probe, examine, ok
+from orchestration.environment import SETTINGS, EnvironmentPlatform
 from orchestration.promotion.cluster_status import ApplicationSource
 from orchestration.promotion.github import NotPermittedError, RefusedError
 from orchestration.promotion.ports import Answer, QueryRejected, QueryResult, Sample
@@ -33,6 +34,7 @@ def healthy() -> World:
     world.argocd.status = replace(world.argocd.status, source=source)
     pods = {pod.name: 1.0 for pod in world.cluster.status.pods} if world.cluster.status else {}
     world.metrics.script |= {"up{": pods, "time()": world.clock.now()}
+    world.registry.time = world.argocd.time = world.cluster.time = float(int(world.clock.now()))
     return world
 
 
@@ -196,6 +198,21 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
         {"Prometheus: clock"},
         "timedatectl set-ntp true",
     ),
+    "a registry whose clock is ahead": (
+        lambda w: setattr(w.registry, "time", w.clock.now() + 6),
+        {"MLflow: clock"},
+        "timedatectl set-ntp true",
+    ),
+    "a cluster whose clock is behind": (
+        lambda w: setattr(w.cluster, "time", w.clock.now() - 7),
+        {"clock"},
+        "timedatectl set-ntp true",
+    ),
+    "an Argo CD whose clock is behind": (
+        lambda w: setattr(w.argocd, "time", w.clock.now() - 7),
+        {"Argo CD: clock"},
+        "timedatectl set-ntp true",
+    ),
     "a broken policy": (
         lambda w: w.policies.update({POLICY_NAME: "model: [1"}),
         {"policy"},
@@ -260,6 +277,25 @@ def test_a_missing_setting_leaves_the_others(healthy: World) -> None:
     assert wrong(found) == {"settings: PROMETHEUS_URL"}
     assert found["scrapes"].outcome is Outcome.NOT_ASKED
     assert found["workload"].outcome is Outcome.OK
+
+
+def test_each_setting_that_is_missing_is_listed_with_its_fix() -> None:
+    """Without any setting, a person learns of all of them at once, whatever needs which."""
+    nothing = EnvironmentPlatform(**{**dict.fromkeys(SETTINGS, ""), "policies_folder": "no-such-folder"})
+    found = {probe.name: finding for probe, finding in examine(probes(nothing, None), lambda done, of: None)}
+    missing = {name for name, finding in found.items() if finding.outcome is Outcome.FAILED}
+    needed = {"MLFLOW_TRACKING_URI", "INCUMBENT_GIT_URL", "INCUMBENT_KUBECONFIG", "PROMETHEUS_URL"}
+    assert missing == needed | {"INCUMBENT_POLICIES", "INCUMBENT_ARGOCD_CONTEXT"}
+    assert all(f"setting {name}: expected a value" in found[name].text for name in missing - {"INCUMBENT_POLICIES"})
+    assert all(found[name].fix for name in missing)
+
+
+def test_what_does_not_tell_its_time_is_not_known(healthy: World) -> None:
+    """A proxy may leave the header out; a time that is rounded down to whole seconds is no difference."""
+    healthy.registry.time = None
+    assert look(healthy)["MLflow: clock"].outcome is Outcome.UNKNOWN
+    healthy.registry.time = healthy.clock.now() - 5.9
+    assert look(healthy)["MLflow: clock"].outcome is Outcome.OK
 
 
 def test_the_same_repository_by_another_name_is_accepted(healthy: World) -> None:

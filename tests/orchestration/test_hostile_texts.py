@@ -93,7 +93,6 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     assert promote(world, 1, "run")
     world.register()
     platform = WorldPlatform(world)
-    platform.argocd_context = "gcp"  # type: ignore[attr-defined]
     world.policies[POLICY_NAME] += "approval: {by: [ana]}"
     for module in MODULES:
         monkeypatch.setattr(module, "platform_of_environment", lambda: platform)

@@ -6,12 +6,18 @@ from dataclasses import replace
 import pytest
 
 from orchestration.commands.drafting import IN_CLUSTER, draft_policy
-from orchestration.promotion.cluster_status import ApplicationSource, ContainerSpec, Node
+from orchestration.promotion.cluster_status import (
+    ApplicationSource,
+    ClusterService,
+    ContainerSpec,
+    Node,
+    ServicePort,
+)
 from orchestration.promotion.model_version import TrainingRun
 from orchestration.promotion.policy import GitTarget, Policy, parse_policy
 from orchestration.promotion.policy_draft import PolicyDraft, propose_quality, request_counters, scalar
-from orchestration.promotion.ports import QueryResult, Sample
-from orchestration.promotion.problems import InvalidInputError, Problem
+from orchestration.promotion.ports import Answer, QueryResult, Sample
+from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from tests.fakes.git import FakeGitRepository
 from tests.fakes.world import World, WorldPlatform
 
@@ -43,6 +49,11 @@ OUTCOMES = tuple(
 )
 
 
+def leads(*addresses: str, port: int = 80, node_port: int | None = None, app: str = "iris") -> ClusterService:
+    """A Service that selects an application's pods."""
+    return ClusterService(app, {"app": app}, (ServicePort(port, "http", node_port),), addresses)
+
+
 @pytest.fixture
 def running() -> World:
     """A model that was deployed by hand: an application, its workload and metrics, and a version in the registry."""
@@ -57,13 +68,16 @@ def running() -> World:
         resources=(("Service", "ml-apps", "iris"), ("Deployment", "ml-apps", "iris")),
     )
     world.cluster.node_list = (Node("edge-0", "amd64", True, "10.0.0.7"),)
+    assert world.cluster.status is not None
+    world.cluster.status = replace(world.cluster.status, pod_labels={"app": "iris"})
+    world.cluster.service_list = (leads(node_port=30808),)
     world.service.pages = {"http://10.0.0.7:30808/version"}
     world.metrics.script = dict(script(COUNTER, BUCKETS, "process_cpu_seconds_total", counted=OUTCOMES, p95=0.09))
     return world
 
 
 def draft(world: World, name: str = "iris-edge", model: str = "iris", own: GitTarget | None = None) -> PolicyDraft:
-    return draft_policy(WorldPlatform(world), model, "argocd", "iris", name, "gcp", own)
+    return draft_policy(WorldPlatform(world), model, "argocd", "iris", name, own)
 
 
 def test_all_that_runs_is_found(running: World) -> None:
@@ -203,6 +217,95 @@ def test_a_server_shows_its_protocol(running: World, page: str, protocol: str) -
     """Each kind of server has a page that no other has."""
     running.service.pages = {f"http://10.0.0.7:30808{page}"}
     assert parse_policy("iris-edge", draft(running).text).service.protocol == protocol
+
+
+@pytest.mark.parametrize(
+    ("services", "urls", "address"),
+    [
+        ((leads(),), ("https://iris.example.org/",), "https://iris.example.org"),
+        ((leads(),), ("https://example.org/iris(/|$)(.*)",), "https://example.org/iris"),
+        ((leads("203.0.113.5"),), (), "http://203.0.113.5"),
+        ((leads("lb.example.org", port=443),), (), "https://lb.example.org"),
+        ((leads("2001:db8::5", port=8080),), (), "http://[2001:db8::5]:8080"),
+        ((leads(node_port=30900),), (), "http://10.0.0.7:30900"),
+        ((leads(),), (), "http://iris.ml-apps.svc"),
+        ((leads(port=8080), leads("203.0.113.9", app="other")), (), "http://iris.ml-apps.svc:8080"),
+        (None, (), "http://10.0.0.7:30808"),
+    ],
+)
+def test_each_way_to_a_model_is_found(
+    running: World, services: tuple[ClusterService, ...] | None, urls: tuple[str, ...], address: str
+) -> None:
+    """Ingress, load balancer, node port, and a Service inside the cluster; without the right, as the files have it."""
+    running.cluster.service_list = services
+    _change_application(running, external_urls=urls)
+    running.service.reached = Answer(0, b"connection refused", 0.0)
+    running.service.pages = {address, f"{address}/version"}
+    found = draft(running)
+    assert found.open == {}
+    assert parse_policy("iris-edge", found.text).service.url == address
+
+
+def test_what_clients_outside_the_cluster_use_comes_first(running: World) -> None:
+    """Of several addresses that answer; one that shows no protocol is passed over."""
+    running.cluster.service_list = (leads("203.0.113.5", node_port=30808),)
+    _change_application(running, external_urls=("https://grafana.example.org/d/iris",))
+    running.service.pages |= {"http://203.0.113.5/version"}
+    assert draft(running).service == "http://203.0.113.5"
+    running.service.pages.clear()
+    left = draft(running).open["service"]
+    assert left.startswith("{url: https://grafana.example.org/d/iris, protocol: ...}, one of ")
+    assert "http://203.0.113.5 (Service iris)" in left
+
+
+def _forbid_nodes(world: World) -> None:
+    def nodes() -> tuple[Node, ...]:
+        raise DependencyError(Problem("Kubernetes API of context edge", "nodes", "HTTP 403", "Grant it."))
+
+    world.cluster.nodes = nodes  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda w: setattr(w.cluster, "service_list", (leads(node_port=30808),)),
+            "http://10.0.0.7:30808 (a node port of Service iris) does not answer from here; "
+            "http://iris.ml-apps.svc (Service iris, for clients inside the cluster) does not answer from here",
+        ),
+        (
+            lambda w: setattr(w.cluster, "service_list", None),
+            "the Services of ml-apps are not known: the account: no right to list them",
+        ),
+        (lambda w: setattr(w.cluster, "service_list", (leads(app="other"),)), "no Service selects its pods"),
+        (lambda w: setattr(w.cluster, "status", None), "the workload is not known, and so neither are its Services"),
+        (
+            lambda w: setattr(w.cluster, "node_list", (Node("edge-0", "amd64", True),)),
+            "no node that is ready has an address",
+        ),
+        (_forbid_nodes, "the nodes are not known: Kubernetes API of context edge: HTTP 403"),
+        (
+            lambda w: _change_application(
+                w, resources=(("Deployment", "ml-apps", "iris"), ("HTTPRoute", "ml-apps", "iris"))
+            ),
+            "the address of HTTPRoute ml-apps/iris is not known",
+        ),
+        (
+            lambda w: setattr(w.cluster, "service_list", (leads(*(f"203.0.113.{number}" for number in range(9))),)),
+            "http://203.0.113.8 (Service iris) was not asked",
+        ),
+    ],
+)
+def test_what_is_not_known_of_the_ways_to_a_model_is_said(
+    running: World, change: Callable[[World], object], said: str
+) -> None:
+    """Each address that does not answer is named, and each place where another one may be."""
+    change(running)
+    running.service.reached = Answer(0, b"connection refused", 0.0)
+    running.service.pages.clear()
+    left = draft(running).open["service"]
+    assert left.startswith("where clients reach the model")
+    assert said in left
 
 
 def test_filling_in_what_is_open_gives_a_policy(running: World) -> None:

@@ -1,9 +1,10 @@
-"""Rollback, abort and adopt as jobs of Dagster's launchpad, on a platform of fakes."""
+"""Rollback, abort, adopt and retry as jobs of Dagster's launchpad, on a platform of fakes."""
 
 import dagster as dg
 import pytest
 
 from orchestration.operations import operations
+from orchestration.promotion.model_version import TrainingRun
 from orchestration.promotion.state import State
 from tests.fakes.runs import promote
 from tests.fakes.world import MANIFEST, POLICY_NAME, World, WorldPlatform
@@ -43,6 +44,21 @@ def test_the_three_operations(world: World) -> None:
     assert world.champion == 2
     assert launch(world, "rollback", version=1).success
     assert world.champion == 1
+
+
+def test_a_version_that_was_refused_is_tried_again(world: World) -> None:
+    """What `incumbent retry` does, with who and why in the commit; where nothing has ended, it is refused."""
+    world.register(accuracy=0.1)
+    promote(world, 1, "run 1")
+    assert world.state(1) is State.REFUSED
+    world.registry.add_run(TrainingRun("run1", "FINISHED", {"accuracy": 0.9}, world.registry.runs["run1"].datasets))
+    assert launch(world, "retry", version=1).success
+    assert world.reason(1) == "Tried again by ana: complaints"
+    assert promote(world, 1, "run 2")
+    assert "complaints" in world.git.log[0].trailers["Retried-Because"]
+    again = launch(world, "retry", version=1)
+    assert not again.success
+    assert "found the champion" in reason(again)
 
 
 @pytest.mark.parametrize(

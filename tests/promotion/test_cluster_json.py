@@ -106,6 +106,10 @@ def test_a_service_is_read_with_where_it_leads() -> None:
     raw = {"metadata": {"name": "iris"}, "spec": {"selector": {"app": "iris"}, "ports": ports}}
     read = (ServicePort(80, 80), ServicePort(81, 8080, 30808), ServicePort(82, "http"))
     assert parse_service(raw) == ClusterService("iris", {"app": "iris"}, read)
+    entries = [{"ip": "203.0.113.5"}, {"hostname": "lb.example", "ip": "203.0.113.6"}, {}]
+    balanced = {**raw, "status": {"loadBalancer": {"ingress": entries}}}
+    assert parse_service(balanced).addresses == ("203.0.113.5", "lb.example")
+    assert parse_service({"spec": {"externalIPs": ["203.0.113.7"]}}).addresses == ("203.0.113.7",)
     assert parse_service({"spec": {"type": "ExternalName"}}) == ClusterService("", {}, ())
     assert not parse_service({}).selects({"app": "iris"})
 
@@ -265,6 +269,13 @@ def test_an_application_is_read_with_both_of_its_revisions_and_times() -> None:
     assert application.operation_finished_at == pytest.approx(1767225602.123456)
     assert application.reconciled_at == 1767225603.0
     assert application.conditions == (("ComparisonError", "no repo"),)
+
+
+def test_the_addresses_that_argo_cd_tells_are_read() -> None:
+    """Those of Ingresses, and links that people set, with their titles; what is no address of one host is left out."""
+    urls = ["https://iris.example.org/predict", "Board|https://grafana.example", "http://*.example.org", "mailto:x", 7]
+    read = parse_application({"status": {"summary": {"externalURLs": urls}}}).external_urls
+    assert read == ("https://iris.example.org/predict", "https://grafana.example")
 
 
 def test_a_branchs_name_is_not_a_revision() -> None:

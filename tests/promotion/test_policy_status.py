@@ -99,6 +99,29 @@ def test_a_missing_champion_is_a_difference_once_something_was_promoted() -> Non
     assert policy_status(POLICY, git(9), nobody, cluster(9)).agrees is True
 
 
+@pytest.mark.parametrize("state", [None, "superseded"])
+def test_a_challenger_that_nothing_has_taken_up_says_what_would(state: str | None) -> None:
+    """The sensor may be off, or there is none: nobody here can tell, so both ways on are named."""
+    named = version(2, state) if state is not None else ModelVersion("iris", 2, "run", None, {})
+    status = policy_status(POLICY, git(1, 1), RegistryView(version(1, "champion"), named), cluster(1))
+    (found,) = status.under_way
+    assert (found.version, found.state, found.since) == (2, "not requested", None)
+    assert "challenger_sensor" in found.reason
+    assert found.reason.endswith("incumbent register iris-edge 2")
+
+
+def test_a_request_whose_run_has_not_begun_says_what_would_start_it() -> None:
+    """As after `incumbent register` while the sensor is off; a retry has a reason of its own."""
+    (found,) = policy_status(POLICY, git(1, 1), registry(1, 2), cluster(1)).under_way
+    assert found.state == "requested"
+    assert "challenger_sensor" in found.reason
+    assert "materialize its partition" in found.reason
+    retried = policy_tags(POLICY_NAME, {"state": "requested", "reason": "Tried again by ana: better now"})
+    view = RegistryView(version(1, "champion"), ModelVersion("iris", 2, "run", None, retried))
+    (again,) = policy_status(POLICY, git(1, 1), view, cluster(1)).under_way
+    assert again.reason == "Tried again by ana: better now"
+
+
 def test_what_is_not_known_is_not_guessed() -> None:
     """Without Git the cluster alone says what is live; without the cluster, the branch does; without both, nobody."""
     alone = policy_status(POLICY, None, registry(1), cluster(1))

@@ -24,6 +24,7 @@ from typing import cast
 
 from orchestration.adapters.git.login import ssh_command
 from orchestration.adapters.git.remote import NO_ANSWER, Remote, is_refused_login
+from orchestration.adapters.importing import importing
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.redact import redact
 
@@ -299,8 +300,9 @@ class Mirror:
         descriptors: tuple[int, ...] = (),
     ) -> GitResult:
         try:
-            from git.cmd import Git
-            from git.exc import GitCommandNotFound
+            with importing:
+                from git.cmd import Git
+                from git.exc import GitCommandNotFound
         except ImportError as missing:  # GitPython cannot be imported without Git
             raise _missing("git", "Git 2.32 or newer") from missing
         environment = {**_ENVIRONMENT, **variables}
