@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestration.promotion.answer_comparison import Tolerance
+from orchestration.promotion.answer_comparison import Tolerance, is_number
 from orchestration.promotion.clock_values import ENOUGH, clock_paths
 from orchestration.promotion.json_paths import Path, format_path
 from orchestration.promotion.model_version import ModelVersion, not_registered
@@ -30,7 +30,15 @@ from orchestration.promotion.recorded_requests import (
     read_answer,
 )
 from orchestration.promotion.serving_protocols import PROTOCOLS, ProtocolName
-from orchestration.promotion.steady_answers import named, torn, unsure, varying_paths, varying_prediction
+from orchestration.promotion.steady_answers import (
+    doubtful,
+    named,
+    torn,
+    unsure,
+    value_at,
+    varying_paths,
+    varying_prediction,
+)
 
 _REPETITIONS = 3
 """How often each request is sent at least: what differs between the answers (a time, an id) is not compared later."""
@@ -205,7 +213,12 @@ def record_answers(
         for request, repeated in zip(requests, answers, strict=True)
         if repeated[0].sha256 is None
     ]
-    return _without_what_varies(asking, recording, in_json, now) if in_json else recording
+    if in_json:
+        return _without_what_varies(asking, recording, in_json, now)
+    if len(requests) > 1 and len({repeated[0].sha256 for repeated in answers}) == 1:
+        found = "the same content for every request, which is not JSON"
+        raise _refused(asking, found, "Give requests with different answers (--requests), or correct --url.")
+    return recording
 
 
 def _without_what_varies(
@@ -226,15 +239,23 @@ def _without_what_varies(
         found = "some that change by more than the tolerance, and others that do not"
         raise _unsteady(asking, numbers, "numbers that stay", found)
     clocks = clock_paths(requests, repeated, rules, now)
-    if (lost := varying_prediction([path for path in varies if path not in clocks])) is not None:
-        raise _unsteady(asking, lost, "a prediction that stays", "one that changes by more than the tolerance")
+    numbers_of_clocks = [path for path in clocks if is_number(value_at(repeated[0][0], path))]
+    if (lost := varying_prediction([path for path in (*varies, *clocks) if path not in numbers_of_clocks])) is not None:
+        raise _unsteady(
+            asking,
+            lost,
+            "a prediction that stays",
+            "one that changes by more than the tolerance, or comes from a clock",
+        )
     changes = tuple(dict.fromkeys((*varies, *clocks)))
     ignore = tuple(dict.fromkeys((*recording.ignore, *(format_path(path) for path in changes))))
     if len(ignore) > MAX_PATHS:
         raise _refused(asking, f"{len(changes)} values that change: {named(changes)}")
     recording = recording.model_copy(update={"ignore": ignore})
     places = PROTOCOLS[asking.protocol].predictions
-    doubt = unsure(requests, [bodies[0] for bodies in repeated], recording.rules(), places, left_out=bool(changes))
+    in_doubt = doubtful(changes, numbers_of_clocks)
+    first = [bodies[0] for bodies in repeated]
+    doubt = unsure(requests, first, recording.rules(), places, left_out=bool(changes), in_doubt=in_doubt)
     if doubt is not None:
         raise _refused(asking, f"{doubt}; what changes is {named(changes)}" if changes else doubt)
     return recording

@@ -22,6 +22,8 @@ _DAY = 26 * 3600.0
 """Seconds. A time without a zone may be off by half a day, and a date by a whole one."""
 _UNITS = (1.0, 1e3, 1e6, 1e9)
 """In which parts of a second times are counted."""
+_LAST_TIME = 1e20
+"""No time in any of the units; an integer in JSON may be larger than a float can be."""
 _LONGEST_TIME = 40
 """Characters; a longer text has a time in it at most, and is something else."""
 _DATES = (
@@ -43,23 +45,50 @@ def clock_paths(
         rules: what is not compared anyway.
         now: in seconds since the epoch, when the answers came.
     """
-    found: dict[Path, None] = {}
+    candidates: dict[Path, None] = {}
     for request, answers in zip(requests, repeated, strict=True):
-        asked = {value for _, value in leaves(request) if isinstance(value, int | float | str)}
+        asked = _values_of(request)
         for path, value in compared_leaves(answers[0], rules):
-            if value not in asked and _is_now(value, now):
-                found[path] = None
+            if value not in asked and _time_near(value, now) is not None:
+                candidates[path] = None
     readings = [dict(compared_leaves(answer, rules)) for answers in repeated for answer in answers]
+    asked_each = [_values_of(request) for request, answers in zip(requests, repeated, strict=True) for _ in answers]
+    found = {path: None for path in candidates if _never_goes_back(path, readings, asked_each, now)}
     found |= dict.fromkeys(_rising(readings))
     return tuple(found)
 
 
-def _is_now(value: Any, now: float) -> bool:
-    if is_number(value):
-        return any(abs(value / unit - now) <= _CLOCKS_DIFFER for unit in _UNITS)
-    if not isinstance(value, str) or len(value) > _LONGEST_TIME or not any(map(str.isdigit, value)):
+def _values_of(request: Any) -> set[int | float | str]:
+    return {value for _, value in leaves(request) if isinstance(value, int | float | str)}
+
+
+def _never_goes_back(
+    path: Path, readings: Sequence[dict[Path, Any]], asked: Sequence[set[int | float | str]], now: float
+) -> bool:
+    """Whether a place has a time near now in each answer, and none before that of the answer before it.
+
+    A date that is predicted depends on the request, and so it goes back and forth.
+    """
+    values = [
+        reading[path]
+        for reading, own in zip(readings, asked, strict=True)
+        if path in reading and reading[path] not in own
+    ]
+    times = [time for value in values if (time := _time_near(value, now)) is not None]
+    if len(times) < len(values):
         return False
-    return any(abs(at - now) <= _DAY for at in _times(value))
+    return all(later >= earlier - _CLOCKS_DIFFER for earlier, later in pairwise(times))
+
+
+def _time_near(value: Any, now: float) -> float | None:
+    """Read a value as a time near now, in seconds since the epoch; None when it is none."""
+    if is_number(value):
+        if abs(value) > _LAST_TIME:
+            return None
+        return next((value / unit for unit in _UNITS if abs(value / unit - now) <= _CLOCKS_DIFFER), None)
+    if not isinstance(value, str) or len(value) > _LONGEST_TIME or not any(map(str.isdigit, value)):
+        return None
+    return next((at for at in _times(value) if abs(at - now) <= _DAY), None)
 
 
 def _times(text: str) -> Iterator[float]:

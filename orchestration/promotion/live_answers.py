@@ -59,14 +59,21 @@ def look_at_answers(policy: Policy, version: int, recorded: RecordedRound, probl
     return fits(ANSWERS, f"version {version} answers as recorded ({recorded.asked} asked)")
 
 
-def difference_before(policy: Policy, version: int, recorded: RecordedRound, problems: list[Problem]) -> Look | str:
+def difference_before(
+    policy: Policy, version: int, recorded: RecordedRound, problems: list[Problem], *, is_well: bool
+) -> Look | str:
     """Find out whether what serves now answers otherwise than the version to promote.
+
+    Only the pod's own answers count, because the service may lead to something else for a while. An error is no answer
+    of a model: what fails for a moment may answer as this version does in the next. A request that what serves refuses
+    (4xx) counts where it is well otherwise: it may have other inputs.
 
     Args:
         policy: says where and how they were asked, and how many wrong answers reject a version.
         version: the version to promote.
         recorded: how what serves answered that version's recorded requests.
         problems: why a dependency did not answer.
+        is_well: whether what serves has just answered its own recorded requests as recorded.
 
     Returns:
         The first difference in words, when there are so many that the gate would reject what serves as this version;
@@ -75,9 +82,22 @@ def difference_before(policy: Policy, version: int, recorded: RecordedRound, pro
     subject = f"the recorded requests of version {version}, asked of what serves now"
     if (misdirected := _misdirected(policy, subject, recorded)) is not None:
         return misdirected
-    if len(recorded.wrong) >= policy.gate.wrong_answers:
-        return one_line(f"{recorded.wrong[0].asked}: {recorded.wrong[0].reason}")
-    return "" if recorded.is_complete else _unanswered(subject, next(iter(recorded.unanswered), None), problems)
+    wrong = [fault for fault in recorded.wrong if _is_of_a_pod(fault)]
+    other = [fault for fault in wrong if not _is_silence(fault) and (is_well or fault.status < 300)]
+    if len(other) >= policy.gate.wrong_answers:
+        return one_line(f"{other[0].asked}: {other[0].reason}")
+    silent = next((fault for fault in (*wrong, *recorded.unanswered) if _is_silence(fault)), None)
+    if silent is not None or not recorded.is_complete:
+        return _unanswered(subject, silent, problems)
+    if refusal := next((fault for fault in wrong if fault not in other), None):
+        next_step = "Record requests that what serves takes as well, or let the server export model_info."
+        found = f"{refusal.asked}: {refusal.reason}"
+        return refused(ANSWERS, Problem(subject, "an answer to each, which tells what serves apart", found, next_step))
+    return ""
+
+
+def _is_of_a_pod(fault: AnswerFault) -> bool:
+    return fault.asked.startswith("pod ")
 
 
 def _misdirected(policy: Policy, subject: str, recorded: RecordedRound) -> Look | None:
@@ -97,7 +117,7 @@ def _unanswered(subject: str, silent: AnswerFault | None, problems: list[Problem
 
 def _wrong_way(fault: AnswerFault) -> str | None:
     """Say why a request cannot have reached the model, whatever serves; None when it may have."""
-    if fault.asked.startswith("pod ") and "connection refused" in fault.reason.lower():
+    if _is_of_a_pod(fault) and "connection refused" in fault.reason.lower():
         return "a ready pod does not listen at that port"
     return _WRONG_WAY.get(fault.status)
 

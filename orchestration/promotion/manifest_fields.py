@@ -94,7 +94,7 @@ def _is_empty(node: ScalarNode) -> bool:
 
 
 def _part_of(role: str, value: str) -> Part | None:
-    """What a field holds; None for a name, which is never written."""
+    """What a field holds; None for a name or another word, which is never written."""
     if role == "tag":
         return "tag"
     if role == "digest":
@@ -104,7 +104,8 @@ def _part_of(role: str, value: str) -> Part | None:
     if is_digest(value):
         return "digest"
     if role != "image" and is_tag_with_digest(value):
-        return "tag"
+        # Where the name says nothing, `Always` of a pullPolicy looks like a tag, too.
+        return "tag" if role or any(map(str.isdigit, value)) else None
     return "whole"
 
 

@@ -155,11 +155,12 @@ def fill_in(gate: Mapping[str, Any]) -> Mapping[str, Any]:
     def of_job(query: str) -> str:
         return query.replace(PODS, f'{PODS},job="{job}"') if job is not None else query
 
+    names = list(preset.slos)  # in a list, because a name may be anything that YAML can hold
     filled = {"requests": of_job(preset.requests), **gate}
     if isinstance(slos, list | tuple):
         filled["slos"] = [
             {"min_requests": DEFAULT_MIN_REQUESTS, **slo, "query": of_job(preset.slos[slo["name"]])}
-            if isinstance(slo, Mapping) and not {"query", "from"} & slo.keys() and slo.get("name") in preset.slos
+            if isinstance(slo, Mapping) and not {"query", "from"} & slo.keys() and slo.get("name") in names
             else slo
             for slo in slos
         ]

@@ -510,7 +510,7 @@ class GatePolicy(_Part):
     """How many scrapes of each new pod a soak needs before anything is judged."""
     wrong_answers: Annotated[Count, Field(ge=1)] = 1
     """How many wrong recorded answers in one round reject the version."""
-    job: Annotated[str, Field(pattern=r'^[^"\\\s]+$')] | None = None
+    job: Annotated[str, Field(pattern=r'^[^"$\\\s]+$')] | None = None
     """The scrape job that the gate believes; None for all that scrape a pod with success."""
     metrics: Annotated[str, _is_readable(_preset_fault)] | None = None
     """A preset of `metrics_presets.PRESETS`, whose queries stand where the policy states none."""

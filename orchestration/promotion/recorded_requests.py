@@ -168,6 +168,11 @@ def dump_recording(recording: Recording) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode("ascii")
 
 
+def digest_of(recording: Recording) -> str:
+    """Return the digest of all that a recording asks and compares, however its artifact is written."""
+    return f"sha256:{hashlib.sha256(dump_recording(recording)).hexdigest()}"
+
+
 def read_answer(answer: Answer) -> RecordedAnswer:
     """Read an answer of status 2xx as one to be recorded: as JSON, or else by its digest."""
     try:

@@ -16,6 +16,9 @@ from orchestration.promotion.redact import redact
 
 MODEL_URI = "MODEL_URI"
 NOT_STATED = "not stated"
+NOT_TOLD_APART = "nothing shows that what served before answers otherwise"
+NOT_ASKED = "no recorded request was asked"
+"""Why answers prove nothing, as parts of a sentence."""
 _SHOWN = 120
 """Characters of a foreign value that a person is shown."""
 
@@ -71,7 +74,7 @@ class ServedModel:
     """Whether the server's own word names that version."""
 
 
-def unproved(policy: Policy, served: Sequence[ServedModel], *, by_answers: bool) -> Problem | None:
+def unproved(policy: Policy, served: Sequence[ServedModel], *, doubt: str) -> Problem | None:
     """Say which pod has not proved what it serves, where an address was deployed; None when there is none.
 
     An image's digest is proof of what is in it. An address proves only what was asked for, so the server must say what
@@ -80,15 +83,15 @@ def unproved(policy: Policy, served: Sequence[ServedModel], *, by_answers: bool)
     Args:
         policy: says whether addresses are deployed.
         served: what the pods are known to serve.
-        by_answers: whether recorded requests that a pod answers rightly are proof of the version.
+        doubt: why right answers to the recorded requests prove nothing; empty when they are proof of the version.
     """
     silent = next((one for one in served if policy.slot.holds_address and not one.by_server), None)
-    if silent is None or by_answers:
+    if silent is None or not doubt:
         return None
     return Problem(
         f"pod {silent.pod}",
         "a server that says which version it loaded, in the metric model_info",
-        f"{silent.server} in Prometheus",
+        f"{silent.server} in Prometheus, and {doubt}",
         "Let the server export model_info with the labels model and version, or run_id, or record requests of this "
         "version that the one before answers otherwise (docs/policies.md): an address alone proves only what was asked "
         "for.",

@@ -13,7 +13,7 @@ from orchestration.promotion.ports import ResolvedImage
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.recorded_requests import Recording, recording_of
 from orchestration.promotion.rollout_conditions import Revision, conditions
-from orchestration.promotion.served_model import names_version, unproved
+from orchestration.promotion.served_model import NOT_ASKED, names_version, unproved
 from orchestration.promotion.state import State
 from orchestration.promotion.version_image import version_deployed
 from orchestration.stages.await_rollout import observe
@@ -47,7 +47,7 @@ def adopt(promotion: Promotion, decided: Decided) -> str:
         return f"{promotion.version} is the champion of {promotion.policy.name} already."
     _require_in_manifest(promotion, view, deployed)
     recording = _recording(promotion)
-    workload = _require_live(promotion, view, deployed, by_answers=recording is not None)
+    workload = _require_live(promotion, view, deployed, doubt="" if recording is not None else NOT_ASKED)
     answered = _require_answers(promotion, workload, recording)
     _record(promotion, view, deployed, decided)
     _crown(promotion, decided)
@@ -126,7 +126,7 @@ def _require_in_manifest(promotion: Promotion, view: BranchView, deployed: Deplo
         raise InvalidInputError(Problem(subject, f"the {policy.slot.noun} of version {number}", view.image, next_step))
 
 
-def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed, *, by_answers: bool) -> WorkloadStatus:
+def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed, *, doubt: str) -> WorkloadStatus:
     """Require that the live workload and each of its pods have the image; what else is not met is said.
 
     Where an address is deployed, each server must say what it loaded, unless recorded requests will be asked of it.
@@ -152,7 +152,7 @@ def _require_live(promotion: Promotion, view: BranchView, deployed: Deployed, *,
     version = with_originals(promotion.clients.registry, promotion.version)
     served = served_models(promotion.clients, policy, workload.new_pods, version)
     other = next((pod.problem for pod in served if pod.problem), None)
-    problem = other or unproved(policy, served, by_answers=by_answers)
+    problem = other or unproved(policy, served, doubt=doubt)
     if problem is not None:
         raise InvalidInputError(problem)
     for condition in unmet:

@@ -1,7 +1,6 @@
 """What is asked of Argo CD, the cluster, Prometheus and the live service before a commit, so that it can be judged."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 
 from orchestration.promotion.application_source import look_at_source
@@ -11,14 +10,16 @@ from orchestration.promotion.deployed import is_same
 from orchestration.promotion.evaluation import RecordedRound
 from orchestration.promotion.gate_queries import GateNow, ask_gate, has_served, look_at_gate
 from orchestration.promotion.live_answers import ANSWERS, difference_before, few_of, look_at_answers, one_pod_of
+from orchestration.promotion.live_before import ToldApart
 from orchestration.promotion.live_target import look_at_container, look_at_live_image, look_at_port, look_at_workload
 from orchestration.promotion.live_value import live_value
-from orchestration.promotion.looks import Look, fits, noted, refused
+from orchestration.promotion.looks import Bearing, Look, fits, noted, refused
 from orchestration.promotion.pod_port import pod_port
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded_requests import recording_of
+from orchestration.promotion.recorded_requests import Recording, digest_of, recording_of
+from orchestration.promotion.rollout_conditions import running_digest
 from orchestration.promotion.served_model import NOT_STATED, unproved
 from orchestration.stages.measure import served_models
 from orchestration.stages.replay import Replay, replay_once
@@ -34,7 +35,7 @@ class LiveTarget:
     def __init__(self, promotion: Promotion, keep_lease: Callable[[], object] = lambda: None) -> None:
         self.promotion, self.clients, self.policy = promotion, promotion.clients, promotion.policy
         self.keep_lease = keep_lease
-        self.told_apart = ""
+        self.told_apart: ToldApart | None = None
         """How it answers otherwise than the version to promote, where that is what will prove an address."""
 
     @cached_property
@@ -73,52 +74,60 @@ def looks_before(
     yield look_at_port(workload, pod_port(policy, workload, live.clients.cluster))
     yield look_at_live_image(policy, application, workload, _image_synced(promotion, view.head, application))
     proved = proved_version(policy, view, way_back, workload)
-    yield answers_of(live, workload, proved)
+    answers = answers_of(live, workload, proved)
+    yield answers
     if live.gate is not None:
         yield from look_at_gate(policy, live.gate, is_proved=proved is not None, now=clock.now())
         if policy.slot.holds_address:
-            yield _servers_word(live, live.gate, workload)
+            yield _servers_word(live, live.gate, workload, proved, is_well=answers.bearing is Bearing.FITS)
 
 
-def _servers_word(live: LiveTarget, gate: GateNow, workload: WorkloadStatus) -> Look:
+def _servers_word(
+    live: LiveTarget, gate: GateNow, workload: WorkloadStatus, proved: int | None, *, is_well: bool
+) -> Look:
     """Find out what will prove which model new pods loaded: their servers' word, or answers that nothing else gives.
 
-    Without either, the gate of an address never passes.
+    Without either, the gate of an address never passes. Where no pod answers, a version that was verified there, or
+    adopted, shows that the server loads what its address says.
     """
     promotion, policy = live.promotion, live.policy
     stated = served_models(live.clients, policy, gate.pods, promotion.version)
     silent = [one for one in stated if one.server == NOT_STATED]
+    recording = _recording(live)
     if not stated:
-        live.told_apart = "no pod answered before"
+        if proved is not None and recording is not None:
+            why = f"no pod answered before; version {proved} has shown that the server loads what its address says"
+            live.told_apart = ToldApart(why, digest_of(recording), "")
         return noted(SERVERS_WORD, "not asked: no pod is ready")
     if not silent:
         return fits(SERVERS_WORD, f"{stated[0].server}, says pod {stated[0].pod}")
-    recorded, problems = _answers_before(live, workload)
-    difference = difference_before(policy, promotion.version.version, recorded, problems)
+    one, problems = one_pod_of(workload), list[Problem]()
+    recorded = RecordedRound(0, 0)
+    if recording is not None:
+        name = f"{policy.name}/{promotion.version.version}/before"
+        asked = Replay(live.clients, policy, one, one.pods, recording, name, live.keep_lease)
+        recorded = replay_once(asked, problems)
+    difference = difference_before(policy, promotion.version.version, recorded, problems, is_well=is_well)
     if isinstance(difference, Look):
         return difference
-    if difference:
-        live.told_apart = difference
+    if difference and recording is not None:
+        image = running_digest(one.pods[0], policy.manifest.container) or ""
+        live.told_apart = ToldApart(difference, digest_of(recording), image)
         return fits(SERVERS_WORD, f"silent, but what serves answers otherwise than this version ({difference})")
     now = live.clients.clock.now()
     if not all(has_served(pod, policy, now) for pod in gate.pods):
         return noted(SERVERS_WORD, f"pod {silent[0].pod} says nothing yet")
-    problem = unproved(policy, silent, by_answers=False)
+    problem = unproved(
+        policy, silent, doubt="what serves answers this version's recorded requests as this version does"
+    )
     assert problem is not None, "a server that says nothing proves nothing"
-    found = f"{problem.found}, and what serves answers this version's recorded requests as this version does"
-    return refused(SERVERS_WORD, replace(problem, found=found))
+    return refused(SERVERS_WORD, problem)
 
 
-def _answers_before(live: LiveTarget, workload: WorkloadStatus) -> tuple[RecordedRound, list[Problem]]:
-    """Ask what serves now the recorded requests of the version to promote."""
-    clients, policy, version = live.clients, live.policy, live.promotion.version
-    recording = recording_of(clients.registry, version.run_id)
-    if recording is None or isinstance(recording, Problem):  # gone since the candidate was judged
-        return RecordedRound(0, 0), []
-    problems: list[Problem] = []
-    one, name = one_pod_of(workload), f"{policy.name}/{version.version}/before"
-    asked = Replay(clients, policy, one, one.pods, recording, name, live.keep_lease)
-    return replay_once(asked, problems), problems
+def _recording(live: LiveTarget) -> Recording | None:
+    """Read the recorded requests of the version to promote; None when they are gone since it was judged."""
+    recording = recording_of(live.clients.registry, live.promotion.version.run_id)
+    return recording if isinstance(recording, Recording) else None
 
 
 def _image_synced(promotion: Promotion, head: str, application: ApplicationStatus) -> str | None:

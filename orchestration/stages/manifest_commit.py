@@ -16,7 +16,7 @@ from orchestration.promotion.identity import (
     promotion_subject,
     promotion_trailers,
 )
-from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, dump_live
+from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, dump_live, dump_told_apart
 from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.manifest import Edited, EditRefused, set_image
 from orchestration.promotion.ports import FileEdit, Pushed
@@ -136,8 +136,8 @@ def _check_target(
     except InvalidInputError as error:
         raise checklist.failed(TARGET_CHECK, error.problem.then(promotion.how_to_retry), rows=rows) from error
     checklist.passed(TARGET_CHECK, "the commit reaches the workload, and its pods can be judged", rows)
-    learned = {LIVE_BEFORE: dump_live(live) if live else "", TOLD_APART: target.told_apart}
-    return {name: text for name, text in learned.items() if text}
+    learned = {LIVE_BEFORE: dump_live(live)} if live else {}
+    return learned | ({TOLD_APART: dump_told_apart(target.told_apart)} if target.told_apart is not None else {})
 
 
 def target_fault(

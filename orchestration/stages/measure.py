@@ -21,7 +21,7 @@ from orchestration.promotion.policy import Policy, Slo
 from orchestration.promotion.ports import Clients, QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.promql import Unusable, expand, read_by_pod, read_scalar, up_of_pods
-from orchestration.promotion.served_model import ServedModel, served_model, unproved
+from orchestration.promotion.served_model import NOT_TOLD_APART, ServedModel, served_model, unproved
 from orchestration.promotion.slo_sources import SLO_SOURCES
 from orchestration.stages.replay import Replay, replay_round
 from orchestration.stages.results import Check
@@ -36,7 +36,7 @@ def measure(
     *,
     earlier: Sequence[Evaluation] = (),
     live: Mapping[str, float] = MappingProxyType({}),
-    told_apart: bool = False,
+    doubt: str = NOT_TOLD_APART,
 ) -> Evaluation:
     """Measure everything that the gate judges about the new pods, now.
 
@@ -49,7 +49,7 @@ def measure(
         soak_started: when the soak began, in seconds since the epoch; the queries look back to here at most.
         earlier: the evaluations of this soak so far, oldest first.
         live: what the pods measured that served before, by the SLOs' names.
-        told_apart: whether right answers to the recorded requests prove that a pod does not serve what served before.
+        doubt: why right answers to the recorded requests do not prove which model a pod serves; empty when they do.
     """
     clock, policy, workload = asked.clients.clock, asked.policy, asked.workload
     problems: list[Problem] = []
@@ -67,7 +67,7 @@ def measure(
     freshness = _freshness(prometheus, newest, soak_started if real_since is None else real_since)
     served = _served(prometheus, asked.pods, version)
     scraped_pods = [one for one in served if _is_scraped(one.pod, freshness)]
-    if silent := unproved(policy, scraped_pods, by_answers=told_apart):
+    if silent := unproved(policy, scraped_pods, doubt=doubt):
         problems.append(silent.then("Then materialize serving_model."))
     readings = (_reading(prometheus, slo, policy, workload, traffic) for slo in policy.gate.slos)
     return Evaluation(

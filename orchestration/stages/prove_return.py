@@ -15,7 +15,7 @@ from orchestration.promotion.originals import with_originals
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import Recording, recording_of
 from orchestration.promotion.returns import RETURNS_FROM, left_version
-from orchestration.promotion.served_model import ServedModel, unproved
+from orchestration.promotion.served_model import NOT_ASKED, ServedModel, unproved
 from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from orchestration.stages.evidence import pods_as_record, put_evidence
@@ -55,15 +55,13 @@ def prove_return(
         workload, recorded = _ask(promotion, committed, image, recording)
         right = recorded.asked - len(recorded.wrong)
         summary = f"{right} of {recorded.asked} recorded requests answered correctly"
-    served = served_check(_require_this_version(promotion, workload, by_answers=recording is not None))
+    served = served_check(_require_this_version(promotion, workload, doubt="" if recording is not None else NOT_ASKED))
     numbers = {"right": float(recorded.asked - len(recorded.wrong)), "asked": float(recorded.asked)}
     checks = (served, Check("recorded_requests", True, summary, (), numbers), Check("slos", True, _NO_SOAK))
     return checks, _keep_evidence(promotion, committed, workload, recorded, started)
 
 
-def _require_this_version(
-    promotion: Promotion, workload: WorkloadStatus, *, by_answers: bool
-) -> tuple[ServedModel, ...]:
+def _require_this_version(promotion: Promotion, workload: WorkloadStatus, *, doubt: str) -> tuple[ServedModel, ...]:
     """Hold the return when a pod serves another model than the version, by its server's own word or by its spec.
 
     Where an address is deployed and no recorded request was asked, each server must say what it loaded, and is given
@@ -76,7 +74,7 @@ def _require_this_version(
         promotion.lease.keep()
         served = served_models(clients, policy, workload.new_pods, version)
         wrong = next((pod.problem for pod in served if pod.problem), None)
-        silent = unproved(policy, served, by_answers=by_answers)
+        silent = unproved(policy, served, doubt=doubt)
         if wrong is None and silent is None:
             return served
         problem = wrong or (silent if clients.clock.now() >= give_up_at else None)

@@ -9,11 +9,13 @@ from orchestration.promotion.cluster_status import WorkloadStatus
 from orchestration.promotion.evaluation import Evaluation, RecordedRound, as_record, newest_round
 from orchestration.promotion.gate import Continue, ReplayDue, SoakAgain, Verdict, VerdictKind, judge
 from orchestration.promotion.identity import committed_facts
-from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, parse_live
+from orchestration.promotion.live_before import LIVE_BEFORE, TOLD_APART, ToldApart, parse_live, parse_told_apart
 from orchestration.promotion.originals import with_originals
 from orchestration.promotion.problems import Problem
-from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, recording_of
+from orchestration.promotion.recorded_requests import RECORDING_PATH, Recording, digest_of, recording_of
 from orchestration.promotion.returns import in_words, is_return
+from orchestration.promotion.rollout_conditions import running_digest
+from orchestration.promotion.served_model import NOT_TOLD_APART
 from orchestration.promotion.state import State
 from orchestration.promotion.texts import read_trailers
 from orchestration.promotion.timestamps import format_time
@@ -88,7 +90,7 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
     policy, clock, target = promotion.policy, promotion.clients.clock, promotion.policy.manifest
     version, identity = with_originals(promotion.clients.registry, promotion.version), str(committed.identity)
     live = parse_live(committed.commit.trailers.get(LIVE_BEFORE, ""))
-    told_apart = bool(committed.commit.trailers.get(TOLD_APART))
+    told_apart = parse_told_apart(committed.commit.trailers.get(TOLD_APART, ""))
     recording = _recording(promotion, committed)
     give_up_at = clock.now() + policy.gate.judge_within
     evaluations: list[Evaluation] = []
@@ -104,7 +106,8 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         been_ready |= {pod.uid for pod in workload.new_pods if pod.ready}
         pods = [pod for pod in workload.new_pods if pod.uid in been_ready]
         asked = Replay(promotion.clients, policy, workload, pods, recording, identity, promotion.lease.keep)
-        evaluations.append(measure(asked, version, soak_started, earlier=evaluations, live=live, told_apart=told_apart))
+        doubt = _doubt(told_apart, asked)
+        evaluations.append(measure(asked, version, soak_started, earlier=evaluations, live=live, doubt=doubt))
         gate = policy.gate.model_copy(update={"judge_within": give_up_at - soak_started})
         decision = judge(evaluations, soak_started=soak_started, now=clock.now(), gate=gate)
         if isinstance(decision, ReplayDue):
@@ -123,6 +126,22 @@ def run_gate(promotion: Promotion, committed: CommittedPromotion, image: str) ->
         clock.sleep(max(0.0, next_at - clock.now()))
         current = promotion.clients.cluster.workload(target.kind, target.namespace, target.name)
         workload = current if current is not None else workload
+
+
+def _doubt(told_apart: ToldApart | None, asked: Replay) -> str:
+    """Say why right answers do not prove which model the pods serve; empty when they do.
+
+    What told the version apart counts for the requests that were asked then, and for pods that differ from those that
+    were asked by the address alone: another image may bring another model.
+    """
+    if told_apart is None:
+        return NOT_TOLD_APART
+    if told_apart.requests != digest_of(asked.recording):
+        return "the recorded requests are others than those that told the version apart before the commit"
+    digests = (running_digest(pod, asked.policy.manifest.container) for pod in asked.workload.new_pods)
+    if told_apart.image and any(digest not in (None, told_apart.image) for digest in digests):
+        return "the pods that were told apart by their answers ran another image"
+    return ""
 
 
 def _recording(promotion: Promotion, committed: CommittedPromotion) -> Recording:

@@ -136,7 +136,7 @@ GUARDS = (
         "The gate of an address passes no pod whose server is silent.",
         Mutant(
             "stages/measure.py",
-            "if silent := unproved(policy, scraped_pods, by_answers=told_apart):",
+            "if silent := unproved(policy, scraped_pods, doubt=doubt):",
             "if silent := None:",
         ),
         "orchestration/test_addresses.py::test_a_server_that_says_nothing_proves_nothing",
@@ -145,7 +145,7 @@ GUARDS = (
         "No address is committed over servers that never say what they loaded.",
         Mutant(
             "stages/look_before.py",
-            "return refused(SERVERS_WORD, replace(problem, found=found))",
+            "return refused(SERVERS_WORD, problem)",
             'return noted(SERVERS_WORD, "silent")',
         ),
         "orchestration/test_addresses.py::test_pods_that_have_served_for_long_and_say_nothing_stop_the_commit",
@@ -154,8 +154,8 @@ GUARDS = (
         "A silent server is proved by its answers only if what served before gave others.",
         Mutant(
             "stages/serving_model.py",
-            "told_apart = bool(committed.commit.trailers.get(TOLD_APART))",
-            "told_apart = True",
+            "        return NOT_TOLD_APART\n",
+            '        return ""\n',
         ),
         "orchestration/test_addresses.py::test_a_server_that_says_nothing_proves_nothing",
     ),
@@ -163,8 +163,8 @@ GUARDS = (
         "Versions that answer alike are not told apart by their answers.",
         Mutant(
             "promotion/live_answers.py",
-            'return "" if recorded.is_complete',
-            'return "no difference" if recorded.is_complete',
+            '    return ""\n\n\ndef _is_of_a_pod',
+            '    return "no difference"\n\n\ndef _is_of_a_pod',
         ),
         "orchestration/test_addresses.py::test_silent_versions_that_answer_alike_are_not_committed",
     ),
@@ -178,13 +178,50 @@ GUARDS = (
         "orchestration/test_addresses.py::test_an_answer_that_is_not_the_models_tells_nothing_apart",
     ),
     Guard(
+        "An error of what serves, or an answer of the service alone, tells nothing apart.",
+        Mutant("promotion/live_answers.py", "not _is_silence(fault) and (is_well or fault.status < 300)", "True"),
+        "promotion/test_live_answers.py::test_what_is_no_other_answer_of_a_pod_tells_nothing_apart",
+    ),
+    Guard(
+        "Only the pod that serves shows what serves, and not what the service leads to.",
+        Mutant(
+            "promotion/live_answers.py",
+            "for fault in recorded.wrong if _is_of_a_pod(fault)",
+            "for fault in recorded.wrong",
+        ),
+        "promotion/test_live_answers.py::test_what_is_no_other_answer_of_a_pod_tells_nothing_apart",
+    ),
+    Guard(
+        "Over pods of which none is ready, answers prove an address only if its server is known to follow addresses.",
+        Mutant("stages/look_before.py", "if proved is not None and recording", "if recording"),
+        "orchestration/test_addresses.py::test_pods_that_do_not_answer_for_a_moment_prove_nothing",
+    ),
+    Guard(
+        "Recorded requests that were made anew after the commit prove no address.",
+        Mutant("stages/serving_model.py", "if told_apart.requests != digest_of(asked.recording):", "if False:"),
+        "orchestration/test_addresses.py::test_requests_that_are_recorded_anew_after_the_commit_prove_nothing",
+    ),
+    Guard(
+        "Pods with another image than the one that was told apart prove no address by their answers.",
+        Mutant("stages/serving_model.py", "if told_apart.image and any(", "if False and any("),
+        "orchestration/test_addresses.py::test_another_image_may_bring_another_model",
+    ),
+    Guard(
         "A return to an address waits for each server's own word.",
-        Mutant("stages/prove_return.py", "silent = unproved(policy, served, by_answers=by_answers)", "silent = None"),
+        Mutant(
+            "stages/prove_return.py",
+            "silent = unproved(policy, served, doubt=doubt)",
+            "silent = None",
+        ),
         "orchestration/test_addresses.py::test_a_return_waits_until_each_server_says_what_it_loaded",
     ),
     Guard(
         "An address is adopted only by each server's own word.",
-        Mutant("stages/adopt.py", "other or unproved(policy, served, by_answers=by_answers)", "other"),
+        Mutant(
+            "stages/adopt.py",
+            "other or unproved(policy, served, doubt=doubt)",
+            "other",
+        ),
         "orchestration/test_addresses.py::test_what_does_not_serve_is_not_adopted",
     ),
 )

@@ -380,7 +380,7 @@ GUARDS = (
         "An answer is recorded only where its prediction is compared.",
         Mutant(
             "promotion/steady_answers.py",
-            "if any(placed) and not any(paths & seen.keys() for paths, seen in zip(placed, compared, strict=True)):",
+            "if any(placed) and not any(is_there):",
             "if False:",
         ),
         "promotion/test_steady_answers.py::test_where_the_protocol_has_its_predictions_one_must_be_compared",
@@ -396,7 +396,30 @@ GUARDS = (
     ),
     Guard(
         "What repeats the request does not stand for a prediction that was left out.",
-        Mutant("promotion/steady_answers.py", "rules.ignore + _repeated(requests, compared)", "rules.ignore"),
+        Mutant("promotion/steady_answers.py", "rules.ignore + repeated", "rules.ignore"),
         "promotion/test_steady_answers.py::test_what_repeats_the_request_is_no_prediction_where_a_part_is_left_out",
+    ),
+    Guard(
+        "What changes and may be the prediction is left out only beside one that is known as such.",
+        Mutant(
+            "promotion/steady_answers.py", "if in_doubt and not _has_prediction(", "if False and not _has_prediction("
+        ),
+        "orchestration/test_requests.py::"
+        "test_record_never_loses_the_prediction_beside_what_also_depends_on_the_request",
+    ),
+    Guard(
+        "An error that is answered with status 200 is not recorded as a prediction.",
+        Mutant("promotion/steady_answers.py", "if all(map(_is_error, compared)):", "if False:"),
+        "orchestration/test_requests.py::"
+        "test_record_never_loses_the_prediction_beside_what_also_depends_on_the_request",
+    ),
+    Guard(
+        "A date that is predicted is not taken for the time of the answer.",
+        Mutant(
+            "promotion/clock_values.py",
+            "if _never_goes_back(path, readings, asked_each, now)",
+            "if path in readings[0]",
+        ),
+        "promotion/test_clock_values.py::test_a_date_that_is_predicted_is_compared",
     ),
 )

@@ -18,7 +18,7 @@ from orchestration.promotion.cluster_status import ContainerSpec
 from orchestration.promotion.decided import Decided
 from orchestration.promotion.deployed import ModelAddress
 from orchestration.promotion.identity import partition_key
-from orchestration.promotion.live_before import TOLD_APART
+from orchestration.promotion.live_before import TOLD_APART, parse_told_apart
 from orchestration.promotion.model_version import tag_key
 from orchestration.promotion.ports import Answer
 from orchestration.promotion.problems import InvalidInputError, Problem
@@ -514,12 +514,57 @@ def test_an_answer_that_is_not_the_models_tells_nothing_apart(answer: Answer, st
 
 
 def test_where_nothing_answered_before_right_answers_prove_a_silent_server() -> None:
-    """The version that is promoted over pods that never became ready may be their cure."""
+    """The promotion may be the cure, and the version before was told apart when it became champion."""
     world = silent_after_version_1()
     world.crashing_images.add("models:/iris/1")
     world.reconcile()
     assert becomes_champion(world, 2), world.reason(2)
-    assert world.git.log[0].trailers[TOLD_APART] == "no pod answered before"
+    told = parse_told_apart(world.git.log[0].trailers[TOLD_APART])
+    assert told is not None
+    assert "version 1 has shown that the server loads what its address says" in told.difference
+
+
+def test_pods_that_do_not_answer_for_a_moment_prove_nothing() -> None:
+    """A server that ignores its address, and is not ready when it is looked at, is no champion with its own model."""
+    world = AddressWorld()
+    world.silent_servers = True
+    world.crashing_images.add(BEFORE)
+    world.reconcile()
+    world.register()
+    assert not becomes_champion(world, 1)
+    assert (world.state(1), world.champion) == (State.HELD, None)
+    assert "nothing shows that what served before answers otherwise" in world.reason(1)
+
+
+def committed_and_told_apart() -> AddressWorld:
+    """Version 2 is committed over silent servers that answered otherwise, and is not judged yet."""
+    world = silent_after_version_1()
+    world.answer_otherwise(2, Answer(200, b'{"prediction": 7}', 0.01))
+    commit_only(world, 2)
+    return world
+
+
+def test_requests_that_are_recorded_anew_after_the_commit_prove_nothing() -> None:
+    """They may have been recorded of a server that ignores its address; those from before count again."""
+    world = committed_and_told_apart()
+    before = world.registry.artifacts["run3", RECORDING_PATH]
+    world.registry.artifacts["run3", RECORDING_PATH] = json.dumps(json.loads(before) | {"ignore": ["$.id"]}).encode()
+    assert not becomes_champion(world, 2)
+    assert (world.state(2), world.champion) == (State.HELD, 1)
+    assert "others than those that told the version apart" in world.reason(2)
+    world.registry.artifacts["run3", RECORDING_PATH] = before
+    assert becomes_champion(world, 2), world.reason(2)
+
+
+def test_another_image_may_bring_another_model() -> None:
+    """A person's new serving image was not asked before the commit, so its answers do not prove what it loaded."""
+    world = committed_and_told_apart()
+    digest = world.images.publish(SERVER, "2", {})
+    world.serving_image = f"{SERVER}:2@{digest}"
+    world.put("models:/iris/2")
+    assert not becomes_champion(world, 2)
+    assert (world.state(2), world.champion) == (State.HELD, 1)
+    assert "ran another image" in world.reason(2)
 
 
 def test_a_silent_server_is_returned_to_and_adopted_by_its_answers() -> None:

@@ -273,7 +273,8 @@ def test_record_leaves_out_what_it_is_told() -> None:
         (3, 1),
         ("positive", 1),
         ([{"label": "POSITIVE", "score": 0.9998}], 1),
-        (b"\x89PNG\r\n", 2),
+        (b"\x89PNG\r\n", 1),
+        (b'{"y": %d}' % 10**400, 1),
         (b"a text", 1),
     ],
 )
@@ -313,6 +314,62 @@ def test_record_refuses_a_prediction_that_varies_beside_what_repeats_the_request
 
     with pytest.raises(InvalidInputError, match="and what repeats the request; what changes is"):
         recorded(answering(echo))
+
+
+def odd(beside: Callable[[float, float], object]) -> Callable[[dict[str, Any]], object]:
+    """A server whose answer is made of a number that depends on the request, and one that changes each time."""
+    noise = cycle([0.31, 0.77, 0.52, 0.18])
+    return lambda request: beside(float(request["features"][0]), next(noise))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, noise: {"price": 100 * x + noise, "sum": x * 3},
+        lambda x, noise: {"id": str(noise), "result": f"{noise}", "usage": {"prompt_tokens": x * 3}},
+        lambda x, noise: {"choices": [{"message": {"content": f"yes {noise}"}}], "usage": {"total_tokens": x * 3}},
+        lambda x, noise: {"requestId": f"{noise}", "generated": f"{noise}", "promptTokens": x * 3},
+        lambda x, noise: {"y": f"{x + noise / 1e9:.12f}", "rows": x * 3},
+        lambda x, noise: {"body": json.dumps({"prediction": x * 3, "id": noise}), "rows": x * 3},
+        lambda x, noise: {"top": [{"k": "a", "p": x * 3}, {"k": "b", "p": 1}][:: 1 if noise > 0.5 else -1], "n": x * 3},
+        lambda x, noise: {"r": {f"k{noise}": x * 3}, "n": x * 3},
+        lambda x, noise: {"n": x * 3, **({"setosa": 1} if noise > 0.5 else {"virginica": 1})},
+        lambda x, noise: {"asked": f"features {x}", "y": noise},
+        lambda x, noise: {"predictions": [{"x": x, "y": noise}]},
+        lambda x, noise: {"eta": "1970-01-13", "zone": x * 3},
+        lambda x, noise: {"error": f"no feature {x * 3}", "status": "failed"},
+        lambda x, noise: {"predictions": None, "rows": x * 3},
+        lambda x, noise: b"OK",
+    ],
+)
+def test_record_never_loses_the_prediction_beside_what_also_depends_on_the_request(
+    answer: Callable[[float, float], object],
+) -> None:
+    """Whatever it is called, what changes may be the prediction, unless one that is known as such is compared."""
+    asking = Asking("http://server/invocations", "mlflow")
+    requests = [{"features": [n]} for n in (1, 2, 3)]
+    with pytest.raises(InvalidInputError) as caught:
+        record_answers(answering(odd(answer)), FakeClock(), asking, requests, Comparing())
+    assert "--requests" in caught.value.problem.next_step
+
+
+@pytest.mark.parametrize(
+    ("answer", "ignored"),
+    [
+        (lambda x, noise: {"y": x * 3, "took": noise, "pod": f"p{noise}", "requestId": f"{noise}"}, 3),
+        (lambda x, noise: {"y": x * 3, "timings": {"model": noise, "queue": [noise]}}, 2),
+        (lambda x, noise: {"prediction": x * 3, "confidence": noise}, 1),
+        (lambda x, noise: {"y": x > 2, "id": str(noise)}, 1),
+        (lambda x, noise: {"y": str(x * 3), "id": str(noise)}, 1),
+        (lambda x, noise: {"arrives": f"1970-01-{12 + int(x * 7) % 3}", "id": str(noise)}, 1),
+    ],
+)
+def test_record_leaves_out_what_surely_is_no_prediction(answer: Callable[[float, float], object], ignored: int) -> None:
+    """Ids, durations and who answered need no word of a person, nor does what changes beside a known prediction."""
+    recording = recorded(answering(odd(answer)), [{"features": [n]} for n in (1, 2, 3)])
+    assert len(recording.ignore) == ignored
+    wrong = Answer(200, json.dumps({"id": "x", "y": 99}).encode(), 0.1)
+    assert all(compare(request, wrong, recording.rules()) is not None for request in recording.requests)
 
 
 def test_record_refuses_a_prediction_that_varies_unless_it_is_told_that_it_is_none() -> None:

@@ -70,6 +70,18 @@ def test_a_date_that_was_asked_for_is_compared() -> None:
     assert found({"ds": "2026-11-26", "yhat": 3.5}, request={"rows": [{"ds": "2026-11-26"}]}) == []
 
 
+@pytest.mark.parametrize(
+    "dates",
+    [("2026-11-27", "2026-11-26", "2026-11-27"), ("2026-11-26", "2026-12-24"), ("2026-11-26", "soon")],
+)
+def test_a_date_that_is_predicted_is_compared(dates: tuple[str, ...]) -> None:
+    """It depends on the request, so it goes back and forth, or is not always near now."""
+    days = [[{"eta": date}] * 3 for date in dates]
+    assert clock_paths(range(len(dates)), days, RULES, NOW.timestamp()) == ()
+    moving = [[{"at": (NOW + timedelta(seconds=second)).isoformat()}] for second in (0, 1, 0, 2)]
+    assert clock_paths(range(4), moving, RULES, NOW.timestamp()) == (("at",),)
+
+
 def test_what_counts_upwards_with_each_answer_is_found() -> None:
     """A counter or the time since a start moves by less than the tolerance; noise goes up and down."""
     uptime = [{"p": 0.5 + noise * 1e-9, "up": 1e6 + n / 100} for n, noise in enumerate((1, 3, 2, 5, 4, 6))]

@@ -3,8 +3,8 @@
 import pytest
 
 from orchestration.promotion.evaluation import AnswerFault, RecordedRound
-from orchestration.promotion.live_answers import few_of, look_at_answers
-from orchestration.promotion.looks import Bearing
+from orchestration.promotion.live_answers import difference_before, few_of, look_at_answers
+from orchestration.promotion.looks import Bearing, Look
 from orchestration.promotion.policy import parse_policy
 from orchestration.promotion.problems import Problem
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording
@@ -58,3 +58,34 @@ def test_a_long_recording_is_asked_in_part() -> None:
     request = RecordedRequest(request={"features": [1]}, response=RecordedAnswer(body={"prediction": 1}))
     assert len(few_of(Recording(requests=(request,) * 40)).requests) == 3
     assert len(few_of(Recording(requests=(request,))).requests) == 1
+
+
+def found_before(recorded: RecordedRound, *, is_well: bool = False) -> Bearing | str:
+    found = difference_before(POLICY, 4, recorded, [], is_well=is_well)
+    return found.bearing if isinstance(found, Look) else found
+
+
+@pytest.mark.parametrize("is_well", [False, True])
+@pytest.mark.parametrize(
+    ("recorded", "bearing"),
+    [
+        *((wrong(POD, status), Bearing.WAITS) for status in (408, 429, 500, 503)),
+        (wrong(SERVICE, 503), ""),
+        (wrong(SERVICE, 200), ""),
+        (wrong(POD, 404), Bearing.REFUSED),
+        (silent(POD, "no answer: timed out"), Bearing.WAITS),
+        (RecordedRound(4, 4), ""),
+    ],
+)
+def test_what_is_no_other_answer_of_a_pod_tells_nothing_apart(
+    recorded: RecordedRound, bearing: Bearing | str, is_well: bool
+) -> None:
+    """What fails may answer as the version does a moment later, and the service may lead to something else."""
+    assert found_before(recorded, is_well=is_well) == bearing
+
+
+def test_a_refused_request_tells_apart_what_is_well_otherwise() -> None:
+    """MLflow's server answers 400 to an exception, too: only for a model that works it says that its inputs differ."""
+    assert "found 400" in str(found_before(wrong(POD, 400), is_well=True))
+    assert found_before(wrong(POD, 400)) is Bearing.REFUSED
+    assert "found 200" in str(found_before(wrong(POD, 200)))

@@ -585,6 +585,8 @@ def test_known_traps_of_plain_tags_are_quoted(tag: str) -> None:
         (f"image: {{tag: 1.10, digest: '{DIGEST}'}}", "image.digest", "1.10 without quotes"),
         ("imageRepository: ghcr.io/team/model\n", "imageRepository", "imageRepository, which holds a name"),
         ("imageName: ghcr.io/team/model\n", "imageName", "imageName, which holds a name"),
+        ("image: {pullPolicy: Always, tag: v1}\n", "image.pullPolicy", "pullPolicy, which holds a name"),
+        ("imagePullPolicy: IfNotPresent\n", "imagePullPolicy", "imagePullPolicy, which holds a name"),
         ("imageTag: ghcr.io/team/model:v1\n", "imageTag", "expected a tag"),
         ("imageDigest: v1\n", "imageDigest", "expected a digest"),
         (

@@ -475,6 +475,17 @@ def test_a_preset_stands_for_all_queries() -> None:
     assert (gate.slos[1].query, gate.slos[1].min_requests) == (PRESETS["kserve"].slos["latency_p95_seconds"], 5)
 
 
+@pytest.mark.parametrize("name", ["[a]", "{a: b}", "1", "null"])
+def test_an_slo_of_a_preset_whose_name_is_no_text_is_refused(name: str) -> None:
+    """It is a fault of its policy, and stops no other one."""
+    assert "gate.slos.0.name" in refusal(preset(slo=f"{{name: {name}, at_least: 1}}"))
+
+
+def test_a_job_holds_no_placeholder() -> None:
+    """It goes into the preset's queries before they are filled in."""
+    assert "gate.job" in refusal(preset(gate="  job: $pods\n"))
+
+
 def test_a_bound_relative_to_what_serves_needs_no_number_of_its_own() -> None:
     """For people who know none: the names of a preset's SLOs say which direction is better."""
     slos = "{name: success_ratio, no_worse_than_live: 0.01}, {name: latency_p95_seconds, no_worse_than_live: 12.5%}"
