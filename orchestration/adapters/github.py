@@ -28,6 +28,8 @@ _SECONDARY_LIMIT_SECONDS = 60.0
 """The least pause after a secondary limit that names no time (docs.github.com: rate limits for the REST API)."""
 _LONGEST_PAUSE = 3600.0
 """Seconds. Limits are counted by the hour; a longer time is a wrong clock or a wrong header."""
+_TRANSIENT = frozenset({408, 425})
+"""Statuses of proxies in between that say nothing about what was asked for: RFC 9110, 15.5.9, and RFC 8470, 5.2."""
 _PAGE = 100
 _REMEMBERED_TOKENS = 8
 """The last tokens, which no error may show; an App has another one every hour."""
@@ -283,7 +285,7 @@ def _failure(http: HttpClient, reply: HttpReply, what: str) -> DependencyError:
         return NotPermittedError(problem(f"Replace the token, or give it access to this repository.{needs}"))
     if reply.status == 404:
         return RefusedError(problem("Check the names, and that the token may see them: GitHub hides what it may not."))
-    if 300 <= reply.status < 500:
+    if 300 <= reply.status < 500 and reply.status not in _TRANSIENT:
         return RefusedError(problem("Correct what it names; asking again does not help."))
     return http.unexpected(reply, what)
 
