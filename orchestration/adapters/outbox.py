@@ -223,7 +223,7 @@ def _is_damage(error: Exception) -> bool:
     """Whether an error is the file's fault, and not that of a lock, of the disk or of a missing right."""
     if isinstance(error, sqlite3.OperationalError):
         # Of our own statements, a fault of the statement itself can only mean that a table is missing.
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        return bool(getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR)
     # SQLite's own class for a malformed file; those below it are about a statement, a lock or the disk.
     return type(error) in (sqlite3.DatabaseError, _UnreadableRowError)
 
