@@ -10,7 +10,7 @@ from orchestration.partitions import policies
 from orchestration.promotion.input_drift import FeatureDrift
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.problems import InvalidInputError, ProblemError
-from orchestration.promotion.served_quality import KEPT, ServedQuality
+from orchestration.promotion.served_quality import ServedQuality
 
 _KEY = dg.AssetKey("champion_evaluation")
 _CHECKS = {
@@ -50,9 +50,8 @@ def _checks(found: ServedQuality | None, drift: Sequence[FeatureDrift]) -> Itera
     if found is None:
         yield from (_check(name, False, "Never evaluated yet.") for name in _CHECKS)
         return
-    kept = found.part_of_baseline
     measured = f"{found.metric} {found.value:.4g} of {found.rows} rows, {found.baseline:.4g} in training"
-    yield _check("keeps_baseline", kept is None or kept >= KEPT, measured)
+    yield _check("keeps_baseline", found.keeps_baseline, measured)
     alike = found.not_compared or f"none of {found.compared_inputs} inputs has drifted"
     said = f"drifted: {', '.join(found.drifted_inputs)}" if found.drifted_inputs else alike
     rows = [

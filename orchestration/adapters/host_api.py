@@ -17,6 +17,8 @@ from orchestration.promotion.redact import redact
 
 _PAUSE_SECONDS = 60.0
 """How long a limit lasts that names no time: GitLab counts by the minute, and a proxy limits Gitea."""
+_TRANSIENT = frozenset({408, 425})
+"""Statuses of proxies in between that say nothing about what was asked for: RFC 9110, 15.5.9, and RFC 8470, 5.2."""
 _REMEMBERED_TOKENS = 8
 """The last tokens, which no error may show; they are rotated, and an App has another one every hour."""
 
@@ -292,6 +294,6 @@ def failure_of(
         return NotPermittedError(problem(f"{when_refused} {needs}".strip()))
     if reply.status == 404 or 300 <= reply.status < 400:
         return RefusedError(problem(when_not_found))
-    if 400 <= reply.status < 500:
+    if 400 <= reply.status < 500 and reply.status not in _TRANSIENT:
         return RefusedError(problem("Correct what it names; asking again does not help."))
     return http.unexpected(reply, what)

@@ -4,9 +4,9 @@ import fcntl
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -183,7 +183,7 @@ class SqliteOutbox:
     def _entries(self, where: str, *values: object) -> Iterator[Entry]:
         with self._use() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM alerts {where}", values).fetchall()  # noqa: S608 - no value
-        return map(_entry, rows)
+            return iter([_entry(row) for row in rows])
 
     def _value(self, query: str, *values: object) -> Any:
         with self._use() as connection:
@@ -210,10 +210,22 @@ class SqliteOutbox:
         with self._using:
             try:
                 yield self._connection
-            except sqlite3.Error as error:
-                # SQLite's own class for a malformed file; those below it are about a statement, a lock or the disk.
-                kind = OutboxDamagedError if type(error) is sqlite3.DatabaseError else OutboxUnusableError
+            except (sqlite3.Error, _UnreadableRowError) as error:
+                kind = OutboxDamagedError if _is_damage(error) else OutboxUnusableError
                 raise kind(f"outbox: {error}") from error
+
+
+class _UnreadableRowError(Exception):
+    """A row that is not what was written: SQLite has no checksum that notices a changed byte of a value."""
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is the file's fault, and not that of a lock, of the disk or of a missing right."""
+    if isinstance(error, sqlite3.OperationalError):
+        # Of our own statements, a fault of the statement itself can only mean that a table is missing.
+        return bool(getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR)
+    # SQLite's own class for a malformed file; those below it are about a statement, a lock or the disk.
+    return type(error) in (sqlite3.DatabaseError, _UnreadableRowError)
 
 
 def open_outbox(folder: Path) -> SqliteOutbox:
@@ -234,7 +246,7 @@ def open_outbox(folder: Path) -> SqliteOutbox:
         raise _unusable(folder, error.strerror or type(error).__name__) from error
     try:
         connection = _open_or_make(folder / FILE)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise _unusable(folder, str(error)) from error
     return SqliteOutbox(connection, folder, lock)
 
@@ -250,7 +262,7 @@ def look_into_outbox(folder: Path) -> SqliteOutbox:
         raise InvalidInputError(Problem(f"outbox {folder}", f"a file {FILE}", "no such file", next_step))
     try:
         return SqliteOutbox(_connect(folder / FILE), folder)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, _UnreadableRowError) as error:
         raise _unusable(folder, str(error)) from error
 
 
@@ -258,9 +270,9 @@ def _open_or_make(file: Path) -> sqlite3.Connection:
     if file.exists():
         try:
             return _connect(file)
-        except sqlite3.OperationalError:  # not the file's fault: a full disk, or a missing right
-            raise
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, _UnreadableRowError) as error:
+            if not _is_damage(error):
+                raise
             _move_aside(file)
     _make(file)
     return _connect(file)
@@ -282,6 +294,7 @@ def _make(file: Path) -> None:
 
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _decoded
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:  # before anything is written: the bytes are a person's to look at
@@ -293,6 +306,8 @@ def _connect(file: Path) -> sqlite3.Connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
+        for row in connection.execute(f"SELECT {_COLUMNS} FROM alerts"):  # noqa: S608 - no value
+            _entry(row)
     except BaseException:
         connection.close()
         raise
@@ -301,7 +316,7 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 def _move_aside(file: Path) -> None:
     """Rename a damaged file, together with what SQLite keeps beside it."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     for suffix in _BESIDE:
         beside = file.with_name(f"{file.name}{suffix}")
         if beside.exists():
@@ -315,5 +330,22 @@ def _unusable(folder: Path, found: str) -> InvalidInputError:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     identity, fingerprint, starts_at, status, labels, annotations, state, received_at, attempts, ended_at, answer = row
-    alert = Alert(fingerprint, starts_at, Status(status), json.loads(labels), json.loads(annotations))
-    return Entry(identity, alert, State(state), received_at, attempts, ended_at, answer)
+    try:
+        alert = Alert(fingerprint, starts_at, Status(status), _texts(labels), _texts(annotations))
+        return Entry(identity, alert, State(state), received_at, attempts, ended_at, answer)
+    except ValueError as error:
+        raise _UnreadableRowError(f"alert {identity} cannot be read ({error})") from error
+
+
+def _texts(stored: str) -> dict[str, str]:
+    document = json.loads(stored)
+    if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
+        raise ValueError("expected an object of texts")
+    return document
+
+
+def _decoded(stored: bytes) -> str:
+    try:
+        return stored.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _UnreadableRowError(f"a text that is not UTF-8 ({error.reason})") from error

@@ -11,6 +11,7 @@ _CHARACTERS = 300
 _MISSING = "none"
 """What the dispatcher sends for a label that an alert does not have."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NUMBER = re.compile(r"(?<!\S)\d\S*")
 # The alphabet of generated names, without vowels and digits that look like letters.
 _SAFE = "bcdfghjklmnpqrstvwxz2456789"
 _OF_DEPLOYMENT = re.compile(rf"(?P<workload>.+?)-[{_SAFE}]{{5,10}}-[{_SAFE}]{{5}}")
@@ -36,6 +37,11 @@ class Alert:
     """The policy whose workload it is about; empty for an alert that names none."""
     summary: str = ""
     """What the alert says in words, with the number for which it fires."""
+
+    @property
+    def about(self) -> str:
+        """What an alert that names no pod is about: its policy, or its words without numbers, which change."""
+        return self.policy or one_line(_NUMBER.sub(" ", self.summary))
 
     @property
     def names_pod(self) -> bool:

@@ -12,12 +12,14 @@ from orchestration.promotion.model_version import Dataset, TrainingRun
 from orchestration.promotion.problems import ProblemError
 from orchestration.promotion.quality import EVALUATION_CONTEXTS
 from orchestration.promotion.reigns import Reign
+from orchestration.promotion.served_quality import is_error
 from orchestration.promotion.texts import one_line, read_json_object
 from orchestration.promotion.timestamps import show_time
 
-METRIC = "accuracy"
+_METRIC = "accuracy"
+"""What the numbers are called where no policy says what is measured."""
 _SAME = 0.005
-"""Two measurements of a metric that differ by less are taken for the same one, rounded."""
+"""Two measurements of a metric that differ by less, as a part of the baseline or of 1, are the same one, rounded."""
 _CHANGED_SIZE = 0.2
 """By which part a number in a data set's profile must differ to be told as a cause."""
 _DIFFERENCES_TOLD = 12
@@ -41,6 +43,8 @@ class PolicyDrift:
     former: Version | None
     reign: Reign | None
     """What serves now by Git, with since when."""
+    metric: str = _METRIC
+    """What the policy measures of the served champion."""
     is_known: bool = True
     """Whether the registry told who the champion is."""
     outcome: str = ""
@@ -64,15 +68,31 @@ class DriftFacts:
 def drift_findings(facts: DriftFacts) -> Findings:
     """Tell a drift alert's facts."""
     drift = facts.drift
+    said = drift.said(_metric(facts))
     return Findings(
-        title=issue_title(f"Drift of {drift.model}: {drift}"),
-        subject=f"Drift alert about the model {code(drift.model)}: {drift}, looked at {show_time(facts.at)}.",
+        title=issue_title(f"Drift of {drift.model}: {said}"),
+        subject=f"Drift alert about {_subject(drift)}: {said}, looked at {show_time(facts.at)}.",
         happened=tuple(line for known in facts.policies for line in _happened(known, facts)),
         look_at=tuple(dict.fromkeys(line for known in facts.policies for line in _look_at(known, drift))),
         sections=tuple(section for known in facts.policies for section in _sections(known)),
-        gaps=facts.gaps or (() if facts.policies else (f"No policy promotes the model {code(drift.model)}.",)),
+        gaps=facts.gaps or (() if facts.policies else (_no_policy(drift),)),
         state=dict(_state(facts)),
     )
+
+
+def _metric(facts: DriftFacts) -> str:
+    return facts.policies[0].metric if facts.policies else _METRIC
+
+
+def _subject(drift: Drift) -> str:
+    version = f"version {drift.version} of " if drift.version is not None else ""
+    policy = f" under {code(drift.policy)}" if drift.policy else ""
+    return f"{version}the model {code(drift.model)}{policy}"
+
+
+def _no_policy(drift: Drift) -> str:
+    which = f"No policy {code(drift.policy)}" if drift.policy else "No policy"
+    return f"{which} promotes the model {code(drift.model)}."
 
 
 def _happened(known: PolicyDrift, facts: DriftFacts) -> Iterator[str]:
@@ -95,9 +115,9 @@ def likely_causes(known: PolicyDrift, drift: Drift) -> Iterator[str]:
     before = known.former.run if known.former is not None else None
     if now is None:
         return
-    trained = now.metrics.get(METRIC)
-    if trained is not None and drift.current is not None and drift.is_confirmed:
-        yield from _then_or_since(trained, drift)
+    trained = now.metrics.get(known.metric)
+    if trained is not None and drift.is_confirmed(known.metric):
+        yield from _then_or_since(trained, known.metric, drift)
     if before is None:
         return
     for context in sorted({each.context or "" for each in (*now.datasets, *before.datasets)}):
@@ -110,21 +130,34 @@ def likely_causes(known: PolicyDrift, drift: Drift) -> Iterator[str]:
         yield f"Trained by other code: commit {code(code_now[:12])}, before it {code(code_before[:12])}."
 
 
-def _then_or_since(trained: float, drift: Drift) -> Iterator[str]:
+def _then_or_since(trained: float, metric: str, drift: Drift) -> Iterator[str]:
     assert drift.current is not None
     assert drift.baseline is not None
-    if abs(trained - drift.current) <= _SAME:
+    if abs(trained - drift.current) <= _same(drift.baseline):
         yield (
-            f"The version had this {METRIC} ({trained:g}) when it was trained, so it has not become worse since: "
-            "what was promoted was below the baseline."
+            f"The version had this {metric} ({trained:g}) when it was trained, so it has not become worse since: "
+            "what was promoted was worse than the baseline."
         )
-    elif trained >= drift.baseline - _SAME:
+    elif _was_as_good(trained, metric, drift.baseline):
         yield (
-            f"The version had {METRIC} {trained:g} when it was trained, so it has become worse since: "
+            f"The version had {metric} {trained:g} when it was trained, so it has become worse since: "
             "the inputs, or what they mean, have changed."
         )
     else:
-        yield f"The version had {METRIC} {trained:g} when it was trained: below the baseline, and it is worse now."
+        yield (
+            f"The version had {metric} {trained:g} when it was trained: worse than the baseline, and it is "
+            "worse still now."
+        )
+
+
+def _was_as_good(trained: float, metric: str, baseline: float) -> bool:
+    """Whether a version was as good in training as the baseline says."""
+    worse = trained - baseline if is_error(metric) else baseline - trained
+    return worse <= _same(baseline)
+
+
+def _same(baseline: float) -> float:
+    return _SAME * max(1.0, abs(baseline))
 
 
 def _data_causes(context: str, now: Mapping[str, Dataset], before: Mapping[str, Dataset]) -> Iterator[str]:
@@ -185,8 +218,8 @@ def _is_large(before: str | None, now: str | None) -> bool:
 def _look_at(known: PolicyDrift, drift: Drift) -> Iterator[str]:
     if known.champion is None:
         return
-    trained = known.champion.run.metrics.get(METRIC) if known.champion.run is not None else None
-    if trained is not None and drift.baseline is not None and trained >= drift.baseline - _SAME:
+    trained = known.champion.run.metrics.get(known.metric) if known.champion.run is not None else None
+    if trained is not None and drift.baseline is not None and _was_as_good(trained, known.metric, drift.baseline):
         yield "The inputs of the last days against the training data, and whether the labels are right."
     yield f"What was promoted when, and why: {code(f'incumbent history {known.policy}')}"
     if known.former is not None:
@@ -218,7 +251,7 @@ def _version_lines(version: Version) -> Iterator[str]:
 
 
 def _state(facts: DriftFacts) -> Iterator[tuple[str, str]]:
-    yield "Accuracy", str(facts.drift)
+    yield "Measured", facts.drift.said(_metric(facts))
     for known in facts.policies[:5]:
         if known.champion is not None:
             yield f"Champion under {known.policy}", f"version {known.champion.number}"

@@ -12,7 +12,7 @@ TITLE_CHARACTERS = 200
 """GitHub refuses more than 256."""
 SECTION_CHARACTERS = 8_000
 """A block of code is up to twice as long, where lines are short."""
-_FACTS_CHARACTERS = 33_000
+_FACTS_CHARACTERS = 32_000
 """All sections together; the rest of the body is ours and the model's."""
 _ANSWER_CHARACTERS = 8_000
 _LIST_CHARACTERS = 4_000

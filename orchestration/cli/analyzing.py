@@ -18,9 +18,25 @@ _ISSUE = click.option(
 )
 
 
+def _named(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Refuse a blank name: a workflow that is started by hand may have one, and its issue would be about nothing."""
+    if not value.strip():
+        raise click.BadParameter("expected a name, found nothing. Give it as the alert has it.")
+    return value
+
+
 @click.command("analyze-alert", short_help="Tell an alert on a pod or a policy in an issue.")
-@click.option("--cluster", metavar="NAME", required=True, help="The alert's cluster, such as k3d or gcp.")
-@click.option("--alert", "name", metavar="NAME", required=True, help="The alert's name, such as ModelPodOOMKilled.")
+@click.option(
+    "--cluster", metavar="NAME", required=True, callback=_named, help="The alert's cluster, such as k3d or gcp."
+)
+@click.option(
+    "--alert",
+    "name",
+    metavar="NAME",
+    required=True,
+    callback=_named,
+    help="The alert's name, such as ModelPodOOMKilled.",
+)
 @click.option("--severity", metavar="TEXT", default="unknown", show_default=True, help="The alert's severity.")
 @click.option("--namespace", metavar="NAME", required=True, help="The pod's namespace.")
 @click.option("--pod", metavar="NAME", default="", help="The pod; leave it out for an alert that names none.")
@@ -65,21 +81,26 @@ def analyze_alert(
         alert, platform = alert_of(cluster, name, severity, namespace, pod, policy, summary), platform_of_environment()
         progress("collecting the facts")
         facts = collect_alert(platform, context_of(alert.cluster), alert)
-        key = key_of("alert", alert.name, alert.cluster, alert.namespace, facts.workload)
+        key = key_of("alert", alert.name, alert.cluster, alert.namespace, facts.workload or alert.about)
         _tell(alert_findings(facts), key, ["log-analysis"], ALERT_TASK, github, platform.clock())
 
 
 @click.command("analyze-drift", short_help="Tell in an issue what a drifted champion's data show.")
-@click.option("--model", metavar="NAME", required=True, help="The registered model.")
-@click.option("--current", metavar="NUMBER", required=True, help="Its accuracy now, as the alert has it.")
-@click.option("--baseline", metavar="NUMBER", required=True, help="The accuracy that it is compared with.")
+@click.option("--model", metavar="NAME", required=True, callback=_named, help="The registered model.")
+@click.option("--current", metavar="NUMBER", required=True, help="Its metric now, as the alert has it.")
+@click.option("--baseline", metavar="NUMBER", required=True, help="What it is compared with.")
+@click.option(
+    "--policy", metavar="NAME", default="", help="The policy whose champion drifted; all of the model's, if none."
+)
+@click.option("--version", metavar="NUMBER", default="", help="The version that was measured, if the alert names it.")
 @_ISSUE
-def analyze_drift(model: str, current: str, baseline: str, issue: bool) -> None:
+def analyze_drift(model: str, current: str, baseline: str, policy: str, version: str, issue: bool) -> None:
     """Compare the champion of MODEL with the champion before it, and say which differences may explain the drift.
 
-    Compared are the metrics, parameters, data sets and code of both training runs, for each policy of the model. A
-    policy with `on_drift: hold` or `roll_back` is then held or goes back to the former champion, once for each
-    champion, as `incumbent hold` and `incumbent rollback` do it.
+    Compared are the metrics, parameters, data sets and code of both training runs, for each policy of the model, or for
+    the one that is named. The numbers are of the policy's metric, whatever it is. A policy with `on_drift: hold` or
+    `roll_back` is then held or goes back to the former champion, once for each champion, as `incumbent hold` and
+    `incumbent rollback` do it; but not if the alert is about another version than the champion.
 
     \b
     Example:
@@ -103,11 +124,11 @@ def analyze_drift(model: str, current: str, baseline: str, issue: bool) -> None:
         from orchestration.stages.lease import command_holder
 
         github = _github(issue)
-        drift, platform = drift_of(model, current, baseline), platform_of_environment()
+        drift, platform = drift_of(model, current, baseline, policy, version), platform_of_environment()
         progress("collecting the facts")
         run = command_holder("rollback", BY, uuid.uuid4().hex[:8])
         facts = act_on_drift(platform, collect_drift(platform, drift), run, progress)
-        key = key_of("drift", drift.model)
+        key = key_of("drift", drift.model, drift.policy)
         _tell(drift_findings(facts), key, ["drift"], DRIFT_TASK, github, platform.clock())
         if facts.failure is not None:
             raise facts.failure

@@ -60,6 +60,7 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
       incumbent_champion_info                    incumbent_live_info
       incumbent_live_since_timestamp_seconds     incumbent_model_metric
       incumbent_model_part_of_baseline           incumbent_model_evaluated_timestamp_seconds
+      incumbent_model_evaluation_wanted          incumbent_model_drifted_inputs
       incumbent_live_is_champion                 incumbent_champion_has_evidence
       incumbent_last_look_timestamp_seconds      incumbent_look_failures_total
 
@@ -68,7 +69,8 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
     and starts a workflow at GitHub for each alert that a route matches. docs/alerts.md describes its file:
       incumbent_alerts_accepted_total            incumbent_requests_refused_total{reason}
       incumbent_dispatches_total{workflow}       incumbent_dispatch_failures_total{reason}
-      incumbent_alerts_limited_total             incumbent_outbox_oldest_waiting_age_seconds
+      incumbent_alerts_left_out_total            incumbent_alerts_limited_total
+      incumbent_outbox_oldest_waiting_age_seconds  incumbent_outbox_usable
       incumbent_outbox_alerts{state}             incumbent_outbox_damaged_files
 
     \b

@@ -36,7 +36,7 @@ def collect_drift(platform: Platform, drift: Drift) -> DriftFacts:
     known = tuple(
         _policy_drift(platform, policy, gaps)
         for policy in usable_policies(platform, gaps)
-        if policy.model == drift.model
+        if policy.model == drift.model and drift.policy in ("", policy.name)
     )
     return DriftFacts(drift, platform.clock().now(), known, tuple(gaps.found))
 
@@ -45,7 +45,7 @@ def _policy_drift(platform: Platform, policy: Policy, gaps: Gaps) -> PolicyDrift
     what = f"The champions under {code(policy.name)}"
     history = gaps.try_to(what, lambda: read_history(platform.git(policy), policy), None)
     reigns = history.history.reigns if history is not None else ()
-    found = PolicyDrift(policy.name, None, None, reigns[-1] if reigns else None)
+    found = PolicyDrift(policy.name, None, None, reigns[-1] if reigns else None, policy.evaluated_metric)
     try:
         registry = platform.registry()
         champion = registry.version_by_alias(policy.model, policy.champion_alias)
@@ -74,8 +74,9 @@ def _former(
 def act_on_drift(platform: Platform, facts: DriftFacts, run: str, say: Callable[[str], None]) -> DriftFacts:
     """Do what the policies' `on_drift` asks for, once for each champion, and return the facts with what was done.
 
-    Nothing is done when the alert's own numbers do not say that the model is worse than its baseline. What fails is
-    told as the outcome, and kept as `failure`.
+    Nothing is done when the alert's own numbers do not say that the model is worse than its baseline, or when it
+    measured another version than the champion: its run may start long after it fired. What fails is told as the
+    outcome, and kept as `failure`.
 
     Args:
         platform: The policies and the clients.
@@ -99,9 +100,16 @@ def _act(
     name = code(policy.name)
     if policy.on_drift == "notify":
         return f"Nothing was done under {name}, as its `on_drift` says."
-    if known.champion is None or not drift.is_confirmed:
-        return f"Nothing was done under {name}: there is no champion, or no number below the baseline."
-    reason = f"{_about(known.champion.number)}: {drift}"
+    if known.champion is None:
+        return f"Nothing was done under {name}: there is no champion."
+    if not drift.is_confirmed(known.metric):
+        return f"Nothing was done under {name}: the alert's numbers do not say that {known.metric} is worse."
+    if drift.version not in (None, known.champion.number):
+        return (
+            f"Nothing was done under {name}: the alert is about version {drift.version}, and version "
+            f"{known.champion.number} is the champion now."
+        )
+    reason = f"{_about(known.champion.number)}: {drift.said(known.metric)}"
     history = read_history(platform.git(policy), policy)
     match policy.on_drift:
         case "hold":

@@ -1,6 +1,7 @@
 """Asking the served champion about rows whose labels came later, and keeping how good it still is."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -138,9 +139,10 @@ def _trained(clients: Clients, policy: Policy, number: int) -> tuple[ModelVersio
     version = clients.registry.version(policy.model, number)
     run = clients.registry.training(version) if version is not None else None
     metric = policy.evaluated_metric
-    if version is None or run is None or metric not in run.metrics:
-        expected = f"a training run with metric {metric}, which is the baseline"
-        found = "no run" if run is None else f"a run without it ({', '.join(sorted(run.metrics)) or 'no metrics'})"
+    if version is None or run is None or not math.isfinite(run.metrics.get(metric, math.nan)):
+        expected = f"a training run with a finite metric {metric}, which is the baseline"
+        logged = [f"{name} {value:g}" for name, value in sorted(run.metrics.items())] if run is not None else []
+        found = "no run" if run is None else f"a run without it ({', '.join(logged) or 'no metrics'})"
         next_step = "Log the metric with the run, or choose another with evaluation.metric."
         raise InvalidInputError(Problem(f"version {number} of {policy.model}", expected, found, next_step))
     return version, run
@@ -150,12 +152,14 @@ def _labelled_rows(
     clients: Clients, policy: Policy, evaluation: EvaluationPolicy, run: TrainingRun, signature: Signature | None
 ) -> LabelledRows:
     subject, content = _table(clients, policy, evaluation, run)
+    now = clients.clock.now()
     return read_rows(
         subject,
         content,
         label=evaluation.label,
         labelled_at=evaluation.labelled_at,
-        since=clients.clock.now() - evaluation.window,
+        since=now - evaluation.window,
+        until=now,
         signature=signature,
     )
 
@@ -179,10 +183,11 @@ def _table(clients: Clients, policy: Policy, evaluation: EvaluationPolicy, run: 
 
 def _too_few(evaluation: EvaluationPolicy, rows: LabelledRows) -> Problem:
     within = f" within {evaluation.window / 3600:g} h" if evaluation.labelled_at is not None else ""
+    later = f", and {rows.later} with a time in the future" if rows.later else ""
     return Problem(
         "the labelled rows",
         f"{evaluation.min_rows} of them{within}",
-        f"{len(rows.labels)}",
+        f"{len(rows.labels)}{later}",
         "Wait for more labels, or need fewer (evaluation.min_rows in the policy).",
     )
 

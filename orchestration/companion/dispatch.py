@@ -149,11 +149,13 @@ class _Dispatch:
 
     def _keep(self, body: bytes) -> Response:
         try:
-            alerts = read_notification(body)
+            notification = read_notification(body)
         except NotificationError as error:
             raise RefusedRequestError(error.status, error.reason, str(error)) from error
         routes = self._configuration.routes
-        rows = [(each, State.RECORDED if route_of(each, routes) is None else State.WAITING) for each in alerts]
+        rows = [
+            (each, State.RECORDED if route_of(each, routes) is None else State.WAITING) for each in notification.alerts
+        ]
         try:
             new = self._outbox.accept(rows, SystemClock().now())
         except OutboxUnusableError as error:
@@ -165,5 +167,8 @@ class _Dispatch:
             raise RefusedRequestError(503, "storage", "the alerts could not be kept; send them again") from error
         self._not_kept = None
         self._metrics.accepted(new, len(rows) - new)
+        if notification.left_out:
+            self._metrics.left_out(notification.left_out)
+            self._say(f"Alertmanager left {notification.left_out} alerts out (max_alerts); its page has them all")
         self._woken.set()
         return JSONResponse({"accepted": new, "known": len(rows) - new})

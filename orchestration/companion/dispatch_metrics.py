@@ -34,6 +34,9 @@ class DispatchMetrics(Collector):
         self._limited = Counter(
             "incumbent_alerts_limited", "Alerts that a limit kept back; they started no run.", registry=registry
         )
+        self._left_out = Counter(
+            "incumbent_alerts_left_out", "Alerts that Alertmanager left out of notifications.", registry=registry
+        )
         for route in configuration.routes.values():
             self._dispatched.labels(route.workflow)
         for reason in FAILURES:
@@ -43,6 +46,10 @@ class DispatchMetrics(Collector):
         """Count the alerts of a notification."""
         self._new.inc(new)
         self._known.inc(known)
+
+    def left_out(self, alerts: int) -> None:
+        """Count alerts of a group that did not come."""
+        self._left_out.inc(alerts)
 
     def dispatched(self, workflow: str) -> None:
         """Count an acknowledged run."""

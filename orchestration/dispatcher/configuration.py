@@ -20,11 +20,13 @@ LOG_ANALYSIS = {
     "namespace": "labels.namespace",
 }
 POLICY_ANALYSIS = {**LOG_ANALYSIS, "policy": "labels.policy", "summary": "annotations.summary"}
-"""For an alert on all pods of a policy's workload, which names none of them."""
+"""For an alert that names no pod: its policy, and its own words, tell what it is about."""
 DRIFT_DETECTION = {
     "model_name": "labels.model",
     "current_accuracy": "annotations.current_accuracy",
     "baseline_accuracy": "annotations.baseline_accuracy",
+    "policy": "labels.policy",
+    "version": "labels.version",
 }
 _SOURCE = re.compile(r"cluster|not_dispatched|(?:labels|annotations)\.[A-Za-z_][A-Za-z0-9_]*")
 _MOST_INPUTS = 25
@@ -115,6 +117,8 @@ class Configuration(_Part):
         "ModelErrorBudget*": Route(workflow="ai-log-analysis.yml", inputs=POLICY_ANALYSIS),
         "ModelMissesSLO": Route(workflow="ai-log-analysis.yml", inputs=POLICY_ANALYSIS),
         "ModelUnavailable": Route(workflow="ai-log-analysis.yml", inputs=POLICY_ANALYSIS),
+        "ModelEvaluation*": Route(workflow="ai-log-analysis.yml", inputs=POLICY_ANALYSIS),
+        "ModelService*": Route(workflow="ai-log-analysis.yml", inputs=POLICY_ANALYSIS),
         "Model*": Route(workflow="ai-log-analysis.yml", inputs=LOG_ANALYSIS),
     }
     """By a pattern of alert names, in which `*` stands for any characters; the first that matches counts."""

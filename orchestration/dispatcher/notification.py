@@ -19,6 +19,8 @@ MOST_VALUES = 100
 """Labels, and annotations, that are kept of one alert."""
 _VERSION = "4"
 _LONGEST_FINGERPRINT = 64
+_MOST_LEFT_OUT = 2**53
+"""Numbers that a counter of Prometheus can hold."""
 
 
 class Status(StrEnum):
@@ -46,6 +48,15 @@ class Alert:
         return self.labels.get("alertname", "")
 
 
+@dataclass(frozen=True)
+class Notification:
+    """One group of alerts."""
+
+    alerts: tuple[Alert, ...]
+    left_out: int = 0
+    """How many more alerts of the group Alertmanager did not send, because of its `max_alerts`."""
+
+
 class NotificationError(ValueError):
     """A body that is not a notification that can be kept."""
 
@@ -57,8 +68,8 @@ class NotificationError(ValueError):
         """The HTTP status that says so."""
 
 
-def read_notification(body: bytes) -> tuple[Alert, ...]:
-    """Read the alerts of a notification, all of them or none.
+def read_notification(body: bytes) -> Notification:
+    """Read a notification, all of its alerts or none.
 
     Raises:
         NotificationError: the body is not JSON, has another version, or has another shape.
@@ -74,7 +85,10 @@ def read_notification(body: bytes) -> tuple[Alert, ...]:
     alerts = document.get("alerts")
     if not isinstance(alerts, list):
         raise _misshapen("alerts", "a list")
-    return tuple(_alert(raw, f"alerts[{at}]") for at, raw in enumerate(alerts))
+    left_out = document.get("truncatedAlerts") or 0
+    if not isinstance(left_out, int) or not 0 <= left_out < _MOST_LEFT_OUT:
+        raise _misshapen("truncatedAlerts", "a number of alerts")
+    return Notification(tuple(_alert(raw, f"alerts[{at}]") for at, raw in enumerate(alerts)), left_out)
 
 
 def _alert(raw: Any, where: str) -> Alert:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from orchestration.dispatcher.configuration import Configuration, Route
 from orchestration.dispatcher.notification import Alert, Status
+from orchestration.promotion.redact import redact
 
 MISSING = "none"
 """The value of an input whose label or annotation the alert does not have: GitHub refuses an empty required input."""
@@ -21,7 +22,7 @@ def route_of(alert: Alert, routes: Mapping[str, Route]) -> Route | None:
 
 
 def inputs_of(alert: Alert, route: Route, configuration: Configuration, not_dispatched: int) -> dict[str, str]:
-    """Fill a workflow's inputs from an alert.
+    """Fill a workflow's inputs from an alert, without secrets: whoever may see a run at GitHub sees its inputs.
 
     Args:
         alert: The alert.
@@ -43,4 +44,4 @@ def inputs_of(alert: Alert, route: Route, configuration: Configuration, not_disp
             case _:
                 return alert.annotations.get(name, "")
 
-    return {name: value(source).strip() or MISSING for name, source in route.inputs.items()}
+    return {name: redact(value(source)).strip() or MISSING for name, source in route.inputs.items()}

@@ -64,16 +64,18 @@ def failure_of(error: DependencyError, failures: int, chance: Callable[[], float
         failures: How many attempts in a row have failed, this one included.
         chance: Returns a number from 0 to 1, so that many dispatchers do not come back at the same moment.
     """
+    backoff = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures - 1, 16))
     match error:
         case RateLimitedError():
-            return Failure("rate_limited", min(error.wait_seconds + chance(), LONGEST_WAIT), is_final=False)
+            # Whoever asks at the same rate again and again is banned, so a pause grows even where GitHub asks for less.
+            pause = max(error.wait_seconds, backoff) + chance()
+            return Failure("rate_limited", min(pause, LONGEST_WAIT), is_final=False)
         case NotPermittedError():
             return Failure("not_permitted", _NOT_PERMITTED_SECONDS, is_final=False)
         case RefusedError():
             return Failure("refused", 0.0, is_final=True)
         case _:
-            longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures - 1, 16))
-            return Failure("unavailable", longest * (0.5 + chance() / 2), is_final=False)
+            return Failure("unavailable", backoff * (0.5 + chance() / 2), is_final=False)
 
 
 class Sender:

@@ -160,8 +160,13 @@ def _how_good(policies: list[Findings]) -> Iterator[Metric]:
     )
     evaluated = GaugeMetricFamily(
         "incumbent_model_evaluated_timestamp_seconds",
-        "When the champion was last evaluated on new labels.",
+        "When the version that was the champion then was last evaluated on new labels.",
         labels=("policy", "model", "version"),
+    )
+    wanted = GaugeMetricFamily(
+        "incumbent_model_evaluation_wanted",
+        "Whether the policy says how its champion is evaluated; no sample where it does not.",
+        labels=("policy", "model"),
     )
     drifted = GaugeMetricFamily(
         "incumbent_model_drifted_inputs",
@@ -177,15 +182,18 @@ def _how_good(policies: list[Findings]) -> Iterator[Metric]:
                 current.add_metric((*names, str(number), role, metric), value)
         for metric, value in sorted(quality.training.get("champion", {}).items()):
             baseline.add_metric((*names, metric), value)
+        if quality.is_evaluated:
+            wanted.add_metric(names, 1)
+        if (last := quality.last_evaluation) is not None:
+            evaluated.add_metric((*names, str(last.version)), last.at)
         if (found := quality.evaluation) is None:
             continue
         version = (*names, str(found.version))
-        evaluated.add_metric(version, found.at)
         if found.part_of_baseline is not None:
             part.add_metric((*version, found.metric), found.part_of_baseline)
         if found.compared_inputs:
             drifted.add_metric(version, len(found.drifted_inputs))
-    yield from (current, baseline, part, evaluated, drifted)
+    yield from (current, baseline, part, wanted, evaluated, drifted)
 
 
 def _looks(policies: list[Findings]) -> Iterator[Metric]:

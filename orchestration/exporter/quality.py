@@ -17,8 +17,16 @@ class Quality:
     """The number of each role's version; without it the role is vacant."""
     training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each role, the metrics of its training run that the policy bounds or evaluates."""
-    evaluation: ServedQuality | None = None
-    """The last evaluation of the version that is the champion now."""
+    is_evaluated: bool = False
+    """Whether there is a champion, and the policy says how it is evaluated."""
+    last_evaluation: ServedQuality | None = None
+    """Of whichever version was the champion then: since when no labels came does not begin anew with a promotion."""
+
+    @property
+    def evaluation(self) -> ServedQuality | None:
+        """The last evaluation, if it is of the version that is the champion now."""
+        found = self.last_evaluation
+        return found if found is not None and found.version == self.versions.get("champion") else None
 
     def current(self, role: str) -> Mapping[str, float]:
         """Return a role's metrics as they are now: the champion's as it was last evaluated, else as in training."""
@@ -51,14 +59,9 @@ def read_quality(
             runs[str(version)] = known.get(str(version)) or _metrics(registry, version, wanted)
     training = {role: runs[str(version)] for role, version in versions.items()}
     numbers = {role: version.version for role, version in versions.items()}
-    return Quality(numbers, training, _evaluation(registry, policy, champion)), runs
-
-
-def _evaluation(registry: Registry, policy: Policy, champion: ModelVersion | None) -> ServedQuality | None:
-    if policy.evaluation is None or champion is None:
-        return None
-    found = registry.last_evaluation(policy.name)
-    return found if found is not None and found.version == champion.version else None
+    is_evaluated = policy.evaluation is not None and champion is not None
+    last = registry.last_evaluation(policy.name) if is_evaluated else None
+    return Quality(numbers, training, is_evaluated, last), runs
 
 
 def _metrics(registry: Registry, version: ModelVersion, wanted: set[str]) -> Mapping[str, float]:

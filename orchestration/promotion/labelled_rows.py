@@ -1,6 +1,7 @@
 """Labelled rows: what was asked of a model, and what turned out to be right, as a table that a policy names."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,6 +32,8 @@ class LabelledRows:
     """When the newest of them was labelled, in seconds since the epoch; None when the table has no times."""
     digest: str
     """The sha256 of the labelled rows, so that unchanged rows are recognised."""
+    later: int = 0
+    """How many rows were left out because their time has yet to come, as with a wrong clock or milliseconds."""
 
     def column(self, name: str) -> list[Any]:
         """Return a column's values."""
@@ -45,6 +48,7 @@ def read_rows(
     label: str,
     labelled_at: str | None = None,
     since: float = 0.0,
+    until: float = math.inf,
     signature: Signature | None = None,
 ) -> LabelledRows:
     """Read a table's rows that have a label.
@@ -56,6 +60,7 @@ def read_rows(
         labelled_at: The name of the column that says when each row was labelled: ISO 8601, UTC unless it says
             otherwise, or seconds since the epoch.
         since: Rows that were labelled before this time, in seconds since the epoch, are left out.
+        until: Rows with a later time are left out, and counted: they would be the newest ones for ever.
         signature: The model's signature. Its columns are the inputs; without one, all columns are that are left.
 
     Raises:
@@ -67,10 +72,12 @@ def read_rows(
         if name not in table.columns:
             raise _refuse(subject, f"a column {name!r}", f"the columns {_listed(list(table.columns))}")
     table = table[table[label].notna()]
-    newest = None
+    newest, later = None, 0
     if labelled_at is not None:
         times = _seconds(subject, table, labelled_at)
-        table = table.assign(**{labelled_at: times})[times >= since].sort_values(labelled_at, kind="stable")
+        later = int((times > until).sum())
+        within = (times >= since) & (times <= until)
+        table = table.assign(**{labelled_at: times})[within].sort_values(labelled_at, kind="stable")
         newest = float(table[labelled_at].iloc[-1]) if len(table) else None
     table = table.tail(MAX_ROWS)
     digest = hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
@@ -81,6 +88,7 @@ def read_rows(
         labels=tuple(column_values(table, label)),
         newest=newest,
         digest=digest,
+        later=later,
     )
 
 

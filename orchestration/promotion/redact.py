@@ -17,7 +17,9 @@ from urllib.parse import quote_plus
 
 REDACTED = "***"
 
-_QUOTED_OR_WORD = r"""(?:"[^"]*"|'[^']*'|[^\s"'&,;]+)"""
+# In quotes, which may be escaped themselves (JSON within JSON), up to their end or that of the line; else one word.
+_QUOTED_OR_WORD = r"""(?:(?P<quote>\\{0,7}["'])(?:(?!(?<!\\)(?P=quote))[^\n])*(?P=quote)?|[^\s"'&,;\\]+)"""
+_QUOTE = r"""\\{0,7}["']"""
 _NAMES = (
     r"pass(?:word|wd|phrase)?|pwd|token|secret|api[-_]?key|credentials?|signature"
     r"|(?:access|account|encryption|private|secret|shared|signing)[-_]?key"
@@ -28,11 +30,17 @@ _MARKED = "|".join(
         r"eyJ[\w-]{8,4096}\.[\w-]{8,8192}\.[\w-]{0,1024}",  # a JWT
         r"(?:AKIA|ASIA)[A-Z2-7]{16}",  # AWS
         r"(?:gh[opsur]_|github_pat_)[\w.-]{20,1024}",
-        r"glpat-[\w.-]{20,256}",
-        r"AIza[\w-]{35}|ya29\.[\w.-]{20,2048}|GOCSPX-[\w-]{20,64}",  # Google
-        r"xox[abeoprs]-[\w-]{10,512}",  # Slack
-        r"sk-[\w-]{20,512}|[rs]k_live_\w{20,256}",  # OpenAI, Anthropic; Stripe
+        r"gl(?:pat|rt|dt|ptt|cbt|ft|soat|agent|oas)-[\w.-]{20,256}",  # GitLab
+        r"AIza[\w-]{35}|ya29\.[\w.-]{20,2048}|GOCSPX-[\w-]{20,64}|1//0[\w-]{30,512}",  # Google
+        r"xox[abeoprs]-[\w-]{10,512}|xapp-[\w-]{10,512}",  # Slack
+        r"sk-[\w-]{20,512}|[rs]k_(?:live|test)_\w{20,256}|whsec_[\w+/=]{20,256}",  # OpenAI, Anthropic; Stripe
         r"hf_[A-Za-z0-9]{30,64}|dckr_pat_[\w-]{20,64}|npm_[A-Za-z0-9]{30,64}|pypi-[\w-]{50,512}|hvs\.[\w-]{20,512}",
+        r"K10[0-9a-f]{64}::[\w.-]{1,64}:[\w.-]{1,256}|tskey-[\w-]{10,256}",  # a k3s server's token, Tailscale
+        r"glsa_\w{30,64}|glc_[\w+/=-]{20,1024}",  # Grafana
+        r"gsk_\w{20,256}|r8_\w{20,64}",  # Groq, Replicate
+        r"do[opr]_v1_\w{20,128}|shp(?:at|ca|pa|ss)_\w{20,64}|SG\.[\w-]{16,64}\.[\w-]{16,128}",
+        r"AT[AC]TT3[\w=-]{20,512}|lin_api_\w{20,64}|sbp_\w{20,64}|AGE-SECRET-KEY-1[0-9A-Z]{20,128}",
+        r"\d{8,10}:AA[\w-]{30,40}",  # Telegram
     )
 )
 _PRIVATE_KEY = r"PRIVATE KEY(?: BLOCK)?-----"
@@ -54,12 +62,29 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?i)(cookie\s{0,4}:\s{0,4})[^\r\n]+"), rf"\1{REDACTED}"),
     (re.compile(r"(?i)\b(bearer\s{1,4})[a-z0-9._~+/=-]{16,}"), rf"\1{REDACTED}"),
-    # password=x, access_token=x, {"token": "x"}, password: x.
-    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}=\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
-    (re.compile(rf"""(?i)((?:{_NAMES})["']\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"""), rf"\1{REDACTED}"),
-    (re.compile(rf"(?i)((?:password|passphrase)\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
+    # password=x, access_token=x, password => x, {"token": "x"}, {\"token\": \"x\"}, token: "x", password: x.
+    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}=>?\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
+    (
+        re.compile(rf"""(?i)((?:{_NAMES}|["']auth){_QUOTE}\s{{0,4}}(?::|=>)\s{{0,4}}){_QUOTED_OR_WORD}"""),
+        rf"\1{REDACTED}",
+    ),
+    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}:\s{{0,4}})(?={_QUOTE}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
+    (re.compile(rf"(?i)((?:pass(?:word|wd|phrase)|pwd)\s{{0,4}}:\s{{0,4}}){_QUOTED_OR_WORD}"), rf"\1{REDACTED}"),
     # x-api-key: x1, as a header or in YAML. An ordinary sentence has no such word with a digit behind its colon.
-    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}:\s{{1,4}})(?=[^\s\d]{{0,64}}\d)[\w.~+/=-]{{12,}}"), rf"\1{REDACTED}"),
+    (re.compile(rf"(?i)((?:{_NAMES})\s{{0,4}}:\s{{0,4}})(?=[^\s\d]{{0,64}}\d)[\w.~+/=-]{{8,}}"), rf"\1{REDACTED}"),
+    # <password>x</password>; and the signature in an address of Azure.
+    (re.compile(rf"(?i)(<(?:{_NAMES})>)[^<]{{1,1024}}"), rf"\1{REDACTED}"),
+    (re.compile(r"(?i)((?<!\w)sig=)[^\s&\"']+"), rf"\1{REDACTED}"),
+    # Addresses of chats' webhooks, which let in whoever knows them.
+    (
+        re.compile(
+            r"(?i)(hooks\.slack\.com/(?:services|workflows|triggers)/|discord(?:app)?\.com/api/webhooks/"
+            r"|webhook\.office\.com/webhookb2/)[\w/@.-]+"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    # curl -u user:password
+    (re.compile(r"((?<![\w-])(?:-u|--user)[ =\t]{0,4}[\"']?[^\s:\"']{1,64}:)[^\s\"']+"), rf"\1{REDACTED}"),
     # --password x
     (
         re.compile(rf"(?i)(?<![\w-])(--(?:[\w-]{{0,32}}-)?(?:{_NAMES})[ \t]{{1,4}})(?!-){_QUOTED_OR_WORD}"),

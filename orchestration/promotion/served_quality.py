@@ -1,5 +1,6 @@
 """How good the served model is: its answers to labelled rows, measured as in training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,14 +64,25 @@ class ServedQuality:
 
     @property
     def part_of_baseline(self) -> float | None:
-        """How good it still is as a part of the training metric, below 1 when it is worse; None for a baseline of 0.
+        """How good it still is as a part of the training metric, below 1 when it is worse.
 
-        Errors, of which less is better, are turned over: twice the error is 0.5.
+        Errors, of which less is better, are turned over: twice the error is 0.5, and any error is 0 of none. None for
+        another baseline of 0 or less, of which nothing can be a part.
         """
-        part, whole = (self.baseline, self.value) if _SCORES[self.metric][0] in _ERRORS else (self.value, self.baseline)
-        if self.baseline <= 0:
-            return None
-        return part / whole if whole else 1.0
+        if is_error(self.metric):
+            return self.baseline / self.value if self.value > 0 else 1.0
+        return self.value / self.baseline if self.baseline > 0 else None
+
+    @property
+    def keeps_baseline(self) -> bool:
+        """Whether it is good enough: `KEPT` of the baseline, or the baseline itself where that has no parts."""
+        part = self.part_of_baseline
+        return self.value >= self.baseline if part is None else part >= KEPT
+
+
+def is_error(metric: str) -> bool:
+    """Whether less of a metric is better; a name that is none of `METRICS` is taken for one of which more is."""
+    return _SCORES.get(metric, ("", {}))[0] in _ERRORS
 
 
 def prediction_of(answer: Any, places: Sequence[PathPattern]) -> Any:
@@ -88,6 +100,8 @@ def prediction_of(answer: Any, places: Sequence[PathPattern]) -> Any:
             while isinstance(value, list) and len(value) == 1:
                 value = value[0]
             if isinstance(value, bool | int | float | str):
+                if not _is_usable(value):
+                    raise ValueError(f"expected a finite number at {format_pattern(place)}, found {value!r:.40}")
                 return value
             raise ValueError(f"expected one prediction at {format_pattern(place)}, found {type(value).__name__}")
     raise ValueError(f"expected a prediction at {' or '.join(map(format_pattern, places))}, found none")
@@ -102,25 +116,42 @@ def score(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> flo
         predictions: As many predictions.
 
     Raises:
-        InvalidInputError: labels and predictions are not of one kind, such as names of classes and their numbers.
+        InvalidInputError: labels and predictions are not of one kind, such as names of classes and their numbers, or
+            too large to be measured.
     """
+    import numpy
     from sklearn import metrics
 
+    if unusable := [value for value in labels if not _is_usable(value)]:
+        raise _unmeasurable(metric, "labels that are finite", f"a label such as {unusable[0]!r:.40}")
     name, options = _SCORES[metric]
     kinds = {_kind(value) for value in (*labels, *predictions)}
     if len(kinds) > 1 or (name not in _CLASSES and kinds != {"number"}):
         shown = f"labels such as {labels[0]!r} and predictions such as {predictions[0]!r}"
-        raise InvalidInputError(
-            Problem(
-                f"metric {metric} of the labelled rows",
-                "labels and predictions of one kind" if name in _CLASSES else "labels and predictions that are numbers",
-                shown,
-                "Say where the answer has the prediction (evaluation.prediction in the policy), or name another label.",
-            )
+        expected = (
+            "labels and predictions of one kind" if name in _CLASSES else "labels and predictions that are numbers"
         )
+        raise _unmeasurable(metric, expected, shown)
     # Classes are compared as texts: a JSON number may come back as 1 or as 1.0.
     by_kind = _class_name if name in _CLASSES else float
-    return float(getattr(metrics, name)([*map(by_kind, labels)], [*map(by_kind, predictions)], **options))
+    with numpy.errstate(over="ignore"):  # found below
+        found = float(getattr(metrics, name)([*map(by_kind, labels)], [*map(by_kind, predictions)], **options))
+    if not math.isfinite(found):
+        raise _unmeasurable(metric, "labels and predictions whose metric is a number", f"{found:g}")
+    return found
+
+
+def _unmeasurable(metric: str, expected: str, found: str) -> InvalidInputError:
+    next_step = "Say where the answer has the prediction (evaluation.prediction in the policy), or name another label."
+    return InvalidInputError(Problem(f"metric {metric} of the labelled rows", expected, found, next_step))
+
+
+def _is_usable(value: Any) -> bool:
+    """Whether a label or a prediction is a text, or a number that can be computed with."""
+    try:
+        return isinstance(value, str) or math.isfinite(float(value))
+    except (OverflowError, TypeError, ValueError):  # an integer of hundreds of digits; a list
+        return False
 
 
 def _kind(value: Any) -> str:

@@ -37,8 +37,10 @@ VERSIONS = ("2022-11-28", "2026-03-10")
 VERSIONS_PATH = "/versions"
 LOG_ANALYSIS = ("cluster", "alert_name", "alert_severity", "pod_name", "namespace")
 OPTIONAL = ("policy", "summary")
-"""Inputs that the log analysis takes for an alert on a policy's pods, which names none of them."""
+"""Inputs that the log analysis takes for an alert that names no pod."""
 DRIFT_DETECTION = ("model_name", "current_accuracy", "baseline_accuracy")
+DRIFT_OPTIONAL = ("policy", "version")
+"""Inputs that say which champion has drifted, where the alert does."""
 _DOCUMENTATION = "https://docs.github.com/rest"
 _LONGEST_BODY = 65536
 """Characters of an issue's or a comment's body."""
@@ -110,7 +112,7 @@ def default_workflows() -> dict[str, Workflow]:
     """Return the two workflows that alerts start, as their files declare their inputs."""
     return {
         "ai-log-analysis.yml": Workflow((*LOG_ANALYSIS, *OPTIONAL), frozenset(LOG_ANALYSIS)),
-        "ai-drift-detection.yml": Workflow(DRIFT_DETECTION, frozenset(DRIFT_DETECTION)),
+        "ai-drift-detection.yml": Workflow((*DRIFT_DETECTION, *DRIFT_OPTIONAL), frozenset(DRIFT_DETECTION)),
     }
 
 

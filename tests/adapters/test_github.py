@@ -161,7 +161,10 @@ def test_a_reset_is_read_by_the_servers_clock(
     assert 500 < caught.value.wait_seconds <= 600
 
 
-@pytest.mark.parametrize("fault", [Fault(502, "Server Error"), Fault(500, ""), Fault(), Fault(is_done=True)])
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(502, "Server Error"), Fault(500, ""), Fault(408, "Timeout"), Fault(425, ""), Fault(), Fault(is_done=True)],
+)
 def test_no_usable_answer_is_neither(server: GitHubServer, github: GitHubRepository, fault: Fault) -> None:
     """A server error or a lost answer is an outage; the dispatch is sent once, because it may have been carried out."""
     server.faults.append(fault)

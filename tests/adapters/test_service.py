@@ -208,3 +208,15 @@ def test_a_header_of_any_letters_is_sent_as_its_file_has_it(httpserver: HTTPServ
     )
     headers = {"X-Key": HeaderFile(file=str(tmp_path / "key"))}
     assert HttpService().ask(httpserver.url_for("/p"), b"{}", headers, 5).status == 200
+
+
+def test_a_redirect_is_the_answer_and_takes_no_header_elsewhere(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """The address of labelled rows may begin to point to another server, which must not be given the secret header."""
+    (tmp_path / "key").write_text("hunter2", encoding="utf-8")
+    httpserver.expect_request("/rows.csv").respond_with_data(
+        "", status=302, headers={"Location": httpserver.url_for("/elsewhere")}
+    )
+    headers = {"X-Key": HeaderFile(file=str(tmp_path / "key"))}
+    answer = HttpService().reach(httpserver.url_for("/rows.csv"), headers, 5.0)
+    assert answer.status == 302
+    assert [request.path for request, _ in httpserver.log] == ["/rows.csv"]

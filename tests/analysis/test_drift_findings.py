@@ -16,9 +16,11 @@ TEST = Dataset("flowers-test", "t1", "test", json.dumps({"num_rows": 50}))
 RUN = TrainingRun("run1", "FINISHED", {"accuracy": 0.94}, (TRAINING, TEST), {}, {"max_depth": "10"})
 
 
-def causes(now: TrainingRun | None, before: TrainingRun | None = RUN, drift: Drift = DRIFT) -> list[str]:
+def causes(
+    now: TrainingRun | None, before: TrainingRun | None = RUN, drift: Drift = DRIFT, metric: str = "accuracy"
+) -> list[str]:
     former = Version(1, before) if before is not None else None
-    return list(likely_causes(PolicyDrift("iris-edge", Version(2, now), former, None), drift))
+    return list(likely_causes(PolicyDrift("iris-edge", Version(2, now), former, None, metric), drift))
 
 
 def with_training(**fields: Any) -> TrainingRun:
@@ -29,8 +31,8 @@ def with_training(**fields: Any) -> TrainingRun:
     ("now", "cause"),
     [
         (RUN, "`accuracy 0.94`"),
-        (replace(RUN, metrics={"accuracy": 0.81}), "so it has not become worse since: what was promoted was below"),
-        (replace(RUN, metrics={"accuracy": 0.88}), "below the baseline, and it is worse now"),
+        (replace(RUN, metrics={"accuracy": 0.81}), "so it has not become worse since: what was promoted was worse"),
+        (replace(RUN, metrics={"accuracy": 0.88}), "worse than the baseline, and it is worse still now"),
         (with_training(digest="d2"), "Another data set for `train` than the version before: `flowers` (`d2`)"),
         (
             with_training(digest="d2", profile=json.dumps({"num_rows": 60})),
@@ -50,6 +52,21 @@ def test_a_cause_is_named_when_the_data_shows_it(now: TrainingRun, cause: str) -
     """Metrics, data sets with their statistics and columns, and parameters."""
     found = "\n".join(causes(now))
     assert cause.replace("`accuracy 0.94`", "it has become worse since: the inputs") in found
+
+
+@pytest.mark.parametrize(
+    ("trained", "cause"),
+    [
+        (412.0, "The version had rmse 412 when it was trained, so it has become worse since"),
+        (521.0, "The version had this rmse (521) when it was trained, so it has not become worse since"),
+        (480.0, "The version had rmse 480 when it was trained: worse than the baseline"),
+    ],
+)
+def test_an_error_is_compared_by_its_own_name_and_size(trained: float, cause: str) -> None:
+    """The version's accuracy, if it has one, says nothing about its error; of errors, more is worse."""
+    run = replace(RUN, metrics={"accuracy": 0.94, "rmse": trained})
+    found = causes(run, drift=Drift("iris", 520.0, 410.0), metric="rmse")
+    assert any(cause in each for each in found), found
 
 
 def test_other_code_is_named_by_its_commits() -> None:
@@ -79,7 +96,13 @@ def test_what_is_not_known_is_no_cause(run: TrainingRun | None) -> None:
 )
 def test_the_alerts_own_numbers_confirm_it(current: str, baseline: str, confirmed: bool) -> None:
     """Only two finite numbers, the first below the second."""
-    assert drift_of("iris", current, baseline).is_confirmed is confirmed
+    assert drift_of("iris", current, baseline).is_confirmed("accuracy") is confirmed
+
+
+@pytest.mark.parametrize(("text", "version"), [("7", 7), ("none", None), ("", None), ("-1", None), ("٣", None)])
+def test_the_version_is_a_plain_number_or_not_known(text: str, version: int | None) -> None:
+    """The dispatcher sends `none` for a label that the alert does not have."""
+    assert drift_of("iris", "0.8", "0.9", "none", text) == Drift("iris", 0.8, 0.9, "", version)
 
 
 def test_hostile_names_in_the_registry_stay_text() -> None:

@@ -112,6 +112,20 @@ def test_what_is_answered_is_on_disk(part: Part, tmp_path: Path) -> None:
     beside.close()
 
 
+def test_what_alertmanager_left_out_is_counted_and_said(tmp_path: Path) -> None:
+    """So that a storm's size is known, although a part of it alone was sent."""
+    (tmp_path / "webhook-token").write_text(TOKEN, encoding="utf-8")
+    registry, said = CollectorRegistry(), list[str]()
+    part = dispatch_part(configuration(tmp_path), registry, said.append)
+    (route,) = part.routes
+    assert isinstance(route, Route)
+    sent = json.dumps({**notification(alert()), "truncatedAlerts": 600}).encode()
+    assert asyncio.run(route.endpoint(a_request(sent))).status_code == 200
+    part.close()
+    assert registry.get_sample_value("incumbent_alerts_left_out_total") == 600
+    assert said == ["Alertmanager left 600 alerts out (max_alerts); its page has them all"]
+
+
 def test_what_could_not_be_kept_is_to_be_sent_again(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alertmanager repeats what was not answered with a success; until the next is kept, the part is in trouble."""
 

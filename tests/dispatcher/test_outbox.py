@@ -148,7 +148,7 @@ def test_a_second_process_is_refused(outbox: SqliteOutbox, tmp_path: Path) -> No
     beside.close()
 
 
-@pytest.mark.parametrize("damage", ["text", "zeros", "empty", "middle"])
+@pytest.mark.parametrize("damage", ["text", "zeros", "empty", "middle", "json", "utf-8"])
 def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str) -> None:
     """Its bytes are kept for a person, it is counted, and new alerts are accepted."""
     first = open_outbox(tmp_path)
@@ -163,6 +163,12 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str) -> None:
             content[:] = bytes(len(content))
         case "empty":
             content.clear()
+        case "json":  # no checksum notices one changed byte of a value, here of the oldest alert's
+            at = content.rindex(b'{"alertname"')
+            content[at : at + 1] = b"["
+        case "utf-8":
+            at = content.rindex(b"alertname")
+            content[at : at + 1] = b"\xff"
         case _:
             content[4096 : len(content) // 2] = b"\xa5" * (len(content) // 2 - 4096)
     file.write_bytes(content)
@@ -189,6 +195,46 @@ def test_damage_at_work_is_told_apart(outbox: SqliteOutbox, tmp_path: Path) -> N
     outbox._connection.execute("PRAGMA cache_size = 0")
     with pytest.raises(OutboxDamagedError):
         list(outbox.entries(tuple(State), 1000))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE alerts SET labels = '[]'",
+        "UPDATE alerts SET status = 'fireng'",
+        "UPDATE alerts SET labels = CAST(x'7bff7d' AS TEXT)",
+        "DROP TABLE alerts",
+    ],
+)
+def test_a_row_that_cannot_be_read_is_damage(outbox: SqliteOutbox, tmp_path: Path, damage: str) -> None:
+    """It would stop all sending for ever; the next process moves the file aside, and whoever only looks is told."""
+    waiting(outbox, "A")
+    outbox._connection.execute(damage)
+    with pytest.raises(OutboxDamagedError):
+        outbox.next_due(NOW, HOUR)
+    outbox.close()
+    with pytest.raises(InvalidInputError):
+        look_into_outbox(tmp_path)
+    again = open_outbox(tmp_path)
+    assert (again.damaged_files, again.totals().by_state[State.WAITING]) == (1, 0)
+    again.close()
+
+
+def test_files_that_were_damaged_at_once_are_all_kept(tmp_path: Path) -> None:
+    """None takes another's name, however fast the process is started again."""
+    for number in range(3):
+        (tmp_path / FILE).write_text(f"damage {number}", encoding="utf-8")
+        open_outbox(tmp_path).close()
+    contents = sorted(path.read_text(encoding="utf-8") for path in tmp_path.glob(f"{FILE}.corrupt-*"))
+    assert contents == ["damage 0", "damage 1", "damage 2"]
+
+
+def test_a_file_that_cannot_be_moved_is_named(tmp_path: Path) -> None:
+    """In one line, as every trouble with the folder."""
+    (tmp_path / FILE).write_text("damage", encoding="utf-8")
+    (tmp_path / f"{FILE}.new").mkdir()
+    with pytest.raises(InvalidInputError, match="expected a folder that can be written to"):
+        open_outbox(tmp_path)
 
 
 def test_a_full_disk_refuses_and_forgets_nothing(outbox: SqliteOutbox) -> None:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from orchestration.dispatcher.configuration import parse_configuration
 from orchestration.dispatcher.notification import Alert, Status
@@ -70,9 +71,24 @@ def test_alerts_on_a_policys_pods_say_which_policy_it_is(name: str) -> None:
 
 
 def test_alerts_on_accuracy_start_the_drift_detection() -> None:
-    """By default, its three inputs come from the label `model` and two annotations."""
+    """By default, its inputs come from the labels, which name the champion that was measured, and two annotations."""
     inputs = {"model_name": "iris", "current_accuracy": "0.81", "baseline_accuracy": "0.95"}
-    assert started(drift()) == ("ai-drift-detection.yml", inputs)
+    which = {"policy": "iris-edge", "version": "7"}
+    assert started(drift()) == ("ai-drift-detection.yml", {**inputs, **which})
+
+
+def test_an_alert_without_a_pod_brings_its_own_words() -> None:
+    """Otherwise its issue would not say which Service or policy it is about: each rule that names no pod is covered."""
+    found = 0
+    for file in (CHECKOUT / "manifests/platform/monitoring/rules").glob("*.yml"):
+        rules = [rule for group in YAML(typ="safe").load(file)["groups"] for rule in group["rules"]]
+        for rule in [each for each in rules if "alert" in each]:
+            route = route_of(alert(rule["alert"]), configuration().routes)
+            if route is None or route.workflow != "ai-log-analysis.yml":
+                continue
+            found += 1
+            assert "summary" in route.inputs or "$labels.pod " in str(rule["annotations"]), rule["alert"]
+    assert found > 10
 
 
 def test_what_an_alert_does_not_have_is_none() -> None:
@@ -86,6 +102,16 @@ def test_what_an_alert_does_not_have_is_none() -> None:
         "pod_name": "none",
         "namespace": "none",
     }
+
+
+def test_no_secret_becomes_an_input() -> None:
+    """A run's inputs are shown at GitHub to all who may see its runs."""
+    said = {"summary": "login failed: https://admin:hunter2@db.example.org, token=abcdefgh"}
+    labels = {"alertname": "ModelUnavailable", "policy": "password=hunter2"}
+    found = started(Alert("f", "2026-01-31T12:00:00Z", Status.FIRING, labels, said))
+    assert found is not None
+    assert found[1]["summary"] == "login failed: https://db.example.org, token=***"
+    assert found[1]["policy"] == "password=***"
 
 
 @pytest.mark.parametrize("sent", [alert("ScrapeFailing"), alert(""), alert("modelX"), alert(status=Status.RESOLVED)])

@@ -125,6 +125,7 @@ def test_a_storm_of_refusals_is_bounded(dispatching: Dispatching) -> None:
     [
         (RateLimitedError(PROBLEM, 600.0), "rate_limited", [601.0, 601.0, 601.0]),
         (RateLimitedError(PROBLEM, 3600.0), "rate_limited", [3600.0, 3600.0, 3600.0]),
+        (RateLimitedError(PROBLEM, 0.0), "rate_limited", [3.0, 5.0, 9.0, 17.0, 33.0, 65.0, 129.0, 257.0, 301.0, 301.0]),
         (NotPermittedError(PROBLEM), "not_permitted", [300.0, 300.0, 300.0]),
         (DependencyError(PROBLEM), "unavailable", [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0]),
     ],

@@ -322,16 +322,20 @@ def test_how_good_the_versions_are_is_reported(scraped: Scraped) -> None:
 
 
 def test_an_evaluation_of_another_version_is_not_the_champions(scraped: Scraped) -> None:
-    """A new champion starts with what it had in training."""
+    """A new champion starts with what it had in training; since when no labels came stays known."""
     world = scraped.world
     world.policies[POLICY_NAME] = f"{POLICY_TEXT}evaluation: {{rows: rows.csv, label: y, prediction: $.prediction}}\n"
     scraped.promoted()
-    world.registry.record_evaluation(ServedQuality(POLICY_NAME, "iris", 1, "accuracy", 0.72, 0.9, 50, "d"), ())
+    world.registry.record_evaluation(
+        ServedQuality(POLICY_NAME, "iris", 1, "accuracy", 0.72, 0.9, 50, "d", at=1000.0), ()
+    )
     scraped.look()
     scraped.promoted()
     samples = scraped.look()
     assert samples[f'model_metric{{metric="accuracy",{PM},role="champion",version="2"}}'] == 0.9
     assert "model_part_of_baseline" not in names(samples)
+    assert samples[f'model_evaluated_timestamp_seconds{{{PM},version="1"}}'] == 1000.0
+    assert samples[f"model_evaluation_wanted{{{PM}}}"] == 1
 
 
 def test_the_registry_is_not_asked_again_and_again_how_good_versions_are(scraped: Scraped) -> None:

@@ -26,7 +26,7 @@ def alert(name: str = "ModelPodOOMKilled", status: Status = Status.FIRING, **lab
 
 def drift() -> Alert:
     """Return an alert on a model, which has no pod."""
-    labels = {"alertname": "ModelAccuracyBelowBaseline", "model": "iris", "severity": "warning"}
+    labels = {"alertname": "ModelAccuracyBelowBaseline", "model": "iris", "policy": "iris-edge", "version": "7"}
     accuracy = {"current_accuracy": "0.81", "baseline_accuracy": "0.95"}
     return Alert(_fingerprint(), "2026-01-31T12:00:00Z", Status.FIRING, labels, accuracy)
 

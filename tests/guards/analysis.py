@@ -63,10 +63,23 @@ GUARDS = (
     ),
     Guard(
         "A drift alert does nothing unless its own numbers say that the model is worse than its baseline.",
-        Mutant(
-            "commands/drift.py", "if known.champion is None or not drift.is_confirmed:", "if known.champion is None:"
-        ),
+        Mutant("commands/drift.py", "if not drift.is_confirmed(known.metric):", "if False:"),
         "orchestration/test_drift.py::test_without_a_number_below_the_baseline_nothing_is_done",
+    ),
+    Guard(
+        "Of an error, more is worse: an alert on one does what the policy says, and one that is better does not.",
+        Mutant("analysis/drift.py", "self.current > self.baseline if is_error(metric) else ", ""),
+        "orchestration/test_drift.py::test_of_an_error_more_is_worse",
+    ),
+    Guard(
+        "A drift alert about a version that is the champion no more changes nothing.",
+        Mutant("commands/drift.py", "if drift.version not in (None, known.champion.number):", "if False:"),
+        "orchestration/test_drift.py::test_a_champion_that_was_not_measured_is_left_alone",
+    ),
+    Guard(
+        "A drift alert is about the policy that it names, and about no other of the same model.",
+        Mutant("commands/drift.py", ' and drift.policy in ("", policy.name)', ""),
+        "orchestration/test_drift.py::test_only_the_policy_that_the_alert_names_is_acted_on",
     ),
     Guard(
         "A drift alert holds a policy once for each champion: what a person resumed stays resumed.",

@@ -101,6 +101,16 @@ GUARDS = (
         "dispatcher/test_outbox.py::test_a_damaged_file_is_moved_aside",
     ),
     Guard(
+        "An outbox with a row that cannot be read is opened anew, instead of stopping all sending for ever.",
+        Mutant("adapters/outbox.py", "            _entry(row)\n", "            pass\n"),
+        "dispatcher/test_outbox.py::test_a_row_that_cannot_be_read_is_damage",
+    ),
+    Guard(
+        "No secret of an alert becomes an input of a workflow.",
+        Mutant("dispatcher/routing.py", "redact(value(source))", "value(source)"),
+        "dispatcher/test_routing.py::test_no_secret_becomes_an_input",
+    ),
+    Guard(
         "What others wrote into labels is cut, and steers neither a terminal nor a file.",
         Mutant("dispatcher/notification.py", "{plain(name): plain(value) for", "{name: value for"),
         "dispatcher/test_notification.py::test_hostile_values_are_made_plain",

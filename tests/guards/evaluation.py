@@ -52,6 +52,16 @@ GUARDS = (
         "promotion/test_served_quality.py::test_names_are_not_compared_with_numbers",
     ),
     Guard(
+        "A prediction that is no finite number is not measured: no alert is above or below NaN.",
+        Mutant("promotion/served_quality.py", "if not _is_usable(value):", "if False:"),
+        "promotion/test_served_quality.py::test_a_prediction_that_is_no_number_is_refused",
+    ),
+    Guard(
+        "Rows of the future do not count until their time comes.",
+        Mutant("promotion/labelled_rows.py", " & (times <= until)", ""),
+        "promotion/test_served_quality.py::test_rows_of_the_future_are_left_out_and_counted",
+    ),
+    Guard(
         "An evaluation that did not end does not count.",
         Mutant("adapters/mlflow_registry.py", " AND attributes.status = 'FINISHED'", ""),
         "adapters/test_mlflow_registry.py::test_an_unfinished_evaluation_does_not_count",

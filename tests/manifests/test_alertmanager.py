@@ -1,13 +1,17 @@
 """Alertmanager's configuration is valid, routes alerts by severity, and sends them to the webhook with a token."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from ruamel.yaml import YAML
 
+from orchestration.companion.requests import LARGEST_BODY
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
@@ -18,6 +22,8 @@ from tests.fakes.github import running_github
 from tests.platform.programs import alertmanager, amtool, output_of
 
 CONFIG = CHECKOUT / "manifests/platform/monitoring/config/alertmanager.yml"
+RULES = CHECKOUT / "manifests/platform/monitoring/rules"
+_LABELS = ("cluster", "environment", "location", "namespace", "pod", "container")
 POD = {"cluster": "edge", "namespace": "ml-apps", "pod": "iris-1", "container": "model-server"}
 _SECONDS = 60.0
 
@@ -117,6 +123,21 @@ def test_an_alert_starts_a_run(processes: Processes, tmp_path: Path) -> None:
         assert dispatcher.sample("incumbent_requests_refused_total", reason="unauthorized") == 0
 
 
+def test_a_storm_is_no_larger_than_the_dispatcher_takes() -> None:
+    """Of each rule, as many alerts as one notification may have are below its limit, with long names and texts."""
+    name, most = "n" * 63, most_alerts()
+    for file in RULES.glob("*.yml"):
+        for group in YAML(typ="safe").load(file)["groups"]:
+            for rule in (each for each in group["rules"] if "alert" in each):
+                labels = {"alertname": rule["alert"], **rule["labels"], **dict.fromkeys(_LABELS, name)}
+                texts = {key: re.sub(r"{{.*?}}", name, text) for key, text in rule["annotations"].items()}
+                times = {"startsAt": "2026-01-31T12:00:00.000000000Z", "endsAt": "2026-01-31T12:00:00.000000000Z"}
+                page = f"http://prometheus.monitoring:9090/graph?{urlencode({'g0.expr': rule['expr'], 'g0.tab': 1})}"
+                sent = {"status": "firing", "labels": labels, "annotations": texts, **times, "generatorURL": page}
+                size = most * len(json.dumps({**sent, "fingerprint": "0123456789abcdef"}, separators=(",", ":")))
+                assert size < LARGEST_BODY - 10_000, (rule["alert"], size)
+
+
 @pytest.mark.parametrize("authorization", [None, "Bearer another", "the-token", "Bearer thé-token"])
 def test_a_notification_without_the_token_is_refused(
     receiver: Receiver, tmp_path: Path, authorization: str | None
@@ -126,6 +147,13 @@ def test_a_notification_without_the_token_is_refused(
     url = f"http://{HOST}:{receiver.server_port}{PATH}"
     assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
     assert received_alerts(tmp_path) == []
+
+
+def most_alerts() -> int:
+    """Return how many alerts of a group Alertmanager sends at most; all receivers with a webhook have the same."""
+    receivers = YAML(typ="safe").load(CONFIG)["receivers"]
+    (most,) = {hook["max_alerts"] for each in receivers for hook in each.get("webhook_configs", ())}
+    return int(most)
 
 
 def _alert(url: str, labels: Mapping[str, str]) -> None:

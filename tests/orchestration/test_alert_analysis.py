@@ -154,6 +154,27 @@ def test_an_alert_on_no_known_policys_pods_asks_nothing(world: World, github: Gi
     assert not re.search(r"(?<!\w)@\w", issue["body"])
 
 
+def test_alerts_on_two_services_have_an_issue_each(world: World, github: GitHubServer) -> None:
+    """They name no pod and no policy; their words tell them apart, and a number in them that changes does not."""
+    said = "Clients of {} have had no answer for {} minutes"
+    for service, minutes in (("iris", 2), ("wine", 2), ("iris", 7)):
+        told(run("--issue", "--summary", said.format(service, minutes), pod="none"))
+    first, second = github.repository.issues
+    assert "`Clients of iris have had no answer for 2 minutes`" in first["body"]
+    assert "`Clients of wine have had no answer for 2 minutes`" in second["body"]
+    assert len(github.repository.comments) == 1
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("option", ["cluster", "alert"])
+def test_a_blank_name_is_wrong_usage(option: str, blank: str) -> None:
+    """As a person may leave it who starts the workflow by hand: an issue about nothing would help nobody."""
+    given = {"cluster": "k3d", "alert": "ModelX", "namespace": "ml-apps", option: blank}
+    refused = CliRunner().invoke(main, ["analyze-alert", *(f"--{name}={value}" for name, value in given.items())])
+    assert refused.exit_code == 2
+    assert f"Invalid value for '--{option}': expected a name, found nothing." in refused.output
+
+
 def test_a_closed_issue_is_left_alone(world: World, github: GitHubServer) -> None:
     """The alert of another night opens another issue."""
     told(run("--issue"))

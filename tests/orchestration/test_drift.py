@@ -32,9 +32,9 @@ def on_drift(world: World, what: str) -> None:
     world.policies[POLICY_NAME] = f"{POLICY_TEXT}on_drift: {what}\n"
 
 
-def drift(current: str = "0.8", baseline: str = "0.9", model: str = "iris") -> Result:
-    arguments = [f"--model={model}", f"--current={current}", f"--baseline={baseline}"]
-    return CliRunner().invoke(main, ["analyze-drift", *arguments])
+def drift(current: str = "0.8", baseline: str = "0.9", model: str = "iris", **which: str) -> Result:
+    given = {"model": model, "current": current, "baseline": baseline, **which}
+    return CliRunner().invoke(main, ["analyze-drift", *(f"--{name}={value}" for name, value in given.items())])
 
 
 def told(result: Result) -> str:
@@ -98,6 +98,42 @@ def test_a_person_who_returns_to_the_drifted_version_is_not_overruled(world: Wor
     assert world.champion == 3
     assert "that was done for this champion already" in told(drift())
     assert world.champion == 3
+
+
+def test_a_champion_that_was_not_measured_is_left_alone(world: World) -> None:
+    """The workflow's run may start long after the alert: what drifted may be gone, and a newer version serve."""
+    on_drift(world, "roll_back")
+    report = told(drift(policy=POLICY_NAME, version="2"))
+    assert "the alert is about version 2, and version 3 is the champion now." in report
+    assert "Drift alert about version 2 of the model `iris` under `iris-edge`: " in report
+    assert world.champion == 3
+    assert "version 2 serves again" in told(drift(policy=POLICY_NAME, version="3"))
+    assert world.champion == 2
+
+
+def test_only_the_policy_that_the_alert_names_is_acted_on(world: World) -> None:
+    """Another policy may serve the same model elsewhere, where nothing has drifted."""
+    on_drift(world, "hold")
+    other = world.policies[POLICY_NAME].replace(POLICY_NAME, "iris-cloud")
+    world.policies["iris-cloud"] = other
+    report = told(drift(policy="iris-cloud", version="none"))
+    assert "`iris-cloud`" in report
+    assert f"`{POLICY_NAME}`" not in report
+    assert holds(world) == []
+    assert "No policy `iris-east` promotes the model `iris`." in told(drift(policy="iris-east"))
+
+
+def test_of_an_error_more_is_worse(world: World) -> None:
+    """The numbers are of the policy's own metric: a champion whose error has grown is held, a better one is not."""
+    on_drift(world, "hold")
+    world.policies[POLICY_NAME] += (
+        "evaluation: {rows: rows.csv, label: species, metric: rmse, prediction: $.prediction}\n"
+    )
+    assert "do not say that rmse is worse" in told(drift("0.5", "0.9"))
+    assert holds(world) == []
+    report = told(drift("1.4", "0.9"))
+    assert report.startswith("# Drift of iris: rmse 1.4 now, baseline 0.9\n")
+    assert holds(world) == ["drift of version 3: rmse 1.4 now, baseline 0.9"]
 
 
 @pytest.mark.parametrize(("current", "baseline"), [("0.95", "0.9"), ("NaN", "0.9"), ("0.8", "$(id)")])

@@ -175,6 +175,11 @@ def test_inputs_are_compared_with_the_training_sample(world: World) -> None:
     [
         (lambda w: w.registry.artifacts.pop(("run1", ROWS)), "no such artifact"),
         (lambda w: w.registry.runs["run1"].metrics.pop("accuracy"), "which is the baseline"),
+        (lambda w: w.registry.runs["run1"].metrics.update(accuracy=float("nan")), "a run without it (accuracy nan)"),
+        (
+            lambda w: setattr(w.service, "respond", lambda *_: Answer(200, b'{"prediction": NaN}', 0.01)),
+            "a finite number",
+        ),
         (lambda w: setattr(w.service, "respond", lambda *_: Answer(400, b"bad row", 0.01)), "status 400: bad row"),
         (lambda w: setattr(w.service, "respond", lambda *_: Answer(200, b"{}", 0.01)), "a prediction at $.prediction"),
         (lambda w: w.policies.update({POLICY_NAME: POLICY_TEXT}), "expected evaluation, with the rows"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from io import BytesIO
 from typing import Any
 
@@ -156,7 +157,14 @@ def test_names_are_not_compared_with_numbers(metric: str, labels: list[Any]) -> 
 
 @pytest.mark.parametrize(
     ("metric", "value", "baseline", "part"),
-    [("accuracy", 0.9, 1.0, 0.9), ("rmse", 2.0, 1.0, 0.5), ("rmse", 0.0, 1.0, 1.0), ("r2", 0.5, 0.0, None)],
+    [
+        ("accuracy", 0.9, 1.0, 0.9),
+        ("rmse", 2.0, 1.0, 0.5),
+        ("rmse", 0.0, 1.0, 1.0),
+        ("rmse", 0.1, 0.0, 0.0),
+        ("rmse", 0.0, 0.0, 1.0),
+        ("r2", 0.5, 0.0, None),
+    ],
 )
 def test_how_much_of_the_training_metric_is_left(
     metric: str, value: float, baseline: float, part: float | None
@@ -191,3 +199,40 @@ def test_a_sample_does_not_drift_from_itself(values: list[int]) -> None:
     """Whatever is in it."""
     (found,) = input_drift(["a"], [values], [values])
     assert not found.drifted
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "baseline", "kept"),
+    [
+        ("accuracy", 0.95, 1.0, True),
+        ("accuracy", 0.94, 1.0, False),
+        ("r2", -0.1, -0.2, True),
+        ("r2", -0.3, -0.2, False),
+    ],
+)
+def test_a_baseline_without_parts_is_kept_itself(metric: str, value: float, baseline: float, kept: bool) -> None:
+    """A model whose training metric was below 0 is not called good whatever it does."""
+    assert ServedQuality("iris-edge", "iris", 1, metric, value, baseline, 10, "d").keeps_baseline is kept
+
+
+@pytest.mark.parametrize("answer", [math.nan, math.inf, 10**400])
+def test_a_prediction_that_is_no_number_is_refused(answer: float) -> None:
+    """It would become a metric that no alert is above or below."""
+    with pytest.raises(ValueError, match="expected a finite number"):
+        prediction_of({"prediction": answer}, [parse_path("$.prediction")])
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels"), [("accuracy", [math.inf]), ("rmse", [math.nan]), ("mae", [10**400]), ("mse", [1e200])]
+)
+def test_labels_that_cannot_be_measured_are_refused(metric: str, labels: list[Any]) -> None:
+    """In one line, and without a value that is not finite."""
+    with pytest.raises(InvalidInputError, match=f"metric {metric} of the labelled rows: expected labels "):
+        score(metric, labels, [0.0])
+
+
+def test_rows_of_the_future_are_left_out_and_counted() -> None:
+    """A wrong clock, or times in milliseconds, would make them the newest rows for ever."""
+    table = pd.DataFrame({"x": [1, 2, 3], "y": [1, 2, 3], "at": [100.0, 200.0, 1_700_000_000_000.0]})
+    rows = read_rows("the table", table.to_csv(index=False).encode(), label="y", labelled_at="at", until=200.0)
+    assert (rows.labels, rows.later, rows.newest) == ((1, 2), 1, 200.0)
