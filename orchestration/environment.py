@@ -1,12 +1,15 @@
 """The platform as the environment describes it: settings, and the clients made from them; without Dagster."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from orchestration.adapters.paths import path_of
 from orchestration.adapters.policies import PolicyFolder
+from orchestration.promotion.images import is_registry_host, registry_host
 from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
@@ -21,6 +24,9 @@ from orchestration.promotion.ports import (
 )
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.pull_requests import PullRequests
+from orchestration.promotion.redact import redact
+
+_REGISTRY_HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(:\d{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,18 @@ class EnvironmentPlatform:
         """
         return self._policies.policy(name)
 
+    @property
+    def policies_path(self) -> Path:
+        """The folder of policies.
+
+        Raises:
+            InvalidInputError: INCUMBENT_POLICIES is no path.
+        """
+        return path_of(self.policies_folder, "INCUMBENT_POLICIES")
+
     @cached_property
     def _policies(self) -> PolicyFolder:
-        return PolicyFolder(Path(self.policies_folder))
+        return PolicyFolder(self.policies_path)
 
     def clock(self) -> Clock:
         """Return the machine's own clock."""
@@ -126,7 +141,8 @@ class EnvironmentPlatform:
 
         settings = self._git_settings(own)
         trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", is_trailer)
-        return git_repository(settings, trailers, own, policy, Path(self.state).expanduser(), self.clock())
+        state = path_of(self.state, "INCUMBENT_STATE")
+        return git_repository(settings, trailers, own, policy, state, self.clock())
 
     def pull_requests(self, policy: Policy) -> PullRequests | None:
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.
@@ -143,7 +159,8 @@ class EnvironmentPlatform:
     def _git_settings(self, own: GitTarget | None) -> dict[str, str]:
         if own is None or own.url is None:
             required("INCUMBENT_GIT_URL", self.git_url)
-        return {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
+        values = {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
+        return {name: _expanded(name, value) for name, value in values.items()}
 
     def images(self) -> ImageRegistry:
         """Return a client of the image registries; nothing is contacted yet.
@@ -153,7 +170,8 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.oci import OciRegistry
 
-        return OciRegistry(parse_mirrors(self.oci_mirrors), Path(self.oci_login_file) if self.oci_login_file else None)
+        login_file = path_of(self.oci_login_file, "INCUMBENT_OCI_LOGIN_FILE") if self.oci_login_file else None
+        return OciRegistry(parse_mirrors(self.oci_mirrors), login_file)
 
     def cluster(self, context: str) -> Cluster:
         """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
@@ -163,7 +181,7 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.clusters import KubernetesCluster
 
-        return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
+        return KubernetesCluster(self._kubeconfig, context)
 
     def argocd(self) -> ArgoCD:
         """Return a client of Argo CD's Applications; nothing is read yet.
@@ -173,7 +191,7 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.argocd import ArgoCDApplications
 
-        kubeconfig = Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig))
+        kubeconfig = self._kubeconfig
         return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
 
     def metrics(self) -> Metrics:
@@ -212,7 +230,11 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.kube_api import servers_of_contexts
 
-        return servers_of_contexts(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)))
+        return servers_of_contexts(self._kubeconfig)
+
+    @property
+    def _kubeconfig(self) -> Path:
+        return path_of(required("INCUMBENT_KUBECONFIG", self.kubeconfig), "INCUMBENT_KUBECONFIG")
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs; nothing is contacted yet.
@@ -246,21 +268,36 @@ def required(name: str, value: str) -> str:
     return value
 
 
+def _expanded(name: str, value: str) -> str:
+    """Return a setting of Git with its home folder, if it is a path; a key to sign with may be a name as well."""
+    is_path = name.endswith("_FILE") or (name == "INCUMBENT_GIT_SIGNING_KEY" and value.startswith("~"))
+    return str(path_of(value, name)) if value and is_path else value
+
+
 def parse_mirrors(text: str) -> dict[str, str]:
     """Parse a list of registry mirrors such as `ghcr.io=http://127.0.0.1:5000,quay.io=https://mirror`.
 
     Returns:
-        The address to ask instead, by the registry's host.
+        The address to ask instead, by the registry's host as images name it: Docker Hub has several names.
 
     Raises:
-        InvalidInputError: an entry is not `host=URL`.
+        InvalidInputError: an entry is not `host=URL`, or a host has two.
     """
-    return parse_pairs(
-        "INCUMBENT_OCI_MIRRORS", text, "host=URL", lambda _host, url: url.startswith(("http://", "https://"))
-    )
+
+    def is_mirror(host: str, url: str) -> bool:
+        is_host = bool(_REGISTRY_HOST.fullmatch(host)) and is_registry_host(host)
+        return is_host and url.startswith(("http://", "https://"))
+
+    return parse_pairs("INCUMBENT_OCI_MIRRORS", text, "host=URL", is_mirror, registry_host)
 
 
-def parse_pairs(name: str, text: str, form: str, is_usable: Callable[[str, str], bool]) -> dict[str, str]:
+def parse_pairs(
+    name: str,
+    text: str,
+    form: str,
+    is_usable: Callable[[str, str], bool],
+    as_key: Callable[[str], str] = str,
+) -> dict[str, str]:
     """Parse a setting that is a list of pairs, `left=right,left=right`.
 
     Args:
@@ -268,17 +305,23 @@ def parse_pairs(name: str, text: str, form: str, is_usable: Callable[[str, str],
         text: its value.
         form: how one pair is written, for errors.
         is_usable: whether a pair may stand in the list; what lacks its `=` has an empty right side.
+        as_key: by what a left side is known, where several mean the same.
 
     Raises:
-        InvalidInputError: an entry is not usable.
+        InvalidInputError: an entry is not usable, or the second one for its left side.
     """
-    pairs = {}
+
+    def refuse(found: str, next_step: str) -> InvalidInputError:
+        return InvalidInputError(Problem(f"setting {name}", f"{form},{form}", redact(found), next_step))
+
+    pairs: dict[str, str] = {}
     for entry in filter(None, (piece.strip() for piece in text.split(","))):
-        left, _, right = entry.partition("=")
+        left, right = (side.strip() for side in entry.partition("=")[::2])
         if not is_usable(left, right):
-            problem = Problem(f"setting {name}", f"{form},{form}", f"the entry {entry!r}", "Correct that entry.")
-            raise InvalidInputError(problem)
-        pairs[left] = right
+            raise refuse(f"the entry {entry!r}", "Correct that entry.")
+        if as_key(left) in pairs:
+            raise refuse(f"two entries for {as_key(left)}", "Leave one of them.")
+        pairs[as_key(left)] = right
     return pairs
 
 

@@ -206,6 +206,8 @@ class RegistryHost:
     def _answer(self, path: str, challenge: Challenge) -> _Access | None:
         """Return what lets us in by a challenge; None when that needs a login and there is none."""
         login = self._login(path)
+        if login and login.registry_token:
+            return _Access(f"Bearer {login.registry_token}", challenge)
         if challenge.scheme == "bearer":
             token = self._new_token(path, challenge.parameters, login)
             self._secrets[path] += (token,)
@@ -264,8 +266,7 @@ class RegistryHost:
         if login is None:
             step = f"Log in with `docker login {host}`, or name a file with a login in {SETTING}, or make it public."
         else:
-            who = "the account of the identity token" if login.identity_token else f"user {login.user}"
-            step = f"Let {who} pull {path}, or log in again with `docker login {host}` (setting {SETTING})."
+            step = f"Let {login.owner} pull {path}, or log in again with `docker login {host}` (setting {SETTING})."
         # As ghcr.io, Docker Hub and ECR do, so that nobody learns which private names there are.
         return f"{step} If it was never pushed, push it: registries may answer the same for what does not exist."
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration.adapters.paths import path_of
 from orchestration.adapters.secret_files import read_secret
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 LOGINS = "PROMETHEUS_TOKEN_FILE, PROMETHEUS_USERNAME with PROMETHEUS_PASSWORD_FILE, or PROMETHEUS_SIGV4_REGION"
 _SIGV4_SERVICE = "aps"
 """What Amazon Managed Service for Prometheus is called in a signature."""
+_CA_FILE, _CLIENT_CERT_FILE, _CLIENT_KEY_FILE = (
+    f"PROMETHEUS_{name}_FILE" for name in ("CA", "CLIENT_CERT", "CLIENT_KEY")
+)
 _OWN_PARAMETERS = ("query", "time")
 _LOGIN_HEADERS = ("authorization", "cookie")
 _LEAST = 8
@@ -184,19 +188,22 @@ def parse_access(
         raise _refused("the certificate for Prometheus", "a certificate and its key", found, "Set both.")
     if sigv4_region:
         _require_botocore()
+    tls = Tls(
+        _path(ca_file, _CA_FILE), _path(client_cert_file, _CLIENT_CERT_FILE), _path(client_key_file, _CLIENT_KEY_FILE)
+    )
     return Access(
-        _path(token_file),
+        _path(token_file, "PROMETHEUS_TOKEN_FILE"),
         username,
-        _path(password_file),
+        _path(password_file, "PROMETHEUS_PASSWORD_FILE"),
         sigv4_region,
         dict(_header(entry) for entry in _entries(headers)),
         dict(_parameter(entry) for entry in _entries(parameters)),
-        Tls(_path(ca_file), _path(client_cert_file), _path(client_key_file)) if ca_file or client_cert_file else None,
+        tls if tls != Tls() else None,
     )
 
 
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
+def _path(text: str, setting: str) -> Path | None:
+    return path_of(text, setting) if text else None
 
 
 def _entries(text: str) -> list[str]:

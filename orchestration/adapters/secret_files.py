@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.problems import DependencyError, Problem
 
 _LONGEST = 64 * 1024
@@ -26,7 +27,7 @@ def read_secret(path: Path, what: str, setting: str, encoding: str = "ascii", *,
         return DependencyError(Problem(f"file {path}", what, found, next_step))
 
     try:
-        with path.expanduser().open("rb") as file:
+        with at_home(path).open("rb") as file:
             content = file.read(_LONGEST + 1)
         secret = content.decode(encoding).strip(" \t\r\n")
     except OSError as error:

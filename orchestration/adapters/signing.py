@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.ports import Sign
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
 
@@ -43,7 +44,7 @@ def signing_with(key: str) -> Sign:
         key: The file of an OpenSSH private key, or of a public key whose private half an ssh-agent has; otherwise the
             id of a secret key of GnuPG.
     """
-    file = Path(key).expanduser()
+    file = _file(key)
     command = _ssh(file) if file.is_file() else _gpg("--local-user", key)
     return lambda content: _signed(key, command, content, _PERSON)
 
@@ -57,7 +58,7 @@ def signing_unattended(key: str) -> Sign:
         key: A file with an OpenSSH or an armored PGP private key, which is read each time; otherwise the id of a secret
             key of GnuPG.
     """
-    file = Path(key).expanduser()
+    file = _file(key)
 
     def sign(content: bytes) -> bytes:
         if not file.is_file():
@@ -69,6 +70,14 @@ def signing_unattended(key: str) -> Sign:
         return _signed_with_pgp_file(key, file, content) if is_pgp else _signed(key, _ssh(file), content, _PIPELINE)
 
     return sign
+
+
+def _file(key: str) -> Path:
+    """Return the file that a key may be; what only looks like one is for gpg to know."""
+    try:
+        return at_home(key)
+    except OSError:
+        return Path(key)
 
 
 def _ssh(file: Path) -> list[str]:

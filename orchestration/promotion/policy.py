@@ -27,7 +27,7 @@ from orchestration.promotion.json_paths import checked_path
 from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, PRESETS, SUCCESS_RATIO, fill_in
 from orchestration.promotion.placeholders import placeholder_fault
 from orchestration.promotion.problems import InvalidInputError, Problem
-from orchestration.promotion.public_keys import key_fault, same_key
+from orchestration.promotion.public_keys import image_key_fault, is_pem, key_fault, padding_fault, same_key
 from orchestration.promotion.pull_requests import MergeMethod
 from orchestration.promotion.served_quality import METRICS
 from orchestration.promotion.serving_protocols import PROTOCOLS, ProtocolName
@@ -181,13 +181,13 @@ class ImagePolicy(_Part):
 class CosignPolicy(_Part):
     """Who signs this policy's images with cosign: a key pair, or an identity that Sigstore certified."""
 
-    key: Annotated[str, Field(min_length=1)] | None = None
-    """The file with its public key."""
-    identity: Annotated[str, Field(min_length=1)] | None = None
+    key: Annotated[str, Field(min_length=1), _is_readable(image_key_fault)] | None = None
+    """The file with its public key, or that key in PEM."""
+    identity: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """An e-mail address, or the address of a workflow."""
-    issuer: Annotated[str, Field(min_length=1)] | None = None
+    issuer: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """The address of the OpenID Connect provider that vouches for the identity."""
-    trusted_root: Annotated[str, Field(min_length=1)] | None = None
+    trusted_root: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """The file that says which Sigstore is trusted; None means the public one."""
 
     @model_validator(mode="after")
@@ -203,7 +203,9 @@ class CosignPolicy(_Part):
     @property
     def signer(self) -> str:
         """Who must have signed, in words."""
-        return f"the key {self.key}" if self.key is not None else f"{self.identity} (issuer {self.issuer})"
+        if self.key is None:
+            return f"{self.identity} (issuer {self.issuer})"
+        return "the key in the policy" if is_pem(self.key) else f"the key {self.key}"
 
 
 class SignaturePolicy(_Part):
