@@ -22,6 +22,7 @@ from orchestration.promotion.cron import cron_fault, zone_fault
 from orchestration.promotion.deployed import IMAGE, Slot, parse_address
 from orchestration.promotion.duration_fields import Seconds
 from orchestration.promotion.field_faults import field_faults
+from orchestration.promotion.http_headers import UNSENDABLE
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.json_paths import checked_path
 from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, PRESETS, SUCCESS_RATIO, fill_in
@@ -71,9 +72,6 @@ def _is_request_path(value: str) -> str:
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _KEPT_POLICIES = 4096
 """Reading one takes 10 to 20 ms, and a sensor reads all of them at each tick."""
-_OWN_HEADERS = frozenset(
-    ("connection", "content-encoding", "content-length", "content-type", "te", "transfer-encoding", "upgrade")
-)
 _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
 
 
@@ -91,7 +89,7 @@ def _are_headers(headers: object) -> object:
         return headers
     for name, value in headers.items():
         usable = isinstance(name, str) and _HEADER_NAME.fullmatch(name)
-        if not usable or name.lower() in _OWN_HEADERS or name.lower().startswith("x-incumbent-"):
+        if not usable or name.lower() in UNSENDABLE or name.lower().startswith("x-incumbent-"):
             raise ValueError(f"expected names of headers that are not set otherwise, found {name!r}")
         of_file = (
             isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str) and value["file"]
