@@ -287,7 +287,8 @@ class KubeApi:
         except broken.HTTPError as error:
             raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
-            raise self._failure(str(error.reason)) from None
+            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
+            raise self._failure(str(error.reason), next_step=next_step) from None
         except ValueError as error:
             raise self._unsendable(error) from None
         content_type = media_type(answer.headers.get("Content-Type"))
