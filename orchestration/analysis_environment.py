@@ -1,9 +1,9 @@
 """The settings of the analysis: the language model, the repository of the issues, and the names of clusters."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration.adapters.paths import path_of
 from orchestration.environment import parse_pairs, required
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _OF_THE_PLATFORM = "k3d=edge"
 """The alerts' name of the models' cluster, and its context in the kubeconfig that `python -m bootstrap` writes."""
+_KEY_FILE = "INCUMBENT_ANALYSIS_KEY_FILE"
 _ACTIONS_ACCOUNT = "github-actions[bot]"
 """Whose issues are those that a workflow makes with its own token."""
 
@@ -28,8 +29,8 @@ def language_model_from_environment() -> "LanguageModel | None":
     if not model:
         return None
     if url:
-        return ChatCompletions(url, model, Path(key) if key else None)
-    return Gemini(model, Path(required("INCUMBENT_ANALYSIS_KEY_FILE", key)))
+        return ChatCompletions(url, model, path_of(key, _KEY_FILE) if key else None)
+    return Gemini(model, path_of(required(_KEY_FILE, key), _KEY_FILE))
 
 
 def github_from_environment() -> "GitHub":
@@ -42,7 +43,7 @@ def github_from_environment() -> "GitHub":
     from orchestration.adapters.host_api import ApiNames, TokenFile
 
     setting = "INCUMBENT_GITHUB_TOKEN_FILE"
-    token = TokenFile(Path(required(setting, os.environ.get(setting, ""))), setting)
+    token = TokenFile(path_of(required(setting, os.environ.get(setting, "")), setting), setting)
     repository = required("GITHUB_REPOSITORY", os.environ.get("GITHUB_REPOSITORY", ""))
     named = ApiNames("GITHUB_API_URL", "GITHUB_REPOSITORY")
     return GitHubRepository(os.environ.get("GITHUB_API_URL") or PUBLIC_API, repository, token, named)

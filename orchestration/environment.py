@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from orchestration.adapters.paths import path_of
 from orchestration.adapters.policies import PolicyFolder
+from orchestration.promotion.images import is_registry_host, registry_host
 from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
@@ -22,6 +24,9 @@ from orchestration.promotion.ports import (
 )
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.pull_requests import PullRequests
+from orchestration.promotion.redact import redact
+
+_REGISTRY_HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(:\d{1,5})?")
 
 _COMMA = re.compile(r"(?<!\\),")
 
@@ -84,9 +89,18 @@ class EnvironmentPlatform:
         """
         return self._policies.policy(name)
 
+    @property
+    def policies_path(self) -> Path:
+        """The folder of policies.
+
+        Raises:
+            InvalidInputError: INCUMBENT_POLICIES is no path.
+        """
+        return path_of(self.policies_folder, "INCUMBENT_POLICIES")
+
     @cached_property
     def _policies(self) -> PolicyFolder:
-        return PolicyFolder(Path(self.policies_folder))
+        return PolicyFolder(self.policies_path)
 
     def clock(self) -> Clock:
         """Return the machine's own clock."""
@@ -129,14 +143,8 @@ class EnvironmentPlatform:
 
         settings = self._git_settings(own)
         trailers = parse_pairs("INCUMBENT_GIT_TRAILERS", self.git_trailers, "Key=value", trailer_fault)
-        return git_repository(settings, trailers, own, policy, self._state_folder(), self.clock())
-
-    def _state_folder(self) -> Path:
-        try:
-            return Path(self.state).expanduser()
-        except RuntimeError as error:  # nobody has that home
-            found, next_step = f"{self.state!r} ({error})", "Name a folder that can be written."
-            raise InvalidInputError(Problem("setting INCUMBENT_STATE", "a folder", found, next_step)) from error
+        state = path_of(self.state, "INCUMBENT_STATE")
+        return git_repository(settings, trailers, own, policy, state, self.clock())
 
     def pull_requests(self, policy: Policy) -> PullRequests | None:
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes.
@@ -153,7 +161,8 @@ class EnvironmentPlatform:
     def _git_settings(self, own: GitTarget | None) -> dict[str, str]:
         if own is None or own.url is None:
             required("INCUMBENT_GIT_URL", self.git_url)
-        return {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
+        values = {name: getattr(self, field) for field, name in SETTINGS.items() if field.startswith("git_")}
+        return {name: _expanded(name, value) for name, value in values.items()}
 
     def images(self) -> ImageRegistry:
         """Return a client of the image registries; nothing is contacted yet.
@@ -163,7 +172,8 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.oci import OciRegistry
 
-        return OciRegistry(parse_mirrors(self.oci_mirrors), Path(self.oci_login_file) if self.oci_login_file else None)
+        login_file = path_of(self.oci_login_file, "INCUMBENT_OCI_LOGIN_FILE") if self.oci_login_file else None
+        return OciRegistry(parse_mirrors(self.oci_mirrors), login_file)
 
     def cluster(self, context: str) -> Cluster:
         """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
@@ -173,7 +183,7 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.clusters import KubernetesCluster
 
-        return KubernetesCluster(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
+        return KubernetesCluster(self._kubeconfig, context)
 
     def argocd(self) -> ArgoCD:
         """Return a client of Argo CD's Applications; nothing is read yet.
@@ -183,8 +193,8 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.argocd import ArgoCDApplications
 
-        context = required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)
-        return ArgoCDApplications(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)), context)
+        kubeconfig = self._kubeconfig
+        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
 
     def metrics(self) -> Metrics:
         """Return a client of Prometheus; nothing is contacted yet.
@@ -222,7 +232,11 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.kube_api import servers_of_contexts
 
-        return servers_of_contexts(Path(required("INCUMBENT_KUBECONFIG", self.kubeconfig)))
+        return servers_of_contexts(self._kubeconfig)
+
+    @property
+    def _kubeconfig(self) -> Path:
+        return path_of(required("INCUMBENT_KUBECONFIG", self.kubeconfig), "INCUMBENT_KUBECONFIG")
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs; nothing is contacted yet.
@@ -256,23 +270,37 @@ def required(name: str, value: str) -> str:
     return value
 
 
+def _expanded(name: str, value: str) -> str:
+    """Return a setting of Git with its home folder, if it is a path; a key to sign with may be a name as well."""
+    is_path = name.endswith("_FILE") or (name == "INCUMBENT_GIT_SIGNING_KEY" and value.startswith("~"))
+    return str(path_of(value, name)) if value and is_path else value
+
+
 def parse_mirrors(text: str) -> dict[str, str]:
     """Parse a list of registry mirrors such as `ghcr.io=http://127.0.0.1:5000,quay.io=https://mirror`.
 
     Returns:
-        The address to ask instead, by the registry's host.
+        The address to ask instead, by the registry's host as images name it: Docker Hub has several names.
 
     Raises:
-        InvalidInputError: an entry is not `host=URL`.
+        InvalidInputError: an entry is not `host=URL`, or a host has two.
     """
-    return parse_pairs("INCUMBENT_OCI_MIRRORS", text, "host=URL", _mirror_fault)
+
+    def fault(host: str, url: str) -> str | None:
+        if not _REGISTRY_HOST.fullmatch(host) or not is_registry_host(host):
+            return f"{host!r} is not the host of a registry"
+        return None if url.startswith(("http://", "https://")) else "a mirror's address begins with http:// or https://"
+
+    return parse_pairs("INCUMBENT_OCI_MIRRORS", text, "host=URL", fault, registry_host)
 
 
-def _mirror_fault(_host: str, url: str) -> str | None:
-    return None if url.startswith(("http://", "https://")) else "a mirror's address begins with http:// or https://"
-
-
-def parse_pairs(name: str, text: str, form: str, fault: Callable[[str, str], str | None]) -> dict[str, str]:
+def parse_pairs(
+    name: str,
+    text: str,
+    form: str,
+    fault: Callable[[str, str], str | None],
+    as_key: Callable[[str], str] = str,
+) -> dict[str, str]:
     r"""Parse a setting that is a list of pairs, `left=right,left=right`; a comma in a pair is written `\,`.
 
     Args:
@@ -281,21 +309,22 @@ def parse_pairs(name: str, text: str, form: str, fault: Callable[[str, str], str
         form: how one pair is written, for errors.
         fault: says what is wrong with a pair; None for one that may stand in the list. What lacks its `=` has an empty
             right side.
+        as_key: by what a left side is known, where several mean the same.
 
     Raises:
-        InvalidInputError: an entry is not usable, or two have the same left side.
+        InvalidInputError: an entry is not usable, or the second one for its left side.
     """
     pairs: dict[str, str] = {}
     pieces = (piece.replace("\\,", ",").strip() for piece in _COMMA.split(text))
     for entry in filter(None, pieces):
-        left, _, right = entry.partition("=")
-        wrong = f"{left} stands there twice" if left in pairs else fault(left, right)
+        left, right = (side.strip() for side in entry.partition("=")[::2])
+        wrong = fault(left, right) or (f"{as_key(left)} stands there twice" if as_key(left) in pairs else None)
         if wrong is not None:
-            found, next_step = f"the entry {entry!r}: {wrong}", "Correct that entry."
+            found, next_step = redact(f"the entry {entry!r}: {wrong}"), "Correct that entry."
             if "=" not in entry:  # it may be the rest of a value
                 next_step += " A comma in a value is written \\,."
             raise InvalidInputError(Problem(f"setting {name}", f"{form},{form}", found, next_step))
-        pairs[left] = right
+        pairs[as_key(left)] = right
     return pairs
 
 

@@ -10,7 +10,6 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,9 +18,11 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAl
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from orchestration.adapters.oci_host import Content, RegistryHost
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.image_signatures import ImageSignature
 from orchestration.promotion.images import is_digest
 from orchestration.promotion.problems import DependencyError, Problem
+from orchestration.promotion.public_keys import is_pem
 from orchestration.promotion.texts import read_json_object
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -93,30 +94,36 @@ class KeySigner:
         return Envelope(kind, payload, None if is_by_key else _ANOTHER_KEY)
 
 
-def read_public_key(path: Path) -> PublicKey:
-    """Read the public key of a cosign key pair, `cosign.pub`.
+def read_public_key(key: str) -> PublicKey:
+    """Read the public key of a cosign key pair.
+
+    Args:
+        key: the key in PEM, or the path of a file with it, `cosign.pub`.
 
     Raises:
-        DependencyError: the file cannot be read, or holds no public key of a kind that cosign signs with.
+        DependencyError: the file cannot be read, or this is no public key of a kind that cosign signs with.
     """
+    is_written_out = is_pem(key)
 
     def refuse(found: str, next_step: str) -> DependencyError:
         expected = "a public key in PEM, as cosign writes it to cosign.pub"
-        return DependencyError(Problem(f"the key {path} of signature.cosign.key", expected, found, next_step))
+        subject = "the key in signature.cosign.key" if is_written_out else f"the key {key} of signature.cosign.key"
+        return DependencyError(Problem(subject, expected, found, next_step))
 
     try:
-        content = path.read_bytes()
+        content = key.strip().encode() if is_written_out else at_home(key).read_bytes()
         if b"PRIVATE KEY" in content:
             raise refuse("a private key", "Put the public key there, and keep the private one where images are signed.")
-        key = load_pem_public_key(content)
+        public = load_pem_public_key(content)
     except OSError as error:
         found = error.strerror or type(error).__name__
         raise refuse(found, "Correct the path in the policy, or write the file.") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise refuse("another text", "Write it with: cosign public-key --key KEY.") from None
-    if not isinstance(key, PublicKey):
-        raise refuse(f"a key of another kind ({type(key).__name__})", "Use an ECDSA or RSA key.")
-    return key
+        next_step = "Write it with: cosign public-key --key KEY" + (", and keep its lines." if is_written_out else ".")
+        raise refuse("another text", next_step) from None
+    if not isinstance(public, PublicKey):
+        raise refuse(f"a key of another kind ({type(public).__name__})", "Use an ECDSA or RSA key.")
+    return public
 
 
 def read_signatures(host: RegistryHost, path: str, digest: str, signer: Signer) -> tuple[ImageSignature, ...]:

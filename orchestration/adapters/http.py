@@ -74,15 +74,33 @@ class HttpClient:
     """Returns the texts that no error may show, in any encoding; asked for each error, because they change."""
     tls: Callable[[], ssl.SSLContext] | None = None
     """Returns whom to trust, and our own certificate; None for the authorities that this machine trusts."""
-    tls_step: str = ""
-    """What a person does when one side does not accept the other's certificate; empty for `next_step`."""
+    tls_step: str = (
+        "Set SSL_CERT_FILE to a file with the authority that signed the server's certificate, beside those that this "
+        "machine trusts."
+    )
+    """What a person does when one side does not accept the other's certificate."""
+    plain_step: str = "Write http:// in place of https://, if it has no TLS."
+    """What a person does when a server has no TLS where we expect it."""
 
     @cached_property
     def _client(self) -> httpx2.Client:
+        """The pool, made when it is first needed.
+
+        Raises:
+            DependencyError: what the environment says of certificates and proxies cannot be used.
+        """
         with importing:
             import httpx2
 
-        return httpx2.Client(max_redirects=5, verify=True if self.tls is None else self.tls())
+        verify = True if self.tls is None else self.tls()
+        try:
+            return httpx2.Client(max_redirects=5, verify=verify)
+        except OSError as error:  # an ssl.SSLError is one, too
+            found = f"no file of certificates ({error.strerror or type(error).__name__})"
+            raise self.failure(found, "SSL_CERT_FILE to name one", "Correct SSL_CERT_FILE, or unset it.") from None
+        except (ValueError, ImportError, httpx2.InvalidURL) as error:
+            expected, next_step = "the address of a proxy", "Correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."
+            raise self.failure(f"another one in the environment: {error}", expected, next_step) from None
 
     def get(
         self,
@@ -189,7 +207,9 @@ class HttpClient:
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             found = f"{type(error).__name__}: {error}"
             if _is_refused_certificate(error):  # it would be refused a moment later too
-                raise self.failure(found, next_step=self.tls_step or None) from None
+                raise self.failure(found, next_step=self.tls_step) from None
+            if "WRONG_VERSION_NUMBER" in found:
+                raise self.failure("an answer without TLS", next_step=self.plain_step) from None
             raise TransientError(self.failure(found)) from None
         except httpx2.LocalProtocolError as error:  # quotes the header that it refuses, as bytes
             raise self.failure(f"a request that cannot be sent ({str(error).partition(' b')[0]})") from None
@@ -220,15 +240,34 @@ def next_link(header: str) -> str | None:
 
 
 def require_plain_url(subject: str, url: str) -> str:
-    """Return `url` without a trailing slash, if it is an http(s) address that carries no password.
+    """Return `url` without a trailing slash, if it is as `require_url` wants it and paths can be added to it.
+
+    Raises:
+        InvalidInputError: it is not, or it has a query.
+    """
+    if "?" in require_url(subject, url):
+        raise _refused_url(subject, "an address with a query (?...)", "Remove it: paths are added to the address.")
+    return url.rstrip("/")
+
+
+def _refused_url(subject: str, found: str, next_step: str) -> InvalidInputError:
+    return InvalidInputError(Problem(subject, "an address such as http://host:5000", found, next_step))
+
+
+def require_url(subject: str, url: str) -> str:
+    """Return `url`, if it is an http(s) address that carries no password and no fragment.
 
     Raises:
         InvalidInputError: it is not; the problem does not repeat what may be a secret (design rule 9).
     """
 
     def refuse(found: str, next_step: str) -> InvalidInputError:
-        return InvalidInputError(Problem(subject, "an address such as http://host:5000", found, next_step))
+        return _refused_url(subject, found, next_step)
 
+    if not url.isprintable() or " " in url:  # which `urlsplit` would leave out
+        raise refuse("an address with white space or control characters in it", "Correct the setting.")
+    if "#" in url:
+        raise refuse("an address with a fragment (#...)", "Remove it: no server would see it.")
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -244,4 +283,4 @@ def require_plain_url(subject: str, url: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not host:
         raise refuse(repr(redact(url)), "Correct the setting.")
-    return url.rstrip("/")
+    return url

@@ -13,6 +13,7 @@ from cryptography.x509 import DuplicateExtension, InvalidVersion
 from orchestration.adapters.cosign import Envelope, claimed
 from orchestration.adapters.importing import importing
 from orchestration.adapters.oci_host import Content
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.policy import CosignPolicy
 from orchestration.promotion.problems import DependencyError, Problem
 from orchestration.promotion.texts import one_line
@@ -80,7 +81,7 @@ def trusted_identity(wanted: CosignPolicy) -> TrustedIdentity:
         raise DependencyError(problem) from None
     root = wanted.trusted_root
     try:
-        verifier = Verifier(trusted_root=TrustedRoot.from_file(root)) if root else Verifier.production()
+        verifier = Verifier(trusted_root=TrustedRoot.from_file(str(at_home(root)))) if root else Verifier.production()
     except (Error, OSError, ValueError) as error:
         raise _untrusted(root or _PUBLIC, error) from None
     return TrustedIdentity(verifier, Identity(identity=wanted.identity, issuer=wanted.issuer), root or _PUBLIC)

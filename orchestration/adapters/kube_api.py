@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from orchestration.adapters.exchange import (
     read_body,
     time_of_answer,
 )
+from orchestration.adapters.http import require_plain_url
 from orchestration.adapters.importing import importing
+from orchestration.adapters.tls_files import TlsFile, TlsFiles
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 from orchestration.promotion.rights import Right
@@ -32,6 +35,7 @@ _CAP = 32 * 1024 * 1024
 _PAGE = 500
 _MAX_PAGES = 40
 _CHUNK = 64 * 1024
+_QUOTED = re.compile(r"\{.*\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class KubeApi:
         self._kubeconfig = kubeconfig
         self._context = context
         self.subject = f"Kubernetes API of context {context}"
+        self._place = f"context {context} in {kubeconfig} (INCUMBENT_KUBECONFIG)"
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> ApiReply:
         """Read a path, again after a transient failure; any status is an answer.
@@ -128,7 +133,10 @@ class KubeApi:
                 if reply.status == 410 and following and not last_try:
                     break
                 document = self._object(reply, path)
-                objects += [item for item in document.get("items") or () if isinstance(item, dict)]
+                items = document.get("items") or ()  # an empty list is written as null
+                if not isinstance(items, (list, tuple)):
+                    raise self.unexpected(reply, f"a list from {path}")
+                objects += [item for item in items if isinstance(item, dict)]
                 metadata = document.get("metadata")
                 following = str(metadata.get("continue") or "") if isinstance(metadata, dict) else ""
                 if not following:
@@ -140,7 +148,7 @@ class KubeApi:
     def ready(self) -> None:
         """Raise `DependencyError` unless /readyz says ok."""
         reply = self.get("/readyz")
-        if reply.status != 200:
+        if reply.status != 200 or reply.body.strip() != b"ok":  # a page for people to log in comes with 200 as well
             raise self.unexpected(reply, "/readyz to say ok")
 
     def server_time(self) -> float | None:
@@ -178,10 +186,14 @@ class KubeApi:
         message = document.get("message") if isinstance(document, dict) else None
         text = excerpt(str(message or reply.body.decode("utf-8", "replace")), self.secrets())
         advice = {
-            401: f"Renew the login of context {self._context} in the kubeconfig: its token or certificate is refused.",
+            401: f"Renew the login of {self._place}: its token or certificate is refused, or its exec gave none.",
             403: "Give its user the rights that docs/architecture.md lists.",
         }.get(reply.status)
-        return self._failure(f"HTTP {reply.status}: {text}", expected, advice)
+        if reply.status < 400 or (reply.status == 404 and not reply.is_status):
+            advice = (
+                f"Correct the server of {self._place}: what answers there is no Kubernetes API, but perhaps a proxy."
+            )
+        return self._failure(f"HTTP {reply.status}: {text}" if text else f"HTTP {reply.status}", expected, advice)
 
     def _object(self, reply: ApiReply, path: str) -> dict[str, Any]:
         document = reply.document
@@ -212,23 +224,42 @@ class KubeApi:
         """
         with importing:
             from kubernetes.client import ApiClient, Configuration
-            from kubernetes.config import ConfigException, load_kube_config
+            from kubernetes.config import load_kube_config
 
-        contexts = list(servers_of_contexts(self._kubeconfig))
+        contexts = servers_of_contexts(self._kubeconfig)
         if self._context not in contexts:
             names = ", ".join(contexts) or "none"
             raise self._unusable(
                 f"a context {self._context}", f"contexts: {names}", "Name one of these, or add the missing one."
             )
+        require_plain_url(f"the server of {self._place}", contexts[self._context])
         settings = Configuration()
+        settings.retries = False  # `exchange` repeats reads, and only reads
         load: Any = load_kube_config  # untyped
         try:
             load(str(self._kubeconfig), self._context, client_configuration=settings, persist_config=False)
-        except (ConfigException, OSError, TypeError, KeyError, ValueError) as error:
-            cause = redact(f"{type(error).__name__}: {error}")
-            raise self._unusable(f"a usable context {self._context}", cause, "Correct the file.") from error
-        settings.retries = False  # `exchange` repeats reads, and only reads
-        return ApiClient(settings)
+            client = ApiClient(settings)
+        except Exception as error:  # noqa: BLE001 - a plugin that logs in may raise anything, and so may a proxy
+            # Without what it quotes of the file: that has the login in it.
+            cause = redact(_QUOTED.sub("{...}", f"{type(error).__name__}: {error}"))
+            next_step = "Correct the file, or name another one in INCUMBENT_KUBECONFIG."
+            raise self._unusable(f"a usable context {self._context}", cause, next_step) from None
+        self._require_certificates(settings)
+        return client
+
+    def _require_certificates(self, settings: Any) -> None:
+        """Raise `DependencyError` for certificates that cannot be used; the client's own error would name no file."""
+
+        def named(file: str | None, field: str) -> TlsFile | None:
+            return TlsFile(Path(file), f"{field} of {self._place}") if file else None
+
+        files = TlsFiles(
+            named(settings.ssl_ca_cert if settings.verify_ssl else None, "certificate-authority"),
+            named(settings.cert_file, "client-certificate"),
+            named(settings.key_file, "client-key"),
+        )
+        if files != TlsFiles():
+            files.context()
 
     def _unusable(self, expected: str, found: str, next_step: str) -> InvalidInputError:
         return _unusable(self._kubeconfig, expected, found, next_step)
@@ -247,16 +278,16 @@ class KubeApi:
         import urllib3.exceptions as broken
         from kubernetes.client import ApiException
 
-        request = client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", **(headers or {})},
-            body=document,
-            auth_settings=["BearerToken"],
-        )
         started = time.monotonic()
         try:
+            request = client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", **(headers or {})},
+                body=document,
+                auth_settings=["BearerToken"],
+            )
             answer = client.call_api(*request, _request_timeout=(min(CONNECT_TIMEOUT, timeout), timeout)).response
             body = self._read(answer, started + timeout)
         # None of these errors is kept as the cause: its own text quotes what the server sent, with the secrets in it.
@@ -265,9 +296,20 @@ class KubeApi:
         except broken.HTTPError as error:
             raise self._failure(f"{type(error).__name__}: {error}") from None
         except ApiException as error:  # what the client makes of a TLS failure
-            raise self._failure(str(error.reason)) from None
+            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
+            raise self._failure(str(error.reason), next_step=next_step) from None
+        except ValueError as error:
+            raise self._unsendable(error) from None
         content_type, at = media_type(answer.headers.get("Content-Type")), time_of_answer(answer.headers.get("Date"))
         return ApiReply(answer.status, body, time.monotonic() - started, content_type, at)
+
+    def _unsendable(self, error: ValueError) -> DependencyError:
+        """Say what of a request could not be sent: the client lets Python's errors through, with a token in them."""
+        if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
+            return self._failure("a name that is no Unicode text, which cannot be sent")
+        found = "a header that cannot be sent, with control characters or characters beyond Latin-1"
+        next_step = f"Correct the login of {self._place}, or service.headers in the policy."
+        return self._failure(found, next_step=next_step)
 
     def _read(self, answer: Any, deadline: float) -> bytes:
         # `read1` returns what has arrived, so that the deadline is checked even when bytes only trickle in.
@@ -300,11 +342,12 @@ def servers_of_contexts(kubeconfig: Path) -> dict[str, str]:
             str(each["name"]): str((each.get("context") or {}).get("cluster")) for each in document["contexts"] or ()
         }
         return {context: servers.get(cluster, "") for context, cluster in clusters.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
-        # Without the error's text: a parser's message quotes lines of the file, which holds tokens.
-        found = f"a file that cannot be read ({type(error).__name__})"
-        next_step = "Correct INCUMBENT_KUBECONFIG or the file."
-        raise _unusable(kubeconfig, "a kubeconfig with contexts", found, next_step) from error
+    except OSError as error:
+        found = f"a file that cannot be read ({error.strerror or type(error).__name__})"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, YAMLError):
+        found = "something else"  # without the error's text, which quotes lines of the file, with tokens in them
+    next_step = "Correct INCUMBENT_KUBECONFIG or the file."
+    raise _unusable(kubeconfig, "a kubeconfig with contexts", found, next_step)
 
 
 def _unusable(kubeconfig: Path, expected: str, found: str, next_step: str) -> InvalidInputError:

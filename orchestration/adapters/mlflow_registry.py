@@ -12,7 +12,7 @@ import re
 import ssl
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,14 @@ from urllib.parse import SplitResult, quote, urlsplit
 from orchestration.adapters.exchange import excerpt, time_of_answer
 from orchestration.adapters.http import require_plain_url
 from orchestration.adapters.importing import importing
+from orchestration.adapters.mlflow_access import (
+    LOGIN,
+    credentials_for,
+    expand_paths,
+    how_to_install,
+    require_certificates,
+    step_of,
+)
 from orchestration.adapters.mlflow_values import (
     EVALUATED,
     evaluation_entities,
@@ -148,6 +156,8 @@ class MlflowRegistry:
     def _client(self) -> MlflowClient:
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
+        expand_paths()
+        require_certificates()
         # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         with importing:
@@ -158,14 +168,18 @@ class MlflowRegistry:
     def ping(self) -> None:
         """Raise `DependencyError` unless a server that is new enough answers, with these credentials and its database.
 
-        A server that does not tell its version may be behind a proxy that shows the API alone.
+        A server that does not tell its version may be behind a proxy that shows the API alone, or before 3.12 with
+        `--static-prefix`, which moves the page. It must know what came with MLflow 3.
         """
         # Not by /health, which answers without credentials and without asking the database.
         with self._asking("a list of registered models"):
             self._client.search_registered_models(max_results=1)
         version = self.server_version()
+        found = "a server without logged models, which is older" if version is None and not self._is_mlflow_3() else ""
         if version is not None and is_too_old(version):
-            raise self._failure(f"version {version}", f"a server of version {OLDEST} or newer", HOW_TO_UPGRADE)
+            found = f"version {version}"
+        if found:
+            raise self._failure(found, f"a server of version {OLDEST} or newer", HOW_TO_UPGRADE)
 
     def server_version(self) -> str | None:
         """Ask the server for its version; None when what answers has no such page."""
@@ -176,6 +190,11 @@ class MlflowRegistry:
     def server_time(self) -> float | None:
         """Ask the server for its time, in whole seconds since the epoch; None when its answer does not say so."""
         return time_of_answer(self._answer("/version").headers.get("Date"))
+
+    def _is_mlflow_3(self) -> bool:
+        """Whether the server has logged models, by its answer for one that does not exist."""
+        status, body = self._page(f"/api/2.0/mlflow/logged-models/m-{'0' * 32}")
+        return status != _NOT_FOUND or read_json_object(body.encode()).get("error_code") == "RESOURCE_DOES_NOT_EXIST"
 
     def may_edit(self, model: str) -> bool | None:
         """Ask the server for our account's permission on a model; None for a server without logins, or an older one."""
@@ -393,11 +412,10 @@ class MlflowRegistry:
     def _answer(self, path: str, params: Mapping[str, str] | None = None) -> Response:
         """Ask for a page by MLflow's own function for that, with the client's credentials and limits."""
         with self._asking(f"an answer from {path}"):
-            from mlflow.utils.credentials import get_default_host_creds
             from mlflow.utils.rest_utils import http_request
 
-            credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
-            reply: Response = http_request(credentials, path, "GET", raise_on_status=False, params=params)  # type: ignore[no-untyped-call]
+            host = credentials_for(self._url)
+            reply: Response = http_request(host, path, "GET", raise_on_status=False, params=params)  # type: ignore[no-untyped-call]
             return reply
         raise AssertionError("either there is an answer, or an exception")
 
@@ -531,46 +549,59 @@ class MlflowRegistry:
         An error that `absent` recognises as "does not exist" ends the block without an exception.
         """
         _ = self._client  # its settings must be in the environment before anything else of MLflow is imported
+        credentials_for(self._url)
         from google.protobuf.json_format import Error as MalformedError  # type: ignore[import-untyped] # no stubs in the lock
         from mlflow.exceptions import MlflowException
 
         try:
             yield
         except ImportError as error:  # MLflow brings no client of object storage
-            install = "Install what reads it: 'incumbent[aws]', google-cloud-storage, or azure-storage-blob."
-            raise self._failure(f"no package {error.name}", expected, install) from None
+            raise self._failure(f"no package {error.name}", expected, how_to_install(error.name)) from None
         except storage_errors() as error:
             raise self._failure(f"{type(error).__name__}: {error}", expected, _STORAGE) from None
         except MlflowException as error:
             if absent is None or not absent(error):
-                status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+                require_certificates()
+                status = self._status_of(error)
                 # Not with the error as its cause, whose text quotes what the server sent, with the secrets in it.
                 found = _broken_connection(error) or error.message
-                step = self._missing_access(status) or _tls_step(error) or _workspace_step(error.message)
+                step = self._missing_access(status) or _tls_step(error) or step_of(error.message)
                 if status == _NOT_FOUND and not _is_absent(error):
                     step = step or _PREFIX
                 raise self._failure(found, expected, step) from None
         # What the client lets through: broken connections to the artifact proxy, and answers that MLflow did not write.
         except (OSError, MalformedError, ValueError, LookupError, TypeError, AttributeError) as error:
+            require_certificates()
             status = getattr(getattr(error, "response", None), "status_code", 0)
             found = _broken_connection(error) or f"{type(error).__name__}: {error}"
             raise self._failure(found, expected, self._missing_access(status) or _tls_step(error)) from None
 
+    def _status_of(self, error: MlflowException) -> int:
+        """Return the status of the answer that an error is about.
+
+        Of an answer in JSON that is not MLflow's, such as a gateway's, the client does not keep it: such a gateway is
+        asked for it again, by a question that changes nothing.
+        """
+        from mlflow.exceptions import MlflowException, RestException
+        from mlflow.protos.databricks_pb2 import ErrorCode
+        from mlflow.utils.rest_utils import http_request
+
+        if isinstance(error, RestException) and error.json.get("error_code") not in set(ErrorCode.keys()):
+            asked = credentials_for(self._url), "/api/2.0/mlflow/registered-models/search", "GET"
+            with suppress(MlflowException):  # no answer: the first one is what is told
+                return int(http_request(*asked, raise_on_status=False, params={"max_results": "1"}).status_code)  # type: ignore[no-untyped-call]
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+
     def _missing_access(self, status: int) -> str | None:
         """The next step when the account was refused; None for any other status."""
-        from mlflow.utils.credentials import get_default_host_creds
-
-        credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+        credentials = credentials_for(self._url)
         account = "token" if credentials.token else None
         if credentials.username and credentials.password:
             account = f"account {credentials.username}"
         if status == _UNAUTHORIZED:
             reasons = {None: "No account was given.", "token": "The token is unknown."}
             reason = reasons.get(account, f"The {account} is unknown, or its password is wrong.")
-            return (
-                f"{reason} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the pipeline's account, or "
-                "MLFLOW_TRACKING_TOKEN to its token."
-            )
+            return f"{reason} {LOGIN}"
         if status == _FORBIDDEN:
             # MLflow gives the same answer for what does not exist, so that nobody can find out what exists.
             return (
@@ -582,9 +613,7 @@ class MlflowRegistry:
         return None
 
     def _failure(self, found: str, expected: str, next_step: str | None = None) -> DependencyError:
-        from mlflow.utils.credentials import get_default_host_creds
-
-        credentials = get_default_host_creds(self._url)  # type: ignore[no-untyped-call]
+        credentials = credentials_for(self._url)
         secrets = filter(None, (credentials.token, credentials.password))
         return DependencyError(
             Problem(
@@ -606,8 +635,12 @@ def parse_roots(text: str) -> tuple[str, ...]:
     """
     roots = tuple(root.rstrip("/") for piece in text.split(",") if (root := piece.strip()))
     for root in roots:
-        parts = urlsplit(root)
-        if parts.scheme not in _OBJECT_STORAGE or not parts.netloc or (parts.path and not _is_plain(parts)):
+        try:
+            parts = urlsplit(root)
+        except ValueError:  # a bracket without its pair
+            parts = urlsplit("")
+        is_place = parts.netloc and root.startswith(f"{parts.scheme}://")  # a scheme in capitals would fit no place
+        if parts.scheme not in _OBJECT_STORAGE or not is_place or (parts.path and not _is_plain(parts)):
             raise InvalidInputError(
                 Problem(
                     "setting INCUMBENT_ARTIFACT_ROOTS",
@@ -626,17 +659,11 @@ def storage_errors() -> tuple[type[Exception], ...]:
 
 
 def _tls_step(error: BaseException) -> str | None:
-    """The next step when one side did not accept the other's certificate; None for any other error."""
-    return _TLS if any(isinstance(each, ssl.SSLError) for each in _causes(error)) else None
-
-
-def _workspace_step(message: str) -> str | None:
-    """The next step when the server and our settings disagree about workspaces; None when that is not the trouble."""
-    return (
-        "Set MLFLOW_WORKSPACE to the workspace of the models, or unset it for a server without workspaces."
-        if ("workspace" in message.lower())
-        else None
-    )
+    """The next step when one side did not accept the other's certificate, or has no TLS; None for any other error."""
+    refused = next((each for each in _causes(error) if isinstance(each, ssl.SSLError)), None)
+    if refused is not None and "WRONG_VERSION_NUMBER" in str(refused):
+        return "Write http:// in place of https:// into MLFLOW_TRACKING_URI, if the server has no TLS."
+    return _TLS if refused is not None else None
 
 
 def _is_plain(parts: SplitResult) -> bool:

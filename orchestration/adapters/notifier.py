@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from orchestration.adapters.exchange import excerpt
 from orchestration.adapters.importing import importing
+from orchestration.adapters.paths import path_of
 from orchestration.promotion.notifying import Message
 from orchestration.promotion.ports import Destination
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
@@ -41,7 +42,7 @@ def read_destinations(file: str, listed: str) -> tuple[Destination, ...]:
     Raises:
         InvalidInputError: the file cannot be read.
     """
-    lines = enumerate(_read(Path(file)).splitlines(), start=1) if file else ()
+    lines = enumerate(_read(path_of(file, "INCUMBENT_NOTIFY_FILE")).splitlines(), start=1) if file else ()
     written = [(f"line {number} of {file}", line.strip()) for number, line in lines]
     given = [(f"address {number} of INCUMBENT_NOTIFY_URLS", url) for number, url in enumerate(listed.split(), start=1)]
     found: dict[str, Destination] = {}

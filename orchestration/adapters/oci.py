@@ -39,7 +39,10 @@ class OciRegistry:
             InvalidInputError: a mirror's address is not http(s) or has a password in it, or a file with logins cannot
                 be read.
         """
-        self._mirrors = {host: require_plain_url(f"the mirror of {host}", url) for host, url in mirrors.items()}
+        self._mirrors = {
+            host: require_plain_url(f"the mirror of {host} in INCUMBENT_OCI_MIRRORS", url)
+            for host, url in mirrors.items()
+        }
         self._logins = Logins(login_file)
         self._hosts: dict[str, RegistryHost] = {}
         self._identities: dict[CosignPolicy, TrustedIdentity] = {}
@@ -70,7 +73,7 @@ class OciRegistry:
 
     def _signer(self, wanted: CosignPolicy) -> Signer:
         if wanted.key is not None:
-            return KeySigner(read_public_key(Path(wanted.key)))
+            return KeySigner(read_public_key(wanted.key))
         if wanted not in self._identities:  # an image may be looked for every 2 s, and the public root is far away
             self._identities[wanted] = trusted_identity(wanted)
         return self._identities[wanted]
@@ -86,9 +89,13 @@ def _platforms(host: RegistryHost, path: str, manifest: Content, depth: int) -> 
     if not isinstance(entries, list):
         yield from _platform(host, path, manifest)
         return
-    for entry in entries[:_MAX_PLATFORMS] if depth else ():
-        if not isinstance(entry, dict) or not _may_be_linux_image(entry) or not is_digest(str(entry.get("digest"))):
-            continue
+    images = list(filter(_may_be_linux_image, entries)) if depth else []
+    if len(images) > _MAX_PLATFORMS:
+        found, next_step = f"{len(images)} of them", "Publish it with fewer platforms, or each for itself."
+        raise host.http.failure(
+            found, f"an index {path}@{manifest.digest} of {_MAX_PLATFORMS} images at most", next_step
+        )
+    for entry in images:
         # An index may name platforms that this registry does not have; they cannot be pulled from here.
         child = host.manifest(path, str(entry["digest"]))
         if child is not None:
@@ -114,8 +121,10 @@ def _platform(host: RegistryHost, path: str, manifest: Content) -> Iterator[Plat
     )
 
 
-def _may_be_linux_image(entry: dict[str, Any]) -> bool:
+def _may_be_linux_image(entry: object) -> bool:
     """True for an entry without a platform too; an attestation is listed with platform `unknown/unknown`."""
+    if not isinstance(entry, dict) or not is_digest(str(entry.get("digest"))):
+        return False
     platform = entry.get("platform")
     return not isinstance(platform, dict) or platform.get("os") == "linux"
 

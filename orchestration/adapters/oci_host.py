@@ -35,6 +35,7 @@ _REFUSED = frozenset({400, 401, 403})
 """How registries answer a token that has expired: ECR says 400, others 403 (distribution-spec says 401)."""
 _UNSUPPORTED = frozenset({400, 405, 406, 501})
 """What registries without referrers say beside 404, as go-containerregistry takes it."""
+_NO_REGISTRY = "Correct the registry's name in the policy, or its mirror in INCUMBENT_OCI_MIRRORS."
 _PAUSE_SECONDS = 60.0
 """How long to leave a registry alone that limits us and does not say for how long."""
 
@@ -92,6 +93,7 @@ class RegistryHost:
                 f"image registry {domain}" + (f" (mirror {mirror})" if mirror else ""),
                 "Check that the registry is up and that it lets this machine in.",
                 secrets=lambda: [secret for each in secrets.values() for secret in each],
+                plain_step=f"If it has no TLS, say so in INCUMBENT_OCI_MIRRORS: {domain}=http://{host}.",
             ),
             _secrets=secrets,
         )
@@ -128,8 +130,7 @@ class RegistryHost:
         if reply.status == 404:
             if _said(reply) & _ABSENT or self._is_registry():
                 return None
-            advice = "Correct the registry's name in the policy, or its mirror in INCUMBENT_OCI_MIRRORS."
-            raise self.http.unexpected(reply, f"an image registry at {self.base}/v2/", advice)
+            raise self.http.unexpected(reply, f"an image registry at {self.base}/v2/", _NO_REGISTRY)
         if or_unsupported and reply.status in _UNSUPPORTED:
             return None
         if reply.status == 429:
@@ -138,7 +139,7 @@ class RegistryHost:
             raise self.http.unexpected(reply, f"access to {path}", self._how_to_get_in(path))
         document = reply.document
         if reply.status != 200 or not isinstance(document, dict):
-            raise self.http.unexpected(reply, f"{what} of {path}")
+            raise self.http.unexpected(reply, f"{what} of {path}", _NO_REGISTRY if reply.status < 400 else None)
         actual = f"sha256:{hashlib.sha256(reply.body).hexdigest()}"
         # The registry's own claim proves nothing, but content that contradicts it was changed on its way.
         claimed = digest or reply.headers.get("docker-content-digest", "")
@@ -206,6 +207,8 @@ class RegistryHost:
     def _answer(self, path: str, challenge: Challenge) -> _Access | None:
         """Return what lets us in by a challenge; None when that needs a login and there is none."""
         login = self._login(path)
+        if login and login.registry_token:
+            return _Access(f"Bearer {login.registry_token}", challenge)
         if challenge.scheme == "bearer":
             token = self._new_token(path, challenge.parameters, login)
             self._secrets[path] += (token,)
@@ -264,8 +267,7 @@ class RegistryHost:
         if login is None:
             step = f"Log in with `docker login {host}`, or name a file with a login in {SETTING}, or make it public."
         else:
-            who = "the account of the identity token" if login.identity_token else f"user {login.user}"
-            step = f"Let {who} pull {path}, or log in again with `docker login {host}` (setting {SETTING})."
+            step = f"Let {login.owner} pull {path}, or log in again with `docker login {host}` (setting {SETTING})."
         # As ghcr.io, Docker Hub and ECR do, so that nobody learns which private names there are.
         return f"{step} If it was never pushed, push it: registries may answer the same for what does not exist."
 

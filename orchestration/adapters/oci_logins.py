@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from orchestration.promotion.images import DOCKER_HUB_HOSTS
+from orchestration.adapters.paths import at_home, path_of
+from orchestration.promotion.images import registry_host
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from orchestration.promotion.redact import redact
 
@@ -26,15 +27,35 @@ _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """What Docker calls its own registry in files, and when it asks a helper."""
 _NOT_FOUND = "credentials not found in native keychain"  # as docker-credential-helpers says it
 _TOKEN_USER = "<token>"  # noqa: S105 - with this name, a helper's secret is an identity token
+_PARTS = {"auths": dict, "credHelpers": dict, "credsStore": str}
+"""Where a file may have logins, and in which form; null is as good as absent."""
+_OF_AN_ENTRY = frozenset(("auth", "username", "password", "email", "identitytoken", "registrytoken"))
+"""Of which an entry says something, unless it is empty because a store has its password."""
+_REGISTRY = re.compile(r"(https?://)?(localhost|[^/]*[.:*][^/]*)(/.*)?")
+_MANIFEST = re.compile(rb"(?:^|[{,])\s*\"?kind\"?\s*:\s*\"?Secret\b", re.MULTILINE)
+_KUBECTL = (
+    "Write what is in it to the file: kubectl get secret NAME -o jsonpath='{.data.\\.dockerconfigjson}' | base64 -d, "
+    "or mount it and name its file .dockerconfigjson"
+)
 
 
 @dataclass(frozen=True)
 class Login:
-    """User and password for a registry, or an identity token, for which its token server gives a token."""
+    """User and password for a registry, or a token in their place."""
 
     user: str
     password: str = field(repr=False)
     identity_token: str = field(default="", repr=False)
+    """For which the registry's token server gives a token."""
+    registry_token: str = field(default="", repr=False)
+    """Which the registry takes as it is."""
+
+    @property
+    def owner(self) -> str:
+        """Whose login it is, in words."""
+        if self.registry_token or self.identity_token:
+            return f"the account of the {'registry' if self.registry_token else 'identity'} token"
+        return f"user {self.user}"
 
     @property
     def basic(self) -> str:
@@ -45,7 +66,7 @@ class Login:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no error may show."""
-        return tuple(filter(None, (self.password, self.identity_token)))
+        return tuple(filter(None, (self.password, self.identity_token, self.registry_token)))
 
 
 class Logins:
@@ -84,49 +105,106 @@ class Logins:
 
 def _usual_files() -> Iterator[Path]:
     """Yield the files that Docker and Podman read: one that is named in DOCKER_CONFIG comes first."""
-    home = Path.home()
+    home = _home()
     docker = _path_in("DOCKER_CONFIG")
     if docker is not None:
         yield docker / "config.json"
     runtime = _path_in("XDG_RUNTIME_DIR")
     yield runtime / "containers/auth.json" if runtime else Path(f"/run/containers/{os.getuid()}/auth.json")
-    yield (_path_in("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json"
-    if docker is None:
+    own = _path_in("XDG_CONFIG_HOME") or (home and home / ".config")
+    if own is not None:
+        yield own / "containers/auth.json"
+    if home is not None and docker is None:
         yield home / ".docker/config.json"
+    if home is not None:
+        yield home / ".dockercfg"
+
+
+def _home() -> Path | None:
+    """Return the home folder; None for an account without one, as a container may run under any number."""
+    try:
+        return at_home("~")
+    except OSError:
+        return None
 
 
 def _path_in(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value) if value else None
+    return path_of(value, variable) if value else None
 
 
 def _read(path: Path, *, must_exist: bool) -> Mapping[str, Any] | None:
+    """Return what a file says, in today's form; None for a file that may be missing and is."""
+
     def refuse(found: str, next_step: str) -> InvalidInputError:
         expected = "a JSON file as `docker login` or `podman login` writes it"
         return InvalidInputError(Problem(f"registry logins {path}", expected, found, next_step))
 
+    other = f"or name another file in {SETTING}."
     try:
         content = path.read_bytes()
-        document = json.loads(content) if content.strip() else {}  # Docker takes an empty file for one without logins
-        if not isinstance(document, dict) or not isinstance(document.get("auths") or {}, dict):
-            raise ValueError("another document")
-        return document
     except (FileNotFoundError, NotADirectoryError):
         if must_exist:
             raise refuse("no such file", f"Correct {SETTING} (or REGISTRY_AUTH_FILE), or write the file.") from None
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        next_step = f"Correct the file, or name another one in {SETTING}."
-        raise refuse(f"a file that cannot be read ({type(error).__name__})", next_step) from None
+    except OSError as error:
+        found = f"a file that cannot be read ({error.strerror or type(error).__name__})"
+        raise refuse(found, f"Correct the file, {other}") from None
+    if _MANIFEST.search(content):
+        raise refuse("a manifest of a Kubernetes Secret", f"{_KUBECTL}, {other}")
+    try:
+        document = json.loads(content) if content.strip() else {}  # Docker takes an empty file for one without logins
+    except (ValueError, RecursionError):
+        found = "base64 of a file" if _is_encoded(content) else "something else than JSON"
+        raise refuse(found, f"{'Decode it: base64 -d' if _is_encoded(content) else 'Log in again'}, {other}") from None
+    found = _other_form(document, must_say_where=must_exist)
+    if found:
+        raise refuse(found, f"Log in again: docker login HOST, {other}")
+    return {"auths": document} if _is_dockercfg(document) else document
+
+
+def _is_encoded(content: bytes) -> bool:
+    """Whether a text is the value of a Secret's `.dockerconfigjson`, which is base64 of the file."""
+    try:
+        return base64.b64decode(b"".join(content.split()), validate=True).lstrip().startswith(b"{")
+    except ValueError:
+        return False
+
+
+def _other_form(document: Any, *, must_say_where: bool) -> str:
+    """Say in which other form a document is; empty for one in today's form or in that of `.dockercfg`.
+
+    Args:
+        document: The file's content.
+        must_say_where: Whether it must have a place for logins. Docker's own file has none where nobody has logged in.
+    """
+    if not isinstance(document, dict):
+        return f"JSON that is no object ({type(document).__name__})"
+    for part, form in _PARTS.items():
+        if document.get(part) is not None and not isinstance(document[part], form):
+            return f"{part} that is no {'object' if form is dict else 'text'}"
+    if not all(isinstance(helper, str) for helper in (document.get("credHelpers") or {}).values()):
+        return "credHelpers of which one names no helper"
+    if must_say_where and document and not _PARTS.keys() & document.keys() and not _is_dockercfg(document):
+        return f"an object with none of {', '.join(_PARTS)}"
+    return ""
+
+
+def _is_dockercfg(document: Mapping[str, Any]) -> bool:
+    """Whether a file is in the form of `.dockercfg`: the entries of `auths` alone, as in `kubernetes.io/dockercfg`."""
+    return bool(document) and all(
+        _REGISTRY.fullmatch(key) and isinstance(entry, dict) and (not entry or _OF_AN_ENTRY & entry.keys())
+        for key, entry in document.items()
+    )
 
 
 def _login_of(path: Path, content: Mapping[str, Any], name: str) -> Login | None:
     """Find a repository's login in one file: by the helper of its host, by the longest entry, by the file's store."""
     host = name.partition("/")[0]
-    helpers = content.get("credHelpers")
-    for key, helper in helpers.items() if isinstance(helpers, dict) else ():
-        if _canonical(key) == host:
-            return _ask_helper(path, helper, _DOCKER_HUB_KEY if host == _DOCKER_HUB else host)
+    asked = _DOCKER_HUB_KEY if host == _DOCKER_HUB else host
+    for key, helper in (content.get("credHelpers") or {}).items():
+        if _canonical(key) == host and (login := _ask_helper(path, helper, asked)):
+            return login
     for key, entry in sorted((content.get("auths") or {}).items(), key=lambda item: _rank(item[0], name), reverse=True):
         if _rank(key, name) == 0:
             break
@@ -134,14 +212,14 @@ def _login_of(path: Path, content: Mapping[str, Any], name: str) -> Login | None
         if login is not None:
             return login
     if content.get("credsStore"):
-        return _ask_helper(path, content["credsStore"], _DOCKER_HUB_KEY if host == _DOCKER_HUB else host)
+        return _ask_helper(path, content["credsStore"], asked)
     return None
 
 
 def _canonical(key: str) -> str:
     """Return a file's key as a repository's name or the beginning of one; Docker Hub has several names."""
     host, slash, path = re.sub(r"^https?://", "", key).rstrip("/").partition("/")
-    host = _DOCKER_HUB if host in DOCKER_HUB_HOSTS else host
+    host = registry_host(host)
     return host if path in ("", "v1", "v2") else f"{host}{slash}{path}"
 
 
@@ -171,11 +249,11 @@ def _entry_login(path: Path, key: str, entry: object) -> Login | None:
     """Read one entry of `auths`; None for an empty one, whose password is in a store."""
     if not isinstance(entry, dict):
         raise _broken_entry(path, key, "another value")
-    token = str(entry.get("identitytoken") or "")
+    tokens = str(entry.get("identitytoken") or ""), str(entry.get("registrytoken") or "")
     encoded = "".join(str(entry.get("auth") or "").split())
     if not encoded:
         user, password = str(entry.get("username") or ""), str(entry.get("password") or "")
-        return Login(user, password, token) if (user and password) or token else None
+        return Login(user, password, *tokens) if (user and password) or any(tokens) else None
     try:
         pair = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
@@ -183,7 +261,7 @@ def _entry_login(path: Path, key: str, entry: object) -> Login | None:
     user, colon, password = pair.decode("utf-8", "surrogateescape").partition(":")
     if not colon:
         raise _broken_entry(path, key, "an auth without a colon")
-    return Login(user, password.strip("\0"), token)
+    return Login(user, password.strip("\0"), *tokens)
 
 
 def _broken_entry(path: Path, key: str, found: str) -> DependencyError:
@@ -192,7 +270,10 @@ def _broken_entry(path: Path, key: str, found: str) -> DependencyError:
 
 
 def _ask_helper(path: Path, helper: object, server: str) -> Login | None:
-    """Ask a credential helper by its protocol: the server's name on its input, JSON or an error on its output."""
+    """Ask a credential helper by its protocol: the server's name on its input, JSON or an error on its output.
+
+    None when it has no login, which it may also say by an empty user and an empty secret.
+    """
     program = f"docker-credential-{helper}"
 
     def failure(found: str, next_step: str) -> DependencyError:
@@ -220,9 +301,11 @@ def _ask_helper(path: Path, helper: object, server: str) -> Login | None:
         raise failure(f"exit code {status}: {shown}", f"Log in with that helper's own program, {other}")
     try:
         answer = json.loads(output)
-        user, secret = str(answer["Username"]), str(answer["Secret"])
+        user, secret = (str(answer[part] or "") for part in ("Username", "Secret"))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise failure("an answer without Username and Secret", f"Correct the helper, {other}") from None
+    if not secret and user in ("", _TOKEN_USER):
+        return None
     return Login("", "", secret) if user == _TOKEN_USER else Login(user, secret)
 
 

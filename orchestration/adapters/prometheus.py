@@ -20,6 +20,10 @@ _FRESH = {"nocache": "1"}
 
 Other servers take no notice of it.
 """
+_NO_API = (
+    "What answers is not Prometheus's API, but perhaps a proxy where people log in. Correct PROMETHEUS_URL (https in "
+    f"place of http? a path prefix?), or set the login: {LOGINS}."
+)
 _STORES = "Check the stores that this server reads from (Thanos's StoreAPIs, Prometheus's remote_read)."
 
 
@@ -68,7 +72,8 @@ class Prometheus:
             next_step = f"Set its login ({LOGINS}), and its tenant by PROMETHEUS_HEADERS if it has several."
             raise self._http.unexpected(reply, "an accepted login", next_step)
         if not isinstance(document, dict):
-            raise self._http.unexpected(reply, "an answer of Prometheus's API")
+            advice = _NO_API if reply.status < 400 else None
+            raise self._http.unexpected(reply, "an answer of Prometheus's API", advice)
         if reply.status in (400, 422) and document.get("status") == "error":
             if str(document.get("error")).startswith(_STORAGE_FAILED):
                 raise self._http.unexpected(reply, "all the data that a query needs", _STORES)

@@ -2,15 +2,17 @@
 
 import base64
 import re
-import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration.adapters.importing import importing
+from orchestration.adapters.paths import path_of
 from orchestration.adapters.secret_files import read_secret
+from orchestration.adapters.tls_files import TlsFile, TlsFiles
+from orchestration.promotion.http_headers import UNSENDABLE
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 
 if TYPE_CHECKING:
@@ -19,43 +21,12 @@ if TYPE_CHECKING:
 LOGINS = "PROMETHEUS_TOKEN_FILE, PROMETHEUS_USERNAME with PROMETHEUS_PASSWORD_FILE, or PROMETHEUS_SIGV4_REGION"
 _SIGV4_SERVICE = "aps"
 """What Amazon Managed Service for Prometheus is called in a signature."""
-_OWN_PARAMETERS = ("query", "time")
-_LOGIN_HEADERS = ("authorization", "cookie")
+_OWN_PARAMETERS = ("query", "time", "nocache")
+"""The last keeps VictoriaMetrics from answering with old evidence."""
+_LOGIN_HEADERS = frozenset(("authorization", "cookie", "proxy-authorization"))
+_OWN_HEADERS = UNSENDABLE | {"accept-encoding"}
 _LEAST = 8
 """Characters of a header or a parameter that may be a secret; shorter ones, such as `true`, are words of any text."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Who must have signed the server's certificate, and with which one we answer it; each in a file."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Read the files.
-
-        Raises:
-            DependencyError: one of them cannot be read, or is not what it should be.
-        """
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:  # an ssl.SSLError is one, too
-            raise _unreadable(self.ca_file, "PEM certificates of authorities", "PROMETHEUS_CA_FILE", error) from error
-        if self.cert_file is not None:
-            settings = "PROMETHEUS_CLIENT_CERT_FILE and PROMETHEUS_CLIENT_KEY_FILE"
-            try:
-                context.load_cert_chain(self.cert_file, self.key_file, password=self._refuse_passphrase)
-            except OSError as error:
-                raise _unreadable(self.cert_file, "a PEM certificate with its key", settings, error) from error
-        return context
-
-    def _refuse_passphrase(self) -> str:
-        """Stand in for OpenSSL's question on the terminal, where nobody answers."""
-        found, next_step = "a key with a passphrase", "Write it without one: openssl pkey -in KEY -out FILE."
-        subject = f"file {self.key_file or self.cert_file} of PROMETHEUS_CLIENT_KEY_FILE or PROMETHEUS_CLIENT_CERT_FILE"
-        raise DependencyError(Problem(subject, "a key without a passphrase", found, next_step))
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,7 @@ class Access:
     """What is sent besides, such as the tenant in `X-Scope-OrgID`."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """What is sent with each query, such as Thanos's `partial_response=false`."""
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     """None for the authorities that this machine trusts."""
 
     def headers_for(self, url: str, body: bytes) -> Mapping[str, str]:
@@ -182,24 +153,39 @@ def parse_access(
     if bool(username) != bool(password_file):
         found = "only one of PROMETHEUS_USERNAME and PROMETHEUS_PASSWORD_FILE"
         raise _refused("the login of Prometheus", "a user and a password", found, "Set both.")
+    if ":" in username or not username.isprintable():
+        found = "a colon or a control character, which no login can have"
+        raise _refused("setting PROMETHEUS_USERNAME", "the name of a user", found, "Correct it.")
+    if sigv4_region and not re.fullmatch(r"[a-z0-9-]+", sigv4_region):
+        expected = "an AWS region such as eu-central-1"
+        raise _refused("setting PROMETHEUS_SIGV4_REGION", expected, repr(sigv4_region), "Correct it.")
     if client_key_file and not client_cert_file:
         found = "PROMETHEUS_CLIENT_KEY_FILE alone"
         raise _refused("the certificate for Prometheus", "a certificate and its key", found, "Set both.")
     if sigv4_region:
         _require_botocore()
+    tls = TlsFiles(
+        _tls_file(ca_file, "PROMETHEUS_CA_FILE"),
+        _tls_file(client_cert_file, "PROMETHEUS_CLIENT_CERT_FILE"),
+        _tls_file(client_key_file, "PROMETHEUS_CLIENT_KEY_FILE"),
+    )
     return Access(
-        _path(token_file),
+        _path(token_file, "PROMETHEUS_TOKEN_FILE"),
         username,
-        _path(password_file),
+        _path(password_file, "PROMETHEUS_PASSWORD_FILE"),
         sigv4_region,
-        dict(_header(entry) for entry in _entries(headers)),
-        dict(_parameter(entry) for entry in _entries(parameters)),
-        Tls(_path(ca_file), _path(client_cert_file), _path(client_key_file)) if ca_file or client_cert_file else None,
+        _once("PROMETHEUS_HEADERS", map(_header, _entries(headers)), str.lower),
+        _once("PROMETHEUS_QUERY_PARAMETERS", map(_parameter, _entries(parameters)), str),
+        tls if tls != TlsFiles() else None,
     )
 
 
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
+def _path(text: str, setting: str) -> Path | None:
+    return path_of(text, setting) if text else None
+
+
+def _tls_file(text: str, setting: str) -> TlsFile | None:
+    return TlsFile(path_of(text, setting), setting) if text else None
 
 
 def _entries(text: str) -> list[str]:
@@ -207,12 +193,18 @@ def _entries(text: str) -> list[str]:
 
 
 def _header(entry: str) -> tuple[str, str]:
-    name, equals, value = entry.partition("=")
-    usable = re.fullmatch(r"[A-Za-z0-9-]+", name) and equals and value.isprintable() and value.isascii()
-    if usable and name.lower() not in _LOGIN_HEADERS:
+    name, value = (side.strip() for side in entry.partition("=")[::2])
+    usable = re.fullmatch(r"[A-Za-z0-9_-]+", name) and value and value.isprintable()
+    next_step = "Correct that entry."
+    if name.lower() in _LOGIN_HEADERS:
+        next_step = f"Remove it: {LOGINS} are for logins, and a proxy's login is part of HTTPS_PROXY."
+    elif name.lower() == "host":
+        next_step = "Remove it, and write that name into PROMETHEUS_URL."
+    elif name.lower() in _OWN_HEADERS:
+        next_step = "Remove it: the client writes it itself."
+    elif usable and value.isascii():
         return name, value
     found = f"the entry for {name!r}"  # not its value, which may be a secret
-    next_step = f"Correct that entry; {LOGINS} are for logins."
     raise _refused("setting PROMETHEUS_HEADERS", "NAME=VALUE,NAME=VALUE, without a login", found, next_step)
 
 
@@ -220,8 +212,20 @@ def _parameter(entry: str) -> tuple[str, str]:
     name, equals, value = entry.partition("=")
     if re.fullmatch(r"[A-Za-z0-9_.\[\]-]+", name) and equals and value.isprintable() and name not in _OWN_PARAMETERS:
         return name, value
-    expected = f"NAME=VALUE,NAME=VALUE, without {' and '.join(_OWN_PARAMETERS)}"
+    expected = f"NAME=VALUE,NAME=VALUE, without {', '.join(_OWN_PARAMETERS)}"
     raise _refused("setting PROMETHEUS_QUERY_PARAMETERS", expected, f"the entry for {name!r}", "Correct that entry.")
+
+
+def _once(name: str, entries: Iterable[tuple[str, str]], as_key: Callable[[str], str]) -> dict[str, str]:
+    """Return the entries of a list by their names, of which none may be there twice: one of them would be left out."""
+    found: dict[str, str] = {}
+    known: set[str] = set()
+    for entry, value in entries:
+        if as_key(entry) in known:
+            raise _refused(f"setting {name}", "each name once", f"two entries for {entry!r}", "Leave one of them.")
+        known.add(as_key(entry))
+        found[entry] = value
+    return found
 
 
 def _token(file: Path) -> str:
@@ -262,9 +266,3 @@ def _no_aws_keys(found: str) -> DependencyError:
 
 def _refused(subject: str, expected: str, found: str, next_step: str) -> InvalidInputError:
     return InvalidInputError(Problem(subject, expected, found, next_step))
-
-
-def _unreadable(file: Path | None, expected: str, setting: str, error: OSError) -> DependencyError:
-    # The text of an SSL error names its place in OpenSSL alone.
-    found = "something else" if isinstance(error, ssl.SSLError) else f"no readable file ({error.strerror})"
-    return DependencyError(Problem(f"file {file}", expected, found, f"Correct the file, or {setting}."))

@@ -2,16 +2,10 @@
 
 from pathlib import Path
 
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.problems import DependencyError, Problem
 
 _LONGEST = 64 * 1024
-UNUSABLE_PATH = (OSError, RuntimeError, ValueError)
-"""What is raised for a file that cannot be read, a user after `~` whom nobody knows, and a NUL in a name."""
-
-
-def why_unusable(error: Exception) -> str:
-    """Say in a few words what one of `UNUSABLE_PATH` was."""
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
 def read_secret(path: Path, what: str, setting: str, encoding: str = "ascii", *, lines: bool = False) -> str:
@@ -33,13 +27,13 @@ def read_secret(path: Path, what: str, setting: str, encoding: str = "ascii", *,
         return DependencyError(Problem(f"file {path}", what, found, next_step))
 
     try:
-        with path.expanduser().open("rb") as file:
+        with at_home(path).open("rb") as file:
             content = file.read(_LONGEST + 1)
         secret = content.decode(encoding).strip(" \t\r\n")
+    except OSError as error:
+        raise refuse(f"a file that cannot be read ({error.strerror or type(error).__name__})") from error
     except UnicodeDecodeError:
         raise refuse(f"bytes that are not {encoding.upper()}") from None  # the exception holds the file's content
-    except UNUSABLE_PATH as error:
-        raise refuse(f"a file that cannot be read ({why_unusable(error)})") from error
     if not secret:
         raise refuse("an empty file")
     if len(content) > _LONGEST:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestration.adapters.secret_files import UNUSABLE_PATH, why_unusable
+from orchestration.adapters.paths import at_home
 from orchestration.promotion.ports import Sign
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem, ProblemError
 
@@ -85,12 +85,12 @@ def _file(key: str, owner: _Owner) -> Path | None:
         ProblemError: it is the path of something else than a file, or of nothing.
     """
     try:
-        file = Path(key).expanduser()
+        file = at_home(key)
         if file.is_file():
             return file
         found = "something else than a file" if file.exists() else "no such file"
-    except UNUSABLE_PATH as error:
-        found = f"a file that cannot be read ({why_unusable(error)})"
+    except OSError as error:
+        found = f"a file that cannot be read ({error.strerror or type(error).__name__})"
     if "/" in key:  # ids of keys have none
         raise _cannot(key, found, owner)
     return None

@@ -312,7 +312,7 @@ def init(
         policy_name = policy_name or (output.stem if output is not None else name)
         require_policy_name(policy_name)
         platform = platform_of_environment()
-        file = output or Path(platform.policies_folder) / f"{policy_name}.yaml"
+        file = output or platform.policies_path / f"{policy_name}.yaml"
         _require_new(file)
         stated = {"url": git_url, "branch": git_branch, "username": git_username, "token_file": git_token_file}
         own = git_target(stated)

@@ -131,12 +131,12 @@ def record(
       4  the server or the registry did not answer
     """
     with problems():
-        from orchestration.adapters.http import require_plain_url
+        from orchestration.adapters.http import require_url
         from orchestration.adapters.service import HttpService
         from orchestration.commands.recording import choose_asking, record_version
 
         platform = platform_of_environment()
-        address = require_plain_url("--url", url)
+        address = require_url("--url", url).rstrip("/")
         asking = choose_asking(platform, model, address, policy_name=policy_name, protocol=protocol)  # type: ignore[arg-type] # one of the choices
         content = file.read_bytes() if file else None
         comparing = _comparing(relative, absolute, ignore)

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -46,10 +45,11 @@ def platform_of_environment() -> "EnvironmentPlatform":
 
 def require_dagster_home() -> None:
     """Refuse, before anything is changed, a DAGSTER_HOME to which no partition can be added."""
+    from orchestration.adapters.paths import path_of
     from orchestration.promotion.problems import InvalidInputError, Problem
 
     home = os.environ.get("DAGSTER_HOME", "")
-    path = Path(home).expanduser()
+    path = path_of(home, "DAGSTER_HOME")
     if not home:
         state = "no value"
     elif not path.is_absolute():

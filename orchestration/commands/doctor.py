@@ -111,7 +111,12 @@ def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
 def _mlflow_version(platform: PlatformInParts) -> Finding:
     version = platform.registry().server_version()
     if version is None:
-        return unknown("the server does not tell its version", "Look at the foot of its web page, or at its image.")
+        return unknown(
+            f"the server has no page /version at MLFLOW_TRACKING_URI. It is MLflow 3, because it has logged models; "
+            f"whether it is {OLDEST} or newer, as the pipeline needs, was not found out",
+            "Look at the foot of its web page, or at its image. Before 3.12, --static-prefix moves the page: "
+            "curl ADDRESS/PREFIX/version.",
+        )
     if not is_too_old(version):
         return ok(f"{version}, which is {OLDEST} or newer")
     return failed(Problem("MLflow's server", f"version {OLDEST} or newer", f"version {version}", HOW_TO_UPGRADE))

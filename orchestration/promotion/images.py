@@ -45,11 +45,20 @@ def parse_image(text: str) -> ImageRef | None:
 def split_repository(repository: str) -> tuple[str, str]:
     """Split a repository's name into host and path by Docker's rules: `redis` is `docker.io` and `library/redis`."""
     first, slash, rest = repository.partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost"):
+    if not slash or not is_registry_host(first):
         first, rest = "docker.io", repository
-    if first not in DOCKER_HUB_HOSTS:
-        return first, rest
-    return "docker.io", rest if "/" in rest else f"library/{rest}"
+    host = registry_host(first)
+    return host, rest if host != "docker.io" or "/" in rest else f"library/{rest}"
+
+
+def is_registry_host(text: str) -> bool:
+    """Whether the first part of a repository's name is a registry, and no part of a name on Docker Hub."""
+    return "." in text or ":" in text or text == "localhost"
+
+
+def registry_host(host: str) -> str:
+    """Return the one name of a registry that has several, as Docker Hub has."""
+    return "docker.io" if host in DOCKER_HUB_HOSTS else host
 
 
 def is_same_image(live: ImageRef, wanted: ImageRef) -> bool:

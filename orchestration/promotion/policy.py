@@ -23,12 +23,13 @@ from orchestration.promotion.deployed import IMAGE, Slot, parse_address
 from orchestration.promotion.duration_fields import Seconds
 from orchestration.promotion.field_faults import field_faults
 from orchestration.promotion.git_names import BRANCH_NAME, USER_NAME, is_branch_name, is_username
+from orchestration.promotion.http_headers import UNSENDABLE
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.json_paths import checked_path
 from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, PRESETS, SUCCESS_RATIO, fill_in
 from orchestration.promotion.placeholders import placeholder_fault
 from orchestration.promotion.problems import InvalidInputError, Problem
-from orchestration.promotion.public_keys import key_fault, same_key
+from orchestration.promotion.public_keys import image_key_fault, is_pem, key_fault, padding_fault, same_key
 from orchestration.promotion.pull_requests import MergeMethod
 from orchestration.promotion.served_quality import METRICS
 from orchestration.promotion.serving_protocols import PROTOCOLS, ProtocolName
@@ -78,9 +79,6 @@ def _is_request_path(value: str) -> str:
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _KEPT_POLICIES = 4096
 """Reading one takes 10 to 20 ms, and a sensor reads all of them at each tick."""
-_OWN_HEADERS = frozenset(
-    ("connection", "content-encoding", "content-length", "content-type", "te", "transfer-encoding", "upgrade")
-)
 _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
 
 
@@ -98,7 +96,7 @@ def _are_headers(headers: object) -> object:
         return headers
     for name, value in headers.items():
         usable = isinstance(name, str) and _HEADER_NAME.fullmatch(name)
-        if not usable or name.lower() in _OWN_HEADERS or name.lower().startswith("x-incumbent-"):
+        if not usable or name.lower() in UNSENDABLE or name.lower().startswith("x-incumbent-"):
             raise ValueError(f"expected names of headers that are not set otherwise, found {name!r}")
         of_file = (
             isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str) and value["file"]
@@ -193,13 +191,13 @@ class ImagePolicy(_Part):
 class CosignPolicy(_Part):
     """Who signs this policy's images with cosign: a key pair, or an identity that Sigstore certified."""
 
-    key: Annotated[str, Field(min_length=1)] | None = None
-    """The file with its public key."""
-    identity: Annotated[str, Field(min_length=1)] | None = None
+    key: Annotated[str, Field(min_length=1), _is_readable(image_key_fault)] | None = None
+    """The file with its public key, or that key in PEM."""
+    identity: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """An e-mail address, or the address of a workflow."""
-    issuer: Annotated[str, Field(min_length=1)] | None = None
+    issuer: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """The address of the OpenID Connect provider that vouches for the identity."""
-    trusted_root: Annotated[str, Field(min_length=1)] | None = None
+    trusted_root: Annotated[str, Field(min_length=1), _is_readable(padding_fault)] | None = None
     """The file that says which Sigstore is trusted; None means the public one."""
 
     @model_validator(mode="after")
@@ -215,7 +213,9 @@ class CosignPolicy(_Part):
     @property
     def signer(self) -> str:
         """Who must have signed, in words."""
-        return f"the key {self.key}" if self.key is not None else f"{self.identity} (issuer {self.issuer})"
+        if self.key is None:
+            return f"{self.identity} (issuer {self.issuer})"
+        return "the key in the policy" if is_pem(self.key) else f"the key {self.key}"
 
 
 class SignaturePolicy(_Part):

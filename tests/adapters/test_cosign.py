@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pytest_httpserver import HTTPServer
 
-from orchestration.adapters.cosign import KeySigner
+from orchestration.adapters.cosign import KeySigner, read_public_key
 from orchestration.adapters.oci import OciRegistry
 from orchestration.promotion.image_signatures import ImageSignature, signature_problem
 from orchestration.promotion.images import ImageRef
@@ -313,6 +313,25 @@ def test_a_key_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes | 
             ImageRef("ghcr.io/a/b", None, "sha256:" + "0" * 64), CosignPolicy(key=str(path))
         )
     assert "BEGIN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(KEYS))
+def test_a_key_may_be_written_in_the_policy(kind: str) -> None:
+    """As `cosign public-key` prints it, with the white space that YAML leaves around it."""
+    key = KEYS[kind]().public_key()
+    text = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    policy = CosignPolicy(key=f"{text}\n")
+    assert policy.key is not None
+    assert read_public_key(policy.key).public_numbers() == key.public_numbers()
+    assert policy.signer == "the key in the policy"
+
+
+def test_a_key_in_the_policy_that_lost_its_lines_is_told() -> None:
+    """YAML folds the lines of a text without `|`."""
+    text = "-----BEGIN PUBLIC KEY----- MFkwEwYHKoZIzj0C -----END PUBLIC KEY-----"
+    with pytest.raises(DependencyError, match=r"^the key in signature\.cosign\.key: .*and keep its lines\.$") as caught:
+        read_public_key(text)
+    assert "MFkw" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,19 @@ from werkzeug import Response
 from werkzeug.datastructures import Headers
 
 from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
+from orchestration.adapters.github import GitHubRepository, TokenFile
 from orchestration.adapters.http import HttpClient, require_plain_url
 from orchestration.adapters.kube_api import KubeApi
+from orchestration.adapters.language_models import ChatCompletions
+from orchestration.adapters.mlflow_registry import MlflowRegistry
+from orchestration.adapters.oci import OciRegistry
+from orchestration.adapters.prometheus import Prometheus
 from orchestration.adapters.prometheus_access import parse_access
+from orchestration.promotion.images import ImageRef
 from orchestration.promotion.problems import DependencyError, InvalidInputError, Problem
 from testbeds.common import certificates
 from tests.adapters.kubeconfigs import write_kubeconfig
+from tests.adapters.pushing import NOWHERE
 
 BROKEN = DependencyError(Problem("a server", "an answer", "a broken connection", "Check the server."))
 
@@ -107,6 +114,35 @@ def test_an_address_with_an_impossible_host_is_refused(host: str) -> None:
         assert require_plain_url("setting X", usable) == usable
 
 
+@pytest.mark.parametrize(
+    ("tail", "found"),
+    [
+        ("?token=hunter22", "an address with a query"),
+        ("/?", "an address with a query"),
+        ("#hunter22", "an address with a fragment"),
+        ("/a b", "white space"),
+        ("\n", "white space or control characters"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("PROMETHEUS_URL", Prometheus),
+        ("MLFLOW_TRACKING_URI", MlflowRegistry),
+        ("INCUMBENT_OCI_MIRRORS", lambda url: OciRegistry({"ghcr.io": url}, NOWHERE)),
+        ("INCUMBENT_ANALYSIS_URL", lambda url: ChatCompletions(url, "model", None)),
+        ("address of GitHub's API", lambda url: GitHubRepository(url, "acme/gitops", TokenFile(Path("/token")))),
+    ],
+)
+def test_an_address_to_which_paths_are_added_has_nothing_behind_its_path(
+    name: str, make: Callable[[str], object], tail: str, found: str
+) -> None:
+    """What is behind would hide the path or be dropped; it is not repeated, because it may be a secret."""
+    with pytest.raises(InvalidInputError, match=f"{name}.*{found}") as caught:
+        make(f"https://host{tail}")
+    assert "hunter22" not in str(caught.value)
+
+
 def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path) -> None:
     """The error names the setting and shows nothing of the secret; a password, which is encoded, may have any."""
     (tmp_path / "token").write_text("s3cr\xe9t")
@@ -156,18 +192,52 @@ def self_signed(tmp_path: Path) -> Iterator[tuple[str, list[object]]]:
 
 
 @pytest.mark.parametrize(
-    "read",
+    ("read", "advice"),
     [
-        lambda url, folder: HttpClient("a server", "Check the server.").get(url),
-        lambda url, folder: KubeApi(write_kubeconfig(folder, url), "edge").get("/readyz"),
+        (lambda url, folder: HttpClient("a server", "Check the server.").get(url), "Set SSL_CERT_FILE"),
+        (
+            lambda url, folder: KubeApi(write_kubeconfig(folder, url), "edge").get("/readyz"),
+            r"Correct certificate-authority.*INCUMBENT_KUBECONFIG",
+        ),
     ],
     ids=["http", "kubernetes"],
 )
 def test_a_refused_certificate_is_final(
-    self_signed: tuple[str, list[object]], tmp_path: Path, read: Callable[[str, Path], Reply]
+    self_signed: tuple[str, list[object]], tmp_path: Path, read: Callable[[str, Path], Reply], advice: str
 ) -> None:
-    """Neither client library asks again when it does not accept the server's certificate."""
+    """Neither client library asks again when it does not accept the server's certificate; the setting is named."""
     url, handshakes = self_signed
-    with pytest.raises(DependencyError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(DependencyError, match=rf"CERTIFICATE_VERIFY_FAILED.*{advice}"):
         read(url, tmp_path)
     assert handshakes == ["localhost"]
+
+
+def test_an_authority_of_the_environment_is_trusted(
+    self_signed: tuple[str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that the error names, which may also name a file that is none."""
+    url, _ = self_signed
+    authority = tmp_path / "authority.pem"
+    authority.write_text(ssl.get_server_certificate(("localhost", int(url.rpartition(":")[2]))))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    assert HttpClient("a server", "Check it.").get(url).status == 500  # of a test's server that expects nothing
+    for content in ("hello", None):
+        authority.write_text(content) if content else authority.unlink()
+        with pytest.raises(DependencyError, match=r"a server: .*Correct SSL_CERT_FILE, or unset it\."):
+            HttpClient("a server", "Check it.").get(url)
+
+
+def test_a_proxy_that_is_none_is_told(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would raise an error of its own."""
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://proxy")
+    with pytest.raises(DependencyError, match=r"a server: .*nonsense.*Correct HTTP_PROXY"):
+        HttpClient("a server", "Check it.").get(httpserver.url_for("/"))
+
+
+def test_a_server_without_tls_is_told(httpserver: HTTPServer) -> None:
+    """A registry's next step names the setting that allows it."""
+    address = f"0.0.0.0:{httpserver.port}"  # which is this machine, and no name of it that needs no TLS
+    with pytest.raises(DependencyError, match=r"found an answer without TLS\. Write http:// in place of https://"):
+        HttpClient("a server", "Check it.").get(f"https://{address}/")
+    with pytest.raises(DependencyError, match=rf"INCUMBENT_OCI_MIRRORS: {address}=http://{address}\."):
+        OciRegistry({}, NOWHERE).resolve(ImageRef(f"{address}/team/model", "abc"))

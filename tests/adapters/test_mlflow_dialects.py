@@ -1,6 +1,7 @@
 """MLflow as people set it up: logged models, copies, object storage, a proxy with a prefix, tokens and private TLS."""
 
 import json
+import re
 import ssl
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from werkzeug import Request, Response
 
 from orchestration.adapters.mlflow_registry import MlflowRegistry, parse_roots
 from orchestration.promotion.model_version import ModelVersion, TrainingRun
-from orchestration.promotion.problems import DependencyError, InvalidInputError
+from orchestration.promotion.problems import DependencyError, InvalidInputError, ProblemError
 from testbeds.common.certificates import self_signed
 from testbeds.common.services import free_ports
 from tests.adapters.conftest import ANY_PATH, serving
@@ -267,7 +268,19 @@ def test_storage_that_does_not_let_us_in_says_what_to_set(stored: Trainer, monke
 
 
 @pytest.mark.parametrize(
-    "text", ["models", "/var/mlflow", "file:///var", "https://bucket", "s3://", "s3:///x", "s3://b/../c", "s3://b/x?y"]
+    "text",
+    [
+        "models",
+        "/var/mlflow",
+        "file:///var",
+        "https://bucket",
+        "s3://",
+        "s3:///x",
+        "s3://b/../c",
+        "s3://b/x?y",
+        "s3://[",
+        "S3://b",
+    ],
 )
 def test_a_root_that_is_no_place_in_object_storage_is_refused(text: str) -> None:
     """A folder of this machine least of all."""
@@ -358,6 +371,88 @@ def test_a_wrong_token_and_a_missing_prefix_are_told(gateway: str, let_in: pytes
     with pytest.raises(DependencyError, match="token is unknown") as caught:
         MlflowRegistry(gateway).ping()
     assert "an0ther-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"SERVER_CERT_PATH": "/nowhere.pem"}, "/nowhere.pem of MLFLOW_TRACKING_SERVER_CERT_PATH: .*No such file"),
+        ({"SERVER_CERT_PATH": __file__}, "of MLFLOW_TRACKING_SERVER_CERT_PATH: .*found something else"),
+        ({"SERVER_CERT_PATH": "~no-such-user/x"}, "setting MLFLOW_TRACKING_SERVER_CERT_PATH: .*no home folder"),
+        ({"CLIENT_CERT_PATH": "/nowhere.pem"}, "/nowhere.pem of MLFLOW_TRACKING_CLIENT_CERT_PATH: .*No such file"),
+        ({"CLIENT_CERT_PATH": __file__}, "of MLFLOW_TRACKING_CLIENT_CERT_PATH: expected a certificate in PEM"),
+        (
+            {"INSECURE_TLS": "true", "SERVER_CERT_PATH": "{folder}/server.pem"},
+            "MLFLOW_TRACKING_INSECURE_TLS' and 'MLFLOW_TRACKING_SERVER_CERT_PATH'.*or unset it",
+        ),
+        ({"INSECURE_TLS": "yes"}, "MLFLOW_TRACKING_INSECURE_TLS value must be one of"),
+        ({"AWS_SIGV4": "true"}, "Install requests-auth-aws-sigv4, with which MLFLOW_TRACKING_AWS_SIGV4 signs"),
+        ({"TOKEN": "hunter22\n"}, "MLFLOW_TRACKING_TOKEN with a line end"),
+        ({"TOKEN": "hunter22", "USERNAME": "a", "PASSWORD": "b"}, "both MLFLOW_TRACKING_TOKEN and .*USERNAME"),
+        ({"USERNAME": "a"}, "only one of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_a_setting_of_the_client_that_cannot_be_used_is_named(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    """Before anything is asked; the client itself would name none, or leave it out."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value.format(folder=certificates))
+    with pytest.raises(ProblemError, match=said) as caught:
+        MlflowRegistry("https://127.0.0.1:1").ping()
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_file_of_credentials_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its lines."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow/credentials").write_text("password hunter22")
+    with pytest.raises(InvalidInputError, match=r"~/\.mlflow/credentials that cannot be read") as caught:
+        MlflowRegistry("http://127.0.0.1:1").ping()
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, '{"message": "Unauthorized"}', "No account was given. Set MLFLOW_TRACKING_USERNAME"),
+        (403, '{"error_code": "ACCESS_DENIED", "message": "no"}', "The request without an account may not do this"),
+        (404, '{"detail": "Not Found"}', "Correct MLFLOW_TRACKING_URI: the path prefix"),
+        (302, "", "a proxy where people log in. Correct MLFLOW_TRACKING_URI .* MLFLOW_TRACKING_TOKEN"),
+        (200, "<html>log in</html>", "a proxy where people log in. Correct MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_gateways_own_answer_names_the_setting(httpserver: HTTPServer, status: int, body: str, said: str) -> None:
+    """Of an answer in JSON that is not MLflow's, the client keeps no status; the gateway is asked for it again."""
+    headers = {"Location": "/login"} if status == 302 else {}
+    httpserver.expect_request(ANY_PATH).respond_with_data(body, status, headers)
+    with pytest.raises(DependencyError, match=said):
+        MlflowRegistry(httpserver.url_for("")).ping()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_new"),
+    [
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"}', True),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', True),
+        (404, "<title>404 Not Found</title>", False),
+        (404, '{"error_code": "ENDPOINT_NOT_FOUND"}', False),
+    ],
+)
+def test_a_server_that_tells_no_version_must_know_logged_models(
+    httpserver: HTTPServer, status: int, body: str, is_new: bool
+) -> None:
+    """Behind a proxy that shows the API alone, or before 3.12 with a static prefix, no page tells it."""
+    httpserver.expect_request("/api/2.0/mlflow/registered-models/search").respond_with_json({})
+    httpserver.expect_request(re.compile("/api/2.0/mlflow/logged-models/m-0+$")).respond_with_data(body, status)
+    httpserver.expect_request("/version").respond_with_data("no page", 404)
+    registry = MlflowRegistry(httpserver.url_for(""))
+    if is_new:
+        registry.ping()
+    else:
+        with pytest.raises(DependencyError, match=r"version 3\.3 or newer, found a server without logged models"):
+            registry.ping()
 
 
 @pytest.mark.parametrize("version", ["2.22.4", "3.2.0", "1.30.1"])

@@ -143,6 +143,18 @@ def test_attestations_are_not_platforms(real: RealWorld, repository: str) -> Non
     assert [platform.manifest_digest for platform in resolved(real, ImageRef(repository, "abc")).platforms] == [image]
 
 
+def test_what_is_no_image_takes_no_images_place(real: RealWorld, repository: str) -> None:
+    """An index of many attestations is read to its end, and one with too many images for Linux is named as such."""
+    linux = {"architecture": "amd64", "os": "linux"}
+    image = real.image(repository, None, {**linux, "config": {}})
+    unknown: dict[str, object] = {"digest": image, "platform": {"architecture": "unknown", "os": "unknown"}}
+    real.index(repository, "many", [unknown] * 40 + [{"digest": image, "platform": linux}])
+    assert len(resolved(real, ImageRef(repository, "many")).platforms) == 1
+    real.index(repository, "more", [{"digest": image, "platform": linux}] * 33)
+    with pytest.raises(DependencyError, match=r"index .*@sha256:\w+ of 32 images at most, found 33 of them\. Publish"):
+        resolved(real, ImageRef(repository, "more"))
+
+
 def test_an_artifact_that_is_not_an_image_has_no_platforms(real: RealWorld, repository: str) -> None:
     """A chart or a signature under the tag fits no node."""
     real.image(repository, "abc", {"architecture": "amd64"}, "application/vnd.cncf.helm.config.v1+json")

@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -232,11 +233,13 @@ def test_the_longest_path_wins(tmp_path: Path) -> None:
         ({"auth": encoded("bob", "pw1").rstrip("=")}, Login("bob", "pw1")),
         ({"auth": encoded("bob", "pw"), "identitytoken": "idt"}, Login("bob", "pw", "idt")),
         ({"identitytoken": "idt"}, Login("", "", "idt")),
+        ({"registrytoken": "rt"}, Login("", "", "", "rt")),
+        ({"auth": encoded("bob", "pw"), "registrytoken": "rt"}, Login("bob", "pw", "", "rt")),
         ({}, None),
     ],
 )
 def test_entries_of_auths(tmp_path: Path, content: dict[str, str], expected: Login | None) -> None:
-    """An entry has base64 of both, or user and password, or an identity token; an empty one is a store's."""
+    """An entry has base64 of both, or user and password, or a token; an empty one is a store's."""
     assert Logins(write(tmp_path / "config.json", auths={"reg.example": content})).find("reg.example/a") == expected
 
 
@@ -282,6 +285,10 @@ def test_files_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     assert [user(f"{name}.example") for name in places] == ["docker", "runtime", "user", None]
     assert user("reg.example") == "docker"
+    (tmp_path / "home/.dockercfg").write_text(json.dumps({f"{name}.example": entry("old") for name in ("old", "home")}))
+    assert [user(f"{name}.example") for name in ("runtime", "old", "home")] == ["runtime", "old", "old"]
+    monkeypatch.delenv("DOCKER_CONFIG")
+    assert [user(f"{name}.example") for name in ("old", "home")] == ["old", "home"]
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write(tmp_path / "auth.json", auths={"reg.example": entry("named")})))
     assert (user("reg.example"), user("runtime.example")) == ("named", None)
 
@@ -290,6 +297,84 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
     """A misspelt setting is an error, and does not mean that there are no logins."""
     with pytest.raises(InvalidInputError, match=r"no such file\. Correct INCUMBENT_OCI_LOGIN_FILE"):
         Logins(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"reg.example": entry("bob")},
+        {"https://reg.example/v1/": {**entry("bob"), "email": "bob@example.com"}, "other.example:5000": {}},
+    ],
+)
+def test_the_older_form_of_docker_is_read(tmp_path: Path, content: dict[str, object]) -> None:
+    """`.dockercfg` has the entries alone, like a Secret of the type `kubernetes.io/dockercfg`, which kubelets take."""
+    path = tmp_path / ".dockercfg"
+    path.write_text(json.dumps(content))
+    assert Logins(path).find("reg.example/a") == Login("bob", "pw")
+    assert Logins(path).find("elsewhere.example/a") is None
+
+
+SECRET = {"apiVersion": "v1", "kind": "Secret", "data": {".dockerconfigjson": encoded("bob", "hunter22")}}
+KUBECTL = r"kubectl get secret NAME -o jsonpath='{.data.\.dockerconfigjson}' | base64 -d"
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "next_step"),
+    [
+        (json.dumps(SECRET), "a manifest of a Kubernetes Secret", KUBECTL),
+        (json.dumps(SECRET, indent=2), "a manifest of a Kubernetes Secret", KUBECTL),
+        ("apiVersion: v1\nkind: Secret\ndata: {}\n", "a manifest of a Kubernetes Secret", KUBECTL),
+        (encoded('{"auths": {"reg.example": {}}}', "hunter22"), "base64 of a file", "Decode it: base64 -d"),
+        ('{"auths": ["reg.example"]}', "auths that is no object", "docker login"),
+        ('{"auths": []}', "auths that is no object", "docker login"),
+        ('{"credHelpers": ["ecr-login"]}', "credHelpers that is no object", "docker login"),
+        ('{"credHelpers": {"reg.example": {"name": "x"}}}', "credHelpers of which one names no helper", "docker login"),
+        ('{"credsStore": ["desktop"]}', "credsStore that is no text", "docker login"),
+        ('{"psFormat": "table"}', "an object with none of auths, credHelpers, credsStore", "docker login"),
+        ('{"auth": "aHVudGVyMjI="}', "an object with none of auths", "docker login"),
+        ('{"reg.example": "aHVudGVyMjI="}', "an object with none of auths", "docker login"),
+        ('["reg.example"]', "JSON that is no object (list)", "docker login"),
+        ("machine reg.example login bob password hunter22", "something else than JSON", "Log in again"),
+    ],
+)
+def test_a_file_in_another_form_is_no_file_without_logins(
+    tmp_path: Path, content: str, found: str, next_step: str
+) -> None:
+    """One line names the file, the form, the way to it and the setting; what is in the file is not shown."""
+    path = tmp_path / "logins"
+    path.write_text(content)
+    with pytest.raises(InvalidInputError) as caught:
+        Logins(path)
+    said = str(caught.value)
+    assert said.startswith(f"registry logins {path}: expected a JSON file as `docker login`")
+    assert f"found {found}" in said
+    assert next_step in said
+    assert "INCUMBENT_OCI_LOGIN_FILE" in said
+    assert "hunter22" not in said
+    assert "aHVudGVyMjI" not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"auths": {}}', '{"auths": null, "credsStore": ""}'])
+def test_a_file_after_a_logout_has_no_logins(tmp_path: Path, content: str) -> None:
+    """Docker and Podman leave such files behind."""
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    assert Logins(path).find("reg.example/a") is None
+
+
+def test_dockers_own_file_may_say_nothing_of_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has other settings as well, and nobody named it for its logins."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    write(tmp_path / "config.json", psFormat="table", proxies={"default": {"httpProxy": "http://proxy:3128"}})
+    assert Logins().find("reg.example/a") is None
+
+
+def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    """Such as `~/.docker`."""
+    with pytest.raises(InvalidInputError, match=r"Is a directory.*INCUMBENT_OCI_LOGIN_FILE"):
+        Logins(tmp_path)
 
 
 def test_a_mounted_secret_may_change(tmp_path: Path) -> None:
@@ -325,6 +410,32 @@ def test_a_store_is_asked_for_what_the_file_lacks(tmp_path: Path, monkeypatch: p
     logins = Logins(write(tmp_path / "config.json", credsStore="desktop", auths={"reg.example": {}}))
     assert logins.find("registry-1.docker.io/library/redis") == Login("bob", "hub")
     assert logins.find("reg.example/m") is None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'credentials not found in native keychain'; exit 1",
+        """echo '{"ServerURL": "", "Username": "", "Secret": ""}'""",
+        """echo '{"Username": null, "Secret": null}'""",
+        """echo '{"Username": "<token>", "Secret": ""}'""",
+    ],
+)
+def test_a_helper_without_a_login_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Whether it says so or answers nothing: the file's own entry counts then, and after it the next file's."""
+    helper(tmp_path, "empty", script, monkeypatch)
+    helpers = {"reg.example": "empty", "other.example": "empty"}
+    path = write(tmp_path / "config.json", credHelpers=helpers, auths={"reg.example": entry("bob")})
+    assert Logins(path).find("reg.example/a") == Login("bob", "pw")
+    assert Logins(path).find("other.example/a") is None
+    assert Logins(write(tmp_path / "store.json", credsStore="empty")).find("reg.example/a") is None
+
+
+def test_a_helpers_secret_without_a_user_is_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Docker takes it; only both empty is no login."""
+    helper(tmp_path, "nameless", """echo '{"Username": "", "Secret": "pw"}'""", monkeypatch)
+    path = write(tmp_path / "config.json", credHelpers={"reg.example": "nameless"})
+    assert Logins(path).find("reg.example/a") == Login("", "pw")
 
 
 @pytest.mark.parametrize(
@@ -404,3 +515,22 @@ def test_an_identity_token_gets_a_token(httpserver: HTTPServer, tmp_path: Path) 
     mirrors = {"acme.azurecr.io": f"http://{host}"}
     registry = OciRegistry(mirrors, write(tmp_path / "config.json", auths={host: content}))
     assert registry.resolve(ImageRef("acme.azurecr.io/team/model", "abc")) is None
+
+
+@pytest.mark.parametrize("challenge", ['Bearer realm="http://127.0.0.1:1/token"', 'Basic realm="r"'])
+def test_a_registry_token_is_sent_as_it_is(httpserver: HTTPServer, tmp_path: Path, challenge: str) -> None:
+    """As Docker sends it: no token server is asked for another one, and a refused token is named and not shown."""
+
+    def answer(request: Request) -> Response:
+        if request.headers.get("Authorization") == "Bearer rt-secret" and "ours" in request.path:
+            return Response('{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', 404)
+        return Response(f"{request.headers.get('Authorization')}", 401, {"WWW-Authenticate": challenge})
+
+    httpserver.expect_request(re.compile("/v2/")).respond_with_handler(answer)
+    host = f"127.0.0.1:{httpserver.port}"
+    content = {"auth": encoded("bob", "pw-secret"), "registrytoken": "rt-secret"}
+    registry = OciRegistry({}, write(tmp_path / "config.json", auths={host: content}))
+    assert registry.resolve(ImageRef(f"{host}/team/ours", "abc")) is None
+    with pytest.raises(DependencyError, match=r"Let the account of the registry token pull team/theirs") as caught:
+        registry.resolve(ImageRef(f"{host}/team/theirs", "abc"))
+    assert "rt-secret" not in str(caught.value)

@@ -228,7 +228,23 @@ def test_a_secret_that_cannot_be_read_is_an_error(free_address: str, tmp_path: P
         ({"headers": "Authorization=Bearer hunter22"}, "without a login"),
         ({"headers": "X-A=b\r\nX-C: d"}, "NAME=VALUE"),
         ({"parameters": "partial_response"}, "NAME=VALUE"),
-        ({"parameters": "query=up"}, "without query and time"),
+        ({"headers": "X-A="}, "the entry for 'X-A'"),
+        ({"headers": "X-A=1,x-a=2"}, "each name once, found two entries for 'x-a'"),
+        ({"headers": "Host=prometheus"}, "write that name into PROMETHEUS_URL"),
+        ({"headers": "Proxy-Authorization=Basic hunter22"}, "a proxy's login is part of HTTPS_PROXY"),
+        *(
+            ({"headers": f"{name}=hunter22"}, f"the entry for '{name}'. Remove it: the client writes it itself")
+            for name in ("Connection", "keep-alive", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Expect")
+        ),
+        *(
+            ({"headers": f"{name}=hunter22"}, f"the entry for '{name}'. Remove it: the client writes it itself")
+            for name in ("Content-Length", "Content-Type", "Content-Encoding", "Accept-Encoding", "Proxy-Connection")
+        ),
+        ({"parameters": "query=up"}, "without query, time, nocache"),
+        ({"parameters": "nocache=0"}, "without query, time, nocache"),
+        ({"parameters": "storeMatch[]=a,storeMatch[]=b"}, "two entries for"),
+        ({"username": "a:b", "password_file": "/b"}, "PROMETHEUS_USERNAME: .*a colon"),
+        ({"sigv4_region": "eu central"}, "PROMETHEUS_SIGV4_REGION: expected an AWS region"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, str], found: str) -> None:

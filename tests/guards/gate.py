@@ -22,6 +22,15 @@ GUARDS = (
         "promotion/test_gate.py::test_nothing_passes_before_the_soak_is_over",
     ),
     Guard(
+        "No setting lets a server answer with old evidence.",
+        Mutant(
+            "adapters/prometheus_access.py",
+            '_OWN_PARAMETERS = ("query", "time", "nocache")',
+            '_OWN_PARAMETERS = ("query", "time")',
+        ),
+        "adapters/test_prometheus.py::test_settings_that_cannot_be_used_are_refused",
+    ),
+    Guard(
         "Old evidence does not pass.",
         Mutant("promotion/gate.py", "recent = age <= gate.every + stale_after(gate)", "recent = True"),
         "promotion/test_gate.py::test_old_evidence_never_passes",

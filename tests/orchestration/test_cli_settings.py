@@ -154,12 +154,37 @@ def test_mirrors_are_pairs_of_hosts_and_addresses() -> None:
         "ghcr.io": "http://127.0.0.1:5000",
         "quay.io": "https://mirror",
     }
+    assert parse_mirrors("index.docker.io = https://mirror/hub,localhost:5000=http://a,[::1]:5000=http://b") == {
+        "docker.io": "https://mirror/hub",
+        "localhost:5000": "http://a",
+        "[::1]:5000": "http://b",
+    }
 
 
-@pytest.mark.parametrize("entry", ["ghcr.io", "ghcr.io=", "ghcr.io=127.0.0.1:5000"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("ghcr.io", "ghcr.io=", "ghcr.io=127.0.0.1:5000", "=http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        *("https://ghcr.io=http://m", "ghcr.io/team=http://m", "GHCR.io=http://m", "ghcr=http://m", "*.io=http://m"),
+    ],
+)
 def test_a_mirror_without_an_address_is_refused(entry: str) -> None:
-    """The entry is named, among those that are right."""
+    """The entry is named, among those that are right; so is one whose left side is no image's host."""
     with pytest.raises(
         InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* the entry '{re.escape(entry)}': "
     ):
         parse_mirrors(f"quay.io=https://mirror,{entry}")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ghcr.io=http://a,ghcr.io=http://b", "two entries for ghcr.io"),
+        ("docker.io=http://a,registry-1.docker.io=http://a", "two entries for docker.io"),
+        ("ghcr.io=ftp://me:hunter22@mirror", "the entry 'ghcr.io=ftp://mirror'"),
+    ],
+)
+def test_two_mirrors_of_a_registry_are_refused(text: str, found: str) -> None:
+    """Neither is left out unseen, and no password is shown."""
+    with pytest.raises(InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* found {re.escape(found)}\."):
+        parse_mirrors(text)

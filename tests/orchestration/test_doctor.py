@@ -266,6 +266,17 @@ def test_a_silent_dependency_is_one_red_line(healthy: World, take_down: Callable
     assert sum(finding.outcome is Outcome.OK for finding in found.values()) >= 14
 
 
+def test_a_version_that_is_not_told_is_no_fault(healthy: World) -> None:
+    """The line says what is known all the same, what is not, and where a person finds it."""
+    healthy.registry.version_of_server = None
+    found = look(healthy)
+    line = found["MLflow: version"]
+    assert (wrong(found), line.outcome) == (set(), Outcome.UNKNOWN)
+    assert "It is MLflow 3" in line.text
+    assert "whether it is 3.3 or newer" in line.text
+    assert "--static-prefix" in line.fix
+
+
 def test_a_missing_setting_leaves_the_others(healthy: World) -> None:
     """Without one setting, its line is red, and only what needs it is not asked."""
 

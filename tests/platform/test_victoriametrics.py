@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from orchestration.adapters.prometheus import Prometheus
-from orchestration.adapters.prometheus_access import parse_access
+from orchestration.adapters.prometheus_access import Access
 from orchestration.promotion.ports import QueryRejected, QueryResult, Sample
 from orchestration.promotion.problems import DependencyError
 from testbeds.common.processes import wait_until
@@ -90,7 +90,7 @@ def test_what_was_scraped_just_now_is_seen_just_now(url: str) -> None:
     name = f"fresh_{time.time_ns()}"
     httpx2.post(f"{url}/api/v1/import/prometheus", content=f"{name} 1\n".encode()).raise_for_status()
     wait_until(lambda: found(Prometheus(url).query(name)), 20.0, "the new series is seen")
-    plain = Prometheus(url, parse_access(parameters="nocache=0"))
+    plain = Prometheus(url, Access(parameters={"nocache": "0"}))
     assert not found(plain.query(name))
     (dated,) = _samples(plain.query("vector(time())"))
     assert dated.at - dated.value > 20

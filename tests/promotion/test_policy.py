@@ -244,6 +244,20 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         ("cluster: edge", "cluster: edge\nsignature: {cosign: {identity: b}}", "identity and issuer need each other"),
         ("cluster: edge", "cluster: edge\nsignature: {cosign: {issuer: c}}", "identity and issuer need each other"),
         ("cluster: edge", "cluster: edge\nsignature: {cosign: {key: ''}}", "signature.cosign.key"),
+        ("cluster: edge", "cluster: edge\nsignature: {cosign: {key: ' '}}", "key: expected a text without white space"),
+        ("cluster: edge", "cluster: edge\nsignature: {cosign: {key: 'awskms:///alias/a'}}", "cosign public-key --key"),
+        ("cluster: edge", "cluster: edge\nsignature: {cosign: {key: 'k8s://ns/name'}}", "the address 'k8s://ns/name'"),
+        (
+            "cluster: edge",
+            "cluster: edge\nsignature: {cosign: {key: '-----BEGIN EC PRIVATE KEY-----'}}",
+            "key: expected a public key, found a private one",
+        ),
+        (
+            "cluster: edge",
+            "cluster: edge\nsignature: {cosign: {identity: ' ', issuer: 'https://i '}}",
+            "identity: expected a text without white space around it, found ' '; "
+            "signature.cosign.issuer: expected a text without white space around it, found 'https://i '",
+        ),
         (
             "cluster: edge",
             "cluster: edge\nsignature: {cosign: {key: a, trusted_root: b}}",

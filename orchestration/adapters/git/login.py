@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.adapters.github import GITHUB, AppKey
-from orchestration.adapters.secret_files import UNUSABLE_PATH, read_secret, why_unusable
+from orchestration.adapters.paths import at_home
+from orchestration.adapters.secret_files import read_secret
 from orchestration.promotion.problems import DependencyError, Problem
 
 _USER_NAMES = (("bitbucket.org", "x-token-auth"), ("gitlab", "oauth2"))
@@ -140,9 +141,9 @@ def _usable(path: Path, what: str, setting: str) -> str:
     """Return a file's absolute name as ssh's options have it, in which % begins a token."""
     found = ""
     try:
-        name = str(path.expanduser().absolute())
-    except UNUSABLE_PATH as error:
-        name, found = str(path), f"a file that cannot be read ({why_unusable(error)})"
+        name = str(at_home(path).absolute())
+    except OSError as error:
+        name, found = str(path), f"a file that cannot be read ({error.strerror})"
     if any(part in name for part in _NO_QUOTING):
         found = "a name with a quote, a backslash or ${ in it, which ssh would read otherwise"
     elif not found and (not os.access(name, os.R_OK) or not Path(name).is_file()):
