@@ -10,7 +10,8 @@ from werkzeug import Response
 from werkzeug.datastructures import Headers
 
 from orchestration.adapters.exchange import ATTEMPTS, Reply, TransientError, excerpt, exchange
-from orchestration.adapters.github import GitHubRepository, TokenFile
+from orchestration.adapters.github import GitHubRepository
+from orchestration.adapters.host_api import ApiNames, TokenFile
 from orchestration.adapters.http import HttpClient, require_plain_url
 from orchestration.adapters.kube_api import KubeApi
 from orchestration.adapters.language_models import ChatCompletions
@@ -131,7 +132,12 @@ def test_an_address_with_an_impossible_host_is_refused(host: str) -> None:
         ("MLFLOW_TRACKING_URI", MlflowRegistry),
         ("INCUMBENT_OCI_MIRRORS", lambda url: OciRegistry({"ghcr.io": url}, NOWHERE)),
         ("INCUMBENT_ANALYSIS_URL", lambda url: ChatCompletions(url, "model", None)),
-        ("address of GitHub's API", lambda url: GitHubRepository(url, "acme/gitops", TokenFile(Path("/token")))),
+        (
+            "address of GitHub's API",
+            lambda url: GitHubRepository(
+                url, "acme/gitops", TokenFile(Path("/token"), "it"), ApiNames("its address", "its name")
+            ),
+        ),
     ],
 )
 def test_an_address_to_which_paths_are_added_has_nothing_behind_its_path(
