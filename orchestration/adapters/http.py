@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -80,7 +81,7 @@ class HttpClient:
     def _client(self) -> httpx2.Client:
         import httpx2
 
-        return httpx2.Client(max_redirects=5, verify=True if self.tls is None else self.tls())
+        return httpx2.Client(max_redirects=5, verify=_trusted() if self.tls is None else self.tls())
 
     def get(
         self,
@@ -194,6 +195,19 @@ class HttpClient:
             raise self.failure(f"{type(error).__name__}: {error}") from None
         except UnicodeError as error:
             raise self.failure(_unsendable(error)) from None
+
+
+def _trusted() -> ssl.SSLContext:
+    """Return the authorities that this machine trusts, or those that OpenSSL's own variables name."""
+    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _authorities(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Read them once in a process: that takes longer than many requests, and every dependency has its own client."""
+    import httpx2
+
+    return httpx2.create_ssl_context()  # which reads the two variables itself
 
 
 def _unsendable(error: UnicodeError) -> str:
