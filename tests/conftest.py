@@ -5,6 +5,7 @@ Makefile's targets (see `tests/targets.py`). `--testbed homelab` plays the stori
 and collects `tests/homelab`, which concerns the homelab alone. Its tests fail when no homelab can be started.
 """
 
+import gc
 import signal
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -85,6 +86,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("tests/homelab needs the homelab: run it with --testbed homelab")
     if hasattr(config, "workerinput"):
         put_groups_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what was imported and collected, which stays until the end, from the garbage collector's full passes."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

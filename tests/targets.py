@@ -4,6 +4,7 @@
 """
 
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ BUILD_SECONDS = 3600
 
 TESTS = Path(__file__).parent
 OF_FILES = {
+    "adapters/test_model_servers.py": SCENARIOS,
     "adapters/*": TEST,
     "analysis/*": FAST,
     "bootstrap/*": TEST,
@@ -92,6 +94,7 @@ def may_run(path: str, target: str) -> bool:
     return bool(RUN_BY[target] & {OF_FILES[pattern_of(path)], SCENARIOS, PLATFORM})
 
 
+@cache
 def pattern_of(path: str) -> str:
     """Return the pattern that applies to a file, given by its path below `tests/`.
 

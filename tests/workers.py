@@ -6,6 +6,7 @@ only groups are left, the work cannot be spread any more.
 """
 
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def group_of(path: str) -> str | None:
     return None if pattern is None else GROUPS[pattern]
 
 
+@cache
 def pattern_of(path: str) -> str | None:
     """Return the pattern that applies to a file, given by its path below `tests/`; None for a file without a group."""
     return next((pattern for pattern in GROUPS if fnmatchcase(path, pattern)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -92,9 +93,9 @@ class HttpClient:
         with importing:
             import httpx2
 
-        verify = True if self.tls is None else self.tls()
+        own = self.tls() if self.tls is not None else None
         try:
-            return httpx2.Client(max_redirects=5, verify=verify)
+            return httpx2.Client(max_redirects=5, verify=own or _trusted())
         except OSError as error:  # an ssl.SSLError is one, too
             found = f"no file of certificates ({error.strerror or type(error).__name__})"
             raise self.failure(found, "SSL_CERT_FILE to name one", "Correct SSL_CERT_FILE, or unset it.") from None
@@ -217,6 +218,20 @@ class HttpClient:
             raise self.failure(f"{type(error).__name__}: {error}") from None
         except UnicodeError as error:
             raise self.failure(_unsendable(error)) from None
+
+
+def _trusted() -> ssl.SSLContext:
+    """Return the authorities that this machine trusts, or those that OpenSSL's own variables name."""
+    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _authorities(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Read them once in a process: that takes longer than many requests, and every dependency has its own client."""
+    with importing:
+        import httpx2
+
+    return httpx2.create_ssl_context()  # which reads the two variables itself
 
 
 def _unsendable(error: UnicodeError) -> str:

@@ -239,6 +239,8 @@ def _rewritten(view: _View, pattern: re.Pattern[str], meaning: Callable[[re.Matc
         starts += (*view.starts[last : match.start()], *[view.starts[match.start()]] * len(replacement))
         ends += (*view.ends[last : match.start()], *[view.ends[match.end() - 1]] * len(replacement))
         last = match.end()
+    if not last:
+        return view
     return _View("".join((*texts, view.text[last:])), (*starts, *view.starts[last:]), (*ends, *view.ends[last:]))
 
 

@@ -11,6 +11,7 @@ only where both see the same structure at the same positions.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml as libyaml  # type: ignore[import-untyped]  # no types of its own
@@ -21,6 +22,7 @@ MAX_BYTES = 4 * 1024 * 1024
 """Size limit of a file in bytes: large enough for bundles of install manifests with their CRDs."""
 MAX_DOCUMENT = 256 * 1024
 """Size limit in characters of the document that holds the image; ruamel.yaml needs seconds for more."""
+_KEPT_READINGS = 16
 _MAX_NODES = 600_000
 """Half again as many as the densest bundles of `MAX_BYTES` have."""
 _MAX_DEPTH = 60
@@ -184,16 +186,22 @@ def confirm(stream: Stream, document: Document) -> None:
             expected=f"at most {MAX_DOCUMENT:,} characters ({MAX_DOCUMENT // 1024} KiB) in that document",
             next_step="Move the workload into a document of its own.",
         )
-    parser = YAML(typ="safe", pure=True)
-    parser.max_depth = _MAX_DEPTH
     try:
-        other = tuple(_compose(parser.parse(text)))
+        other = _read_again(text)
     except RefusedError as refused:
         raise _disputed(refused.found, line) from refused
     except _RUAMEL_FAULTS as error:
         raise _disputed(_reason(error), line) from error
     if len(other) != 1 or not _same_reading(document, other[0]):
         raise _disputed("another structure", line)
+
+
+@lru_cache(maxsize=_KEPT_READINGS)
+def _read_again(text: str) -> tuple[Document, ...]:
+    """Parse a document with ruamel.yaml; the stages of a promotion look at the same few again and again."""
+    parser = YAML(typ="safe", pure=True)
+    parser.max_depth = _MAX_DEPTH
+    return tuple(_compose(parser.parse(text)))
 
 
 def get(node: Node | None, key: str) -> Node | None:

@@ -32,7 +32,8 @@ def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
         OSError: fewer than `count` ports are free.
     """
     free: list[int] = []
-    for port in dict.fromkeys((*preferred, *random.sample(_PORTS, len(_PORTS)))):
+    first = random.choice(_PORTS)
+    for port in dict.fromkeys((*preferred, *range(first, _PORTS.stop), *range(_PORTS.start, first))):
         is_known = port in _claimed
         if is_known and port not in preferred:
             continue

@@ -1,9 +1,5 @@
-"""A process that promotes once through the Git adapter; tests start it, race it and kill it.
+"""A process that promotes once through the Git adapter; tests start it, race it and kill it."""
 
-Usage: python -m tests.adapters.git_promoter URL TOKEN_FILE STATE HOLDER IDENTITY
-"""
-
-import sys
 from pathlib import Path
 
 from orchestration.adapters.clock import SystemClock
@@ -31,5 +27,6 @@ def main(url: str, token_file: str, state: str, holder: str, identity: str) -> s
     return result if isinstance(result, str) else "lost"
 
 
-if __name__ == "__main__":
-    print(main(*sys.argv[1:]))
+def write(end: str, *arguments: str) -> None:
+    """Write what `main` returns into a file."""
+    Path(end).write_text(main(*arguments), encoding="utf-8")

@@ -2,12 +2,12 @@
 
 import fcntl
 import itertools
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
+import threading
 from functools import partial
-from pathlib import Path
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 
 import pytest
 
@@ -20,6 +20,8 @@ from tests.adapters.git_fixtures import MANIFEST, World, edit, world
 __all__ = ["world"]
 _ID = "iris/1/aaaaaaaaaaaa/1"
 _PUSH = "POST /gitops.git/git-receive-pack"
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([git_promoter.__name__])  # so that not each of them imports everything again
 
 
 def _lease(world: World, holder: str = "run one", ttl: float = 60.0) -> LeaseRecord:
@@ -28,14 +30,12 @@ def _lease(world: World, holder: str = "run one", ttl: float = 60.0) -> LeaseRec
     return lease
 
 
-def _promoter(world: World, holder: str, state: str = "state") -> subprocess.Popen[str]:
+def _promoter(world: World, holder: str, state: str = "state") -> ForkServerProcess:
+    """Start a process of its own; what it writes at its end is in a file named after the holder."""
     arguments = (world.url, str(world.token_file), str(world.folder / state), holder, _ID)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.adapters.git_promoter", *arguments],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = _PROCESSES.Process(target=git_promoter.write, args=(str(world.folder / holder), *arguments))
+    process.start()
+    return process
 
 
 def test_only_the_manifest_changes(world: World) -> None:
@@ -174,7 +174,9 @@ def test_a_server_that_never_answers_a_push(world: World) -> None:
 def test_racing_processes_make_one_commit(world: World) -> None:
     """Of several processes with the same promotion, on a shared mirror and on their own, exactly one commits."""
     started = [_promoter(world, f"run {number}", state) for number, state in enumerate(["a", "a", "b", "c"])]
-    ends = [process.communicate(timeout=200)[0].strip() for process in started]
+    for process in started:
+        process.join(200)
+    ends = [(world.folder / f"run {number}").read_text(encoding="utf-8") for number in range(len(started))]
     assert ends.count("pushed") == 1
     assert set(ends) <= {"pushed", "busy", "found"}
     assert len(world.promotions(_ID)) == 1
@@ -196,19 +198,21 @@ def test_two_owners_never_both_have_the_lease(world: World) -> None:
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
     """After SIGKILL at any request to the server, before or after it is carried out, a second run leaves one commit."""
-    start = world.head()
+    start, starting = world.head(), threading.Lock()
     for number in itertools.count():
         world.server.requests.clear()
-        victim: list[subprocess.Popen[str]] = []
+        victim: list[ForkServerProcess] = []
 
-        def kill(at: int = number, victim: list[subprocess.Popen[str]] = victim) -> None:
+        def kill(at: int = number, victim: list[ForkServerProcess] = victim) -> None:
             if len(world.server.requests) == at + 1:
-                os.kill(victim[0].pid, signal.SIGKILL)
+                with starting:
+                    victim[0].kill()
 
         world.server.faults[:] = [world.server.fault("git", times=99, **{moment: kill})]
-        victim.append(_promoter(world, "run one"))
-        with victim[0] as process:
-            end = process.wait(timeout=200)
+        with starting:
+            victim.append(_promoter(world, "run one"))
+        victim[0].join(200)
+        end = victim[0].exitcode
         world.server.faults.clear()
         if end == 0:
             assert number > 8, "the promotion ended before it could be killed"
@@ -223,12 +227,14 @@ def test_killed_at_every_request_then_again(world: World, moment: str) -> None:
 
 def test_the_orphan_of_a_killed_process_keeps_its_mirror(world: World) -> None:
     """While the Git of a killed process still runs, no other process may work in its mirror."""
-    victim: list[subprocess.Popen[str]] = []
+    victim: list[ForkServerProcess] = []
     excluded: list[bool] = []
+    starting = threading.Lock()
 
     def kill_and_try() -> None:
-        victim[0].kill()
-        victim[0].wait()
+        with starting:
+            victim[0].kill()
+        wait([victim[0].sentinel])
         (lock,) = (world.folder / "state/git").glob("*/lock")
         with lock.open() as file:
             try:
@@ -239,9 +245,9 @@ def test_the_orphan_of_a_killed_process_keeps_its_mirror(world: World) -> None:
                 excluded.append(False)
 
     world.server.order(_PUSH, before=kill_and_try)
-    victim.append(_promoter(world, "run one"))
-    with victim[0] as process:
-        process.wait(timeout=200)
+    with starting:
+        victim.append(_promoter(world, "run one"))
+    victim[0].join(200)
     assert world.repository().fetch() == world.head()  # waits for the orphan to end
     assert excluded == [True]
 

@@ -19,6 +19,7 @@ from orchestration.adapters.language_models import ChatCompletions, Gemini
 from orchestration.analysis.ports import BusyError, LanguageModel
 from orchestration.analysis.prompt import ALERT_TASK, make_prompt
 from orchestration.promotion.problems import DependencyError
+from testbeds.common.certificates import self_signed
 
 KEY = "key-of-the-tests-0123456789"
 PROMPT = make_prompt(ALERT_TASK, "the facts", "=== boundary ===")
@@ -27,9 +28,18 @@ CHAT_PATH = "/v1/chat/completions"
 Make = Callable[..., LanguageModel]
 
 
+@pytest.fixture(scope="module")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Google's client reads all authorities for each question; nobody is asked by TLS here."""
+    file = tmp_path_factory.mktemp("authority") / "authority.pem"
+    file.write_text(self_signed("nobody.test")[0], encoding="ascii")
+    return file
+
+
 @pytest.fixture
-def gemini(httpserver: HTTPServer, tmp_path: Path) -> Make:
+def gemini(httpserver: HTTPServer, tmp_path: Path, one_authority: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Google's client, with the scripted server in Google's place."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
     return lambda seconds=20.0: Gemini("gemini-test", tmp_path / "key", httpserver.url_for("").rstrip("/"), seconds)
 

@@ -10,6 +10,7 @@ import pytest
 
 from testbeds.common.github_server import GitHubServer, Workflow
 from tests.fakes.github import TOKEN, running_github
+from tests.fakes.plain_http import HTTP
 
 HEADERS = {"Accept": "application/vnd.github+json", "Authorization": f"Bearer {TOKEN}", "User-Agent": "tests"}
 LOG_INPUTS = dict.fromkeys(("cluster", "alert_name", "alert_severity", "pod_name", "namespace"), "x")
@@ -101,7 +102,7 @@ def server() -> Iterator[GitHubServer]:
 def ask(server: GitHubServer, row: Row) -> httpx2.Response:
     headers = {**HEADERS, **row.headers}
     body = row.content if isinstance(row.content, bytes) else json.dumps(row.content).encode()
-    return httpx2.request(
+    return HTTP.request(
         row.method,
         f"{server.url}/repos/{server.name}{row.path}",
         content=None if row.content is None else body,
@@ -137,7 +138,7 @@ def test_pages_link_to_their_neighbours(server: GitHubServer) -> None:
     first = ask(server, Row(ISSUES, "GET", "/issues?per_page=2", 200))
     assert [issue["title"] for issue in first.json()] == ["4", "3"]
     assert first.links.keys() == {"next", "last"}
-    last = httpx2.get(first.links["last"]["url"], headers=HEADERS)
+    last = HTTP.get(first.links["last"]["url"], headers=HEADERS)
     assert [issue["title"] for issue in last.json()] == ["0"]
     assert last.links.keys() == {"first", "prev"}
 
@@ -154,7 +155,7 @@ def test_an_exhausted_limit_is_refused(server: GitHubServer) -> None:
 
 def test_anyone_may_ask_for_the_versions(server: GitHubServer) -> None:
     """Of all paths this one asks for no token, which suits a probe."""
-    answer = httpx2.get(f"{server.url}/versions")
+    answer = HTTP.get(f"{server.url}/versions")
     assert (answer.status_code, "2022-11-28" in answer.json()) == (200, True)
 
 

@@ -24,6 +24,7 @@ from testbeds.common.services import free_ports
 from tests.fakes.companion import AUTHORIZED, HOOK_TOKEN, SECONDS, Companion, companion_of
 from tests.fakes.dispatching import alert, drift, notification
 from tests.fakes.github import running_github
+from tests.fakes.plain_http import HTTP
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_each_request_is_answered_and_counted(
     options = {"headers": AUTHORIZED, "content": json.dumps(notification()), **options}
     if method == "GET":
         del options["content"]
-    answer = httpx2.request(method, f"{serving.url}{path}", **options)
+    answer = HTTP.request(method, f"{serving.url}{path}", **options)
     assert answer.status_code == status
     if reason is not None:
         assert serving.sample("incumbent_requests_refused_total", reason=reason) == before + 1

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.cli import main
 from testbeds.common.services import free_ports
+from tests.fakes.plain_http import HTTP
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {file.stem for file in (ROOT / "policies").glob("*.yaml")}
@@ -61,7 +62,7 @@ def scraped(process: subprocess.Popen[str], url: str, name: str, policies: set[s
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            answer = httpx2.get(url, timeout=5)
+            answer = HTTP.get(url, timeout=5)
         except httpx2.TransportError:
             time.sleep(0.2)
             continue

@@ -20,6 +20,7 @@ from testbeds.common.services import free_ports
 from testbeds.common.tools import CHECKOUT
 from tests.fakes.dispatching import notification
 from tests.fakes.github import TOKEN
+from tests.fakes.plain_http import HTTP
 
 HOOK_TOKEN = "the-token-of-alertmanager"
 AUTHORIZED = {"Authorization": f"Bearer {HOOK_TOKEN}"}
@@ -64,7 +65,7 @@ class Companion:
 
     def answers(self, path: str) -> bool:
         try:
-            return httpx2.get(f"{self.url}{path}").status_code == 200
+            return HTTP.get(f"{self.url}{path}").status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -76,12 +77,12 @@ class Companion:
         return code
 
     def post(self, *alerts: Alert, **options: Any) -> httpx2.Response:
-        return httpx2.post(
+        return HTTP.post(
             f"{self.url}/alerts", json=notification(*alerts), timeout=SECONDS, **{"headers": AUTHORIZED, **options}
         )
 
     def sample(self, name: str, **labels: str) -> float:
-        families = text_string_to_metric_families(httpx2.get(f"{self.url}/metrics").text)
+        families = text_string_to_metric_families(HTTP.get(f"{self.url}/metrics").text)
         samples = [sample for family in families for sample in family.samples]
         (value,) = [sample.value for sample in samples if sample.name == name and sample.labels == labels]
         return value

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
-import httpx2
 import pytest
 from ruamel.yaml import YAML
 
@@ -19,6 +18,7 @@ from testbeds.homelab.alerts import log_file, received_alerts
 from testbeds.homelab.receiver import PATH, Receiver
 from tests.fakes.companion import SECONDS, companion_of
 from tests.fakes.github import running_github
+from tests.fakes.plain_http import HTTP
 from tests.platform.programs import alertmanager, amtool, output_of
 
 CONFIG = CHECKOUT / "manifests/platform/monitoring/config/alertmanager.yml"
@@ -145,7 +145,7 @@ def test_a_notification_without_the_token_is_refused(
     """The homelab's receiver answers 401 to a request without its token, and records nothing of it."""
     headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     url = f"http://{HOST}:{receiver.server_port}{PATH}"
-    assert httpx2.post(url, json={"alerts": []}, headers=headers).status_code == 401
+    assert HTTP.post(url, json={"alerts": []}, headers=headers).status_code == 401
     assert received_alerts(tmp_path) == []
 
 

@@ -6,6 +6,7 @@ from orchestration.commands.status import read_status
 from orchestration.promotion.summary import summary_key
 from orchestration.promotion.timestamps import show_time
 from tests.fakes.cluster import DOWN
+from tests.fakes.runs import run_stages
 from tests.fakes.world import POLICY_NAME, World, WorldPlatform, materialize
 
 
@@ -22,36 +23,36 @@ def test_each_end_is_told_with_its_commit_and_run(world: World, instance: dg.Dag
     assert glance(world, 1).endswith(f"run {result.run_id}")
     world.register()
     world.bad_images.add(world.image(2))
-    materialize(world, 2, instance)
+    run_stages(world, 2)
     assert glance(world, 2).startswith("rolled back since ")
     assert ": success_ratio violated" in glance(world, 2)
     world.register(accuracy=0.1)
-    materialize(world, 3, instance)
+    run_stages(world, 3)
     assert glance(world, 3).startswith("refused since ")
     assert "commit" not in glance(world, 3)
 
 
-def test_it_is_written_with_the_state_and_not_by_itself(world: World, instance: dg.DagsterInstance) -> None:
+def test_it_is_written_with_the_state_and_not_by_itself(world: World) -> None:
     """The tag is written together with those that it sums up."""
     world.register()
-    materialize(world, 1, instance)
+    run_stages(world, 1)
     assert world.registry.calls.count("write_tags") == 3  # a sign of life, committed, champion
 
 
-def test_status_and_the_page_name_the_same_moment(world: World, instance: dg.DagsterInstance) -> None:
+def test_status_and_the_page_name_the_same_moment(world: World) -> None:
     """Since when a version waits, is committed or held; held again after a retry by itself, since it was held first."""
     world.register()
     world.argocd.down = DOWN
-    materialize(world, 1, instance)
+    run_stages(world, 1)
     same_moment(world, "waiting")
     world.clock.sleep(600)
     world.argocd.down = None
-    materialize(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    run_stages(world, 1, ["promotion_candidate", "manifest_commit"])
     same_moment(world, "committed")
     world.cluster.down = DOWN
     for _ in range(2):
         world.clock.sleep(600)
-        materialize(world, 1, instance, ["rollout"])
+        run_stages(world, 1, ["rollout"])
         same_moment(world, "held")
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from orchestration.promotion.acts import ActKind
 from orchestration.promotion.branch_view import acts
 from orchestration.promotion.state import State
-from tests.fakes.runs import Saboteur, promote, resume
-from tests.fakes.world import POLICY_TEXT, REPOSITORY, World, materialize
+from tests.fakes.runs import Saboteur, promote, resume, run_stages
+from tests.fakes.world import POLICY_TEXT, REPOSITORY, World
 
 
 def is_free(world: World) -> bool:
@@ -167,10 +166,9 @@ def test_a_person_changes_the_image_before_the_rollback() -> None:
         hotfix = manifest.replace(b":before", b":hotfix")
         world.git.commit("Hotfix", {"apps/iris.yaml": hotfix})
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        materialize(world, 1, instance, ["promotion_candidate", "manifest_commit", "rollout"])
-        world.clock.after(5, person)
-        materialize(world, 1, instance, ["serving_model"])
+    run_stages(world, 1, ["promotion_candidate", "manifest_commit", "rollout"])
+    world.clock.after(5, person)
+    run_stages(world, 1, ["serving_model"])
     assert world.live_image == f"{REPOSITORY}:hotfix"
     assert world.state(1) is State.ROLLED_BACK
     assert world.subjects == ["Promote iris-edge to version 1", "Hotfix"]

@@ -21,6 +21,7 @@ from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time
 from orchestration.resources import EnvironmentNotifications
 from tests.fakes.receivers import LONGEST_WAIT, PATIENT, Webhook, running_mail_server, running_webhook
+from tests.fakes.runs import run_stages
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform, materialize
 
 
@@ -154,9 +155,9 @@ def test_each_end_is_told_once_with_reason_and_links(
 def test_ends_from_before_the_first_look_are_not_told(sensor: Sensor, webhook: Webhook) -> None:
     """A sensor that is turned on tells no history, but what is held now and needs a person."""
     become_champion(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     be_refused(sensor.world)
-    materialize(sensor.world, 2, sensor.instance)
+    run_stages(sensor.world, 2)
     new = Sensor(sensor.world, sensor.instance, sensor.notifications)
     sensor.world.clock.sleep(1)
     new.ticks()
@@ -171,7 +172,7 @@ def test_an_end_is_told_though_the_sensor_was_off_when_it_came(sensor: Sensor, w
     """The cursor keeps since when ends are told."""
     sensor.world.clock.sleep(3600)
     become_champion(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.ticks()
     assert webhook.titles == [f"{POLICY_NAME}: version 1 is the champion"]
 
@@ -194,7 +195,7 @@ def test_a_champion_that_is_no_longer_needed_is_not_told(sensor: Sensor, webhook
     for number in (1, 2):
         become_champion(sensor.world)
         sensor.ticks(1)
-        materialize(sensor.world, number, sensor.instance)
+        run_stages(sensor.world, number)
         sensor.ticks()
     assert webhook.titles == [f"{POLICY_NAME}: version {number} is the champion" for number in (1, 2)]
 
@@ -205,7 +206,7 @@ def test_a_return_to_a_former_champion_is_told(sensor: Sensor, webhook: Webhook)
     for number in (1, 2, 3):
         world.register(accuracy=0.1 if number == 3 else 0.9)
         sensor.ticks(1)
-        materialize(world, number, sensor.instance)
+        run_stages(world, number)
         sensor.ticks()
     webhook.received.clear()
     write(world, 2, State.ROLLED_BACK, reason="left by ada@example.com: wrong predictions")
@@ -232,7 +233,7 @@ def test_a_broken_policy_is_told_once_for_each_problem_and_when_it_is_mended(sen
         "wine-edge: the policy can be used again",
     ]
     become_champion(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.ticks()
     assert webhook.titles[3:] == [f"{POLICY_NAME}: version 1 is the champion"]
 
@@ -258,7 +259,7 @@ def test_what_a_receiver_missed_is_told_once_it_is_back(
     """Nothing is lost, and nothing is sent twice; while it is out, the tick says so in words."""
     fail(webhook)
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.ticks(5)
     assert sensor.skipped == f"1 to tell: {POLICY_NAME}: version 1 was refused"
     (problem,) = sensor.background.deliveries.problems
@@ -274,7 +275,7 @@ def test_a_receiver_that_is_out_is_tried_ever_more_rarely(sensor: Sensor, webhoo
     """However often the sensor ticks, and however much there is to tell."""
     be_broken(webhook)
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     for _ in range(60):  # an hour
         sensor.world.clock.sleep(60)
         sensor.tick()
@@ -286,7 +287,7 @@ def test_a_tick_does_not_wait_for_a_receiver(sensor: Sensor, webhook: Webhook) -
     """Ticks begin and end while the receiver holds a connection open; meanwhile nothing is sent twice."""
     webhook.hold()
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.tick()
     webhook.wait_until_held()
     for _ in range(5):
@@ -305,7 +306,7 @@ def test_two_ticks_at_once_tell_once(sensor: Sensor, webhook: Webhook, processes
     """In one process or in two: while one delivers, the other leaves the event alone."""
     webhook.hold()
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     background = sensor.background if processes == 1 else Background()
     other = Sensor(sensor.world, sensor.instance, sensor.notifications, background, sensor.cursor)
     sensor.tick()
@@ -325,7 +326,7 @@ def test_ticks_of_one_process_start_one_delivery(sensor: Sensor, webhook: Webhoo
     """Also when they come at the very same time."""
     webhook.hold()
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     start = threading.Barrier(4)
     twins = [
         Sensor(sensor.world, sensor.instance, sensor.notifications, sensor.background, sensor.cursor) for _ in range(4)
@@ -351,7 +352,7 @@ def test_a_process_that_was_away_repeats_nothing(sensor: Sensor, webhook: Webhoo
     world = sensor.world
     be_broken(webhook)
     be_refused(world)
-    materialize(world, 1, sensor.instance)
+    run_stages(world, 1)
     sensor.ticks(1)
     other = Sensor(world, sensor.instance, sensor.notifications, cursor=sensor.cursor)
     world.clock.sleep(3 * LONGEST_PAUSE_SECONDS)
@@ -369,7 +370,7 @@ def test_another_process_takes_over_from_one_that_died(sensor: Sensor, webhook: 
     """It died between its claim and its delivery; after a while the claim is not believed."""
     be_refused(sensor.world)
     sensor.ticks(1)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     version = sensor.world.registry.versions["iris", 1]
     claim = f"another-process {format_time(sensor.world.clock.now())} {key_of(version, POLICY_NAME)}"
     sensor.world.registry.write_tags(version, policy_tags(POLICY_NAME, {"notifying": claim}))
@@ -391,7 +392,7 @@ def test_the_next_process_goes_on_where_one_stopped(
         webhook.down()
         be_refused(world)
         sensor.ticks(1)
-        materialize(world, 1, instance)
+        run_stages(world, 1)
         sensor.ticks()
         assert len(second.received) == 1
         webhook.up()
@@ -415,7 +416,7 @@ def test_one_destination_that_is_down_holds_up_no_other(
         for number in (1, 2):
             be_refused(world)
             sensor.ticks(1)
-            materialize(world, number, instance)
+            run_stages(world, number)
             sensor.ticks()
             told.append(f"{POLICY_NAME}: version {number} was refused")
             assert second.titles == told
@@ -432,7 +433,7 @@ def test_one_destination_that_is_down_holds_up_no_other(
 def test_a_registry_that_is_down_fails_no_tick_and_loses_nothing(sensor: Sensor, webhook: Webhook) -> None:
     """The challenger's sensor reports it; here it is looked at again."""
     be_refused(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.world.registry.down = True
     sensor.ticks()
     sensor.world.registry.down = False
@@ -453,7 +454,7 @@ def test_a_quiet_tick_asks_the_registry_one_question_per_policy(sensor: Sensor) 
     """And Git nothing; a little more every half minute."""
     sensor.world.policies["wine-edge"] = POLICY_TEXT.replace("model: iris", "model: wine")
     become_champion(sensor.world)
-    materialize(sensor.world, 1, sensor.instance)
+    run_stages(sensor.world, 1)
     sensor.ticks()
     sensor.world.registry.calls.clear()
     sensor.world.git.down = "Git is asked"
@@ -487,7 +488,7 @@ def test_no_part_of_an_address_is_shown_anywhere(
     sensor = Sensor(world, instance, told)
     sensor.ticks(1)
     be_refused(world)
-    materialize(world, 1, instance)
+    run_stages(world, 1)
     for fail in (be_broken, go_down):
         fail(webhook)
         sensor.world.clock.sleep(LONGEST_PAUSE_SECONDS)

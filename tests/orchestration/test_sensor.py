@@ -22,6 +22,7 @@ from orchestration.promotion.state import State
 from orchestration.promotion.timestamps import format_time, parse_time
 from orchestration.sensors import REQUEST_TAG, challenger_sensor
 from tests.fakes.cluster import DOWN
+from tests.fakes.runs import run_stages
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, REPOSITORY, World, WorldPlatform, materialize
 
 
@@ -271,7 +272,7 @@ def test_what_a_person_holds_is_not_resumed(world: World, instance: dg.DagsterIn
 def test_a_committed_version_goes_before_a_newer_challenger(world: World, instance: dg.DagsterInstance) -> None:
     """What is committed and was left behind by a crash is finished first."""
     world.register()
-    materialize(world, 1, instance, ["promotion_candidate", "manifest_commit"])
+    run_stages(world, 1, ["promotion_candidate", "manifest_commit"])
     world.register()
     first = tick(world, instance)
     (request,) = first.run_requests or ()
@@ -283,7 +284,7 @@ def begin_return(world: World, instance: dg.DagsterInstance) -> dg.SensorResult:
     """Versions 1 and 2 were champion, all is quiet, and a command dies right after the commit that goes back to 1."""
     for number in (1, 2):
         world.register()
-        materialize(world, number, instance)
+        run_stages(world, number)
     quiet = tick(world, instance)
     assert not quiet.run_requests
     world.registry.down = True
@@ -303,7 +304,7 @@ def test_a_return_that_a_command_left_is_finished(world: World, instance: dg.Dag
     found = tick(world, instance, quiet.cursor)
     (request,) = found.run_requests or ()
     assert request.partition_key == f"{POLICY_NAME}@1"
-    assert materialize(world, 1, instance).success
+    assert run_stages(world, 1).success
     assert world.champion == 1
     kill_runs(world, instance)
     assert not tick(world, instance, found.cursor).run_requests
@@ -439,7 +440,7 @@ def test_an_answer_does_not_hide_what_is_under_way(world: World, instance: dg.Da
     world.register()
     tags(world, 1, state="refused")
     world.register()
-    materialize(world, 2, instance, ["promotion_candidate", "manifest_commit"])
+    run_stages(world, 2, ["promotion_candidate", "manifest_commit"])
     cursor = tick(world, instance).cursor
     kill_runs(world, instance)
     move_alias(world, 1)
@@ -488,7 +489,7 @@ def test_a_tag_that_is_pushed_again_is_said_while_a_version_waits_for_approval(i
     policy = world.policy(POLICY_NAME)
     approve_version(world.registry, world.images, world.git, world.clock, policy, 1, "ana", "seen")
     cursor = tick(world, instance).cursor
-    materialize(world, 1, instance)
+    run_stages(world, 1)
     kill_runs(world, instance)
     before = world.reason(1)
     assert "approval by ana alone" in before
@@ -504,7 +505,7 @@ def test_a_tag_that_is_pushed_again_is_said_while_a_version_waits_for_approval(i
     world.clock.sleep(IMAGE_LOOK_SECONDS)
     found = tick(world, instance, down.cursor)
     assert found.run_requests
-    materialize(world, 1, instance)
+    run_stages(world, 1)
     kill_runs(world, instance)
     assert "no approval yet; ana approved the image sha256:" in world.reason(1)
     world.clock.sleep(2 * IMAGE_LOOK_SECONDS)

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # no types of its own
 from jsonschema import Draft7Validator  # type: ignore[import-untyped] # no stubs in the lock
-from ruamel.yaml import YAML
 
 from testbeds.homelab.offline.go_build import argocd_sources, kserve_sources
 
@@ -26,7 +26,7 @@ def complaints(document: Mapping[str, Any]) -> list[str]:
 def _validator(kind: str) -> Draft7Validator:
     sources, file = _FILES[kind]
     text = (sources() / file).read_text(encoding="utf-8")
-    definition = YAML(typ="safe").load(text)
+    definition = yaml.load(text, Loader=yaml.CSafeLoader)
     (version,) = [version for version in definition["spec"]["versions"] if version["storage"]]
     schema = _closed(version["schema"]["openAPIV3Schema"])
     names = {
@@ -52,4 +52,5 @@ def _closed(schema: Any) -> Any:
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    return [dict(document) for document in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))]
+    """Return the documents of a file as Kubernetes reads them, whose parser is a port of libyaml, too."""
+    return [dict(document) for document in yaml.load_all(path.read_bytes(), Loader=yaml.CSafeLoader)]

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,14 @@ def deployment(image_line: str = "image: ghcr.io/team/model:v1", **fields: str) 
         f"kind: {values['kind']}\nmetadata:\n  name: {values['name']}\n  {values['namespace']}\nspec:\n  template:\n"
         f"    spec:\n      containers:\n        - name: {values['container']}\n          {image_line}\n"
     )
+
+
+@pytest.fixture
+def unread() -> Iterator[None]:
+    """No reading of ruamel.yaml is kept from before the test, or after it."""
+    yaml_text._read_again.cache_clear()
+    yield
+    yaml_text._read_again.cache_clear()
 
 
 def refused(text: str | bytes, selector: Selector = SELECTOR, image: str = NEW) -> str:
@@ -283,6 +292,7 @@ def test_a_huge_file_is_refused_unread() -> None:
     )
 
 
+@pytest.mark.usefixtures("unread")
 def test_a_bundle_is_parsed_once_and_only_the_images_document_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost of an edit is one fast parse of the file; all else is done to one document, however large the rest."""
     parsed: list[tuple[str, int]] = []
@@ -308,6 +318,7 @@ def test_a_bundle_is_parsed_once_and_only_the_images_document_again(monkeypatch:
         ("libyaml", size + len(NEW) - len("ghcr.io/team/model:v1")),
     ]
     parsed.clear()
+    yaml_text._read_again.cache_clear()
     read_image(text.encode(), SELECTOR)
     assert parsed == [("libyaml", len(text)), ("ruamel", size)]
 
@@ -354,10 +365,12 @@ def test_a_document_that_two_parsers_read_differently_is_refused(text: str) -> N
     assert "a second YAML parser finds" in refused(text)
 
 
+@pytest.mark.usefixtures("unread")
 def test_a_second_parser_with_another_reading_stops_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other values, or the same values at other positions, are not confirmed."""
     parse = YAML.parse
     for other in (deployment(name="irix"), "# x\n" + deployment(), deployment() + "---\na: b\n"):
+        yaml_text._read_again.cache_clear()
         monkeypatch.setattr(YAML, "parse", lambda parser, _text, other=other: parse(parser, other))
         assert "a second YAML parser finds another structure" in refused(deployment())
 
