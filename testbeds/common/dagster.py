@@ -1,6 +1,7 @@
-"""Dagster's daemon and pages on this checkout, as processes of this machine: started, asked and ended."""
+"""Dagster's code server, daemon and pages on this checkout, as processes of this machine: started, asked and ended."""
 
 import json
+import re
 import shutil
 import sys
 import urllib.request
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from testbeds.common.processes import Processes, Service, await_end, wait_until
-from testbeds.common.services import HOST, answers
+from testbeds.common.services import HOST, accepts, answers
 from testbeds.common.tools import CHECKOUT
 
 _START_SECONDS = 180.0
 _RUNS_SECONDS = 300.0
 """Longer than Dagster waits for the process of a run that it has started."""
-_WORKSPACE = CHECKOUT / "workspace.yaml"
+_WORKSPACE = CHECKOUT / "workspace-code-server.yaml"
 _LOCATION, _REPOSITORY, _SENSOR = "incumbent", "__repository__", "challenger_sensor"
 # The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.
 _LAY_OUT = "import dagster as dg; home = dg.DagsterInstance.get(); home.get_runs_count(); home.all_instigator_state()"
@@ -49,10 +50,11 @@ query {
 class Dagster:
     """One DAGSTER_HOME and the programs that work on it; `url` is where its pages are, None while they do not run."""
 
-    def __init__(self, processes: Processes, home: Path, port: int) -> None:
+    def __init__(self, processes: Processes, home: Path, port: int, code_port: int) -> None:
         self.home = home
         self.url: str | None = None
-        self._processes, self._port = processes, port
+        self._processes, self._port, self._code_port = processes, port, code_port
+        self._code: Service | None = None
         self._daemon: Service | None = None
         self._pages: Service | None = None
 
@@ -64,19 +66,31 @@ class Dagster:
         return self._processes.start("dagster-home", [sys.executable, "-c", _LAY_OUT], settings, ends_by_itself=True)
 
     def start(self, settings: Mapping[str, str]) -> None:
-        """Start daemon and pages with the pipeline's settings, and return when the pages answer.
+        """Start code server, daemon and pages with the pipeline's settings, and return when the pages answer.
 
         Raises:
             ProblemError: they do not come up.
         """
         programs = Path(sys.executable).parent
         url = f"http://{HOST}:{self._port}"
-        daemon: list[str | Path] = [programs / "dagster-daemon", "run", "-w", _WORKSPACE]
-        pages: list[str | Path] = [programs / "dagster-webserver", "-w", _WORKSPACE, "-h", HOST, "-p", str(self._port)]
+        workspace = self._workspace()
+        module = ("-m", "orchestration.definitions", "--location-name", _LOCATION)
+        code: list[str | Path] = [programs / "dagster", "api", "grpc", *module, "-h", HOST, "-p", str(self._code_port)]
+        daemon: list[str | Path] = [programs / "dagster-daemon", "run", "-w", workspace]
+        pages: list[str | Path] = [programs / "dagster-webserver", "-w", workspace, "-h", HOST, "-p", str(self._port)]
+        self._code = self._processes.start("dagster-code-server", code, settings, CHECKOUT)
+        wait_until(lambda: accepts(self._code_port), _START_SECONDS, "Dagster's code server answers", self._code)
         self._daemon = self._processes.start("dagster-daemon", daemon, settings, CHECKOUT)
         self._pages = self._processes.start("dagster-webserver", pages, settings, CHECKOUT)
         wait_until(lambda: answers(f"{url}/server_info"), _START_SECONDS, "Dagster's pages answer", self._pages)
         self.url = url
+
+    def _workspace(self) -> Path:
+        """Write the checkout's workspace into the home, with the port at which the code server listens here."""
+        workspace = self.home / _WORKSPACE.name
+        text = _WORKSPACE.read_text(encoding="utf-8")
+        workspace.write_text(re.sub(r"port: \d+", f"port: {self._code_port}", text), encoding="utf-8")
+        return workspace
 
     def start_sensor(self) -> None:
         """Switch the registry's sensor on.
@@ -118,21 +132,22 @@ class Dagster:
         return self.ask(_UNFINISHED_RUNS, {}).get("runsOrError") == {"results": []}
 
     def lose(self) -> None:
-        """Kill daemon, pages, code servers and runs at once and start with an empty home, as after a machine's loss.
+        """Kill daemon, pages, code server and runs at once and start with an empty home, as after a machine's loss.
 
         Raises:
             ProblemError: the databases of the new home cannot be laid out.
         """
-        for service in (self._daemon, self._pages):
-            if service is not None:
-                self._processes.kill(service)
-        self._daemon = self._pages = self.url = None
+        for service in self._running():
+            self._processes.kill(service)
+        self._code = self._daemon = self._pages = self.url = None
         shutil.rmtree(self.home)
         await_end(self.lay_out(), _START_SECONDS, "Dagster's databases are laid out")
 
     def stop(self) -> None:
-        """End daemon and pages; their code servers follow when nothing asks them any more."""
-        for service in (self._daemon, self._pages):
-            if service is not None:
-                self._processes.stop(service)
-        self._daemon = self._pages = self.url = None
+        """End daemon, pages and code server, in this order, so that none misses another."""
+        for service in self._running():
+            self._processes.stop(service)
+        self._code = self._daemon = self._pages = self.url = None
+
+    def _running(self) -> list[Service]:
+        return [service for service in (self._daemon, self._pages, self._code) if service is not None]

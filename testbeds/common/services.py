@@ -44,10 +44,15 @@ def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
     raise OSError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
 
 
-def _is_free(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Check that something on this machine accepts connections at a port."""
     with socket.socket() as client:
-        if client.connect_ex((HOST, port)) == 0:
-            return False
+        return client.connect_ex((HOST, port)) == 0
+
+
+def _is_free(port: int) -> bool:
+    if accepts(port):
+        return False
     with socket.socket() as server:
         # As servers bind: lingering connections of an earlier server do not keep the port from the next one.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

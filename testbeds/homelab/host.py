@@ -29,7 +29,7 @@ def beside(homelab: Homelab) -> Iterator[tuple[Processes, Dagster]]:
     with lock(folder, "Dagster beside the homelab", "End that process first: `make homelab-ui`, or tests."):
         processes = Processes(folder)
         try:
-            dagster = Dagster(processes, folder / "dagster", *free_ports(1))
+            dagster = Dagster(processes, folder / "dagster", *free_ports(2))
             await_end(dagster.lay_out(), _SECONDS, "Dagster's databases are laid out")
             start_companion(processes, homelab)
             yield processes, dagster

@@ -93,8 +93,8 @@ class Sandbox:
         reopened = self._reopen and self._ports.exists()
         ports = json.loads(self._ports.read_text(encoding="utf-8")) if reopened else []
         _clear(self.state, _ENTRIES_REOPENED if reopened else _ENTRIES_KEPT)
-        ports = free_ports(4, ports)
-        mlflow_port, registry_port, prometheus_port, dagster_port = ports
+        ports = free_ports(5, ports)
+        mlflow_port, registry_port, prometheus_port, dagster_port, code_port = ports
         self.mlflow_url = f"http://{HOST}:{mlflow_port}"
         self.registry_url = f"http://{HOST}:{registry_port}"
         self.prometheus_url = f"http://{HOST}:{prometheus_port}"
@@ -126,7 +126,7 @@ class Sandbox:
         self.service_url = self.policy.service.url
         wait_until(lambda: answers(f"{self.prometheus_url}/-/ready"), _START_SECONDS, "Prometheus is ready", prometheus)
         wait_until(lambda: self.models() or None, _START_SECONDS, "the baseline's image is published", self._training)
-        self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port)
+        self.dagster = Dagster(self.processes, self.state / "dagster", dagster_port, code_port)
         dagster_home = self.dagster.lay_out()
         for policy in read_policies(self.state / "policies"):
             serving = partial(answers, f"{policy.service.url}/health")

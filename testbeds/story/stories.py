@@ -18,7 +18,7 @@ END_SECONDS = 240.0
 QUIET_SECONDS = 20.0
 """After a version's state has not changed for this long, the errors in the services' logs are shown as progress."""
 _ENDS = ("champion", "refused", "superseded", "rolled_back")
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 1.0  # a question takes 15 ms of a processor, here and at MLflow
 
 FIVE_VERSIONS = (
     End(1, "champion"),

@@ -57,6 +57,7 @@ class OneServiceTestbed:
 def testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OneServiceTestbed]:
     """A testbed on which no promotion makes progress, and the story looks for errors at once."""
     monkeypatch.setattr(stories, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(stories, "_POLL_SECONDS", 0.1)
     processes = Processes(tmp_path / "a state")
     yield OneServiceTestbed(processes, ["requested"])
     processes.stop_all()
