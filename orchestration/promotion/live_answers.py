@@ -87,7 +87,7 @@ def difference_before(
     if len(other) >= policy.gate.wrong_answers:
         return one_line(f"{other[0].asked}: {other[0].reason}")
     silent = next((fault for fault in (*wrong, *recorded.unanswered) if _is_silence(fault)), None)
-    if silent is not None or not recorded.is_complete:
+    if silent or not recorded.is_complete:
         return _unanswered(subject, silent, problems)
     if refusal := next((fault for fault in wrong if fault not in other), None):
         next_step = "Record requests that what serves takes as well, or let the server export model_info."
