@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -222,11 +223,13 @@ class HttpClient:
 
 def _trusted() -> ssl.SSLContext:
     """Return the authorities that this machine trusts, or those that OpenSSL's own variables name."""
-    return _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    file = os.environ.get("SSL_CERT_FILE")
+    changed_at = Path(file).stat().st_mtime_ns if file and Path(file).exists() else None
+    return _authorities(file, changed_at, os.environ.get("SSL_CERT_DIR"))
 
 
 @cache
-def _authorities(file: str | None, folder: str | None) -> ssl.SSLContext:
+def _authorities(file: str | None, changed_at: int | None, folder: str | None) -> ssl.SSLContext:
     """Read them once in a process: that takes longer than many requests, and every dependency has its own client."""
     with importing:
         import httpx2

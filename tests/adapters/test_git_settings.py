@@ -99,32 +99,30 @@ def test_a_user_name_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPa
         platform.git()
 
 
-@pytest.mark.parametrize("path", ["~nobody-here/token", "missing", "."])
+@pytest.mark.parametrize("path", ["missing", "."])
 def test_a_tokens_file_that_cannot_be_read_is_named_with_its_setting(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
 ) -> None:
-    """A home that nobody has, nothing, and a folder."""
+    """Nothing, and a folder."""
     platform = platform_with(tmp_path, monkeypatch, "", URL=world.url, TOKEN_FILE=path)
     with pytest.raises(DependencyError, match=r"a file that cannot be read .*INCUMBENT_GIT_TOKEN_FILE"):
         platform.git().fetch()
 
 
-@pytest.mark.parametrize("setting", ["SSH_KEY_FILE", "KNOWN_HOSTS_FILE"])
-def test_a_file_for_ssh_in_a_home_that_nobody_has(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
-) -> None:
-    """Its setting is named before ssh is run."""
+@pytest.mark.parametrize("setting", ["TOKEN_FILE", "SSH_KEY_FILE", "KNOWN_HOSTS_FILE"])
+def test_a_file_in_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str) -> None:
+    """Its setting is named before Git or ssh is run."""
     files = {setting: "~nobody-here/file"}
     platform = platform_with(tmp_path, monkeypatch, "", URL="git@git.example.com:o/r.git", **files)
-    with pytest.raises(DependencyError, match=rf"file ~nobody-here/file: .*INCUMBENT_GIT_{setting}"):
-        platform.git().fetch()
+    with pytest.raises(InvalidInputError, match=rf"setting INCUMBENT_GIT_{setting}: .*no home folder of ~nobody-here"):
+        platform.git()
 
 
 def test_a_state_in_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is refused by its name, before anything is contacted."""
     platform_with(tmp_path, monkeypatch, "", URL="https://h/r.git")
     monkeypatch.setenv("INCUMBENT_STATE", "~nobody-here/state")
-    with pytest.raises(InvalidInputError, match="setting INCUMBENT_STATE: expected a folder"):
+    with pytest.raises(InvalidInputError, match="setting INCUMBENT_STATE: expected a path"):
         platform_from_environment().git()
 
 

@@ -179,12 +179,12 @@ def test_a_mirror_without_an_address_is_refused(entry: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("ghcr.io=http://a,ghcr.io=http://b", "two entries for ghcr.io"),
-        ("docker.io=http://a,registry-1.docker.io=http://a", "two entries for docker.io"),
-        ("ghcr.io=ftp://me:hunter22@mirror", "the entry 'ghcr.io=ftp://mirror'"),
+        ("ghcr.io=http://a,ghcr.io=http://b", "'ghcr.io=http://b': ghcr.io stands there twice"),
+        ("docker.io=http://a,registry-1.docker.io=http://a", "'registry-1.docker.io=http://a': docker.io stands there"),
+        ("ghcr.io=ftp://me:hunter22@mirror", "'ghcr.io=ftp://mirror': a mirror's address begins with http://"),
     ],
 )
 def test_two_mirrors_of_a_registry_are_refused(text: str, found: str) -> None:
     """Neither is left out unseen, and no password is shown."""
-    with pytest.raises(InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* found {re.escape(found)}\."):
+    with pytest.raises(InvalidInputError, match=rf"^setting INCUMBENT_OCI_MIRRORS: .* the entry {re.escape(found)}"):
         parse_mirrors(text)
