@@ -226,6 +226,7 @@ def _not_champion(policy: Policy) -> Rule:
         description=f"It has been so for {minutes} minutes, longer than a promotion may take, and none is held. "
         f"Compare the two (incumbent status {policy.name}), find out who changed the image, and promote the version "
         "that should serve.",
+        kept="10m",  # until PromotionMetricsSilent fires, should the metrics end
     )
 
 
