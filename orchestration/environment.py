@@ -193,8 +193,8 @@ class EnvironmentPlatform:
         """
         from orchestration.adapters.argocd import ArgoCDApplications
 
-        kubeconfig = self._kubeconfig
-        return ArgoCDApplications(kubeconfig, required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context))
+        context = required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)
+        return ArgoCDApplications(self._kubeconfig, context)
 
     def metrics(self) -> Metrics:
         """Return a client of Prometheus; nothing is contacted yet.

@@ -81,4 +81,5 @@ def test_user_names_are_what_basic_authentication_can_carry(name: str, is_usable
 
 def _is_accepted_by_git(name: str) -> bool:
     command = ["git", "check-ref-format", "--branch", name]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    # In a repository `@{-1}` may be the branch that was checked out before.
+    return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
