@@ -62,7 +62,8 @@ def watched(library: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watcher]:
     """Let a library be unknown to this process, and stop its import."""
     watcher = Watcher(library)
     with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, library, raising=False)
+        for name in [name for name in sys.modules if name == library or name.startswith(f"{library}.")]:
+            patch.delitem(sys.modules, name)
         patch.setattr(sys, "meta_path", [watcher, *sys.meta_path])
         yield watcher
 

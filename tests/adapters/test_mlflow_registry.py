@@ -768,6 +768,7 @@ def test_credentials_are_sent_and_never_shown(httpserver: HTTPServer, monkeypatc
     assert "hunter22" not in str(caught.value)
     assert "bWU6aHVudGVyMjI" not in str(caught.value)
     assert "hunter22" not in repr(vars(registry))
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken-value")
     with pytest.raises(DependencyError, match="refused") as caught:

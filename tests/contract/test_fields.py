@@ -40,6 +40,7 @@ def test_fields_of_a_synced_application(place: Place) -> None:
         "status.resources[].name": "str",
         "status.resources[].namespace": "str",
         "status.sourceType": "str",
+        "status.summary": "dict",
         "status.sync": "dict",
         "status.sync.revision": "str",
         "status.sync.status": "str",

@@ -35,7 +35,7 @@ def world() -> World:
 def run(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs a command on the world, on a wide terminal, with an empty policies folder."""
     platform = WorldPlatform(world)
-    platform.policies_folder = str(tmp_path)  # type: ignore[attr-defined]
+    platform.policies_path = tmp_path  # type: ignore[attr-defined]
     monkeypatch.setattr("orchestration.cli.planning.platform_of_environment", lambda: platform)
     monkeypatch.setenv("COLUMNS", "200")
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
