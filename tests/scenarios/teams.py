@@ -90,6 +90,7 @@ class Team:
         self.policy_text = text.replace("gate:\n", "gate:\n  soak: 10s\n  every: 2s\n")  # a test does not soak longer
         self.policy_name = f"{kit.name}-prod"
         self.policy: Policy = parse_policy(self.policy_name, self.policy_text)
+        (self.repository,) = re.findall(r"image: ([^:\s]+):", kit.deployment)
         self.environment = SandboxEnvironment(sandbox.sandbox, self.policy)
         self.model = self.policy.model
         self.client = registry(self.environment)
@@ -187,7 +188,7 @@ class Team:
 
     def push(self, version: int, image: Image) -> None:
         """Push the image as the version's tag says."""
-        repository = self.policy.images.repository.partition("/")[2]
+        repository = self.repository.partition("/")[2]
         self.digests[version] = Registry(self._sandbox.sandbox.registry_url).push(repository, f"v{version}", image)
 
     def serve_by_hand(self) -> None:
@@ -225,7 +226,7 @@ class Team:
     def serves(self, version: int) -> bool:
         """Check that all pods are ready and run a version's image."""
         statuses = [pod["status"].get("containerStatuses") for pod in self.environment.pods()]
-        image = f"{self.policy.images.repository}@{self.digests[version]}"
+        image = f"{self.repository}@{self.digests[version]}"
         return len(statuses) == 2 and all(
             each and each[0]["ready"] and each[0]["imageID"] == image for each in statuses
         )
