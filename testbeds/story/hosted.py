@@ -42,7 +42,7 @@ class Hosted:
         self.policy, self.model = policy.name, policy.model
         self.challenger_alias, self.champion_alias = policy.challenger_alias, policy.champion_alias
         self.manifest = policy.manifest.path
-        self.image_repository = policy.images.repository
+        self.image_repository = policy.image.repository if policy.image is not None else ""
         self.judge_within = policy.gate.judge_within
         self.mlflow_url, self.service_url = testbed.mlflow_url, policy.service.url
         self.git_url, self.git_token_file = git_url, git_token_file
