@@ -139,7 +139,7 @@ def test_mlflows_scoring_server_by_address(environment: SandboxEnvironment, tmp_
         assert outcome.state == "champion", outcome.reason
         assert (team.champion, team.commits(second)) == (second, (1, 0))
         (made,) = promoting(branch(team.environment), team.policy_name, second)
-        assert "recorded request 1 of 20: predictions[0]" in made.trailers["Told-Apart"]
+        assert "recorded request 1 of 19: expected response.predictions[0] 1, found 0" in made.trailers["Told-Apart"]
 
         record(alike, alike)
         outcome = team.promote(alike)
