@@ -6,11 +6,11 @@ The statuses, headers and limits are those of https://docs.github.com/rest; a ta
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from orchestration.adapters.exchange import time_of_answer
 from orchestration.adapters.host_api import ApiNames, Credentials, HostApi, HostKind, api_secret, failure_of
 from orchestration.adapters.http import HttpClient, HttpReply
 from orchestration.promotion.github import Comment, Issue, NotPermittedError
@@ -64,10 +64,8 @@ def _pause(reply: HttpReply) -> float | None:
 
 def _server_time(reply: HttpReply) -> float:
     """Return when the server answered by its own clock, in seconds since the epoch; ours where it does not say."""
-    try:
-        return parsedate_to_datetime(reply.headers["date"]).timestamp()
-    except (KeyError, ValueError):
-        return time.time()
+    at = time_of_answer(reply.headers.get("date"))
+    return at if at is not None else time.time()
 
 
 GITHUB = HostKind(

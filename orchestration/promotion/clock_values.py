@@ -46,13 +46,13 @@ def clock_paths(
         now: in seconds since the epoch, when the answers came.
     """
     candidates: dict[Path, None] = {}
-    for request, answers in zip(requests, repeated, strict=True):
-        asked = _values_of(request)
+    asked_values = [_values_of(request) for request in requests]
+    for asked, answers in zip(asked_values, repeated, strict=True):
         for path, value in compared_leaves(answers[0], rules):
             if value not in asked and _time_near(value, now) is not None:
                 candidates[path] = None
     readings = [dict(compared_leaves(answer, rules)) for answers in repeated for answer in answers]
-    asked_each = [_values_of(request) for request, answers in zip(requests, repeated, strict=True) for _ in answers]
+    asked_each = [asked for asked, answers in zip(asked_values, repeated, strict=True) for _ in answers]
     found = {path: None for path in candidates if _never_goes_back(path, readings, asked_each, now)}
     found |= dict.fromkeys(_rising(readings))
     return tuple(found)
@@ -81,7 +81,7 @@ def _never_goes_back(
 
 
 def _time_near(value: Any, now: float) -> float | None:
-    """Read a value as a time near now, in seconds since the epoch; None when it is none."""
+    """Return the time that a value says, in seconds since the epoch; None unless it is a time near now."""
     if is_number(value):
         if abs(value) > _LAST_TIME:
             return None

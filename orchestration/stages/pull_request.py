@@ -12,6 +12,7 @@ from orchestration.promotion.identity import PromotionId
 from orchestration.promotion.merge_wait import (
     identity_of,
     is_merged_as_proposed,
+    is_overdue,
     must_be_rebuilt,
     overdue,
     proposed_of,
@@ -19,7 +20,6 @@ from orchestration.promotion.merge_wait import (
     request_of,
     rollback_of,
     unmerged,
-    until,
 )
 from orchestration.promotion.permission import BLOCKED_TAG, DIGEST_TAG
 from orchestration.promotion.policy import Policy, PullRequestPolicy
@@ -101,7 +101,7 @@ def deliver_by_request(
     if request is None:
         request = requests.open(proposal_branch(identity.proposal), text)
         promotion.say(f"waiting for the merge of {request}")
-    if promotion.clients.clock.now() >= until(rule, request):
+    if is_overdue(rule, request, promotion.clients.clock.now()):
         late = overdue(promotion.version, "the merge of its pull request", rule, request)
         raise checklist.failed("one_commit", late.then(promotion.how_to_retry))
     if rule.auto_merge is not None:

@@ -33,6 +33,11 @@ class AppLogin:
     named_by: str = "INCUMBENT_GIT_URL"
     """What the API's address is derived from, for errors."""
 
+    @property
+    def when_refused(self) -> str:
+        """What a person does when Git's server refuses the App's token, or lets it do less than is asked."""
+        return f"{self.key.when_refused} It needs the permission Contents (read and write)."
+
     def token(self) -> str:
         """Return the installation's token, a new one shortly before the last one ends.
 
@@ -97,7 +102,7 @@ class Login:
     def when_refused(self, host: str) -> str:
         """Return what a person does when the server at a host does not take the login."""
         if self.app is not None:
-            return f"{self.app.key.when_refused} It needs the permission Contents (read and write)."
+            return self.app.when_refused
         return (
             f"Put a token that may read and write this repository into the file that {self.named.token} names, and the "
             f"user name that the server wants beside it into {self.named.username} (now {self.username_for(host)})."
@@ -107,7 +112,7 @@ class Login:
     def when_forbidden(self) -> str:
         """What a person does when the login may do less than is asked."""
         if self.app is not None:
-            return f"{self.app.key.when_refused} It needs the permission Contents (read and write)."
+            return self.app.when_refused
         return (
             f"Give the token in the file that {self.named.token} names write access to this repository (its contents, "
             "not its administration)."
