@@ -117,6 +117,26 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
     )
 
 
+def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> None:
+    """Push an image of the server without a model, which can also fetch one from MLflow before the server starts.
+
+    Raises:
+        ProblemError: the libraries cannot be installed, or the registry refused a part.
+    """
+    registry = Registry(registry_url)
+    image = _base(registry).extended(
+        library_layer((*_LIBRARIES, "mlflow-skinny"), say),
+        _server_layer(),
+        environment={"PYTHONPATH": f"{_SERVER}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+        Entrypoint=[],
+        Cmd=["python", "-m", "testbeds.model_server"],
+        WorkingDir="/srv",
+        User=_USER,
+        ExposedPorts={"8080/tcp": {}},
+    )
+    registry.push(repository, tag, image)
+
+
 def publish_companion(registry_url: str, say: Say) -> None:
     """Push the image of the companion as the manifests name it, made from this checkout.
 

@@ -49,6 +49,8 @@ class Other:
     """The rules of a Role that the pipeline needs beside those of the platform."""
     files: Mapping[str, str]
     """What is written into the GitOps repository for it, by path; nothing that is there already."""
+    by_address: bool = False
+    """Whether promotions change its `storageUri` in place of its image."""
 
 
 @contextmanager
@@ -147,7 +149,7 @@ def _renamed(file: Path, name: str) -> dict[str, Any]:
 def _policy(template: Path, other: Other, address: str) -> str:
     manifest = (
         f"{{path: {other.path}, kind: {other.kind}, namespace: {NAMESPACE}, name: {other.name}, "
-        f"container: {other.container}}}"
+        f"container: {other.container}{', storage_uri: true' if other.by_address else ''}}}"
     )
     lines = {
         "challenger_alias": f"{other.name}-challenger",
@@ -160,7 +162,7 @@ def _policy(template: Path, other: Other, address: str) -> str:
     for key, value in lines.items():
         text, count = re.subn(rf"^{key}: .*$", f"{key}: {value}", text, flags=re.MULTILINE)
         assert count == 1, f"{template} has {key} {count} times"
-    return text
+    return re.sub(r"^image: .*$", "deploys: model_uri", text, flags=re.MULTILINE) if other.by_address else text
 
 
 def _grants(rules: Sequence[Document]) -> list[Document]:

@@ -14,6 +14,7 @@ from testbeds.common.processes import wait_until
 from testbeds.common.state import SECOND_POLICY
 from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.images import publish_image
+from testbeds.story.environment import Environment
 from testbeds.story.look import Git, branch
 from testbeds.story.seen import Commit
 from testbeds.story.stories import END_SECONDS, registry
@@ -69,7 +70,7 @@ def with_address(manifest: str, address: str) -> str:
     return manifest.replace(image, f"{indent}image: ghcr.io/acme/any-version:1").replace(f"{indent}env:", variable)
 
 
-def register_broken(wine: SandboxEnvironment, of: int) -> int:
+def register_broken(wine: Environment, of: int) -> int:
     """Register a version whose model cannot be loaded: its MLmodel names a file that is not there."""
     client = registry(wine)
     original = client.get_model_version(wine.model, str(of))
