@@ -9,7 +9,7 @@ WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 # Containers often set it. Without bytecode each test process compiles all tests again, which takes 12 s of a processor.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo ui test-fast test test-scenarios test-platform check lock docs picture \
+.PHONY: help setup tools demo ui bench test-fast test test-scenarios test-platform check lock docs picture \
   homelab homelab-build homelab-down homelab-ui dashboards test-homelab test-homelab-short fresh
 
 help: ## show this list
@@ -39,6 +39,9 @@ test: tools ## run the tests that need neither Go, root nor Docker, including th
 test-scenarios: tools ## run the rare, long scenarios: killed runs, CI, other model servers, the pipeline without each of its guards in turn
 	@$(PYTHON_IN) -m testbeds.known_servers
 	@$(PYTEST) -n 2 --target scenarios
+
+bench: tools ## measure promotions in the sandbox and what they do not depend on; ten minutes on an idle machine
+	@$(PYTHON_IN) -m testbeds.bench
 
 setup: ## install what the project runs on into .tools and .venv, if it is missing
 	@./testbeds/setup.sh

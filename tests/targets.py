@@ -24,6 +24,7 @@ OF_FILES = {
     "adapters/test_model_servers.py": SCENARIOS,
     "adapters/*": TEST,
     "analysis/*": FAST,
+    "bench/*": FAST,
     "bootstrap/*": TEST,
     "common/*": TEST,
     "contract/*": TEST,

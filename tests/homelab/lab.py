@@ -16,7 +16,7 @@ from testbeds.story.look import branch, look, read_log
 from testbeds.story.seen import Seen
 from testbeds.story.stories import Outcome, expected, registry, request_promotion, wait_for_end, wait_for_state
 from testbeds.story.verifier import false_claims, verify
-from tests.scenarios.people import register_again
+from testbeds.story.versions import register_again
 
 SETTLE_SECONDS = 120.0
 """How long the homelab may take to become whole again after a disturbance."""

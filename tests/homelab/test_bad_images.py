@@ -2,9 +2,9 @@
 
 import pytest
 
+from testbeds.story.versions import image_tag, register_again
 from tests.homelab.disturb import shorter_deadlines, without_argocd_part
 from tests.homelab.lab import Lab
-from tests.scenarios.people import image_tag, register_again
 
 pytestmark = pytest.mark.timeout(600)
 CONTROLLER = "statefulset/argocd-application-controller"

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
+from testbeds.story.versions import image_tag, register_again
 from tests.homelab.disturb import auto_sync_off
 from tests.homelab.lab import Lab
 from tests.homelab.report import report_at_end
 from tests.homelab.timing import good_promotions, table
-from tests.scenarios.people import image_tag, register_again
 
 pytestmark = pytest.mark.timeout(900)
 _ROLLOUT_SECONDS = 150.0

@@ -1,6 +1,5 @@
 """What people do in the stories besides setting an alias: register versions, push to the branch, and run CI."""
 
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from testbeds.common.tools import CHECKOUT
 from testbeds.story.environment import Environment
 from testbeds.story.look import Git
 from testbeds.story.stories import registry
+from testbeds.story.versions import register_again
 
 _CI_SECONDS = 240
 _PUSHES = 10
@@ -24,34 +24,9 @@ _ANA = ("--by", "ana@localhost", "--reason", "the story asks for it")
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
 
-def register_again(
-    environment: Environment, of: int, faults: Mapping[str, str] | None = None, *, published: bool = True
-) -> int:
-    """Register the model of a version again, as the next version, with its own image that has the given faults.
-
-    With `published=False` the image was never built, and the version only has the tag that it would have.
-    """
-    client = registry(environment)
-    original = client.get_model_version(environment.model, str(of))
-    model_id = original.source.removeprefix("models:/")  # MLflow does not return it in `model_id`
-    copy = client.create_model_version(environment.model, original.source, run_id=original.run_id, model_id=model_id)
-    uri = f"models:/{environment.model}/{copy.version}"
-    tags = {"image_tag": image_tag(environment, int(copy.version))}
-    if published:
-        tags["image_digest"] = environment.publish(uri, tags["image_tag"], **(faults or {}))
-    for name, value in tags.items():
-        client.set_model_version_tag(environment.model, copy.version, name, value)
-    return int(copy.version)
-
-
 def register_bad(environment: Environment) -> int:
     """Register a version that answers the recorded requests well, but is slow and fails every fifth of the others."""
     return register_again(environment, of=3, faults=_FAULTS)
-
-
-def image_tag(environment: Environment, version: int) -> str:
-    """Return the image tag of a version registered here, which looks like a commit id and differs for each version."""
-    return hashlib.sha1(f"{environment.model}/{version}".encode()).hexdigest()
 
 
 def write_state(environment: Environment, version: int, state: str) -> None:

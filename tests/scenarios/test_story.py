@@ -26,9 +26,10 @@ from testbeds.story.stories import (
     wait_for_state,
 )
 from testbeds.story.verifier import false_claims, verify
+from testbeds.story.versions import register_again
 from tests.guards.guard import Mutant
 from tests.scenarios import mutants
-from tests.scenarios.people import Ci, decide, put_image_back, register_again, register_bad, write_state
+from tests.scenarios.people import Ci, decide, put_image_back, register_bad, write_state
 
 # Whichever test comes first plays the story before it, up to its last end.
 pytestmark = pytest.mark.timeout(8 * END_SECONDS)

@@ -27,13 +27,13 @@ from testbeds.story.stories import (
     wait_for_state,
 )
 from testbeds.story.verifier import false_claims, verify
+from testbeds.story.versions import register_again
 from tests.scenarios.people import (
     decide,
     history_from_git,
     policy_with,
     put_image_back,
     refused,
-    register_again,
     register_bad,
 )
 
