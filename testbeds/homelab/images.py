@@ -125,7 +125,7 @@ def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> No
     """
     registry = Registry(registry_url)
     image = _base(registry).extended(
-        library_layer((*_LIBRARIES, "mlflow-skinny"), say),
+        library_layer((*_LIBRARIES, "mlflow-skinny", "pandas"), say),
         _server_layer(),
         environment={"PYTHONPATH": f"{_SERVER}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
         Entrypoint=[],
