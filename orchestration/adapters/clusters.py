@@ -17,6 +17,11 @@ from orchestration.promotion.workload_kinds import JUDGED, kind_fault
 
 _LOG_BYTES = 256 * 1024
 """Of a log's last lines, as many bytes as are read: lines have any length."""
+_MANAGER = "incumbent"
+"""Who applies for trial, as the API server wants to know of everyone who applies."""
+_REFUSALS = (400, 403, 404, 422)
+"""What means that an object would not be applied: it cannot be decoded, admission denies it, there is no such API, or
+it is invalid."""
 
 
 class KubernetesCluster:
@@ -43,6 +48,41 @@ class KubernetesCluster:
     def server_time(self) -> float | None:
         """Ask the API server for its time, in whole seconds since the epoch; None when it does not tell."""
         return self._api.server_time()
+
+    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
+        """Apply an object by server-side apply in a dry run; return the API server's refusal, or None.
+
+        Fields that others manage are taken over (`force`), as the one who applies it for good will do.
+
+        Args:
+            plural: its kind in addresses, such as `deployments`.
+            document: the object, with its namespace.
+            strict: whether an unknown field is refused; it is dropped otherwise.
+
+        Raises:
+            DependencyError: the API server, or a webhook of its admission, does not answer.
+        """
+        metadata = mapping_at(document, "metadata")
+        namespace, name = text_of(metadata, "namespace") or "", text_of(metadata, "name") or ""
+        path = api_path(*_root_of(document["apiVersion"]), "namespaces", namespace, plural, name)
+        unknown = "Strict" if strict else "Ignore"
+        query = f"dryRun=All&force=true&fieldManager={_MANAGER}&fieldValidation={unknown}"
+        reply = self._api.send("PATCH", f"{path}?{query}", document, {"Content-Type": "application/apply-patch+yaml"})
+        if reply.status in (200, 201):
+            return None
+        if reply.status in _REFUSALS and reply.is_status:
+            said = str(reply.document.get("message") or f"HTTP {reply.status}")
+            return redact(" ".join(said.split()), self._api.secrets())
+        raise self._api.unexpected(reply, f"an answer to a dry run of {plural} {namespace}/{name}")
+
+    def schemas(self, api_version: str) -> Json | None:
+        """Read the OpenAPI schemas of an API; None when there are none, or the account may not read them."""
+        reply = self._api.get(api_path("openapi", "v3", *_root_of(api_version)))
+        if reply.status in (403, 404):
+            return None
+        if reply.status != 200 or not isinstance(reply.document, dict):
+            raise self._api.unexpected(reply, f"the schemas of {api_version}")
+        return mapping_at(reply.document, "components", "schemas") or None
 
     def nodes(self) -> tuple[Node, ...]:
         """List the cluster's nodes."""
@@ -179,6 +219,12 @@ class KubernetesCluster:
             from_api=reply.is_status,
             content_type=reply.content_type,
         )
+
+
+def _root_of(api_version: str) -> tuple[str, ...]:
+    """Return the beginning of an API's paths, in its parts."""
+    group, _, version = api_version.rpartition("/")
+    return ("apis", group, version) if group else ("api", version)
 
 
 def label_selector(selector: Json) -> str:

@@ -6,6 +6,7 @@ from threading import Lock
 
 from orchestration.commands.clocks import clock_of
 from orchestration.commands.probes import Finding, Outcome, Probe, failed, ok, unknown
+from orchestration.promotion.application_files import as_one_source
 from orchestration.promotion.branch_view import manifest_at
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
 from orchestration.promotion.gate_queries import SCRAPES, ask_gate, gate_queries, look_at_gate, query_name
@@ -23,6 +24,7 @@ from orchestration.promotion.rights import Right, argocd_rights, cluster_rights
 from orchestration.promotion.version_image import serving_image, version_address
 from orchestration.promotion.workload_kinds import JUDGED
 from orchestration.stages.look_before import source_of
+from orchestration.stages.try_manifest import try_manifest
 
 
 def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
@@ -57,6 +59,7 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
         Probe(name, "nodes", own.nodes, (cluster,)),
         Probe(name, "workload", own.workload_serves, (cluster,)),
         Probe(name, "container", own.container, (workload,)),
+        Probe(name, "manifest applies", own.manifest_applies, (manifest, application, workload)),
         Probe(name, "service", own.service),
     ]
     if policy.git is not None:
@@ -270,6 +273,13 @@ class _Examined:
     def rights_in_cluster(self) -> Finding:
         """Whether the account may do what a rollout and the gate ask of the cluster."""
         return _rights(self.platform.cluster(self.policy.cluster).may, cluster_rights(self.policy), "edge")
+
+    def manifest_applies(self) -> Finding:
+        """Whether the manifest is valid as it is, and what a promotion asks about it: a dry run, or the schema."""
+        assert self.application is not None, "this probe needs the application"
+        git, cluster = self.platform.git(self.policy), self.platform.cluster(self.policy.cluster)
+        application = as_one_source(self.application, git.address(), self.target.path)
+        return _found(try_manifest(cluster, git, self.policy, application, git.fetch(), self._manifest[0]))
 
     def nodes(self) -> Finding:
         """Whether there is a ready node, and of which architecture images must be."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from orchestration.promotion.cluster_status import ApplicationSource, ApplicationStatus
 from orchestration.promotion.ports import RepositoryAddress
 from orchestration.promotion.repository_address import is_same_repository
-from orchestration.promotion.yaml_text import RefusedError, get, items, read_stream, text_of
+from orchestration.promotion.yaml_text import MappingNode, RefusedError, get, items, read_stream, text_of
 
 ReadFile = Callable[[str], bytes | None]
 """Returns a file of the branch by its path; None when there is none."""
@@ -16,6 +16,15 @@ ReadFile = Callable[[str], bytes | None]
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _MOST_FOLDERS = 50
 """How many folders of a Kustomize build are followed; large ones have a dozen."""
+_HARMLESS = frozenset(
+    {
+        *("apiVersion", "kind", "metadata", "resources", "bases", "crds", "openapi"),
+        *("namespace", "namePrefix", "nameSuffix", "images", "replicas", "commonAnnotations", "buildMetadata"),
+        *("configMapGenerator", "secretGenerator", "generatorOptions", "sortOptions"),
+        *("version", "kubeVersion", "apiVersions", "commonAnnotationsEnvsubst", "forceCommonAnnotations"),
+    }
+)
+"""Fields of a kustomization, or of `spec.source.kustomize`, that leave a manifest as valid as it is."""
 _OPEN = re.compile(r"\*\*|\*|\?|\[[^]]*\]|\$\{\w+\}|\$\w+|\{[^}]*\}")
 """What is open in the name of a value file: patterns, and variables of Argo CD's build environment."""
 
@@ -152,8 +161,42 @@ def _kustomization(folder: str, read: ReadFile) -> tuple[str, bytes] | None:
     return None
 
 
+def what_renders(source: ApplicationSource, application: ApplicationStatus, path: str, read: ReadFile) -> str:
+    """Tell what makes another manifest of a file than it holds, as a clause; empty when Argo CD applies what it holds.
+
+    A kustomization may set names, namespaces, images, counts of replicas and annotations; none makes it invalid.
+    """
+    is_chart = read(_joined(source.path, "Chart.yaml")) is not None
+    if application.source_type == "Helm" or source.chart or is_chart or path in value_files(source, application):
+        return "Helm renders it"
+    if is_open(source, application, path):
+        return "a plugin, or a pattern of value files, decides what becomes of it"
+    if not is_built(source, application, path, read):
+        return f"whether {path} is part of what is built is not known"
+    changes = {f"spec.source.kustomize.{field}" for field in source.kustomize_fields - _HARMLESS}
+    for _, _, content in _kustomizations(source.path, read) if has_kustomization(source, read) else ():
+        changes |= _fields_of(content) - _HARMLESS
+    return f"Kustomize changes it ({', '.join(sorted(changes))})" if changes else ""
+
+
+def _fields_of(kustomization: bytes) -> set[str]:
+    try:
+        roots = [document.root for document in read_stream(kustomization).documents]
+    except RefusedError:
+        return {"a kustomization that cannot be read"}
+    return {key.value for root in roots if isinstance(root, MappingNode) for key, _ in root.value}
+
+
 def _kustomize_reaches(folder: str, path: str, read: ReadFile) -> bool:
     """Whether a Kustomize build in a folder reads a file, by what each kustomization names."""
+    for here, file, content in _kustomizations(folder, read):
+        if path == file or path in _paths_named(here, content):
+            return True
+    return False
+
+
+def _kustomizations(folder: str, read: ReadFile) -> Iterator[tuple[str, str, bytes]]:
+    """Yield each kustomization that a build in a folder reads: its folder, its path and its content."""
     due, seen = [_joined(folder, ".")], set[str]()
     while due and len(seen) < _MOST_FOLDERS:
         here = due.pop()
@@ -161,13 +204,12 @@ def _kustomize_reaches(folder: str, path: str, read: ReadFile) -> bool:
         seen.add(here)
         if found is None:
             continue
-        if found[0] == path:
-            return True
-        named = {_joined(here, name) for name in _named_in(found[1]) if "://" not in name}
-        if path in named:
-            return True
-        due += named - seen
-    return False
+        yield here, *found
+        due += _paths_named(here, found[1]) - seen
+
+
+def _paths_named(here: str, kustomization: bytes) -> set[str]:
+    return {_joined(here, name) for name in _named_in(kustomization) if "://" not in name}
 
 
 def _named_in(kustomization: bytes) -> Iterator[str]:

@@ -24,6 +24,8 @@ class ApplicationSource:
     value_files: tuple[str, ...] = ()
     kustomize_images: tuple[str, ...] = ()
     """As `kustomize edit set image` takes them, such as `name=repository:tag`."""
+    kustomize_fields: frozenset[str] = frozenset()
+    """All fields by which the Application adds to the kustomization, such as `patches`."""
     helm_values: tuple[tuple[str, str], ...] = ()
     """What the Application sets over the value files: the field under `helm` (`parameters`), and the value's path."""
     helm_text: str = field(default="", repr=False)
@@ -48,6 +50,8 @@ class ApplicationStatus:
     operation_message: str
     reconciled_at: float | None
     auto_sync: bool
+    validates: bool = True
+    """Whether a field that the API server does not know fails a sync; it is dropped with `Validate=false`."""
     conditions: tuple[tuple[str, str], ...] = ()
     """Type and message of each condition, such as ComparisonError."""
     source: ApplicationSource | None = None

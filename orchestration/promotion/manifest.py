@@ -23,6 +23,7 @@ What is read is a whole reference, so that it can be compared, and set again by 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from orchestration.promotion.deployed import IMAGE, parse_address
 from orchestration.promotion.images import ImageRef, is_digest, is_tag, is_tag_with_digest, parse_image
@@ -41,6 +42,7 @@ from orchestration.promotion.yaml_text import (
     read_stream,
     too_large,
 )
+from orchestration.promotion.yaml_values import value_of
 
 _KEPT_FILES = 64
 """Contents whose readings are kept: the stages of a promotion look at the same few again and again."""
@@ -129,6 +131,16 @@ def _read_variable(content: bytes, selector: Selector, name: str) -> Variable | 
         return None
     value = literal_variable(place, name)
     return None if value is None else Variable(value.value, value.line)
+
+
+def read_document(content: bytes, target: Policy | Selector) -> Any:
+    """Return the document that has the image, or the address, as values of JSON; an `EditRefused` when it has none."""
+    selector = target if isinstance(target, Selector) else Selector.of(target)
+    try:
+        stream, place = _read(content, selector)
+        return value_of(stream.document_of(place.node).root)
+    except RefusedError as refused:
+        return _refusal(selector, refused)
 
 
 def set_image(

@@ -139,6 +139,13 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
+OF_NO_POD: Mapping[str, str] = {
+    "ingress-nginx": "its counters name a Service and no pod, so they cannot tell the new pods' answers from those of "
+    "old ones, or of a canary. Let Prometheus scrape the pods, and take the preset of their server, or istio where "
+    "they have its proxies; without either, write gate.requests and the SLOs' queries about metrics of the pods",
+}
+"""Exporters that people ask for and that cannot judge new pods, with what to do (docs/policies.md has the reasons)."""
+
 
 def fill_in(gate: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in the queries that a gate's preset has and its own fields do not state; anything else stays as it is.

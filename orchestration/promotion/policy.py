@@ -26,7 +26,7 @@ from orchestration.promotion.git_names import BRANCH_NAME, USER_NAME, is_branch_
 from orchestration.promotion.http_headers import UNSENDABLE
 from orchestration.promotion.images import ImageRef, parse_image
 from orchestration.promotion.json_paths import checked_path
-from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, PRESETS, SUCCESS_RATIO, fill_in
+from orchestration.promotion.metrics_presets import HIGHER_IS_BETTER, OF_NO_POD, PRESETS, SUCCESS_RATIO, fill_in
 from orchestration.promotion.placeholders import placeholder_fault
 from orchestration.promotion.problems import InvalidInputError, Problem
 from orchestration.promotion.public_keys import image_key_fault, is_pem, key_fault, padding_fault, same_key
@@ -159,7 +159,10 @@ def _is_table(value: str) -> str:
 
 
 def _preset_fault(name: str) -> str | None:
-    return None if name in PRESETS else f"expected one of {', '.join(PRESETS)}, found {name!r}"
+    if name in PRESETS:
+        return None
+    why = f"; {OF_NO_POD[name]}" if name in OF_NO_POD else ""
+    return f"expected one of {', '.join(PRESETS)}, found {name!r}{why}"
 
 
 def _is_margin(value: object) -> object:

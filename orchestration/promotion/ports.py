@@ -410,6 +410,15 @@ class Cluster(Protocol):
     def may(self, right: Right) -> bool | None:
         """Return whether our account has a right; None when the API server does not tell."""
 
+    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
+        """Apply an object for trial, in a dry run that keeps nothing; return the API server's refusal, or None.
+
+        It takes the right to patch. `plural` is its kind in addresses; if `strict`, unknown fields are refused.
+        """
+
+    def schemas(self, api_version: str) -> Json | None:
+        """Return the OpenAPI schemas of an API, such as apps/v1, by name; None when it publishes none."""
+
     def nodes(self) -> tuple[Node, ...]:
         """Return all nodes, ready or not."""
 

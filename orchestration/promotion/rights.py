@@ -45,3 +45,9 @@ def argocd_rights(policy: Policy) -> Iterator[Right]:
     """What the account needs in the cluster that holds the Applications."""
     for verb in ("get", "patch"):
         yield Right(verb, "applications", "argoproj.io", namespace=policy.argocd.namespace)
+
+
+def right_to_try(policy: Policy) -> Right:
+    """What lets the API server try a manifest before its commit; without it, the published schema decides."""
+    kind = JUDGED[policy.manifest.kind]
+    return Right("patch", kind.plural, kind.group, namespace=policy.manifest.namespace)

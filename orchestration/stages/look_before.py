@@ -6,7 +6,7 @@ from functools import cached_property
 from orchestration.promotion.application_source import look_at_source
 from orchestration.promotion.branch_view import BranchView
 from orchestration.promotion.cluster_status import ApplicationStatus, WorkloadStatus
-from orchestration.promotion.deployed import is_same
+from orchestration.promotion.deployed import Deployed, is_same
 from orchestration.promotion.evaluation import RecordedRound
 from orchestration.promotion.gate_queries import GateNow, ask_gate, has_served, look_at_gate
 from orchestration.promotion.live_answers import ANSWERS, difference_before, few_of, look_at_answers, one_pod_of
@@ -14,6 +14,7 @@ from orchestration.promotion.live_before import ToldApart
 from orchestration.promotion.live_target import look_at_container, look_at_live_image, look_at_port, look_at_workload
 from orchestration.promotion.live_value import live_value
 from orchestration.promotion.looks import Bearing, Look, fits, noted, refused
+from orchestration.promotion.manifest import Edited, set_image
 from orchestration.promotion.pod_port import pod_port
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.ports import GitOpsRepository
@@ -25,6 +26,7 @@ from orchestration.stages.measure import served_models
 from orchestration.stages.replay import Replay, replay_once
 from orchestration.stages.rollback_target import RollbackTarget
 from orchestration.stages.stage import Promotion
+from orchestration.stages.try_manifest import try_manifest
 
 SERVERS_WORD = "model_info"
 
@@ -51,7 +53,11 @@ class LiveTarget:
 
 
 def looks_before(
-    live: LiveTarget, view: BranchView, application: ApplicationStatus, way_back: RollbackTarget
+    live: LiveTarget,
+    view: BranchView,
+    application: ApplicationStatus,
+    way_back: RollbackTarget,
+    deployed: Deployed | None,
 ) -> Iterator[Look]:
     """Look at everything, the cheapest first; the caller stops at the first look that stands in the way.
 
@@ -60,6 +66,7 @@ def looks_before(
         view: the branch.
         application: the policy's Application, as it has just been read.
         way_back: what a rollback would return to.
+        deployed: what would be committed; None when that is not known, and the manifest is looked at as it is.
 
     Raises:
         DependencyError: the cluster, Prometheus or the registry does not answer.
@@ -73,6 +80,9 @@ def looks_before(
     yield look_at_container(policy, workload)
     yield look_at_port(workload, pod_port(policy, workload, live.clients.cluster))
     yield look_at_live_image(policy, application, workload, _image_synced(promotion, view.head, application))
+    edit = set_image(view.content, policy, str(deployed)) if deployed is not None else None
+    content = edit.content if isinstance(edit, Edited) else view.content  # why there is no edit, `one_commit` says
+    yield try_manifest(live.clients.cluster, live.clients.git, policy, application, view.head, content)
     proved = proved_version(policy, view, way_back, workload)
     answers = answers_of(live, workload, proved)
     yield answers

@@ -64,7 +64,7 @@ def _judge_and_commit(promotion: Promotion, view: BranchView) -> StageDone:
         candidate = find_candidate(promotion, view)
         require_not_aborted(promotion, checklist)
         application, target = _check_dependencies(promotion, view, checklist)
-        learned = _check_target(promotion, view, application, target, checklist)
+        learned = _check_target(promotion, view, application, target, candidate.deployed, checklist)
         _disown_copied_tags(promotion, candidate.attempt)
         require_permission(promotion, pinned_digest(candidate.deployed), promotion.act_tags, checklist)
         outcome = _push(promotion, view, candidate, learned, checklist)
@@ -115,6 +115,7 @@ def _check_target(
     view: BranchView,
     application: ApplicationStatus,
     way_back: RollbackTarget,
+    deployed: Deployed,
     checklist: Checklist,
 ) -> Mapping[str, str]:
     """Check that the commit can reach the workload, and be judged there; what need not stop it is only recorded.
@@ -127,7 +128,7 @@ def _check_target(
     target = LiveTarget(promotion, promotion.lease.keep)
     try:
         live = measure_live(promotion.clients, promotion.policy, target.workload)
-        for look in looks_before(target, view, application, way_back):
+        for look in looks_before(target, view, application, way_back, deployed):
             if look.problem is not None:
                 raise target_fault(promotion, look, checklist, rows)
             rows.append({"what": look.what, "finding": look.finding, "noted": look.bearing is Bearing.NOTED})
@@ -369,8 +370,8 @@ STAGE = Stage(
     checks={
         "dependencies_ready": "Before the commit: every dependency answers, sync is automated, and there is a way "
         "back.",
-        TARGET_CHECK: "Before the commit: Argo CD brings the file to the workload, and the gate's queries and the "
-        "recorded requests work for what serves now.",
+        TARGET_CHECK: "Before the commit: Argo CD brings the file to the workload, the API server would apply it, and "
+        "the gate's queries and the recorded requests work for what serves now.",
         "allowed": "No hold, no freeze window, and the approvals that the policy asks for.",
         "one_commit": "The branch has exactly one commit of this promotion.",
     },

@@ -179,7 +179,7 @@ class _Planning:
             self._ask("server_takes_pushes", lambda _: self.clients.git.check_push())
         deployed = self._candidate(view)
         self.promotion.say("asking Argo CD, the cluster and Prometheus")
-        self._dependencies(view)
+        self._dependencies(view, deployed)
         if view is not None and deployed is not None:
             self._edit(view, deployed)
         self._pods()
@@ -291,7 +291,7 @@ class _Planning:
         check = "image_published" if missing is NOT_PUBLISHED else "image_signed"
         return checklist.failed(check, problem, State.REFUSED if over else State.WAITING)
 
-    def _dependencies(self, view: BranchView | None) -> None:
+    def _dependencies(self, view: BranchView | None, deployed: Deployed | None) -> None:
         answered = True
         for name, ready in dependencies(self.promotion).items():
 
@@ -319,16 +319,16 @@ class _Planning:
         self._ask("dependencies_ready", sync)
         if view is not None and isinstance(view.standing, MayCommit):
             self._ask("dependencies_ready", way_back)
-            self._target(view, self.way_back if answered else None)
+            self._target(view, self.way_back if answered else None, deployed)
 
-    def _target(self, view: BranchView, way_back: RollbackTarget | None) -> None:
+    def _target(self, view: BranchView, way_back: RollbackTarget | None, deployed: Deployed | None) -> None:
         """Foresee each look by itself, in the words of the stage."""
         try:
             application = application_of(self.promotion) if way_back is not None else None
             if application is None or way_back is None:
                 self._not_asked(TARGET_CHECK, "answers of the dependencies, and the Application")
                 return
-            for look in looks_before(self.live, view, application, way_back):
+            for look in looks_before(self.live, view, application, way_back, deployed):
                 if look.problem is None:
                     self.plan.checks.append(Foreseen(TARGET_CHECK, Outlook.PASSED, f"{look.what}: {look.finding}"))
                 else:

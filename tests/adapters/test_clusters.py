@@ -439,6 +439,72 @@ def test_a_refused_login_is_not_a_missing_right(httpserver: HTTPServer, cluster:
         cluster.may(Right("list", "nodes"))
 
 
+OBJECT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "iris-classifier", "namespace": "ml-apps"},
+}
+DRY_RUN = "dryRun=All&force=true&fieldManager=incumbent&fieldValidation="
+
+
+@pytest.mark.parametrize(("strict", "unknown"), [(True, "Strict"), (False, "Ignore")])
+def test_a_dry_run_is_a_server_side_apply(
+    httpserver: HTTPServer, cluster: KubernetesCluster, strict: bool, unknown: str
+) -> None:
+    """It keeps nothing, takes over what others manage, and is in the form that the API server reads."""
+    headers = {"Content-Type": "application/apply-patch+yaml"}
+    httpserver.expect_request(
+        DEPLOYMENT, method="PATCH", query_string=DRY_RUN + unknown, headers=headers, json=OBJECT
+    ).respond_with_json(OBJECT)
+    assert cluster.try_to_apply("deployments", OBJECT, strict=strict) is None
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 422])
+def test_a_refused_dry_run_has_the_api_servers_words(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int
+) -> None:
+    """On one line, and without the login."""
+    body = {**status(code, "Invalid"), "message": f"denied the request:\n  no {TOKEN}"}
+    httpserver.expect_request(DEPLOYMENT, method="PATCH").respond_with_json(body, status=code)
+    said = cluster.try_to_apply("deployments", OBJECT, strict=True)
+    assert said is not None
+    assert said.startswith("denied the request: no ")
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize(
+    ("code", "body"), [(500, None), (409, None), (401, None), (403, "no"), (404, "no"), (503, "no")]
+)
+def test_a_dry_run_without_a_verdict_is_an_error(
+    httpserver: HTTPServer, cluster: KubernetesCluster, code: int, body: str | None
+) -> None:
+    """A webhook that is down, a proxy's page and a refused login say nothing about the object."""
+    text = body or json.dumps(status(code, "InternalError"))
+    httpserver.expect_request(DEPLOYMENT, method="PATCH").respond_with_data(text, code)
+    with pytest.raises(DependencyError, match=f"HTTP {code}"):
+        cluster.try_to_apply("deployments", OBJECT, strict=True)
+
+
+@pytest.mark.parametrize(("api", "path"), [("apps/v1", "/openapi/v3/apis/apps/v1"), ("v1", "/openapi/v3/api/v1")])
+def test_schemas_are_those_of_one_api(httpserver: HTTPServer, cluster: KubernetesCluster, api: str, path: str) -> None:
+    """They come with one request, and by name."""
+    document = {"components": {"schemas": {"Deployment": {"type": "object"}}}}
+    httpserver.expect_request(path).respond_with_json(document)
+    assert cluster.schemas(api) == {"Deployment": {"type": "object"}}
+    assert len(httpserver.log) == 1
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_schemas_may_be_missing(httpserver: HTTPServer, cluster: KubernetesCluster, code: int) -> None:
+    """An API server that lacks the API, or shows no schemas to this account, has none; any other answer is an error."""
+    httpserver.expect_request("/openapi/v3/apis/apps/v1").respond_with_data("404 page not found", code)
+    assert cluster.schemas("apps/v1") is None
+    httpserver.clear()
+    httpserver.expect_request("/openapi/v3/apis/apps/v1").respond_with_data("<html>", 200)
+    with pytest.raises(DependencyError, match="the schemas of apps/v1"):
+        cluster.schemas("apps/v1")
+
+
 def test_the_contexts_servers_are_those_of_their_clusters(tmp_path: Path) -> None:
     """Each context has the address of its cluster's API server; a context without one has none."""
     file = tmp_path / "kubeconfig"

@@ -8,8 +8,8 @@ import pytest
 from tests.contract import content
 from tests.contract.place import PODS, Place
 
-_ONLY_REAL = ("test_argo_rollouts.py", "test_inference_services.py")
-"""The files about kinds that the sandbox's cluster does not know."""
+_ONLY_REAL = ("test_argo_rollouts.py", "test_dry_runs.py", "test_inference_services.py")
+"""The files about kinds, and calls, that the sandbox's cluster does not know."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -49,6 +49,12 @@ class FakeCluster:
         """The rights that the account lacks, in words; None when the API server does not tell."""
         self.time: float | None = None
         """What time its API server says it is; None when it does not tell."""
+        self.refusal: str | None = None
+        """What a dry run of any manifest is told; None for one that would be applied."""
+        self.tried: list[tuple[Json, bool]] = []
+        """Each dry run's object, and whether unknown fields were to be refused."""
+        self.published: dict[str, Json] = {}
+        """The schemas of each API, by name."""
 
     def ready(self) -> None:
         if self.down is not None:
@@ -61,6 +67,15 @@ class FakeCluster:
     def may(self, right: Right) -> bool | None:
         self.ready()
         return None if self.denied is None else str(right) not in self.denied
+
+    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
+        self.ready()
+        self.tried.append((document, strict))
+        return self.refusal
+
+    def schemas(self, api_version: str) -> Json | None:
+        self.ready()
+        return self.published.get(api_version)
 
     def nodes(self) -> tuple[Node, ...]:
         self.ready()

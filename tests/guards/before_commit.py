@@ -150,6 +150,41 @@ GUARDS = (
         "promotion/test_live_target.py::test_another_live_image_is_waited_for",
     ),
     Guard(
+        "What the API server refuses in a dry run is not committed.",
+        Mutant("promotion/manifest_look.py", "if refusal is None:", "if True:"),
+        "orchestration/test_try_manifest.py::test_a_dry_run_is_of_what_would_be_committed",
+    ),
+    Guard(
+        "The manifest is tried as it would be committed, and not as it is.",
+        Mutant("stages/look_before.py", "edit.content if isinstance(edit, Edited) else view.content", "view.content"),
+        "orchestration/test_try_manifest.py::test_a_dry_run_is_of_what_would_be_committed",
+    ),
+    Guard(
+        "A dry run counts only on top of the file as it is, because it has all fields that are there.",
+        Mutant("stages/try_manifest.py", "if not _is_synced(git, policy, application, head):", "if False:"),
+        "orchestration/test_try_manifest.py::test_a_file_that_is_not_synced_is_not_tried_on_top_of_another_one",
+    ),
+    Guard(
+        "What the API server cannot decode is refused, although it answers as if it were at fault itself.",
+        Mutant("stages/try_manifest.py", "if look.bearing is Bearing.REFUSED:", "if False:"),
+        "orchestration/test_try_manifest.py::test_what_cannot_be_decoded_is_told_by_the_schema",
+    ),
+    Guard(
+        "A manifest has no field that its schema does not know, because Argo CD's sync would fail on it.",
+        Mutant("promotion/manifest_schema.py", 'if not strict or schema.get("type")', 'if True or schema.get("type")'),
+        "promotion/test_manifest_schema.py::test_what_the_api_server_cannot_decode_is_found",
+    ),
+    Guard(
+        "A manifest has each field that its schema requires.",
+        Mutant("promotion/manifest_schema.py", "if name not in instance and not (", "if False and not ("),
+        "promotion/test_manifest_schema.py::test_what_the_api_server_cannot_decode_is_found",
+    ),
+    Guard(
+        "A manifest's plain scalars have the types that Argo CD gives them.",
+        Mutant("promotion/yaml_values.py", "if text in _WORDS:", 'if text == "":'),
+        "promotion/test_manifest_schema.py::test_what_the_api_server_cannot_decode_is_found",
+    ),
+    Guard(
         "Prometheus takes each query, and answers one number.",
         Mutant("promotion/gate_queries.py", "if answer.reply is not Reply.EMPTY:", "if False:"),
         "promotion/test_gate_queries.py::test_a_query_that_can_never_be_read_is_refused",

@@ -19,6 +19,12 @@ from tests.fakes.metrics import FakeMetrics
 from tests.fakes.runs import Saboteur, promote
 from tests.fakes.world import POLICY_NAME, POLICY_TEXT, World, WorldPlatform
 
+DEPLOYMENTS_WITH_ANYTHING = {
+    "Deployment": {
+        "type": "object",
+        "x-kubernetes-group-version-kind": [{"group": "apps", "version": "v1", "kind": "Deployment"}],
+    }
+}
 DOWN = Problem("the fake", "an answer", "that it is down", "Start it again.")
 
 
@@ -162,6 +168,11 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     ),
     "no workload": (lambda w: setattr(w.cluster, "status", None), {"workload"}, "get deployments,pods"),
     "another container": (lambda w: _change_workload(w, images={"server": "x"}), {"container"}, "manifest.container"),
+    "a manifest that a rule denies": (
+        lambda w: setattr(w.cluster, "refusal", "images must come from elsewhere"),
+        {"manifest applies"},
+        "meet the rule that denies it",
+    ),
     "no port": (lambda w: _change_workload(w, ports={}), {"container"}, "service: {url: ..., port: NUMBER}"),
     "no service": (
         lambda w: setattr(w.service, "reached", Answer(0, b"connection refused", 0.0)),
@@ -317,6 +328,20 @@ def test_the_same_repository_by_another_name_is_accepted(healthy: World) -> None
     finding = look(healthy)["its source"]
     assert finding.outcome is Outcome.OK
     assert "another address" in finding.text
+
+
+def test_how_a_manifest_is_tried_is_told(healthy: World) -> None:
+    """By a dry run where the account may patch, else by the schema, and not at all where there is none."""
+    assert look(healthy)["manifest applies"].text == "a dry run of the API server of edge applies it"
+    healthy.cluster.denied = {"patch deployments.apps in namespace ml-apps"}
+    found = look(healthy)
+    assert found["manifest applies"].outcome is Outcome.UNKNOWN
+    assert "the API server publishes no schemas" in found["manifest applies"].text
+    assert found["rights in cluster"].outcome is Outcome.OK, "no promotion needs that right"
+    healthy.cluster.published = {"apps/v1": DEPLOYMENTS_WITH_ANYTHING}
+    assert look(healthy)["manifest applies"].text == (
+        "valid by the schema of apps/v1; the account may not patch deployments.apps in namespace ml-apps"
+    )
 
 
 def test_what_an_api_server_does_not_tell_is_not_known(healthy: World) -> None:

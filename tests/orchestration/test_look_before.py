@@ -110,6 +110,11 @@ FAULTS: dict[str, tuple[Callable[[World], object], State, str]] = {
         State.WAITING,
         "Something else sets the image",
     ),
+    "a manifest that a rule denies": (
+        lambda w: setattr(w.cluster, "refusal", "images must come from elsewhere"),
+        State.REFUSED,
+        "found in a dry run: images must come from elsewhere",
+    ),
     "a query with a typing error": (
         lambda w: w.metrics.script.update({"ratio_of": QueryRejected("parse error")}),
         State.REFUSED,
@@ -247,6 +252,8 @@ def test_looking_costs_the_same_however_much_there_is(served: World) -> None:
     for port, name in (
         (served.argocd, "application"),
         (served.cluster, "workload"),
+        (served.cluster, "may"),
+        (served.cluster, "try_to_apply"),
         (served.cluster, "ask_pod"),
         (served.service, "ask"),
         (served.metrics, "query"),
@@ -255,4 +262,5 @@ def test_looking_costs_the_same_however_much_there_is(served: World) -> None:
     served.git.before_push.append(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         promote(served, 7, "stops at its push")
-    assert calls == {"application": 1, "workload": 1, "ask_pod": 2, "ask": 2, "query": 4}
+    looks = {"application": 1, "workload": 1, "may": 1, "try_to_apply": 1}
+    assert calls == {**looks, "ask_pod": 2, "ask": 2, "query": 4}

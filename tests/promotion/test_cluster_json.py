@@ -76,6 +76,16 @@ def pod(name: str, hash_: str, owner: str = "d-1", **status: Any) -> dict[str, A
     }
 
 
+def test_an_application_says_how_it_is_applied() -> None:
+    """Whether unknown fields fail a sync, and what it adds to a kustomization."""
+    source = {"kustomize": {"images": ["a:b"], "patches": []}}
+    raw = {"spec": {"source": source, "syncPolicy": {"syncOptions": ["Prune=false", "Validate=false"]}}}
+    read = parse_application(raw)
+    assert read.source is not None
+    assert (read.validates, read.source.kustomize_fields) == (False, frozenset(("images", "patches")))
+    assert parse_application({"spec": {"source": source}}).validates
+
+
 def test_the_current_replicaset_is_found_by_its_template_and_not_by_a_stale_annotation() -> None:
     """Right after an edit the revision annotation still names the old ReplicaSet and must not be believed."""
     old = replicaset("ghcr.io/o/model:old", "aaa", revision="2")

@@ -533,6 +533,7 @@ def test_every_preset_gives_a_whole_gate(name: str) -> None:
     ("text", "found"),
     [
         (preset("tensorflow"), "gate.metrics: expected one of mlflow-fastapi, fastapi, kserve"),
+        (preset("ingress-nginx"), "a Service and no pod, so they cannot tell"),
         (preset("[kserve]"), "gate.metrics"),
         (preset(slo="{name: accuracy, at_least: 0.9}"), "SLO 'accuracy' needs exactly one of query and from"),
         (preset(slo="success_ratio"), "gate.slos.0"),

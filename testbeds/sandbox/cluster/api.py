@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx2
 from starlette.applications import Starlette
@@ -30,7 +31,7 @@ from testbeds.sandbox.cluster.objects import (
     Json,
     Resource,
 )
-from testbeds.sandbox.cluster.rights import Guard, Tokens
+from testbeds.sandbox.cluster.rights import IS_STRANGER, REVIEWS, Guard, Tokens
 from testbeds.sandbox.cluster.targets import scrape_targets
 from testbeds.sandbox.cluster.watch import Changes
 from testbeds.sandbox.cluster.world import World
@@ -38,6 +39,7 @@ from testbeds.sandbox.cluster.world import World
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 _PRIVATE = (_HOP_BY_HOP | {"authorization"}) - {"host"}
 _PROXY_SECONDS = 30.0
+_SCHEMAS = Path(__file__).with_name("openapi") / "apis-apps-v1.json"
 _MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -54,6 +56,8 @@ def build_app(
         Route("/readyz", api.ready),
         Route("/sandbox/faults", api.faults, methods=["GET", "POST"]),
         Route("/sandbox/prometheus/targets", api.targets),
+        Route(REVIEWS, api.review, methods=["POST"]),
+        Route("/openapi/v3/apis/apps/v1", api.schemas),
         Route("/api/v1/nodes", api.list_objects(NODES)),
         Route(f"{pods}/{{name}}/log", api.log),
         Route(f"{pods}/{{name}}/proxy", api.proxy, methods=["GET", "POST"]),
@@ -188,6 +192,21 @@ class Api:
             raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {finding}") from error
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         return StreamingResponse(answer.aiter_raw(), answer.status_code, kept, background=BackgroundTask(answer.aclose))
+
+    async def review(self, request: Request) -> Response:
+        """Tell whether the one who asks may do something: a stranger nothing, the pipeline all but changing workloads.
+
+        Its token can, for tests; but nothing here applies an object for trial, as who may patch could ask for.
+        """
+        review = await _json_object(request)
+        wanted = review.get("spec", {}).get("resourceAttributes", {})
+        changes = wanted.get("verb") == "patch" and wanted.get("resource") in [each.plural for each in WORKLOADS]
+        allowed = not (request.scope[IS_STRANGER] or changes)
+        return JSONResponse({**review, "status": {"allowed": allowed}}, 201)
+
+    async def schemas(self, _: Request) -> Response:
+        """Return the schemas of the workloads, as Kubernetes publishes them."""
+        return Response(_SCHEMAS.read_bytes(), media_type="application/json")
 
     async def faults(self, request: Request) -> Response:
         if request.method == "POST":

@@ -259,8 +259,8 @@ class Container:
     async def _watch_memory(self, pid: int) -> None:
         """Kill the process when its memory goes above the limit, as the kernel does for a container."""
         limit = quantity(self._spec.get("resources", {}).get("limits", {}).get("memory", "1024Ti"))
-        process = psutil.Process(pid)
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended before anyone looks
+            process = psutil.Process(pid)
             while process.memory_info().rss <= limit:
                 await asyncio.sleep(_MEMORY_PERIOD)
             self._killed_as = "OOMKilled"

@@ -1,4 +1,7 @@
-"""Who may call what: the pipeline's token may make every call, a stranger's only /readyz, and no token no call."""
+"""Who may call what: the pipeline's token may make every call, and no token none but /readyz.
+
+A stranger may also ask what every known user may: for the schemas, and for its own rights.
+"""
 
 import re
 import secrets
@@ -11,6 +14,10 @@ from testbeds.sandbox.cluster.objects import ApiError, Resource
 from testbeds.sandbox.cluster.world import World
 
 STRANGER = "system:serviceaccount:default:stranger"
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+IS_STRANGER = "stranger"
+"""The key in a request's scope that tells who asks."""
+_FOR_ALL = (REVIEWS, "/openapi/v3")
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 _PATH = re.compile(
     r"/apis?(?:/(?P<group>[a-z.]+))?/(?P<version>v\w+)(?:/namespaces/(?P<namespace>[^/]+))?"
@@ -41,9 +48,10 @@ class Guard:
         refusal: ApiError | None = None
         if scope["type"] == "http" and scope["path"] != "/readyz":
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if secrets.compare_digest(given, self._stranger):
+            scope[IS_STRANGER] = secrets.compare_digest(given, self._stranger)
+            if scope[IS_STRANGER] and not scope["path"].startswith(_FOR_ALL):
                 refusal = _forbidden(scope["method"], scope["path"])
-            elif not secrets.compare_digest(given, self._pipeline):
+            elif not scope[IS_STRANGER] and not secrets.compare_digest(given, self._pipeline):
                 refusal = ApiError(401, "Unauthorized", "Unauthorized")
             elif self._world.faults.not_ready and not scope["path"].startswith("/sandbox/faults"):
                 refusal = ApiError(503, "ServiceUnavailable", "apiserver not ready")
