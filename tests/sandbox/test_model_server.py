@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pytest
 
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
+from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
 from testbeds.model_server.from_image import write_model
@@ -354,6 +355,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
     folder = tmp_path_factory.mktemp("mlflow")
     previous_uri, previous_folder = mlflow.get_tracking_uri(), Path.cwd()
     os.chdir(folder)  # artifacts lie below the working folder
+    lay_out_mlflow(folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     split = split_data(IRIS)
