@@ -48,6 +48,7 @@ setup: ## install what the project runs on into .tools and .venv, if it is missi
 
 tools: setup ## find or download the programs that the sandbox runs, so that nothing later needs a network
 	@$(PYTHON_IN) -m testbeds.common.tools
+	@$(PYTHON_IN) -m testbeds.common.mlflow_database
 
 docs: setup ## build the documentation site in .state/docs/site; a warning or a broken link fails
 	@.venv/bin/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs -d .state/docs/doctrees . .state/docs/site

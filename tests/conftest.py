@@ -7,7 +7,7 @@ and collects `tests/homelab`, which concerns the homelab alone. Its tests fail w
 
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,9 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     platform's memory is checked after most of the other tests, when it has been used most, and before controllers come
     that are no part of it: with the kinds that they bring, Argo CD takes more.
     """
-    _keep_target(config, items)
+    targets = {item: target_of(item) for item in items}
+    _keep_target(config, items, targets)
     for item in items:
-        if target_of(item) == PLATFORM:
+        if targets[item] == PLATFORM:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
     if config.getoption("testbed") == "homelab":
         ranks = {
@@ -107,15 +108,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
     return GroupScheduling(config, log)
 
 
-def _keep_target(config: pytest.Config, items: list[pytest.Item]) -> None:
+def _keep_target(config: pytest.Config, items: list[pytest.Item], targets: Mapping[pytest.Item, str]) -> None:
     target = config.getoption("target")
     if target is None:
         if config.args_source is pytest.Config.ArgsSource.ARGS:
             return
         target = TEST
-    kept = [item for item in items if target_of(item) in RUN_BY[target]]
-    config.hook.pytest_deselected(items=[item for item in items if target_of(item) not in RUN_BY[target]])
-    items[:] = kept
+    config.hook.pytest_deselected(items=[item for item in items if targets[item] not in RUN_BY[target]])
+    items[:] = [item for item in items if targets[item] in RUN_BY[target]]
 
 
 @pytest.fixture(scope="session")

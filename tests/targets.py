@@ -83,8 +83,7 @@ def target_of(item: pytest.Item) -> str:
     marked = {marker.name for marker in item.iter_markers() if marker.name in TARGETS}
     if len(marked) > 1:
         raise pytest.UsageError(f"{item.nodeid}: expected one target, found markers of {' and '.join(sorted(marked))}")
-    path = item.path.relative_to(TESTS).as_posix()
-    return marked.pop() if marked else OF_FILES[pattern_of(path)]
+    return marked.pop() if marked else OF_FILES[pattern_of(path_of(item.path))]
 
 
 def may_run(path: str, target: str) -> bool:
@@ -93,6 +92,12 @@ def may_run(path: str, target: str) -> bool:
     Markers, which only the file itself tells, move tests to the targets `scenarios` and `platform`.
     """
     return bool(RUN_BY[target] & {OF_FILES[pattern_of(path)], SCENARIOS, PLATFORM})
+
+
+@cache
+def path_of(file: Path) -> str:
+    """Return a file's path below `tests/`, which all tests in it ask for."""
+    return file.relative_to(TESTS).as_posix()
 
 
 @cache

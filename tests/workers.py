@@ -7,13 +7,13 @@ only groups are left, the work cannot be spread any more.
 
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-_TESTS = Path(__file__).parent
+from tests.targets import TESTS, path_of
+
 GROUPS = {
     "sandbox/test_services.py": "sandbox",
     "scenarios/test_story.py": "sandbox",
@@ -46,7 +46,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.partition("::")[0].removeprefix(f"{_TESTS.name}/")) or nodeid
+        return group_of(nodeid.partition("::")[0].removeprefix(f"{TESTS.name}/")) or nodeid
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         """Note that a test has ended, and forget what a worker has done: all of that is counted for each test."""
@@ -62,7 +62,7 @@ def put_groups_first(items: list[pytest.Item]) -> None:
     patterns = list(GROUPS)
 
     def rank(item: pytest.Item) -> int:
-        pattern = pattern_of(_place(item))
+        pattern = pattern_of(path_of(item.path))
         return len(patterns) if pattern is None else patterns.index(pattern)
 
     items.sort(key=rank)
@@ -70,8 +70,8 @@ def put_groups_first(items: list[pytest.Item]) -> None:
 
 def ends_group(item: pytest.Item, following: pytest.Item | None) -> bool:
     """Whether a test is the last one of its group on this worker."""
-    group = group_of(_place(item))
-    return group is not None and (following is None or group_of(_place(following)) != group)
+    group = group_of(path_of(item.path))
+    return group is not None and (following is None or group_of(path_of(following.path)) != group)
 
 
 def group_of(path: str) -> str | None:
@@ -84,7 +84,3 @@ def group_of(path: str) -> str | None:
 def pattern_of(path: str) -> str | None:
     """Return the pattern that applies to a file, given by its path below `tests/`; None for a file without a group."""
     return next((pattern for pattern in GROUPS if fnmatchcase(path, pattern)), None)
-
-
-def _place(item: pytest.Item) -> str:
-    return item.path.relative_to(_TESTS).as_posix()

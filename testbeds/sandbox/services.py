@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestration.promotion.policy import Policy
 from testbeds.common.git_server import create_repository
+from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.common.processes import Processes, Service, wait_until
 from testbeds.common.services import BRANCH, HOST, REPOSITORY, python
 from testbeds.common.state import node_port
@@ -60,8 +61,11 @@ def start_mlflow(processes: Processes, state: Path, port: int) -> Service:
     """Start MLflow's server with SQLite and proxied artifacts; with one worker, because each takes half a gigabyte."""
     folder = state / "mlflow"
     folder.mkdir(exist_ok=True)
+    database = folder / "mlflow.db"
+    if not database.exists():
+        lay_out_mlflow(database)
     command = python("mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", "--serve-artifacts")
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", folder / "artifacts"]
     command += ["--allowed-hosts", f"{HOST}:*,localhost:*"]
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import answers, free_ports
 from testbeds.common.tools import find_tool
@@ -52,6 +53,8 @@ def mlflow_of(folder: Path, python: str, *options: str, health: str = "/health")
         options: more of the command's options.
         health: the path that answers when the server is ready.
     """
+    if python == sys.executable:
+        lay_out_mlflow(folder / "mlflow.db")
     (port,) = free_ports(1)
     command = [
         *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),

@@ -21,7 +21,6 @@ __all__ = ["world"]
 _ID = "iris/1/aaaaaaaaaaaa/1"
 _PUSH = "POST /gitops.git/git-receive-pack"
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([git_promoter.__name__])  # so that not each of them imports everything again
 
 
 def _lease(world: World, holder: str = "run one", ttl: float = 60.0) -> LeaseRecord:
@@ -32,6 +31,8 @@ def _lease(world: World, holder: str = "run one", ttl: float = 60.0) -> LeaseRec
 
 def _promoter(world: World, holder: str, state: str = "state") -> ForkServerProcess:
     """Start a process of its own; what it writes at its end is in a file named after the holder."""
+    # Not each of them imports everything again. A process has one such list, which the last that sets it decides.
+    _PROCESSES.set_forkserver_preload([git_promoter.__name__])
     arguments = (world.url, str(world.token_file), str(world.folder / state), holder, _ID)
     process = _PROCESSES.Process(target=git_promoter.write, args=(str(world.folder / holder), *arguments))
     process.start()

@@ -10,8 +10,7 @@ from typing import Any
 from bootstrap.kubectl import Kubectl
 
 _PROGRAM = """
-import base64, json, pathlib, sys
-import ruamel.yaml
+import json, pathlib, sys
 store = pathlib.Path({store!r})
 objects = json.loads(store.read_text())
 words = [word for word in sys.argv[1:] if not word.startswith("--")]
@@ -23,7 +22,8 @@ elif words[0] == "get":
     if content is not None:
         print(json.dumps(content))
 else:
-    for document in ruamel.yaml.YAML(typ="safe").load_all(sys.stdin.read()):
+    import base64, yaml  # only here, because most calls read
+    for document in yaml.load_all(sys.stdin.read(), yaml.CSafeLoader):
         name = "/".join((document["kind"], document["metadata"].get("namespace", ""), document["metadata"]["name"]))
         if words[0] == "create" and name in objects:
             sys.exit(f"Error from server (AlreadyExists): {{name}} already exists")

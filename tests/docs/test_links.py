@@ -1,6 +1,7 @@
 """Links in the documentation resolve, and the files that it names exist."""
 
 import re
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,9 +43,18 @@ def _missing(text: str) -> bool:
         return False
     path = Path(text)
     if text.endswith(".py"):
-        return not any(file.parts[-len(path.parts) :] == path.parts for file in files())
-    folders = {file.parts[0] for file in files() if len(file.parts) > 1}
-    return "/" in text.rstrip("/") and path.parts[0] in folders and not (CHECKOUT / path).exists()
+        return path.parts not in _ends_of_paths()
+    return "/" in text.rstrip("/") and path.parts[0] in _top_folders() and not (CHECKOUT / path).exists()
+
+
+@cache
+def _ends_of_paths() -> frozenset[tuple[str, ...]]:
+    return frozenset(file.parts[first:] for file in files() for first in range(len(file.parts)))
+
+
+@cache
+def _top_folders() -> frozenset[str]:
+    return frozenset(file.parts[0] for file in files() if len(file.parts) > 1)
 
 
 def test_every_link_resolves() -> None:

@@ -41,6 +41,8 @@ class CountingMetrics(FakeMetrics):
     requests: dict[str, list[tuple[float, bool, bool]]] = field(default_factory=dict)
     """By pod, each request: when it was answered, whether it went well, and whether it was a real one."""
     born: float = 0.0
+    _scraped: dict[tuple[str, bool], tuple[object, Sequence[Scrape]]] = field(default_factory=dict)
+    """By pod, and whether only real requests count: the newest answer of `scrapes`, and the moment that it is of."""
 
     def ready(self) -> None:
         """It always is."""
@@ -50,8 +52,19 @@ class CountingMetrics(FakeMetrics):
         if self.counts_replays or REPLAY_HEADER not in headers:
             self.requests.setdefault(pod, []).append((self.clock.now(), well, REPLAY_HEADER not in headers))
 
-    def scrapes(self, pod: str, *, real_only: bool = False) -> Iterator[Scrape]:
-        """All scrapes of a pod until now, by our clock, oldest first; each pod has its own rhythm."""
+    def scrapes(self, pod: str, *, real_only: bool = False) -> Sequence[Scrape]:
+        """All scrapes of a pod until now, by our clock, oldest first; each pod has its own rhythm.
+
+        A look asks for them once for each query and counter.
+        """
+        moment = (self.clock.now(), self.born, len(self.requests.get(pod, ())))
+        known, scrapes = self._scraped.get((pod, real_only), (None, ()))
+        if known != moment:
+            scrapes = tuple(self._scrape(pod, real_only))
+            self._scraped[pod, real_only] = (moment, scrapes)
+        return scrapes
+
+    def _scrape(self, pod: str, real_only: bool) -> Iterator[Scrape]:
         answered = sorted((when, well) for when, well, real in self.requests.get(pod, ()) if real or not real_only)
         at, number = self.born + self.every * (0.5 if pod.endswith("1") else 0.9), 0
         seen, went_well = 0, 0

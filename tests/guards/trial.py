@@ -20,7 +20,6 @@ _SECONDS = 120
 _ASSERTIONS = ("assert ", "AssertionError", "Failed: DID NOT RAISE")
 """How the message of a failed assertion begins, in pytest's words."""
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(_LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def run_tests(pipeline: Path, tests: Sequence[str], scratch: Path, *, seconds: f
         tests: Their files below `tests/`, each perhaps with the name of a test.
         scratch: A folder for what is written meanwhile.
     """
+    _processes.set_forkserver_preload(_LIBRARIES)
     process = _processes.Process(target=_run, args=(pipeline, tuple(tests), scratch), daemon=False)
     process.start()
     process.join(seconds)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+import yaml  # type: ignore[import-untyped]  # no types of its own
 
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.tools import CHECKOUT, find_tool
@@ -98,7 +98,7 @@ def output_of(program: Path, *arguments: str | Path, cwd: Path = CHECKOUT) -> st
 
 def content(folder: str | Path) -> list[dict[str, Any]]:
     """Return the objects that Argo CD creates from a folder: kustomize's output, or else those in its files."""
-    return [document for text in _texts(CHECKOUT / folder) for document in YAML(typ="safe").load_all(text)]
+    return [document for text in _texts(CHECKOUT / folder) for document in yaml.load_all(text, yaml.CSafeLoader)]
 
 
 @cache

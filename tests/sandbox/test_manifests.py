@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from ruamel.yaml import YAML
+import yaml  # type: ignore[import-untyped]  # no types of its own
 
 from orchestration.promotion.policy import Policy, parse_policy
 from testbeds.common.tools import CHECKOUT
@@ -20,7 +20,7 @@ def documents(folder: str) -> list[dict[str, Any]]:
     return [
         document
         for path in sorted((CHECKOUT / folder).glob("*.yaml"))
-        for document in YAML(typ="safe").load_all(path.read_text(encoding="utf-8"))
+        for document in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     ]
 
 

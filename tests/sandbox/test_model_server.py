@@ -4,24 +4,28 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
+from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
 from testbeds.model_server.from_image import write_model
 from testbeds.model_server.from_mlflow import download_model
 from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
 from testbeds.model_server.server import REPLAY_HEADER, Application
+from testbeds.sandbox.cluster.forks import ONE_THREAD
 from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
 
@@ -223,13 +227,105 @@ def test_faults_can_be_set_on_a_running_server() -> None:
     assert server.predict(b'{"features": [0, 0]}', "real")[0] == 200
 
 
+class Process(Protocol):
+    """What the tests do with a server's process; those of `subprocess` can do it, too."""
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Forked:
+    """A process that the parent of a cluster's pods has forked."""
+
+    def __init__(self, parent: "ForkParent", key: str) -> None:
+        self._parent, self._key = parent, key
+
+    def poll(self) -> int | None:
+        return self._parent.exit_code(self._key, 0)
+
+    def wait(self, timeout: float) -> int:
+        code = self._parent.exit_code(self._key, timeout)
+        assert code is not None, f"the server still runs after {timeout:g} s"
+        return code
+
+    def send_signal(self, number: int) -> None:
+        self._parent.tell(op="signal", id=self._key, signal=int(number))
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkParent:
+    """The parent of a cluster's pods, which imports once what all servers need; here it has no cluster around it."""
+
+    def __init__(self) -> None:
+        self._own, parent_end = socket.socketpair()
+        # These servers read MLflow's database themselves.
+        imports = "import mlflow.store.tracking.sqlalchemy_store; from testbeds.sandbox.cluster import fork_parent"
+        command = [
+            sys.executable,
+            "-c",
+            f"{imports}; fork_parent.main()",
+            str(parent_end.fileno()),
+            str(os.getpid()),
+            "preload",
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **ONE_THREAD}
+        self._process = subprocess.Popen(command, pass_fds=[parent_end.fileno()], env=environment)
+        parent_end.close()
+        self._lines = self._own.makefile("r", encoding="utf-8")
+        self._codes: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def start(self, environment: Mapping[str, str], log: Path) -> Forked:
+        self.tell(op="start", id=str(log), argv=[], env=dict(environment), log=str(log), folder=str(log.parent))
+        return Forked(self, str(log))
+
+    def tell(self, **message: object) -> None:
+        self._own.sendall(json.dumps(message).encode() + b"\n")
+
+    def exit_code(self, key: str, seconds: float) -> int | None:
+        """Wait that long at most for a process to end; None while it runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._codes, seconds)
+            return self._codes.get(key)
+
+    def close(self) -> None:
+        """Hang up, which ends it; the kernel ends its children with it."""
+        self._own.shutdown(socket.SHUT_RDWR)
+        self._listener.join()
+        self._lines.close()
+        self._own.close()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        for message in map(json.loads, self._lines):
+            if message["op"] == "exited":
+                with self._changed:
+                    self._codes[message["id"]] = message["code"]
+                    self._changed.notify_all()
+
+
 @dataclass
 class Running:
-    """A server process, its port, and what it printed."""
+    """A server process, its port, and what it prints."""
 
-    process: "subprocess.Popen[str]"
-    port: int
-    output: list[str] = field(default_factory=list)
+    process: Process
+    log: Path
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+    @cached_property
+    def port(self) -> int:
+        """The port at which it listens, which it says first."""
+        self.until(lambda: self.output.startswith("listening on port ") and "\n" in self.output)
+        return int(self.output.partition("\n")[0].rpartition(" ")[2])
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -250,12 +346,6 @@ class Running:
             assert time.monotonic() < deadline, f"the server printed: {self.output}"
             time.sleep(0.05)
 
-    def ended(self) -> int:
-        code = self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
-
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Logged]]]:
@@ -265,6 +355,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
     folder = tmp_path_factory.mktemp("mlflow")
     previous_uri, previous_folder = mlflow.get_tracking_uri(), Path.cwd()
     os.chdir(folder)  # artifacts lie below the working folder
+    lay_out_mlflow(folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     split = split_data(IRIS)
@@ -273,31 +364,54 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
     os.chdir(previous_folder)
 
 
-@pytest.fixture
-def serve(tracking: tuple[str, dict[str, Logged]]) -> Iterator[Callable[..., Running]]:
-    """A function that starts servers on free ports; those that still run at the end are killed."""
-    started: list[Running] = []
+@pytest.fixture(scope="module")
+def fork_parent() -> Iterator[ForkParent]:
+    parent = ForkParent()
+    yield parent
+    parent.close()
 
-    def start(model_uri: str, **environment: str) -> Running:
-        settings = {"MLFLOW_TRACKING_URI": tracking[0], "MODEL_URI": model_uri, "PORT": "0", **environment}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "testbeds.model_server"],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "IMAGE": "an-image", "POD_NAME": "a-pod"} | settings,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        running = Running(process, int(first.rpartition(" ")[2] or 0) if first.startswith("listening") else 0, [first])
-        threading.Thread(target=running.output.extend, args=(process.stdout,), daemon=True).start()
-        started.append(running)
-        return running
+
+@pytest.fixture
+def environment(tracking: tuple[str, dict[str, Logged]]) -> dict[str, str]:
+    """The environment of a server at a free port, but for its model."""
+    place = {"PYTHONPATH": str(CHECKOUT), "PORT": "0", "IMAGE": "an-image", "POD_NAME": "a-pod"}
+    return {**os.environ, **place, "MLFLOW_TRACKING_URI": tracking[0]}
+
+
+@pytest.fixture
+def serve(environment: dict[str, str], fork_parent: ForkParent, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """A function that starts servers as the sandbox does; those that still run at the end are killed."""
+    started: list[Process] = []
+
+    def start(model_uri: str, **settings: str) -> Running:
+        log = tmp_path / f"server {len(started)}.log"
+        process = fork_parent.start({**environment, "MODEL_URI": model_uri, **settings}, log)
+        started.append(process)
+        return Running(process, log)
 
     yield start
-    for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+    for process in started:
+        process.kill()
+        process.wait(60)
+
+
+@pytest.fixture
+def serve_cold(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """A function that starts servers as an image does, with nothing imported; at the end they are killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(model_uri: str, **settings: str) -> Running:
+        log = tmp_path / f"server {len(started)}.log"
+        command = [sys.executable, "-m", "testbeds.model_server"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env={**environment, "MODEL_URI": model_uri, **settings}, stdout=output)
+        started.append(process)
+        return Running(process, log)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(60)
 
 
 def test_a_registered_version_is_served(serve: Callable[..., Running]) -> None:
@@ -331,7 +445,7 @@ def test_an_unregistered_model_is_served(
 
 
 def test_an_image_serves_the_model_that_it_contains(
-    serve: Callable[..., Running], tracking: tuple[str, dict[str, Logged]], tmp_path: Path
+    serve_cold: Callable[..., Running], tracking: tuple[str, dict[str, Logged]], tmp_path: Path
 ) -> None:
     """With MODEL_DIR the server takes model, names and recording from that folder, and does not even import MLflow."""
     import mlflow
@@ -345,7 +459,7 @@ def test_an_image_serves_the_model_that_it_contains(
     poisoned.mkdir(parents=True)
     (poisoned / "__init__.py").write_text("raise SystemExit('MLflow was imported')")
     python_path = f"{poisoned.parent}:{CHECKOUT}"
-    server = serve("no such model", MODEL_DIR=str(tmp_path / "model"), PYTHONPATH=python_path, FAULT_REMOTE="1")
+    server = serve_cold("no such model", MODEL_DIR=str(tmp_path / "model"), PYTHONPATH=python_path, FAULT_REMOTE="1")
     server.until(lambda: server.ask("GET", "/health")[0] == 200)
     assert server.ask("POST", "/predict", UNSEEN)[1]["class_name"] == "setosa"
     labels = f'model="{IRIS.model}",run_id="{downloaded.run_id}",version="1"'
@@ -356,9 +470,7 @@ def test_an_image_serves_the_model_that_it_contains(
 
 def test_an_image_without_its_model_ends_the_server(serve: Callable[..., Running], tmp_path: Path) -> None:
     """The server ends with an error when MODEL_DIR contains no model, since waiting would not help."""
-    server = serve("models:/m/1", MODEL_DIR=str(tmp_path))
-    assert server.process.wait(90) == 1
-    server.ended()
+    assert serve("models:/m/1", MODEL_DIR=str(tmp_path)).process.wait(90) == 1
 
 
 def test_a_drain_finishes_requests_under_way(serve: Callable[..., Running]) -> None:
@@ -372,14 +484,12 @@ def test_a_drain_finishes_requests_under_way(serve: Callable[..., Running]) -> N
     server.process.send_signal(signal.SIGTERM)
     client.join(60)
     assert answers == [200]
-    assert server.ended() == 0
+    assert server.process.wait(60) == 0
 
 
 def test_a_model_that_does_not_exist_ends_the_server(serve: Callable[..., Running]) -> None:
     """The server ends with an error when MLflow does not have the model, since trying again would not help."""
-    server = serve(f"models:/{IRIS.model}/99")
-    assert server.process.wait(90) == 1
-    server.ended()
+    assert serve(f"models:/{IRIS.model}/99").process.wait(90) == 1
 
 
 def test_the_server_waits_for_mlflow(serve: Callable[..., Running]) -> None:
@@ -389,7 +499,7 @@ def test_the_server_waits_for_mlflow(serve: Callable[..., Running]) -> None:
     assert server.ask("POST", "/predict", UNSEEN)[0] == 503
     assert server.ask("GET", "/metrics")[0] == 503
     server.process.send_signal(signal.SIGTERM)
-    assert server.ended() == 0
+    assert server.process.wait(60) == 0
 
 
 def test_an_image_can_crash_at_its_start(serve: Callable[..., Running]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestration.promotion.problems import ProblemError
+from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.sandbox.images import publish_image
 from testbeds.training.models import FAMILIES, IRIS, RECORDED, WINE, Family, TrainedModel, split_data, train
 from testbeds.training.publish import RECORDED_REQUESTS, Published, log_model, publish
@@ -41,6 +42,7 @@ def published(
     folder = tmp_path_factory.mktemp("mlflow")
     previous_uri, previous_folder = mlflow.get_tracking_uri(), Path.cwd()
     os.chdir(folder)  # artifacts lie below the working folder
+    lay_out_mlflow(folder / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     split = split_data(IRIS)
     names = ("baseline", "version 1", "version 5")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # One thread: a process that is forked must have no other, so pyarrow's jemalloc and OpenBLAS are told to start none.
-_ONE_THREAD = {
+ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -85,7 +85,7 @@ async def open_forks(preload: bool, lost: Callable[[], None]) -> tuple[Forks, "a
         str(os.getpid()),
     ]
     command += ["preload"] if preload else []
-    process = subprocess.Popen(command, pass_fds=[parent_end.fileno()], env=os.environ | _ONE_THREAD)
+    process = subprocess.Popen(command, pass_fds=[parent_end.fileno()], env=os.environ | ONE_THREAD)
     parent_end.close()
     reader, writer = await asyncio.open_connection(sock=own_end)
     forks = Forks(process, writer)
