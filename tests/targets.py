@@ -69,6 +69,7 @@ OF_FILES = {
     "story/*": TEST,
     "test_ci_usage.py": FAST,
     "test_targets.py": FAST,
+    "test_wheel.py": FAST,
 }
 """The target of each file below `tests/`, by pattern; `*` also matches across folders, and the first match counts."""
 
