@@ -49,6 +49,7 @@ OF_FILES = {
     "orchestration/test_live.py": FAST,
     "orchestration/test_look_before.py": FAST,
     "orchestration/test_narrow_moments.py": FAST,
+    "orchestration/test_checking_server.py": FAST,
     "orchestration/test_cli_planning.py": FAST,
     "orchestration/test_cli_rules.py": FAST,
     "orchestration/test_candidates.py": FAST,

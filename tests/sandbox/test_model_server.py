@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from orchestration.cli import main
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
 from testbeds.common.tools import CHECKOUT
 from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
@@ -319,6 +322,30 @@ def test_a_registered_version_is_served(serve: Callable[..., Running]) -> None:
     assert server.ask("POST", "/faults", b"{}")[0] == 404
     # The body is announced but not sent, because a client that is still writing may not read the answer.
     assert server.ask("POST", "/predict", b"x", Content_Length=str(1024 * 1024 + 1))[0] == 413
+
+
+def test_it_keeps_the_contract_until_it_fails(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """`incumbent check-server` passes on it line by line, and then names the one line that a fault breaks."""
+    server = serve(f"models:/{IRIS.model}/1", FAULT_REMOTE="1")
+    server.until(lambda: server.ask("GET", "/health")[0] == 200)
+    requests = tmp_path / "requests.json"
+    requests.write_bytes(b'[{"features": [5.0, 3.3, 1.4, 0.2]}, {"features": [6.7, 3.0, 5.2, 2.3]}]')
+
+    def check() -> tuple[int, list[str]]:
+        result = CliRunner().invoke(
+            main, ["check-server", f"http://127.0.0.1:{server.port}", "--requests", str(requests)]
+        )
+        checks, _, _ = result.stdout.partition("What a policy can use")
+        return result.exit_code, [line for line in checks.splitlines() if re.match(r"  \w", line)]
+
+    code, lines = check()
+    assert code == 0, lines
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert len(lines) == 11
+    server.ask("POST", "/faults", b'{"FAULT_FAIL_EVERY": "1"}')
+    code, lines = check()
+    assert code == 1
+    assert [line.split()[1] for line in lines if line.startswith("failed")] == ["answers"]
 
 
 def test_an_unregistered_model_is_served(
