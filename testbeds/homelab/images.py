@@ -57,7 +57,7 @@ def publish_model(
         registry_url: where the image goes.
         model_uri: the model, as `models:/<name>/<version>` or `runs:/<run>/model`.
         tag: the image's tag.
-        faults: settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        faults: settings of `model_server/faults.py`: what is wrong with the image.
         repository: the image's name in the registry.
 
     Raises:
@@ -65,8 +65,8 @@ def publish_model(
         MlflowException: MLflow has no such model, or does not answer.
         ProblemError: the libraries cannot be installed, or the registry refused a part.
     """
-    from testbeds.model_server.from_image import write_model
-    from testbeds.model_server.from_mlflow import download_model
+    from model_server.from_image import write_model
+    from model_server.from_mlflow import download_model
 
     with tempfile.TemporaryDirectory() as scratch:
         downloads, folder = Path(scratch, "downloads"), Path(scratch, "model")
@@ -109,7 +109,7 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
             **environment,
         },
         Entrypoint=[],
-        Cmd=["python", "-m", "testbeds.model_server"],
+        Cmd=["python", "-m", "model_server"],
         WorkingDir="/srv",
         User=_USER,
         ExposedPorts={"8080/tcp": {}},
@@ -150,8 +150,7 @@ def companion_image(base: Image, libraries: Layer) -> Image:
 
 
 def _server_layer() -> Layer:
-    package = CHECKOUT / "testbeds"
-    return _source_layer("server", (package / "__init__.py", *sorted((package / "model_server").glob("*.py"))), _SERVER)
+    return _source_layer("server", sorted((CHECKOUT / "model_server").glob("*.py")), _SERVER)
 
 
 def _source_layer(name: str, sources: Sequence[Path], folder: str) -> Layer:

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from model_server.faults import CRASH_EXIT_CODE, Faults
+from model_server.from_image import write_model
+from model_server.from_mlflow import download_model
+from model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
+from model_server.server import REPLAY_HEADER, Application
 from orchestration.cli import main
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
 from testbeds.common.tools import CHECKOUT
-from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
-from testbeds.model_server.from_image import write_model
-from testbeds.model_server.from_mlflow import download_model
-from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
-from testbeds.model_server.server import REPLAY_HEADER, Application
 from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
 
@@ -284,7 +284,7 @@ def serve(tracking: tuple[str, dict[str, Logged]]) -> Iterator[Callable[..., Run
     def start(model_uri: str, **environment: str) -> Running:
         settings = {"MLFLOW_TRACKING_URI": tracking[0], "MODEL_URI": model_uri, "PORT": "0", **environment}
         process = subprocess.Popen(
-            [sys.executable, "-m", "testbeds.model_server"],
+            [sys.executable, "-m", "model_server"],
             env={**os.environ, "PYTHONPATH": str(CHECKOUT), "IMAGE": "an-image", "POD_NAME": "a-pod"} | settings,
             stdout=subprocess.PIPE,
             text=True,
