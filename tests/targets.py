@@ -69,6 +69,7 @@ OF_FILES = {
     "scenarios/*": TEST,
     "story/*": TEST,
     "test_ci_usage.py": FAST,
+    "test_dockerfiles.py": FAST,
     "test_targets.py": FAST,
     "test_wheel.py": FAST,
 }

@@ -194,7 +194,7 @@ def _names(node: ast.AST) -> list[str]:
 
 def _distributions(modules: set[str]) -> set[str]:
     """What installs these modules: what is called as their first part is, or as `INSTALLED_BY` says."""
-    found = set()
+    found: set[str] = set()
     for name in modules:
         by = (owner for module, owner in INSTALLED_BY.items() if f"{name}.".startswith(f"{module}."))
         found.add(canonicalize_name(next(by, name.partition(".")[0])))

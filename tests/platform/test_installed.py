@@ -118,7 +118,7 @@ def dagster_dev(installed: Installed) -> Iterator[str]:
     processes = Processes(installed.environment / "processes")
     (port,) = free_ports(1)
     module = ("dev", "-m", "orchestration.definitions", "-h", HOST, "-p", str(port))
-    command = ["env", "-u", "PYTHONPATH", installed.python, "-m", "dagster", *module]
+    command: list[str | Path] = ["env", "-u", "PYTHONPATH", installed.python, "-m", "dagster", *module]
     try:
         service = processes.start("dagster-dev", command, installed.settings(), installed.folder)
         url = f"http://{HOST}:{port}"
