@@ -157,7 +157,7 @@ def pipeline_image(base: Image, libraries: Layer, incumbent: Layer) -> Image:
 
     def write(layer: LayerWriter) -> None:
         layer.folder(_DAGSTER_HOME, 0o755, _ID)
-        layer.file(f"{_DAGSTER_HOME}/dagster.yaml", CHECKOUT / "dagster.yaml")
+        layer.file(f"{_DAGSTER_HOME}/dagster.yaml", CHECKOUT / "dagster.yaml", owner=_ID)
 
     environment = {
         "PYTHONPATH": f"{INCUMBENT}:{LIBRARIES}",

@@ -87,7 +87,16 @@ def wheel_layer(say: Say) -> Layer:
         with tempfile.TemporaryDirectory() as scratch:
             (wheel,) = WheelBuilder(str(CHECKOUT)).build(directory=scratch, versions=["standard"])
             folder = Path(scratch, "installed")
-            install = [_uv(), "pip", "install", "--quiet", "--offline", "--no-deps", "--link-mode", "copy"]
+            install: list[str | Path] = [
+                _uv(),
+                "pip",
+                "install",
+                "--quiet",
+                "--offline",
+                "--no-deps",
+                "--link-mode",
+                "copy",
+            ]
             install += ["--python", sys.executable, "--target", folder, wheel]
             step = "Check that uv works: `uv --version`."
             run_long("the package incumbent for images", install, say, next_step=step)
