@@ -9,7 +9,7 @@ WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 # Containers often set it. Without bytecode each test process compiles all tests again, which takes 12 s of a processor.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo ui bench test-fast test test-scenarios test-platform check lock docs picture \
+.PHONY: help setup tools packages demo ui bench test-fast test test-scenarios test-platform check lock docs picture \
   homelab homelab-build homelab-down homelab-ui dashboards test-homelab test-homelab-short fresh
 
 help: ## show this list
@@ -56,6 +56,11 @@ docs: setup ## build the documentation site in .state/docs/site; a warning or a 
 
 picture: setup ## record make demo again and draw the README's picture of it
 	@$(PYTHON_IN) -m testbeds.recording
+
+packages: setup ## build wheels and source archives of incumbent and of its model server in .state/packages
+	@rm -rf .state/packages
+	@$(PYTHON_IN) -m hatchling build --directory .state/packages
+	@cd model_server && ../$(PYTHON_IN) -m hatchling build --directory ../.state/packages
 
 lock: setup ## resolve the dependencies again and write requirements.lock, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \

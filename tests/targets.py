@@ -50,6 +50,7 @@ OF_FILES = {
     "orchestration/test_live.py": FAST,
     "orchestration/test_look_before.py": FAST,
     "orchestration/test_narrow_moments.py": FAST,
+    "orchestration/test_checking_server.py": FAST,
     "orchestration/test_cli_planning.py": FAST,
     "orchestration/test_cli_rules.py": FAST,
     "orchestration/test_candidates.py": FAST,
@@ -69,7 +70,9 @@ OF_FILES = {
     "scenarios/*": TEST,
     "story/*": TEST,
     "test_ci_usage.py": FAST,
+    "test_dockerfiles.py": FAST,
     "test_targets.py": FAST,
+    "test_wheel.py": FAST,
 }
 """The target of each file below `tests/`, by pattern; `*` also matches across folders, and the first match counts."""
 

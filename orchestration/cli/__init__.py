@@ -7,6 +7,7 @@ import click
 
 from orchestration.cli.analyzing import analyze_alert, analyze_drift
 from orchestration.cli.approving import approve
+from orchestration.cli.checking import check_server
 from orchestration.cli.companion import alerts, companion
 from orchestration.cli.evaluating import evaluate
 from orchestration.cli.holding import hold, resume
@@ -21,7 +22,7 @@ from orchestration.cli.showing import history, status, verify
 
 _SECTIONS = {
     "Look, and change nothing": (status, history, verify, plan, doctor),
-    "Prepare": (init, record, set_image, set_model_uri),
+    "Prepare": (init, check_server, record, set_image, set_model_uri),
     "Promote": (register, retry, approve, hold, resume),
     "Change what serves": (rollback, abort, adopt),
     "Watch what serves": (companion, rules, evaluate),

@@ -159,29 +159,45 @@ def recorded_bodies(
     Raises:
         InvalidInputError: there are none.
     """
-    if content is None:
-        example = registry.input_example(version)
-        requests: Any = []
-        if example is not None:
-            made = PROTOCOLS[protocol].requests(example, registry.signature(version))
-            requests = list(islice(made, _EXAMPLE_ROWS))
-        source = f"the input example of {version}"
-        expected = f"at least one request of protocol {protocol}"
-        next_step = "Log the model with input_example=..., or give requests with --requests."
-    else:
-        source = "the requests"
-        expected = f"a JSON list with at least one request, {MAX_REQUESTS} at most, and none that is null or empty"
-        next_step = "Give a file such as [{...}, {...}]."
-        try:
-            requests = json.loads(content)
-        except (ValueError, RecursionError):
-            requests = None
+    if content is not None:
+        return listed_bodies(content)
+    example = registry.input_example(version)
+    requests: list[Any] = []
+    if example is not None:
+        made = PROTOCOLS[protocol].requests(example, registry.signature(version))
+        requests = list(islice(made, _EXAMPLE_ROWS))
+    if not requests or not all(map(_is_request, requests)):
+        raise InvalidInputError(
+            Problem(
+                f"the input example of {version}",
+                f"at least one request of protocol {protocol}",
+                "no input example that makes one",
+                "Log the model with input_example=..., or give requests with --requests.",
+            )
+        )
+    return requests
+
+
+def listed_bodies(content: bytes) -> Sequence[Any]:
+    """Return the requests that a file lists.
+
+    Raises:
+        InvalidInputError: it lists none, too many, or an empty one.
+    """
+    try:
+        requests = json.loads(content)
+    except (ValueError, RecursionError):
+        requests = None
     usable: list[Any] = requests if isinstance(requests, list) and all(map(_is_request, requests)) else []
     if not 0 < len(usable) <= MAX_REQUESTS:
-        found = "no input example that makes one"
-        if content is not None:
-            found = f"{len(usable)} of them" if usable else "no such list"
-        raise InvalidInputError(Problem(source, expected, found, next_step))
+        raise InvalidInputError(
+            Problem(
+                "the requests",
+                f"a JSON list with at least one request, {MAX_REQUESTS} at most, and none that is null or empty",
+                f"{len(usable)} of them" if usable else "no such list",
+                "Give a file such as [{...}, {...}].",
+            )
+        )
     return usable
 
 
@@ -196,7 +212,7 @@ def record_answers(
     """
     times = max(_REPETITIONS, -(-ENOUGH // len(requests)))
     now = clock.now()
-    answers = [[_ask(service, asking, request) for _ in range(times)] for request in requests]
+    answers = [[ask_once(service, asking, request) for _ in range(times)] for request in requests]
     for request, repeated in zip(requests, answers, strict=True):
         _require_one_kind(asking, request, repeated)
     recording = Recording(
@@ -217,7 +233,7 @@ def record_answers(
         return _without_what_varies(asking, recording, in_json, now)
     if len(requests) > 1 and len({repeated[0].sha256 for repeated in answers}) == 1:
         found = "the same content for every request, which is not JSON"
-        raise _refused(asking, found, "Give requests with different answers (--requests), or correct --url.")
+        raise _refused(asking, found, "Give requests with different answers (--requests), or correct the URL.")
     return recording
 
 
@@ -289,12 +305,18 @@ def _is_request(value: object) -> bool:
     return value not in (None, {}, [], "") and not is_deeper_than(value, MAX_DEPTH)
 
 
-def _ask(service: Service, asking: Asking, request: Any) -> RecordedAnswer:
+def ask_once(service: Service, asking: Asking, request: Any) -> RecordedAnswer:
+    """Send one request, and read the answer as one that can be recorded.
+
+    Raises:
+        DependencyError: the server does not answer.
+        InvalidInputError: it refuses the request, or its answer has no content that can be recorded.
+    """
     body = json.dumps(request).encode()
     answer = service.ask(asking.url, body, {**asking.headers, REPLAY_HEADER: "record"}, asking.timeout)
     shown = answer.body[:200].decode("utf-8", "replace")
     if answer.status == 0 or answer.status >= 500:
-        next_step = "Check that the server is running, or correct --url."
+        next_step = "Check that the server is running, or correct its URL."
         raise DependencyError(Problem(asking.url, "an answer", answer.described, next_step))
     if not 200 <= answer.status <= 299:
         raise _refuses(asking, request, answer, shown)
@@ -314,7 +336,7 @@ def _refuses(asking: Asking, request: Any, answer: Answer, shown: str) -> Invali
             f"the request {json.dumps(request)[:120]} to {asking.url}",
             "an answer with content that is no page, and a status from 200 to 299",
             f"status {answer.status}: {shown}",
-            f"Correct --url, the protocol (--protocol; it was asked as {asking.protocol}), or the requests "
+            f"Correct the URL, the protocol (--protocol; it was asked as {asking.protocol}), or the requests "
             "(--requests).",
         )
     )

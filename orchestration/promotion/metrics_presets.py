@@ -25,6 +25,8 @@ class Preset:
 
     requests: str
     """How many requests were answered."""
+    well: str
+    """How many of them were answered well."""
     slos: Mapping[str, str]
     """The query of each SLO that it offers, by name."""
 
@@ -46,7 +48,7 @@ def gained(counter: str, selector: str, by: str = "") -> str:
 
 def _preset(requests: str, well: str, latency: str) -> Preset:
     """Make a preset of three queries; none of the requests is well when no series of them exists."""
-    return Preset(requests, {SUCCESS_RATIO: f"({well} or vector(0)) / {requests}", LATENCY_P95: latency})
+    return Preset(requests, well, {SUCCESS_RATIO: f"({well} or vector(0)) / {requests}", LATENCY_P95: latency})
 
 
 def _p95(histogram: str, selector: str) -> str:

@@ -44,6 +44,10 @@ class ServingProtocol:
     """Where an answer has its predictions; empty when that is not fixed."""
     presence: str = ""
     """A path that only such a server answers with 200 to a GET; empty when there is none."""
+    live: str = ""
+    """A path that is answered with 200 while the process works, with or without a model; empty when there is none."""
+    ready: str = ""
+    """A path that is answered with 200 only once requests are answered; empty when there is none."""
 
     def path_for(self, model: str) -> str:
         """The path that requests about a model go to."""
@@ -52,6 +56,10 @@ class ServingProtocol:
     def presence_for(self, model: str) -> str:
         """The path that shows whether such a server serves a model; empty when none does."""
         return _about(model, self.presence)
+
+    def probes_for(self, model: str) -> Mapping[str, str]:
+        """The paths of `live` and `ready` for a model."""
+        return {"live": _about(model, self.live), "ready": _about(model, self.ready)}
 
     def misfit(self, request: Any, signature: Signature) -> str | None:
         """What in a request does not fit a signature; None when everything does."""
@@ -192,6 +200,8 @@ PROTOCOLS: Mapping[ProtocolName, ServingProtocol] = {
         _for_mlflow,
         (parse_path("$.predictions"),),
         "/version",
+        live="/ping",
+        ready="/health",
     ),
     "v1": ServingProtocol(
         "/v1/models/{model}:predict",
@@ -199,6 +209,7 @@ PROTOCOLS: Mapping[ProtocolName, ServingProtocol] = {
         _for_v1,
         (parse_path("$.predictions"), parse_path("$.outputs")),
         "/v1/models/{model}",
+        ready="/v1/models/{model}",
     ),
     "v2": ServingProtocol(
         "/v2/models/{model}/infer",
@@ -206,11 +217,15 @@ PROTOCOLS: Mapping[ProtocolName, ServingProtocol] = {
         _for_v2,
         (parse_path("$.outputs[*].data"),),
         "/v2/health/live",
+        live="/v2/health/live",
+        ready="/v2/health/ready",
     ),
     "features": ServingProtocol(
         "/predict",
         {"features": values_misfit},
         _for_features,
+        live="/live",
+        ready="/health",
     ),
     "json": ServingProtocol(""),
 }

@@ -5,9 +5,12 @@ first. So the image of a new version costs a few hundred kilobytes, and nodes pu
 image has the same base.
 """
 
+import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from testbeds.common.layers import Layer, LayerWriter, layer_in_memory, read_layer, write_layer
@@ -16,7 +19,7 @@ from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
-from testbeds.homelab.libraries import compile_sources, library_layer
+from testbeds.homelab.libraries import INCUMBENT, compile_sources, library_layer, wheel_layer
 from testbeds.homelab.programs import run_long
 from testbeds.homelab.progress import Say
 
@@ -36,9 +39,10 @@ _COMPANION_LIBRARIES = (
     "uvicorn",
 )
 """What `incumbent companion` imports without the metrics of the promotions, which need MLflow's client and more."""
-_COMPANION = "/srv/incumbent"
-_COMMAND = b"#!/usr/bin/env python3\nfrom orchestration.cli import main\nmain()\n"
-_USER = "10001"
+_VERSIONS = re.compile(r"[ <>=!~;]")
+_DAGSTER_HOME = "srv/dagster"
+_ID = 10001
+_USER = f"{_ID}:{_ID}"
 
 
 def publish_model(
@@ -57,7 +61,7 @@ def publish_model(
         registry_url: where the image goes.
         model_uri: the model, as `models:/<name>/<version>` or `runs:/<run>/model`.
         tag: the image's tag.
-        faults: settings of `testbeds/model_server/faults.py`: what is wrong with the image.
+        faults: settings of `model_server/faults.py`: what is wrong with the image.
         repository: the image's name in the registry.
 
     Raises:
@@ -65,8 +69,8 @@ def publish_model(
         MlflowException: MLflow has no such model, or does not answer.
         ProblemError: the libraries cannot be installed, or the registry refused a part.
     """
-    from testbeds.model_server.from_image import write_model
-    from testbeds.model_server.from_mlflow import download_model
+    from model_server.from_image import write_model
+    from model_server.from_mlflow import download_model
 
     with tempfile.TemporaryDirectory() as scratch:
         downloads, folder = Path(scratch, "downloads"), Path(scratch, "model")
@@ -109,7 +113,7 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
             **environment,
         },
         Entrypoint=[],
-        Cmd=["python", "-m", "testbeds.model_server"],
+        Cmd=["python", "-m", "model_server"],
         WorkingDir="/srv",
         User=_USER,
         ExposedPorts={"8080/tcp": {}},
@@ -129,7 +133,7 @@ def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> No
         _server_layer(),
         environment={"PYTHONPATH": f"{_SERVER}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
         Entrypoint=[],
-        Cmd=["python", "-m", "testbeds.model_server"],
+        Cmd=["python", "-m", "model_server"],
         WorkingDir="/srv",
         User=_USER,
         ExposedPorts={"8080/tcp": {}},
@@ -143,24 +147,72 @@ def publish_companion(registry_url: str, say: Say) -> None:
     Raises:
         ProblemError: the libraries cannot be installed, or the registry refused a part.
     """
-    repository, _, tag = settings.COMPANION_IMAGE.partition("/")[2].rpartition(":")
-    registry = Registry(registry_url)
-    registry.push(repository, tag, companion_image(_base(registry), library_layer(_COMPANION_LIBRARIES, say)))
+    _push(settings.COMPANION_IMAGE, registry_url, companion_image, library_layer(_COMPANION_LIBRARIES, say), say)
 
 
-def companion_image(base: Image, libraries: Layer) -> Image:
-    """Make the image of the companion.
+def publish_pipeline(registry_url: str, say: Say) -> None:
+    """Push the image of the pipeline with Dagster's programs, made from this checkout.
+
+    Raises:
+        ProblemError: the libraries cannot be installed, or the registry refused a part.
+    """
+    _push(settings.PIPELINE_IMAGE, registry_url, pipeline_image, library_layer(pipeline_libraries(), say), say)
+
+
+def pipeline_libraries() -> tuple[str, ...]:
+    """Return what the pipeline needs, with all extras."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    return tuple(_VERSIONS.split(text)[0] for text in (*project["dependencies"], *extras))
+
+
+def pipeline_image(base: Image, libraries: Layer, incumbent: Layer) -> Image:
+    """Make the image of the pipeline, as images/pipeline/Dockerfile does, but without ssh.
+
+    Args:
+        base: the image with Python and Git.
+        libraries: the layer with the pipeline's libraries.
+        incumbent: the layer with the package itself.
+    """
+
+    def write(layer: LayerWriter) -> None:
+        layer.folder(_DAGSTER_HOME, 0o755, _ID)
+        layer.file(f"{_DAGSTER_HOME}/dagster.yaml", CHECKOUT / "dagster.yaml", owner=_ID)
+
+    environment = {
+        "PYTHONPATH": f"{INCUMBENT}:{LIBRARIES}",
+        "PYTHONUNBUFFERED": "1",
+        "DAGSTER_HOME": f"/{_DAGSTER_HOME}",
+        "HOME": "/tmp",  # all that a read-only container may write
+        "INCUMBENT_POLICIES": "/srv/policies",
+        "INCUMBENT_STATE": "/tmp/incumbent",
+    }
+    return base.extended(
+        libraries,
+        incumbent,
+        layer_in_memory(write),
+        environment={"PATH": _path(base), **environment},
+        Entrypoint=[],
+        Cmd=["incumbent", "--help"],
+        WorkingDir="/srv",
+        User=_USER,
+        ExposedPorts={"3000/tcp": {}, "4266/tcp": {}},
+    )
+
+
+def companion_image(base: Image, libraries: Layer, incumbent: Layer) -> Image:
+    """Make the image of the companion, as images/pipeline/Dockerfile does.
 
     Args:
         base: the image with Python.
         libraries: the layer with the companion's libraries.
+        incumbent: the layer with the package itself.
     """
-    sources = sorted((CHECKOUT / "orchestration").rglob("*.py"))
+    environment = {"PYTHONPATH": f"{INCUMBENT}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
     return base.extended(
         libraries,
-        _source_layer("companion", sources, _COMPANION),
-        layer_in_memory(lambda layer: layer.file("usr/local/bin/incumbent", _COMMAND, 0o755)),
-        environment={"PYTHONPATH": f"{_COMPANION}:{LIBRARIES}", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"},
+        incumbent,
+        environment={"PATH": _path(base), **environment},
         Entrypoint=["incumbent", "companion"],
         Cmd=[],
         WorkingDir="/srv",
@@ -169,9 +221,21 @@ def companion_image(base: Image, libraries: Layer) -> Image:
     )
 
 
+def _push(
+    name: str, registry_url: str, make: Callable[[Image, Layer, Layer], Image], libraries: Layer, say: Say
+) -> None:
+    repository, _, tag = name.partition("/")[2].rpartition(":")
+    registry = Registry(registry_url)
+    registry.push(repository, tag, make(_base(registry), libraries, wheel_layer(say)))
+
+
+def _path(base: Image) -> str:
+    known = dict(pair.split("=", 1) for pair in base.settings.get("Env", ()))
+    return f"{INCUMBENT}/bin:{LIBRARIES}/bin:{known['PATH']}"
+
+
 def _server_layer() -> Layer:
-    package = CHECKOUT / "testbeds"
-    return _source_layer("server", (package / "__init__.py", *sorted((package / "model_server").glob("*.py"))), _SERVER)
+    return _source_layer("server", sorted((CHECKOUT / "model_server").glob("*.py")), _SERVER)
 
 
 def _source_layer(name: str, sources: Sequence[Path], folder: str) -> Layer:

@@ -6,6 +6,7 @@ import py_compile
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,13 @@ PYTHON = (3, 11)
 """The version of `settings.PYTHON_IMAGE`."""
 FOLDER = "/srv/libraries"
 """Where an image has the libraries: for `PYTHONPATH`, and its `bin` for `PATH`."""
+INCUMBENT = "/srv/incumbent"
+"""Where an image has the package `incumbent` itself, as its wheel installs it."""
 _LOCK = CHECKOUT / "requirements.lock"
+_OF_WHEEL = ("LICENSE", "README.md", "dagster.yaml", "pyproject.toml", "workspace-code-server.yaml")
+"""What the wheel is made of beside the modules."""
+_OF_INSTALLER = (".lock", "RECORD", "direct_url.json", "uv_cache.json")
+"""What uv notes of an installation, which is different each time."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _PLATFORMS = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 # Raised by hand when a change below makes another layer of the same lock.
@@ -57,11 +64,49 @@ def library_layer(names: Sequence[str], say: Say, *, without: Sequence[str] = ()
         try:
             _install(names, without, scratch, say)
             compile_sources(scratch, FOLDER)
-            write_layer(unfinished, lambda layer: _write(layer, scratch))
+            write_layer(unfinished, lambda layer: _write(layer, scratch, FOLDER))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
     return read_layer(cached("layers", name, make))
+
+
+def wheel_layer(say: Say) -> Layer:
+    """Make a layer with the package `incumbent` of this checkout, as its wheel installs it; it is cached.
+
+    Raises:
+        ProblemError: the wheel cannot be installed; with uv's last lines.
+    """
+    from hatchling.builders.wheel import WheelBuilder
+
+    files = [CHECKOUT / name for name in _OF_WHEEL] + sorted((CHECKOUT / "orchestration").rglob("*.py"))
+    contents = (item for path in files for item in (str(path.relative_to(CHECKOUT)), path.read_bytes()))
+    key = key_of(_RECIPE, repr(sys.version_info[:2]), *contents)
+
+    def make(unfinished: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            (wheel,) = WheelBuilder(str(CHECKOUT)).build(directory=scratch, versions=["standard"])
+            folder = Path(scratch, "installed")
+            install: list[str | Path] = [
+                _uv(),
+                "pip",
+                "install",
+                "--quiet",
+                "--offline",
+                "--no-deps",
+                "--link-mode",
+                "copy",
+            ]
+            install += ["--python", sys.executable, "--target", folder, wheel]
+            step = "Check that uv works: `uv --version`."
+            run_long("the package incumbent for images", install, say, next_step=step)
+            for name in _OF_INSTALLER:
+                for note in folder.rglob(name):
+                    note.unlink()
+            compile_sources(folder, INCUMBENT)
+            write_layer(unfinished, lambda layer: _write(layer, folder, INCUMBENT))
+
+    return read_layer(cached("layers", f"incumbent-{key}", make))
 
 
 def compile_sources(folder: Path, in_image: str) -> None:
@@ -120,7 +165,7 @@ def for_any_interpreter(script: bytes) -> bytes:
     return _INTERPRETER.sub(b"#!/usr/bin/env python3\n", script, count=1)
 
 
-def _write(layer: LayerWriter, folder: Path) -> None:
+def _write(layer: LayerWriter, folder: Path, in_image: str) -> None:
     for script in (folder / "bin").glob("*"):
         script.write_bytes(for_any_interpreter(script.read_bytes()))
-    layer.tree(FOLDER, folder, lambda path: path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_SUFFIXES)
+    layer.tree(in_image, folder, lambda path: path.name in _LEFT_OUT or path.suffix in _LEFT_OUT_SUFFIXES)

@@ -58,6 +58,8 @@ GITHUB_URL = f"http://{ADDRESS}:{GITHUB_PORT}"
 
 COMPANION_IMAGE = "ghcr.io/dycouzt/incumbent-companion:0.1.0"
 """As the dispatcher's manifest names it; it is made from the checkout."""
+PIPELINE_IMAGE = "ghcr.io/dycouzt/incumbent:0.1.0"
+"""The pipeline with Dagster's programs, for those who run it in a cluster; it is made from the checkout, too."""
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"

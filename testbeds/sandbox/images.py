@@ -24,7 +24,7 @@ def publish_image(
         (layer_in_memory(lambda layer: layer.file("srv/model.env", note)),),
         {
             "Env": pairs,
-            "Cmd": ["python", "-m", "testbeds.model_server"],
+            "Cmd": ["python", "-m", "model_server"],
             "ExposedPorts": {"8080/tcp": {}},
             "Labels": {"org.opencontainers.image.revision": tag},
         },

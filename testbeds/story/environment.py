@@ -35,7 +35,7 @@ class Environment(Protocol):
     def publish(self, version_uri: str, tag: str, **faults: str) -> str:
         """Publish an image that serves the model at that URI (`models:/<name>/<version>`) and return its digest.
 
-        `faults` are settings of `testbeds/model_server/faults.py` that say what is wrong with the image.
+        `faults` are settings of `model_server/faults.py` that say what is wrong with the image.
         """
 
     def serving(self) -> tuple[Serving, ...]:

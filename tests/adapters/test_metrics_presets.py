@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from model_server.metrics import Metrics
 from orchestration.adapters.prometheus import Prometheus
 from orchestration.promotion.metrics_presets import DEFAULT_MIN_REQUESTS, LATENCY_P95, PRESETS, SUCCESS_RATIO
 from orchestration.promotion.policy import GatePolicy
@@ -20,7 +21,6 @@ from orchestration.promotion.promql import expand
 from testbeds.common.processes import wait_until
 from testbeds.common.services import free_ports
 from testbeds.common.tools import find_tool
-from testbeds.model_server.metrics import Metrics
 from tests.adapters.conftest import START_SECONDS, serving
 
 EXPOSITIONS = Path(__file__).parents[1] / "expositions"

@@ -60,7 +60,7 @@ def fetches_from_mlflow(environment: HomelabEnvironment) -> tuple[Document, Docu
     container: dict[str, Any] = {
         "name": "storage-initializer",
         "image": IMAGE,
-        "command": ["python", "-m", "testbeds.model_server.storage_initializer"],
+        "command": ["python", "-m", "model_server.storage_initializer"],
         "env": [{"name": "MLFLOW_TRACKING_URI", "value": environment.mlflow_url}],
         "envFrom": [{"secretRef": {"name": "models-login"}}],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": limits},

@@ -13,10 +13,10 @@ from pytest_httpserver import HTTPServer
 from ruamel.yaml import YAML
 from werkzeug import Request, Response
 
+from model_server.metrics import Metrics
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
-from testbeds.model_server.metrics import Metrics
 from tests.platform.programs import PROMETHEUSES, sandbox_prometheus
 
 MONITORING = CHECKOUT / "manifests/platform/monitoring"

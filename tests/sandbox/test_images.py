@@ -118,7 +118,7 @@ def test_each_version_has_an_image_of_its_own(tmp_path: Path, monkeypatch: pytes
     assert first.layers[:3] == second.layers[:3]
     assert first.layers[3].digest != second.layers[3].digest
     assert {"PATH=/bin", "MODEL_URI=models:/m/1", f"MODEL_DIR={MODEL_FOLDER}"} < set(first.settings["Env"])
-    assert first.settings["User"] == "10001"
+    assert first.settings["User"] == "10001:10001"
 
 
 WORKLOADS = b"""# kept

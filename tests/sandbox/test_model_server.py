@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from click.testing import CliRunner
 
+from model_server.faults import CRASH_EXIT_CODE, Faults
+from model_server.from_image import write_model
+from model_server.from_mlflow import download_model
+from model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
+from model_server.server import REPLAY_HEADER, Application
+from orchestration.cli import main
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
 from testbeds.common.mlflow_database import lay_out_mlflow
 from testbeds.common.tools import CHECKOUT
-from testbeds.model_server.faults import CRASH_EXIT_CODE, Faults
-from testbeds.model_server.from_image import write_model
-from testbeds.model_server.from_mlflow import download_model
-from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
-from testbeds.model_server.server import REPLAY_HEADER, Application
 from testbeds.sandbox.cluster.forks import ONE_THREAD
 from testbeds.training.models import IRIS, split_data, train
 from testbeds.training.publish import Logged, log_model
@@ -402,7 +405,7 @@ def serve_cold(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable
 
     def start(model_uri: str, **settings: str) -> Running:
         log = tmp_path / f"server {len(started)}.log"
-        command = [sys.executable, "-m", "testbeds.model_server"]
+        command = [sys.executable, "-m", "model_server"]
         with log.open("wb") as output:
             process = subprocess.Popen(command, env={**environment, "MODEL_URI": model_uri, **settings}, stdout=output)
         started.append(process)
@@ -433,6 +436,30 @@ def test_a_registered_version_is_served(serve: Callable[..., Running]) -> None:
     assert server.ask("POST", "/faults", b"{}")[0] == 404
     # The body is announced but not sent, because a client that is still writing may not read the answer.
     assert server.ask("POST", "/predict", b"x", Content_Length=str(1024 * 1024 + 1))[0] == 413
+
+
+def test_it_keeps_the_contract_until_it_fails(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """`incumbent check-server` passes on it line by line, and then names the one line that a fault breaks."""
+    server = serve(f"models:/{IRIS.model}/1", FAULT_REMOTE="1")
+    server.until(lambda: server.ask("GET", "/health")[0] == 200)
+    requests = tmp_path / "requests.json"
+    requests.write_bytes(b'[{"features": [5.0, 3.3, 1.4, 0.2]}, {"features": [6.7, 3.0, 5.2, 2.3]}]')
+
+    def check() -> tuple[int, list[str]]:
+        result = CliRunner().invoke(
+            main, ["check-server", f"http://127.0.0.1:{server.port}", "--requests", str(requests)]
+        )
+        checks, _, _ = result.stdout.partition("What a policy can use")
+        return result.exit_code, [line for line in checks.splitlines() if re.match(r"  \w", line)]
+
+    code, lines = check()
+    assert code == 0, lines
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert len(lines) == 11
+    server.ask("POST", "/faults", b'{"FAULT_FAIL_EVERY": "1"}')
+    code, lines = check()
+    assert code == 1
+    assert [line.split()[1] for line in lines if line.startswith("failed")] == ["answers"]
 
 
 def test_an_unregistered_model_is_served(

@@ -41,7 +41,7 @@ def _ignored_sigint() -> Iterator[None]:
     ("arguments", "ready"),
     [
         pytest.param(["orchestration.cli", "companion", "--listen", "127.0.0.1:0"], "listening at", id="companion"),
-        pytest.param(["testbeds.model_server"], "listening on port", id="model server"),
+        pytest.param(["model_server"], "listening on port", id="model server"),
         pytest.param(
             ["testbeds.common.git_server", "--root", ".", "--token-file", "token", "--port-file", "ready"],
             "",

@@ -94,7 +94,7 @@ class ForkParent:
             os.environ.clear()
             os.environ.update(message["env"])
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-            from testbeds.model_server.server import main as serve
+            from model_server.server import main as serve
 
             code = serve(dict(os.environ))
         except SystemExit as leaving:
@@ -118,7 +118,7 @@ class ForkParent:
         self._connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-_COLD = [sys.executable, "-m", "testbeds.model_server"]
+_COLD = [sys.executable, "-m", "model_server"]
 
 
 def _kill_group(pid: int) -> None:
@@ -134,7 +134,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stand-in answers Ctrl-C
     warm = False
     if sys.argv[3:] == ["preload"]:
-        from testbeds.model_server.from_mlflow import preload
+        from model_server.from_mlflow import preload
 
         preload()
         gc.freeze()

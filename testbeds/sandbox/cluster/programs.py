@@ -19,7 +19,7 @@ from testbeds.common.guardian import MARK
 from testbeds.common.tarballs import extract_all
 from testbeds.sandbox.cluster.images import PulledImage, PullError
 
-MODEL_SERVER = ("python", "-m", "testbeds.model_server")
+MODEL_SERVER = ("python", "-m", "model_server")
 """The command of the images that the testbeds' model server serves; its process is forked and not started."""
 _SITE = Path(__file__).parent / "pod_site"
 

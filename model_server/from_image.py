@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from testbeds.model_server.from_mlflow import Downloaded
-from testbeds.model_server.model import Model, ModelUnusableError, read_recording
+from model_server.from_mlflow import Downloaded
+from model_server.model import Model, ModelUnusableError, read_recording
 
 _DESCRIPTION = "model.json"
 _RECORDING = "recorded_requests.json"

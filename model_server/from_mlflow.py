@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbeds.model_server.model import RECORDED_REQUESTS, Model, ModelUnusableError, read_recording
+from model_server.model import RECORDED_REQUESTS, Model, ModelUnusableError, read_recording
 
 # The error codes of MLflow's client that mean that no answer came; all others are answers.
 _NO_ANSWER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}

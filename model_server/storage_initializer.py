@@ -1,4 +1,4 @@
-"""`python -m testbeds.model_server.storage_initializer ADDRESS FOLDER`: fetch a model before its server starts.
+"""`python -m model_server.storage_initializer ADDRESS FOLDER`: fetch a model before its server starts.
 
 KServe runs it as the init container of an InferenceService whose `storageUri` is an address of MLflow, where a
 ClusterStorageContainer names it for the prefix `models:/`. The server then serves `MODEL_DIR`, which is FOLDER/model.
@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from testbeds.model_server.from_image import write_model
-from testbeds.model_server.from_mlflow import download_model
-from testbeds.model_server.model import ModelUnusableError
+from model_server.from_image import write_model
+from model_server.from_mlflow import download_model
+from model_server.model import ModelUnusableError
 
 
 def main(address: str, folder: Path, tracking_uri: str) -> int:

@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from testbeds.model_server.faults import Faults, InjectedError
-from testbeds.model_server.from_image import read_model
-from testbeds.model_server.from_mlflow import RegistryUnavailableError, fetch_model
-from testbeds.model_server.metrics import Metrics
-from testbeds.model_server.model import InvalidRequestError, Model, ModelUnusableError
+from model_server.faults import Faults, InjectedError
+from model_server.from_image import read_model
+from model_server.from_mlflow import RegistryUnavailableError, fetch_model
+from model_server.metrics import Metrics
+from model_server.model import InvalidRequestError, Model, ModelUnusableError
 
 REPLAY_HEADER = "X-Incumbent-Replay"
 _BODY_LIMIT = 1024 * 1024

@@ -1,1 +1,0 @@
-"""The model server of the testbeds: it serves one registered model as `/predict`, `/health` and `/metrics`."""
