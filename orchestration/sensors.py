@@ -12,6 +12,7 @@ from orchestration.promotion.identity import partition_key
 from orchestration.promotion.platform import Platform
 from orchestration.promotion.sensor_rules import Request, read_cursor, write_cursor
 from orchestration.stages.pipeline import STAGES
+from orchestration.warm_runs.launcher import keep_warm
 
 REQUEST_TAG = "incumbent/request"
 _CANCELLED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
@@ -33,6 +34,7 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
     its sensors, a tick keeps watching, so that a new challenger is seen within a second; where it has not, other
     sensors would have to wait for it.
     """
+    _keep_warm(context)
     has_threads = context.instance.get_sensor_settings().get("use_threads", False)
     seconds = WATCH_SECONDS if has_threads else 0.0
     seen = watch(platform, _DagsterRuns(context.instance), read_cursor(context.cursor), seconds)
@@ -51,6 +53,16 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
         dynamic_partitions_requests=[model_versions.build_add_request(keys)] if keys else [],
         cursor=write_cursor(seen.cursor),
     )
+
+
+def _keep_warm(context: dg.SensorEvaluationContext) -> None:
+    """Look after the process from which runs are forked; without it they only begin later."""
+    if context.code_location_origin is None:  # the tick is a test's
+        return
+    try:
+        keep_warm(context.instance, context.code_location_origin.location_name)
+    except OSError as error:
+        context.log.warning(f"The warm process for runs cannot be started: {error}. Runs start without it.")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,14 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     type=click.Path(path_type=Path),
     help="The configuration of the alert dispatcher; without it, there is none.",
 )
-def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None) -> None:
+@click.option(
+    "--mlflow-webhook",
+    "webhook_secret",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Take MLflow's webhooks, signed with the secret in this file; without it, none is taken.",
+)
+def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None, webhook_secret: Path | None) -> None:
     """Serve what the pipeline needs beside it, until SIGTERM or Ctrl-C. The options choose the parts.
 
     Every part answers at one address: /metrics for Prometheus, /live and /ready for probes.
@@ -74,6 +81,11 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
       incumbent_outbox_alerts{state}             incumbent_outbox_damaged_files
 
     \b
+    MLflow tells by POST /webhooks/mlflow that an alias was set, and the sensor asks at once what else it would ask
+    within a second. `incumbent register-webhook` lets it; this must run where Dagster runs, with its INCUMBENT_STATE:
+      incumbent_registry_webhooks_total          incumbent_requests_refused_total{reason}
+
+    \b
     Settings of the metrics of the promotions:
       MLFLOW_TRACKING_URI, INCUMBENT_GIT_URL, INCUMBENT_KUBECONFIG, as for a promotion; read access is enough
       INCUMBENT_POLICIES, INCUMBENT_GIT_BRANCH, INCUMBENT_GIT_TOKEN_FILE, INCUMBENT_STATE, if not the defaults
@@ -81,6 +93,7 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
     \b
     Examples:
       incumbent companion --listen 0.0.0.0:9464
+      incumbent companion --mlflow-webhook ~/.mlflow-webhook-secret
       incumbent companion --listen 0.0.0.0:8080 --no-promotions --dispatch /etc/dispatcher/config/dispatcher.yml
 
     \b
@@ -91,8 +104,10 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
          outbox); the reason is on standard error
       4  the outbox turned out to be damaged; starting it again moves the file aside
     """
-    if not promotions and dispatcher is None:
-        raise click.UsageError("nothing to do: give --dispatch FILE, or leave --no-promotions out")
+    if not promotions and dispatcher is None and webhook_secret is None:
+        raise click.UsageError(
+            "nothing to do: give --dispatch FILE or --mlflow-webhook FILE, or leave --no-promotions out"
+        )
     with problems():
         from prometheus_client import CollectorRegistry
 
@@ -111,7 +126,54 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             from orchestration.companion.dispatch import dispatch_part
 
             parts.append(dispatch_part(_configuration(dispatcher), registry, tell))
+        if webhook_secret is not None:
+            from orchestration.adapters.paths import path_of
+            from orchestration.companion.registry_webhook import registry_webhook_part
+            from orchestration.environment import setting
+
+            state = path_of(setting("INCUMBENT_STATE"), "INCUMBENT_STATE")
+            parts.append(registry_webhook_part(state, webhook_secret, registry, tell))
         serve(parts, registry, *listen, tell)
+
+
+@click.command(short_help="Let MLflow tell the companion of each alias that is set.")
+@click.argument("url", metavar="URL")
+@click.argument("secret", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--name", default="incumbent", show_default=True, help="The webhook's name in MLflow.")
+def register_webhook(url: str, secret: Path, name: str) -> None:
+    """Let MLflow tell the companion at URL of each alias that is set, signed with the secret in FILE, and try it.
+
+    A promotion then begins at once, and not within a second or, between two ticks, five. Nothing depends on it: what
+    MLflow does not tell is found by asking, as ever. It may be run again, with another address or secret.
+
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD must be those of an administrator, where MLflow has logins.
+    The server needs MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, or it cannot read the secret any more once it was restarted;
+    for a URL that begins with http:// MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https, and for a private address
+    MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true.
+
+    \b
+    Example, with a secret that is made first:
+      openssl rand -hex 32 > ~/.mlflow-webhook-secret
+      incumbent companion --mlflow-webhook ~/.mlflow-webhook-secret &
+      incumbent register-webhook http://127.0.0.1:9464/webhooks/mlflow ~/.mlflow-webhook-secret
+
+    \b
+    Exit code:
+      0  MLflow told the companion
+      2  wrong usage
+      3  refused (a setting is wrong); the reason is on standard error
+      4  MLflow does not answer, or does not get through to URL; the reason is on standard error
+    """
+    with problems():
+        from orchestration.adapters.mlflow_registry import MlflowRegistry
+        from orchestration.adapters.secret_files import read_secret
+        from orchestration.environment import required, setting
+        from orchestration.promotion.registry_webhook import EVENTS
+
+        signed_with = read_secret(secret, "the secret of MLflow's webhook", "FILE", "utf-8")
+        registry = MlflowRegistry(required("MLFLOW_TRACKING_URI", setting("MLFLOW_TRACKING_URI")))
+        registry.register_webhook(name, url, signed_with, EVENTS)
+    say(f"{registry} tells {url} of each alias that is set")
 
 
 @click.command(short_help="Show the alerts in the dispatcher's outbox.")

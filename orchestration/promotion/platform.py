@@ -1,11 +1,13 @@
 """The platform that promotions run on and are told through, as sensors, assets, commands and the exporter see it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
+    Bell,
     Clients,
     Clock,
     Cluster,
@@ -38,6 +40,9 @@ class Platform(Protocol):
 
     def clock(self) -> Clock:
         """Return the clock by which deadlines, leases and tags are timed."""
+
+    def bell(self) -> AbstractContextManager[Bell]:
+        """Return what rings when the registry may have changed, as long as the block lasts."""
 
     def registry(self) -> Registry:
         """Return a client of the model registry."""

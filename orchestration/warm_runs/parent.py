@@ -1,0 +1,224 @@
+"""The warm process: `python -m orchestration.warm_runs.parent DAGSTER_HOME LOCATION`.
+
+It imports what runs need, and forks one process for each run. It has one thread and neither a channel of gRPC nor a
+connection to a database, because none of these survives a fork. It ends when nobody has asked for it for a while, when
+its code or settings have changed, and when it is told to; its runs go on. A run that ends unexpectedly is reported as
+failed by another fork.
+"""
+
+import fcntl
+import gc
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from orchestration.adapters.unix_sockets import address
+from orchestration.warm_runs.channel import (
+    NoAnswerError,
+    environment_digest,
+    folder_of,
+    hear,
+    initial_environment,
+    name_of,
+    say,
+)
+from orchestration.warm_runs.preload import code_version, preload, threads
+from orchestration.warm_runs.worker import Worker
+
+_UNWANTED_SECONDS = 180.0
+"""How long it stays when no tick of the sensor asks for it; a tick lasts half a minute and may take its time."""
+_HEAR_SECONDS = 1.0
+"""How long a client may take for its question, because meanwhile nobody else is heard."""
+_GO_SECONDS = 60.0
+"""How long a forked run waits for its launcher to note who it is, in a database that others may be writing to."""
+
+
+class Forked(Exception):  # noqa: N818 - not an error: it unwinds the parent's frames in the child
+    """Raised in a forked child: `work` is what it is for."""
+
+    def __init__(self, connection: socket.socket | None, arguments: str, exit_code: int | None = None) -> None:
+        super().__init__()
+        self.connection, self.arguments, self.exit_code = connection, arguments, exit_code
+
+
+class WarmParent:
+    """Answers at the socket, forks and reaps."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._environment = environment_digest(initial_environment())
+        self._code = code_version()
+        self._runs: dict[int, str] = {}
+        """The arguments of each run that has not ended, by process id."""
+        self._ending = False
+
+    def serve(self) -> None:
+        """Answer until it is told to end, or nobody has asked for it for a while.
+
+        Raises:
+            Forked: in the children.
+        """
+        with _signals() as signalled, selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(signalled, selectors.EVENT_READ)
+            wanted = time.monotonic()
+            while not self._ending and time.monotonic() < wanted + _UNWANTED_SECONDS:
+                for key, _ in selector.select(_UNWANTED_SECONDS):
+                    if key.fileobj is signalled:
+                        self._ending |= signal.SIGTERM in signalled.recv(4096)
+                    else:
+                        wanted = time.monotonic()
+                        self._answer()
+                self._reap()
+
+    def _answer(self) -> None:
+        connection, _ = self._listener.accept()
+        with ExitStack() as open_here:
+            open_here.enter_context(connection)
+            connection.settimeout(_HEAR_SECONDS)
+            try:
+                message = hear(connection)
+                settings = message.get("environment", self._environment)
+                if settings != self._environment or code_version() != self._code:
+                    self._ending = True
+                    say(connection, {"refused": "the code or the settings have changed since the process started"})
+                elif message.get("op") == "run":
+                    self._fork(connection, str(message["arguments"]), open_here)
+                else:
+                    say(connection, {"stays": True})
+            except NoAnswerError:
+                return  # whoever asked has hung up
+
+    def _fork(self, connection: socket.socket, arguments: str, open_here: ExitStack) -> None:
+        pid = os.fork()
+        if pid == 0:
+            open_here.pop_all()
+            raise Forked(connection, arguments)
+        self._runs[pid] = arguments
+
+    def _reap(self) -> None:
+        """Look who has ended, and fork who says so where a run broke off: that takes a connection to the database."""
+        while self._runs:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            arguments, code = self._runs.pop(pid, ""), os.waitstatus_to_exitcode(status)
+            if arguments and code != 0:
+                reporter = os.fork()
+                if reporter == 0:
+                    raise Forked(None, arguments, code)
+                self._runs[reporter] = ""
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Yield what becomes readable with each signal that matters, and holds its number."""
+    signalled, write = socket.socketpair()
+    with signalled, write:
+        write.setblocking(False)
+        signalled.setblocking(False)
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        try:
+            yield signalled
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _execute(forked: Forked) -> None:
+    """Execute a run as `dagster api execute_run` does, once its launcher has noted who this is."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _forget_random_state()
+    assert forked.connection is not None, "a run has a launcher"
+    with forked.connection as connection:
+        connection.settimeout(_GO_SECONDS)
+        try:
+            say(connection, {"worker": Worker.this().text()})
+            hear(connection)
+        except NoAnswerError:
+            return  # the launcher let Dagster start the run
+    from dagster._cli.api import api_cli
+
+    api_cli.main(["execute_run", forked.arguments], prog_name="dagster api", standalone_mode=False)
+
+
+def _report(forked: Forked) -> None:
+    """Report a run as failed whose process has ended before the run did."""
+    from dagster import DagsterInstance
+    from dagster._grpc.types import ExecuteRunArgs
+    from dagster._serdes import deserialize_value
+    from dagster._utils import get_run_crash_explanation
+
+    arguments = deserialize_value(forked.arguments, ExecuteRunArgs)
+    assert arguments.instance_ref is not None and forked.exit_code is not None, "the launcher sends it"
+    with DagsterInstance.from_ref(arguments.instance_ref) as instance:
+        run = instance.get_run_by_id(arguments.run_id)
+        if run is not None and not run.is_finished:
+            message = get_run_crash_explanation(f"Run execution process for {run.run_id}", forked.exit_code)
+            instance.report_engine_event(message, run)
+            instance.report_run_failed(run)
+
+
+def _forget_random_state() -> None:
+    """Let each run draw numbers of its own: what was drawn from before the fork would repeat."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def _listen(home: Path, location: str, held: ExitStack) -> socket.socket | None:
+    """Return a socket that only the owner may connect to; None when another process serves the location already."""
+    lock = held.enter_context((folder_of(home) / f"{name_of(location)}.lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    preload()
+    if (count := threads()) != 1:
+        sys.exit(f"runs start without a warm process: it has {count} threads after its imports, and so cannot fork")
+    listener = held.enter_context(socket.socket(socket.AF_UNIX))
+    before = os.umask(0o177)
+    try:
+        with address(folder_of(home), name_of(location)) as place:
+            Path(place).unlink(missing_ok=True)  # of one that was killed; the lock says that it has ended
+            listener.bind(place)
+    finally:
+        os.umask(before)
+    listener.listen(16)
+    return listener
+
+
+def main() -> None:
+    """Serve until the end, or be a run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs, and for Dagster, without whom nobody asks
+    home, location = Path(sys.argv[1]), sys.argv[2]
+    try:
+        with ExitStack() as held:
+            listener = _listen(home, location, held)
+            if listener is None:
+                return
+            gc.collect()
+            gc.freeze()  # what was imported is never looked at again, and so stays shared with the runs
+            WarmParent(listener).serve()
+    except Forked as forked:
+        child = forked
+    else:
+        return
+    if child.exit_code is None:
+        _execute(child)
+    else:
+        _report(child)
+
+
+if __name__ == "__main__":
+    main()
