@@ -156,5 +156,5 @@ def keep_warm(instance: DagsterInstance, location: str) -> None:
         if code is None or (code != 0 and time.monotonic() < _Start.at + _RETRY_SECONDS):
             return
     command = [sys.executable, "-m", "orchestration.warm_runs.parent", str(home), location]
-    _Start.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    _Start.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - ourselves
     _Start.at = time.monotonic()

@@ -160,7 +160,8 @@ def _report(forked: Forked) -> None:
     from dagster._utils import get_run_crash_explanation
 
     arguments = deserialize_value(forked.arguments, ExecuteRunArgs)
-    assert arguments.instance_ref is not None and forked.exit_code is not None, "the launcher sends it"
+    assert arguments.instance_ref is not None, "the launcher sends it"
+    assert forked.exit_code is not None, "the process has ended"
     with DagsterInstance.from_ref(arguments.instance_ref) as instance:
         run = instance.get_run_by_id(arguments.run_id)
         if run is not None and not run.is_finished:
