@@ -9,7 +9,7 @@ from orchestration.commands.sensor_tick import TICK_SECONDS, watch
 from orchestration.jobs import promote
 from orchestration.partitions import model_versions
 from orchestration.promotion.identity import partition_key
-from orchestration.promotion.platform import Platform
+from orchestration.promotion.platform import WakingPlatform
 from orchestration.promotion.sensor_rules import Request, read_cursor, write_cursor
 from orchestration.stages.pipeline import STAGES
 from orchestration.warm_runs.launcher import keep_warm
@@ -27,7 +27,9 @@ _WITHOUT_PROCESS = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED,
     minimum_interval_seconds=int(TICK_SECONDS),
     description="Asks the registry which version is the challenger, and requests or resumes its promotion.",
 )
-def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
+def challenger_sensor(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[WakingPlatform]
+) -> dg.SensorResult:
     """Do one tick: a registry that is down fails it; a policy that cannot be watched does not stop the others.
 
     The tick's text tells a policy that is broken from a dependency that does not answer. Where Dagster has threads for

@@ -202,9 +202,9 @@ class MlflowRegistry:
             DependencyError: the server does not answer, refuses, or did not get through to that address.
         """
         with self._asking(f"a webhook {name}"):
-            from mlflow.entities.webhook import WebhookEvent
+            from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 
-            told_of = [WebhookEvent.from_str(event) for event in events]
+            told_of: list[WebhookEventStr | WebhookEvent] = [WebhookEvent(*event.split(".")) for event in events]
             page = self._client.list_webhooks()
             known = list(page)
             while page.token:

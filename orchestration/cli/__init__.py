@@ -7,7 +7,7 @@ import click
 
 from orchestration.cli.analyzing import analyze_alert, analyze_drift
 from orchestration.cli.approving import approve
-from orchestration.cli.companion import alerts, companion, register_webhook
+from orchestration.cli.companion import alerts, companion, register_webhook, serve
 from orchestration.cli.evaluating import evaluate
 from orchestration.cli.holding import hold, resume
 from orchestration.cli.manifests import set_image, set_model_uri
@@ -24,7 +24,7 @@ _SECTIONS = {
     "Prepare": (init, record, set_image, set_model_uri),
     "Promote": (register, retry, approve, hold, resume),
     "Change what serves": (rollback, abort, adopt),
-    "Watch what serves": (companion, register_webhook, rules, evaluate),
+    "Watch what serves": (serve, companion, register_webhook, rules, evaluate),
     "Tell people": (notify, notify_test, alerts, analyze_alert, analyze_drift),
 }
 

@@ -1,11 +1,20 @@
 """`incumbent companion` and `incumbent alerts`: the long-lived process beside the pipeline, and its outbox."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.cli.run import json_option, platform_of_environment, print_json, problems, say, tell
+from orchestration.cli.run import (
+    json_option,
+    platform_of_environment,
+    print_json,
+    problems,
+    require_dagster_home,
+    say,
+    tell,
+)
 from orchestration.cli.tables import table, time_of, width
 
 if TYPE_CHECKING:
@@ -134,6 +143,64 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             state = path_of(setting("INCUMBENT_STATE"), "INCUMBENT_STATE")
             parts.append(registry_webhook_part(state, webhook_secret, registry, tell))
         serve(parts, registry, *listen, tell)
+
+
+@click.command(short_help="Run Dagster's processes, forked from one.")
+@click.option(
+    "--pages",
+    metavar="HOST:PORT",
+    callback=_address,
+    default="127.0.0.1:3000",
+    show_default=True,
+    help="The address of Dagster's pages.",
+)
+@click.option(
+    "--code-port",
+    type=click.IntRange(1, 65535),
+    default=4266,
+    show_default=True,
+    help="The port of this machine at which Dagster's processes reach the code server.",
+)
+@click.option("--companion", "beside", metavar="HOST:PORT", help="Run `incumbent companion` as well, at this address.")
+@click.option(
+    "--mlflow-webhook", "webhook_secret", metavar="FILE", type=click.Path(path_type=Path), help="As of the companion."
+)
+def serve(pages: tuple[str, int], code_port: int, beside: str | None, webhook_secret: Path | None) -> None:
+    """Run the pipeline: Dagster's code server, daemon and pages, and the process from which runs are forked.
+
+    Everything is imported once and shared, so that together they take little more than half of the memory that they
+    take when each is started alone. When one of them ends, all end, and whoever started this starts it again. Runs
+    that are under way go on, and are found again.
+
+    \b
+    Settings: those of a promotion, and DAGSTER_HOME, with the file dagster.yaml of the checkout in it.
+
+    \b
+    Example:
+      incumbent serve --pages 0.0.0.0:3000
+      incumbent serve --companion 127.0.0.1:9464 --mlflow-webhook ~/.mlflow-webhook-secret
+
+    \b
+    Exit code:
+      0  ended by a signal
+      2  wrong usage
+      3  refused (DAGSTER_HOME cannot be used, or another pipeline uses it); the reason is on standard error
+      4  one of its processes has ended by itself
+    """
+    if webhook_secret is not None and beside is None:
+        raise click.UsageError("--mlflow-webhook is of the companion: give --companion HOST:PORT, too")
+    with problems():
+        require_dagster_home()
+        from orchestration.adapters.paths import path_of
+        from orchestration.warm_runs.together import Service, dagster_services, serve_together
+
+        home = path_of(os.environ["DAGSTER_HOME"], "DAGSTER_HOME")
+        family = dagster_services(home, code_port, pages)
+        if beside is not None:
+            options = [f"--listen={beside}"]
+            options += [f"--mlflow-webhook={webhook_secret}"] if webhook_secret is not None else []
+            family += (Service("companion", lambda: companion(options)),)
+        serve_together(home, family, tell)
 
 
 @click.command(short_help="Let MLflow tell the companion of each alias that is set.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from orchestration.commands.watching import Look, Named, Runs, ask_alias, look_at_policy
-from orchestration.promotion.platform import Platform
+from orchestration.promotion.platform import Platform, WakingPlatform
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.policy_status import NO_POLICIES
 from orchestration.promotion.ports import Bell, Clock, Registry
@@ -79,7 +79,7 @@ class _Tick:
     """How many seconds to wait for the next round."""
 
 
-def watch(platform: Platform, runs: Runs, cursor: Cursor, seconds: float = 0.0) -> Seen:
+def watch(platform: WakingPlatform, runs: Runs, cursor: Cursor, seconds: float = 0.0) -> Seen:
     """Do one tick for all policies; one that cannot be watched does not stop the others, and its memory is kept.
 
     It ends with the first round that finds a run to request, or a dependency that does not answer.

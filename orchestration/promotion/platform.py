@@ -41,9 +41,6 @@ class Platform(Protocol):
     def clock(self) -> Clock:
         """Return the clock by which deadlines, leases and tags are timed."""
 
-    def bell(self) -> AbstractContextManager[Bell]:
-        """Return what rings when the registry may have changed, as long as the block lasts."""
-
     def registry(self) -> Registry:
         """Return a client of the model registry."""
 
@@ -61,6 +58,13 @@ class Platform(Protocol):
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""
+
+
+class WakingPlatform(Platform, Protocol):
+    """A platform that says when the registry may have changed."""
+
+    def bell(self) -> AbstractContextManager[Bell]:
+        """Return what rings then, as long as the block lasts."""
 
 
 class PlatformInParts(Platform, Protocol):
