@@ -21,8 +21,8 @@ GUARDS = (
         "A warm process whose settings or code no longer count forks nothing more.",
         Mutant(
             "warm_runs/parent.py",
-            "if settings != self._environment or code_version() != self._code:",
-            "if code_version() != self._code:",
+            "settings != self._environment or code_version() != self._code",
+            "code_version() != self._code",
         ),
         f"{_TESTS}::test_other_settings_end_the_warm_process_and_not_its_runs",
     ),
