@@ -107,9 +107,9 @@ class WarmParent:
                 message = hear(connection)
                 settings = message.get("environment", self._environment)
                 has_changed = settings != self._environment or code_version() != self._code
-                self._ending = has_changed and not self._stays
+                self._ending |= has_changed and not self._stays
                 if message.get("op") == "run" and not has_changed:
-                    arguments = str(message["arguments"])
+                    arguments = str(message.get("arguments"))
                     self._runs[self.fork(partial(_execute, connection, arguments), open_here)] = arguments
                 elif message.get("op") == "here" and not self._ending:
                     say(connection, {"stays": True})
@@ -257,6 +257,8 @@ def main() -> None:
             WarmParent(listener).serve()
     except Forked as forked:
         become = forked.become
+    except OSError as error:  # such as a full disk
+        sys.exit(f"runs start without a warm process: {error}")
     if become is not None:  # not above, where it would be part of an exception that is handled
         become()
 
