@@ -118,6 +118,8 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             "nothing to do: give --dispatch FILE or --mlflow-webhook FILE, or leave --no-promotions out"
         )
     with problems():
+        from dataclasses import replace
+
         from prometheus_client import CollectorRegistry
 
         from orchestration.companion.serve import serve
@@ -128,6 +130,8 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             from orchestration.environment import required
 
             platform = platform_of_environment()
+            # A mirror of its own: promotions wait for the lock of theirs, and this one fetches every 15 s.
+            platform = replace(platform, state=f"{platform.state}/companion")
             required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
             platform.policy_names()
             parts.append(promotions_part(platform, tell))
