@@ -110,9 +110,10 @@ def _watch(platform: Platform, runs: Runs, cursor: Cursor, seconds: float, bell:
         if tick.is_done:
             if passed >= seconds:
                 break
-            pause = min(tick.pause, seconds - passed)
-            clock.sleep(pause / RUNG_SHARE)
-            tick.told = bell.wait(pause - pause / RUNG_SHARE)
+            left = seconds - passed
+            unheard = min(tick.pause / RUNG_SHARE, left)
+            clock.sleep(unheard)
+            tick.told = bell.wait(min(tick.pause, left) - unheard)
     said = _ignored(platform.ignored_files())
     unwatched = tuple(why for _, why in sorted((tick.broken | tick.unanswered).items()))
     return Seen(tuple(tick.requests), Cursor(tick.memories, said), unwatched, said if said != cursor.said else "")

@@ -166,7 +166,9 @@ GUARDS = (
     ),
     Guard(
         "However often MLflow's word comes, the registry is asked ten times a second at most.",
-        Mutant("commands/sensor_tick.py", "            clock.sleep(pause / RUNG_SHARE)\n", ""),
+        Mutant(
+            "commands/sensor_tick.py", "min(tick.pause / RUNG_SHARE, left)", "min(tick.pause / RUNG_SHARE / 3, left)"
+        ),
         "orchestration/test_sensor_tick.py::test_however_often_the_bell_rings_the_registry_is_asked_ten_times_a_second_at_most",
     ),
 )
