@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from orchestration.promotion.images import is_registry_host, registry_host
 from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
+    Bell,
     Clients,
     Clock,
     Cluster,
@@ -107,6 +109,16 @@ class EnvironmentPlatform:
         from orchestration.adapters.clock import SystemClock
 
         return SystemClock()
+
+    def bell(self) -> AbstractContextManager[Bell]:
+        """Return what rings when the registry may have changed, as long as the block lasts.
+
+        Raises:
+            InvalidInputError: INCUMBENT_STATE is no path.
+        """
+        from orchestration.adapters.bell import bell
+
+        return bell(path_of(self.state, "INCUMBENT_STATE"))
 
     def registry(self) -> Registry:
         """Return a client of the MLflow registry; nothing is contacted yet.

@@ -39,7 +39,7 @@ class Background:
 
 
 @dg.sensor(
-    minimum_interval_seconds=5,
+    minimum_interval_seconds=15,  # to begin a tick takes Dagster 0.13 s of a processor, whatever the tick does
     description="Tells people of ends, holds, waits for approval and broken policies, each once.",
 )
 def notification_sensor(

@@ -9,9 +9,10 @@ from orchestration.commands.sensor_tick import TICK_SECONDS, watch
 from orchestration.jobs import promote
 from orchestration.partitions import model_versions
 from orchestration.promotion.identity import partition_key
-from orchestration.promotion.platform import Platform
+from orchestration.promotion.platform import WakingPlatform
 from orchestration.promotion.sensor_rules import Request, read_cursor, write_cursor
 from orchestration.stages.pipeline import STAGES
+from orchestration.warm_runs.launcher import keep_warm
 
 REQUEST_TAG = "incumbent/request"
 _CANCELLED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
@@ -26,13 +27,16 @@ _WITHOUT_PROCESS = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED,
     minimum_interval_seconds=int(TICK_SECONDS),
     description="Asks the registry which version is the challenger, and requests or resumes its promotion.",
 )
-def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
+def challenger_sensor(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[WakingPlatform]
+) -> dg.SensorResult:
     """Do one tick: a registry that is down fails it; a policy that cannot be watched does not stop the others.
 
     The tick's text tells a policy that is broken from a dependency that does not answer. Where Dagster has threads for
     its sensors, a tick keeps watching, so that a new challenger is seen within a second; where it has not, other
     sensors would have to wait for it.
     """
+    _keep_warm(context)
     has_threads = context.instance.get_sensor_settings().get("use_threads", False)
     seconds = WATCH_SECONDS if has_threads else 0.0
     seen = watch(platform, _DagsterRuns(context.instance), read_cursor(context.cursor), seconds)
@@ -51,6 +55,16 @@ def challenger_sensor(context: dg.SensorEvaluationContext, platform: dg.Resource
         dynamic_partitions_requests=[model_versions.build_add_request(keys)] if keys else [],
         cursor=write_cursor(seen.cursor),
     )
+
+
+def _keep_warm(context: dg.SensorEvaluationContext) -> None:
+    """Look after the process from which runs are forked; without it they only begin later."""
+    if context.code_location_origin is None:  # the tick is a test's
+        return
+    try:
+        keep_warm(context.instance, context.code_location_origin.location_name)
+    except OSError as error:
+        context.log.warning(f"The warm process for runs cannot be started: {error}. Runs start without it.")
 
 
 @dataclass(frozen=True)

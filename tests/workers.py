@@ -28,6 +28,7 @@ GROUPS = {
     "adapters/test_mlflow_dialects.py": "mlflow",
     "adapters/test_model_servers.py": "mlflow",
     "companion/test_dispatch.py": "companion",
+    "orchestration/test_warm_runs.py": "warm runs",
     "adapters/test_oci*.py": "OCI registry",
     "adapters/test_cosign.py": "OCI registry",
     "sandbox/test_images.py": "images",

@@ -99,6 +99,11 @@ _PREFIX = (
     "Correct MLFLOW_TRACKING_URI: the path prefix of a proxy belongs to it, and that of --static-prefix from MLflow "
     "3.12 on, but not before."
 )
+_WEBHOOK = (
+    "Start incumbent companion --mlflow-webhook FILE with the same secret. A server sends to http:// only with "
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https, and to private addresses only with "
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true."
+)
 _PROXIED = "mlflow-artifacts"
 """The scheme of what goes through the server."""
 _MODEL_ID = re.compile(r"models:/(m-[\w-]{1,255})/?")
@@ -154,16 +159,9 @@ class MlflowRegistry:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in CLIENT_DEFAULTS.items():
-            os.environ.setdefault(name, value)
         expand_paths()
         require_certificates()
-        # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        with importing:
-            from mlflow import MlflowClient
-
-        return MlflowClient(self._url, self._url)
+        return import_client()(self._url, self._url)
 
     def ping(self) -> None:
         """Raise `DependencyError` unless a server that is new enough answers, with these credentials and its database.
@@ -190,6 +188,37 @@ class MlflowRegistry:
     def server_time(self) -> float | None:
         """Ask the server for its time, in whole seconds since the epoch; None when its answer does not say so."""
         return time_of_answer(self._answer("/version").headers.get("Date"))
+
+    def register_webhook(self, name: str, to: str, secret: str, events: Sequence[str]) -> None:
+        """Let the server tell of events from now on; one of that name is changed, and the server tries it.
+
+        Args:
+            name: the webhook's name.
+            to: the address that it sends to.
+            secret: what it signs with.
+            events: what it tells of, such as `model_version_alias.created`.
+
+        Raises:
+            DependencyError: the server does not answer, refuses, or did not get through to that address.
+        """
+        with self._asking(f"a webhook {name}"):
+            from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
+
+            told_of: list[WebhookEventStr | WebhookEvent] = [WebhookEvent(*event.split(".")) for event in events]
+            page = self._client.list_webhooks()
+            known = list(page)
+            while page.token:
+                page = self._client.list_webhooks(page_token=page.token)
+                known += page
+            there = next((each.webhook_id for each in known if each.name == name), None)
+            if there is None:
+                there = self._client.create_webhook(name, to, told_of, secret=secret).webhook_id
+            else:
+                self._client.update_webhook(there, url=to, events=told_of, secret=secret, status="ACTIVE")
+            tried = self._client.test_webhook(there)
+        if not tried.success:
+            found = tried.error_message or f"{tried.response_status} {tried.response_body}"
+            raise self._failure(found, f"a delivery to {redact(to)}", _WEBHOOK)
 
     def _is_mlflow_3(self) -> bool:
         """Whether the server has logged models, by its answer for one that does not exist."""
@@ -625,6 +654,18 @@ class MlflowRegistry:
                 "one) and its credentials are right.",
             )
         )
+
+
+def import_client() -> type[MlflowClient]:
+    """Import MLflow's client, with `CLIENT_DEFAULTS` in the environment, and return its class."""
+    for name, value in CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # Its warnings about the client's own retries quote a broken answer, with any secret that the server repeats.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    with importing:
+        from mlflow import MlflowClient
+
+    return MlflowClient
 
 
 def parse_roots(text: str) -> tuple[str, ...]:

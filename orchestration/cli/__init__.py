@@ -8,7 +8,7 @@ import click
 from orchestration.cli.analyzing import analyze_alert, analyze_drift
 from orchestration.cli.approving import approve
 from orchestration.cli.checking import check_server
-from orchestration.cli.companion import alerts, companion
+from orchestration.cli.companion import alerts, companion, register_webhook, serve
 from orchestration.cli.evaluating import evaluate
 from orchestration.cli.holding import hold, resume
 from orchestration.cli.manifests import set_image, set_model_uri
@@ -25,7 +25,7 @@ _SECTIONS = {
     "Prepare": (init, check_server, record, set_image, set_model_uri),
     "Promote": (register, retry, approve, hold, resume),
     "Change what serves": (rollback, abort, adopt),
-    "Watch what serves": (companion, rules, evaluate),
+    "Watch what serves": (serve, companion, register_webhook, rules, evaluate),
     "Tell people": (notify, notify_test, alerts, analyze_alert, analyze_drift),
 }
 

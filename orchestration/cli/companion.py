@@ -1,11 +1,20 @@
 """`incumbent companion` and `incumbent alerts`: the long-lived process beside the pipeline, and its outbox."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestration.cli.run import json_option, platform_of_environment, print_json, problems, say, tell
+from orchestration.cli.run import (
+    json_option,
+    platform_of_environment,
+    print_json,
+    problems,
+    require_dagster_home,
+    say,
+    tell,
+)
 from orchestration.cli.tables import table, time_of, width
 
 if TYPE_CHECKING:
@@ -41,7 +50,14 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     type=click.Path(path_type=Path),
     help="The configuration of the alert dispatcher; without it, there is none.",
 )
-def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None) -> None:
+@click.option(
+    "--mlflow-webhook",
+    "webhook_secret",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Take MLflow's webhooks, signed with the secret in this file; without it, none is taken.",
+)
+def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None, webhook_secret: Path | None) -> None:
     """Serve what the pipeline needs beside it, until SIGTERM or Ctrl-C. The options choose the parts.
 
     Every part answers at one address: /metrics for Prometheus, /live and /ready for probes.
@@ -74,6 +90,11 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
       incumbent_outbox_alerts{state}             incumbent_outbox_damaged_files
 
     \b
+    MLflow tells by POST /webhooks/mlflow that an alias was set, and the sensor asks at once what else it would ask
+    within a second. `incumbent register-webhook` lets it; this must run where Dagster runs, with its INCUMBENT_STATE:
+      incumbent_registry_webhooks_total          incumbent_requests_refused_total{reason}
+
+    \b
     Settings of the metrics of the promotions:
       MLFLOW_TRACKING_URI, INCUMBENT_GIT_URL, INCUMBENT_KUBECONFIG, as for a promotion; read access is enough
       INCUMBENT_POLICIES, INCUMBENT_GIT_BRANCH, INCUMBENT_GIT_TOKEN_FILE, INCUMBENT_STATE, if not the defaults
@@ -81,6 +102,7 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
     \b
     Examples:
       incumbent companion --listen 0.0.0.0:9464
+      incumbent companion --mlflow-webhook ~/.mlflow-webhook-secret
       incumbent companion --listen 0.0.0.0:8080 --no-promotions --dispatch /etc/dispatcher/config/dispatcher.yml
 
     \b
@@ -91,9 +113,13 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
          outbox); the reason is on standard error
       4  the outbox turned out to be damaged; starting it again moves the file aside
     """
-    if not promotions and dispatcher is None:
-        raise click.UsageError("nothing to do: give --dispatch FILE, or leave --no-promotions out")
+    if not promotions and dispatcher is None and webhook_secret is None:
+        raise click.UsageError(
+            "nothing to do: give --dispatch FILE or --mlflow-webhook FILE, or leave --no-promotions out"
+        )
     with problems():
+        from dataclasses import replace
+
         from prometheus_client import CollectorRegistry
 
         from orchestration.companion.serve import serve
@@ -104,6 +130,8 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             from orchestration.environment import required
 
             platform = platform_of_environment()
+            # A mirror of its own: promotions wait for the lock of theirs, and this one fetches every 15 s.
+            platform = replace(platform, state=f"{platform.state}/companion")
             required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
             platform.policy_names()
             parts.append(promotions_part(platform, tell))
@@ -111,7 +139,112 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
             from orchestration.companion.dispatch import dispatch_part
 
             parts.append(dispatch_part(_configuration(dispatcher), registry, tell))
+        if webhook_secret is not None:
+            from orchestration.adapters.paths import path_of
+            from orchestration.companion.registry_webhook import registry_webhook_part
+            from orchestration.environment import setting
+
+            state = path_of(setting("INCUMBENT_STATE"), "INCUMBENT_STATE")
+            parts.append(registry_webhook_part(state, webhook_secret, registry, tell))
         serve(parts, registry, *listen, tell)
+
+
+@click.command(short_help="Run Dagster's processes, forked from one.")
+@click.option(
+    "--pages",
+    metavar="HOST:PORT",
+    callback=_address,
+    default="127.0.0.1:3000",
+    show_default=True,
+    help="The address of Dagster's pages.",
+)
+@click.option(
+    "--code-port",
+    type=click.IntRange(1, 65535),
+    default=4266,
+    show_default=True,
+    help="The port of this machine at which Dagster's processes reach the code server.",
+)
+@click.option("--companion", "beside", metavar="HOST:PORT", help="Run `incumbent companion` as well, at this address.")
+@click.option(
+    "--mlflow-webhook", "webhook_secret", metavar="FILE", type=click.Path(path_type=Path), help="As of the companion."
+)
+def serve(pages: tuple[str, int], code_port: int, beside: str | None, webhook_secret: Path | None) -> None:
+    """Run the pipeline: Dagster's code server, daemon and pages, and the process from which runs are forked.
+
+    Everything is imported once and shared, so that together they take little more than half of the memory that they
+    take when each is started alone. When one of them ends, all end, and whoever started this starts it again. Runs
+    that are under way go on, and are found again.
+
+    \b
+    Settings: those of a promotion, and DAGSTER_HOME, with the file dagster.yaml of the checkout in it.
+
+    \b
+    Example:
+      incumbent serve --pages 0.0.0.0:3000
+      incumbent serve --companion 127.0.0.1:9464 --mlflow-webhook ~/.mlflow-webhook-secret
+
+    \b
+    Exit code:
+      0  ended by a signal
+      2  wrong usage
+      3  refused (DAGSTER_HOME cannot be used, or another pipeline uses it); the reason is on standard error
+      4  one of its processes has ended by itself
+    """
+    if webhook_secret is not None and beside is None:
+        raise click.UsageError("--mlflow-webhook is of the companion: give --companion HOST:PORT, too")
+    with problems():
+        require_dagster_home()
+        from orchestration.adapters.paths import path_of
+        from orchestration.warm_runs.together import Service, dagster_services, serve_together
+
+        home = path_of(os.environ["DAGSTER_HOME"], "DAGSTER_HOME")
+        family = dagster_services(home, code_port, pages)
+        if beside is not None:
+            options = [f"--listen={beside}"]
+            options += [f"--mlflow-webhook={webhook_secret}"] if webhook_secret is not None else []
+            family += (Service("companion", lambda: companion(options)),)
+        serve_together(home, family, tell)
+
+
+@click.command(short_help="Let MLflow tell the companion of each alias that is set.")
+@click.argument("url", metavar="URL")
+@click.argument("secret", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--name", default="incumbent", show_default=True, help="The webhook's name in MLflow.")
+def register_webhook(url: str, secret: Path, name: str) -> None:
+    """Let MLflow tell the companion at URL of each alias that is set, signed with the secret in FILE, and try it.
+
+    A promotion then begins at once, and not within a second or, between two ticks, five. Nothing depends on it: what
+    MLflow does not tell is found by asking, as ever. It may be run again, with another address or secret.
+
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD must be those of an administrator, where MLflow has logins.
+    The server needs MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, or it cannot read the secret any more once it was restarted;
+    for a URL that begins with http:// MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https, and for a private address
+    MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true.
+
+    \b
+    Example, with a secret that is made first:
+      openssl rand -hex 32 > ~/.mlflow-webhook-secret
+      incumbent companion --mlflow-webhook ~/.mlflow-webhook-secret &
+      incumbent register-webhook http://127.0.0.1:9464/webhooks/mlflow ~/.mlflow-webhook-secret
+
+    \b
+    Exit code:
+      0  MLflow told the companion
+      2  wrong usage
+      3  refused (a setting is wrong); the reason is on standard error
+      4  MLflow does not answer, or does not get through to URL; the reason is on standard error
+    """
+    with problems():
+        from orchestration.adapters.mlflow_registry import MlflowRegistry
+        from orchestration.adapters.secret_files import read_secret
+        from orchestration.environment import required, setting
+        from orchestration.promotion.registry_webhook import EVENTS
+
+        signed_with = read_secret(secret, "the secret of MLflow's webhook", "FILE", "utf-8")
+        registry = MlflowRegistry(required("MLFLOW_TRACKING_URI", setting("MLFLOW_TRACKING_URI")))
+        registry.register_webhook(name, url, signed_with, EVENTS)
+    say(f"{registry} tells {url} of each alias that is set")
 
 
 @click.command(short_help="Show the alerts in the dispatcher's outbox.")

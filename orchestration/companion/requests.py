@@ -62,18 +62,18 @@ def require_token(request: Request, token: str) -> None:
         raise RefusedRequestError(401, "unauthorized", detail, {"WWW-Authenticate": 'Bearer realm="incumbent"'})
 
 
-async def read_body(request: Request) -> bytes:
-    """Read a body, unless it is larger than `LARGEST_BODY` or takes longer than `BODY_SECONDS`."""
-    too_large = RefusedRequestError(413, "too_large", f"expected a body of {LARGEST_BODY} bytes at most")
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> bytes:
+    """Read a body, unless it is larger than `largest` bytes or takes longer than `BODY_SECONDS`."""
+    too_large = RefusedRequestError(413, "too_large", f"expected a body of {largest} bytes at most")
     declared = request.headers.get("Content-Length", "0")
-    if declared.isdecimal() and int(declared) > LARGEST_BODY:
+    if declared.isdecimal() and int(declared) > largest:
         raise too_large
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > LARGEST_BODY:
+                if len(body) > largest:
                     raise too_large
     except TimeoutError:
         raise RefusedRequestError(408, "too_slow", f"expected the body within {BODY_SECONDS:.0f} s") from None

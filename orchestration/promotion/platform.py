@@ -1,11 +1,13 @@
 """The platform that promotions run on and are told through, as sensors, assets, commands and the exporter see it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from orchestration.promotion.policy import GitTarget, Policy
 from orchestration.promotion.ports import (
     ArgoCD,
+    Bell,
     Clients,
     Clock,
     Cluster,
@@ -56,6 +58,13 @@ class Platform(Protocol):
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""
+
+
+class WakingPlatform(Platform, Protocol):
+    """A platform that says when the registry may have changed."""
+
+    def bell(self) -> AbstractContextManager[Bell]:
+        """Return what rings then, as long as the block lasts."""
 
 
 class PlatformInParts(Platform, Protocol):

@@ -43,6 +43,17 @@ class Clock(Protocol):
         """Return when that many seconds have passed."""
 
 
+class Bell(Protocol):
+    """Rings when somebody says that a model's aliases have moved: worth a question to the registry, and no more."""
+
+    def wait(self, seconds: float) -> frozenset[str]:
+        """Return when that many seconds have passed, or at once when it has rung since the last call.
+
+        Returns:
+            The models that it has rung for.
+        """
+
+
 class Registry(Protocol):
     """The model registry (MLflow)."""
 

@@ -1,7 +1,7 @@
 """What the sensor decides at a tick; pure, so that the whole table of cases can be tested."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
@@ -150,7 +150,12 @@ def unanswered(memory: Memory | None, now: float) -> Memory:
 
 
 def in_order(
-    names: Iterable[str], memories: Mapping[str, Memory], hints: Mapping[str, int] | None, now: float, every: float
+    names: Iterable[str],
+    memories: Mapping[str, Memory],
+    hints: Mapping[str, int] | None,
+    now: float,
+    every: float,
+    told: Collection[str] = (),
 ) -> list[str]:
     """Return the policies to look at now: those whose alias has moved, then those that are due, the longest first.
 
@@ -161,12 +166,15 @@ def in_order(
             each policy has to be asked.
         now: Seconds since the epoch.
         every: How often a policy is asked without hints, in seconds.
+        told: The policies whose alias has moved as somebody says.
     """
 
     def rank(name: str) -> tuple[bool, float] | None:
         memory = memories.get(name)
         if memory is None:
             return True, 0.0
+        if name in told:
+            return False, memory.asked_at
         if hints is not None and memory.named is not None and _has_moved(memory, hints.get(name, 0)):
             return False, memory.asked_at
         is_due = now >= memory.look_at or (hints is None and now >= memory.asked_at + every)

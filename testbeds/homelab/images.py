@@ -121,8 +121,8 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
     )
 
 
-def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> None:
-    """Push an image of the server without a model, which can also fetch one from MLflow before the server starts.
+def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> str:
+    """Push an image of the server without a model, which can also fetch one before the server starts; return its digest.
 
     Raises:
         ProblemError: the libraries cannot be installed, or the registry refused a part.
@@ -138,7 +138,7 @@ def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> No
         User=_USER,
         ExposedPorts={"8080/tcp": {}},
     )
-    registry.push(repository, tag, image)
+    return registry.push(repository, tag, image)
 
 
 def publish_companion(registry_url: str, say: Say) -> None:

@@ -44,7 +44,9 @@ def serving(
 
 
 @contextmanager
-def mlflow_of(folder: Path, python: str, *options: str, health: str = "/health") -> Iterator[str]:
+def mlflow_of(
+    folder: Path, python: str, *options: str, health: str = "/health", settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run a real MLflow server: one worker, SQLite, proxied artifacts.
 
     Args:
@@ -52,6 +54,7 @@ def mlflow_of(folder: Path, python: str, *options: str, health: str = "/health")
         python: the interpreter that has MLflow's server.
         options: more of the command's options.
         health: the path that answers when the server is ready.
+        settings: more environment variables.
     """
     if python == sys.executable:
         lay_out_mlflow(folder / "mlflow.db")
@@ -62,7 +65,7 @@ def mlflow_of(folder: Path, python: str, *options: str, health: str = "/health")
         *("--artifacts-destination", str(folder / "artifacts"), *options),
     ]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with serving(command, f"http://127.0.0.1:{port}{health}", folder, quiet):
+    with serving(command, f"http://127.0.0.1:{port}{health}", folder, {**quiet, **(settings or {})}):
         yield f"http://127.0.0.1:{port}"
 
 

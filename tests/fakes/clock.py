@@ -29,3 +29,23 @@ class FakeClock:
     def after(self, seconds: float, action: Callable[[], object]) -> None:
         """Schedule an action for that many seconds from now."""
         self.scheduled.append((self.time + seconds, action))
+
+
+class FakeBell:
+    """Implements the `Bell` port on such a clock; what is scheduled there may `ring` it."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._rung: frozenset[str] = frozenset()
+
+    def ring(self, model: str) -> None:
+        self._rung |= {model}
+
+    def wait(self, seconds: float) -> frozenset[str]:
+        """Let the time pass up to the next action that is scheduled, and so on, until it has rung."""
+        until = self._clock.now() + seconds
+        while not self._rung and self._clock.now() < until:
+            coming = min((at for at, _ in self._clock.scheduled), default=until)
+            self._clock.sleep(min(max(coming, self._clock.now()), until) - self._clock.now())
+        rung, self._rung = self._rung, frozenset()
+        return rung

@@ -1,6 +1,7 @@
 """A whole platform in memory: what is pushed is rolled out as soon as Argo CD is asked to look."""
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import dagster as dg
@@ -18,7 +19,7 @@ from orchestration.promotion.recorded_requests import (
     dump_recording,
 )
 from orchestration.promotion.state import State
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import FakeBell, FakeClock
 from tests.fakes.cluster import FakeArgoCD, FakeCluster, FakeService, a_deployment, a_pod, an_application
 from tests.fakes.git import FakeGitRepository
 from tests.fakes.images import FakeImages
@@ -73,6 +74,7 @@ class World:
         self.ignored: tuple[str, ...] = ()
         """What is beside the policies and is none."""
         self.clock = FakeClock()
+        self.bell = FakeBell(self.clock)
         self.registry, self.images = FakeRegistry(), FakeImages()
         self.images.publish(REPOSITORY, "before")
         manifest = MANIFEST.format(image=f"{REPOSITORY}:before")
@@ -239,6 +241,9 @@ class WorldPlatform:
 
     def clock(self) -> FakeClock:
         return self.world.clock
+
+    def bell(self) -> AbstractContextManager[FakeBell]:
+        return nullcontext(self.world.bell)
 
     def registry(self) -> FakeRegistry:
         return self.world.registry

@@ -43,7 +43,7 @@ GUARDS = (
     ),
     Guard(
         "A body is not read beyond its limit.",
-        Mutant("companion/requests.py", "if len(body) > LARGEST_BODY:", "if False:"),
+        Mutant("companion/requests.py", "if len(body) > largest:", "if False:"),
         "companion/test_requests.py::test_a_body_that_is_too_large_is_not_read_on",
     ),
     Guard(

@@ -20,12 +20,14 @@ from tests.guards import (
     rollback,
     rollout,
     telling,
+    warm_runs,
     watching,
 )
 from tests.guards.guard import Guard
 
 GUARDS: Mapping[str, tuple[Guard, ...]] = {
     "Which runs begin": watching.GUARDS,
+    "Runs that are forked (`run_launcher`)": warm_runs.GUARDS,
     "Candidate (`promotion_candidate`)": candidate.GUARDS,
     "Before the commit (`manifest_commit`)": before_commit.GUARDS,
     "Permission (`manifest_commit`)": permission.GUARDS,

@@ -7,8 +7,8 @@ GUARDS = (
         "A client's library is imported by one thread at a time, or a process may never get a complete one.",
         Mutant(
             "adapters/mlflow_registry.py",
-            "        with importing:\n            from mlflow import MlflowClient\n",
-            "        from mlflow import MlflowClient\n",
+            "    with importing:\n        from mlflow import MlflowClient\n",
+            "    from mlflow import MlflowClient\n",
         ),
         "adapters/test_importing.py::test_a_library_is_imported_by_one_thread_at_a_time",
     ),
@@ -146,5 +146,29 @@ GUARDS = (
             ),
         ),
         "orchestration/test_sensor.py::test_a_request_is_never_dated_before_its_alias",
+    ),
+    Guard(
+        "MLflow's word is believed only with its signature.",
+        Mutant(
+            "promotion/registry_webhook.py", 'if not hmac.compare_digest(b"v1," + digest, given):', "if not digest:"
+        ),
+        "promotion/test_registry_webhook.py::test_what_is_not_signed_so_is_not_believed",
+    ),
+    Guard(
+        "MLflow's word is believed for five minutes.",
+        Mutant("promotion/registry_webhook.py", " or abs(now - int(timestamp)) > OLDEST_SECONDS", ""),
+        "promotion/test_registry_webhook.py::test_what_is_not_signed_so_is_not_believed",
+    ),
+    Guard(
+        "MLflow's word counts once.",
+        Mutant("promotion/registry_webhook.py", "is_new = delivery not in self._taken", "is_new = True"),
+        "promotion/test_registry_webhook.py::test_a_delivery_is_taken_once",
+    ),
+    Guard(
+        "However often MLflow's word comes, the registry is asked ten times a second at most.",
+        Mutant(
+            "commands/sensor_tick.py", "min(tick.pause / RUNG_SHARE, left)", "min(tick.pause / RUNG_SHARE / 3, left)"
+        ),
+        "orchestration/test_sensor_tick.py::test_however_often_the_bell_rings_the_registry_is_asked_ten_times_a_second_at_most",
     ),
 )

@@ -29,21 +29,20 @@ pytestmark = pytest.mark.timeout(1200)  # the first test may have to build the c
 NAME, PORT = "iris-by-address", 30851
 PATH = f"manifests/applications/{NAME}/inference-service.yaml"
 REPOSITORY, TAG = "acme/any-version", "1"
-IMAGE = f"ghcr.io/{REPOSITORY}:{TAG}"
 RUNTIME = "any-version"
 _KINDS = (("serving.kserve.io", "InferenceService"), ("", "Service"))
 _MODELS = "/mnt/models"
 
 
-def manifests(address: str) -> tuple[str, Document]:
-    """Return the InferenceService with an address and its Service, and the runtime with the server's container."""
+def manifests(address: str, image: str) -> tuple[str, Document]:
+    """Return the InferenceService with an address and its Service, and the runtime with the server's image."""
     text = (CHECKOUT / TEMPLATE).read_text(encoding="utf-8").replace("iris-classifier-kserve", NAME)
     service, node_port = (dict(each) for each in YAML(typ="safe").load_all(text.replace("30850", str(PORT))))
     predictor = service["spec"]["predictor"]
     (container,), volumes = predictor.pop("containers"), predictor.pop("volumes")
     model = {"modelFormat": {"name": RUNTIME}, "runtime": RUNTIME, "storageUri": address}
     predictor["model"] = model
-    container |= {"image": IMAGE, "env": [*container["env"], {"name": "MODEL_DIR", "value": f"{_MODELS}/model"}]}
+    container |= {"image": image, "env": [*container["env"], {"name": "MODEL_DIR", "value": f"{_MODELS}/model"}]}
     runtime = {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
@@ -53,13 +52,13 @@ def manifests(address: str) -> tuple[str, Document]:
     return text_of(service, node_port), runtime
 
 
-def fetches_from_mlflow(environment: HomelabEnvironment) -> tuple[Document, Document]:
+def fetches_from_mlflow(environment: HomelabEnvironment, image: str) -> tuple[Document, Document]:
     """Return what tells KServe how `models:/` is fetched, and the login for that."""
     login = secret("models-login", NAMESPACE, mlflow_login(environment.homelab.gcp, TRAINING))
     limits = {"cpu": "1", "memory": "512Mi"}
     container: dict[str, Any] = {
         "name": "storage-initializer",
-        "image": IMAGE,
+        "image": image,
         "command": ["python", "-m", "model_server.storage_initializer"],
         "env": [{"name": "MLFLOW_TRACKING_URI", "value": environment.mlflow_url}],
         "envFrom": [{"secretRef": {"name": "models-login"}}],
@@ -76,9 +75,10 @@ def services(environment: HomelabEnvironment) -> Iterator[Lab]:
     """Install KServe, and let one InferenceService serve version 1 by its address."""
     homelab: Homelab = environment.homelab
     bring_kserve(homelab, print)
-    publish_server(homelab.registry_url, REPOSITORY, TAG, print)
-    files, runtime = manifests(f"models:/{environment.model}/1")
-    homelab.edge.apply([*fetches_from_mlflow(environment), runtime])
+    digest = publish_server(homelab.registry_url, REPOSITORY, TAG, print)
+    image = f"ghcr.io/{REPOSITORY}:{TAG}@{digest}"
+    files, runtime = manifests(f"models:/{environment.model}/1", image)
+    homelab.edge.apply([*fetches_from_mlflow(environment, image), runtime])
     other = Other(
         "InferenceService",
         NAME,

@@ -62,7 +62,7 @@ def test_jobs_and_sensors() -> None:
     assert sensors == {
         "challenger_sensor": (["promote"], 5),
         "live_sensor": ([], 15),
-        "notification_sensor": ([], 5),
+        "notification_sensor": ([], 15),
     }
     on = [sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING]
     assert on == ["live_sensor"]
