@@ -122,7 +122,7 @@ def model_image(base: Image, libraries: Layer, model: Path, tag: str, environmen
 
 
 def publish_server(registry_url: str, repository: str, tag: str, say: Say) -> str:
-    """Push an image of the server without a model, which can also fetch one before the server starts; return its digest.
+    """Push an image of the server that can also fetch its model before it starts, and return the digest.
 
     Raises:
         ProblemError: the libraries cannot be installed, or the registry refused a part.

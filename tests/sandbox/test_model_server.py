@@ -23,7 +23,7 @@ from model_server.faults import CRASH_EXIT_CODE, Faults
 from model_server.from_image import write_model
 from model_server.from_mlflow import download_model
 from model_server.model import InvalidRequestError, Model, ModelUnusableError, read_recording
-from model_server.server import REPLAY_HEADER, Application
+from model_server.server import REPLAY_HEADER, Application, Server
 from orchestration.cli import main
 from orchestration.promotion.recorded_requests import RecordedAnswer, RecordedRequest, Recording, dump_recording
 from testbeds.common.mlflow_database import lay_out_mlflow
@@ -228,6 +228,35 @@ def test_faults_can_be_set_on_a_running_server() -> None:
     assert server.set_faults(b"[]")[0] == 400
     assert server.set_faults(b"{}")[0] == 200
     assert server.predict(b'{"features": [0, 0]}', "real")[0] == 200
+
+
+def test_it_keeps_the_contract_until_it_fails(tmp_path: Path) -> None:
+    """`incumbent check-server` passes on it line by line, and then names the one line that a fault breaks."""
+    served = application(Faults(remote=True))
+    server = Server(("127.0.0.1", 0), served)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    requests = tmp_path / "requests.json"
+    requests.write_bytes(b'[{"features": [3.0, 0.0]}, {"features": [0.0, 0.0]}]')
+
+    def check() -> tuple[int, list[list[str]]]:
+        """Return the exit code, and each check's outcome and name."""
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = CliRunner().invoke(main, ["check-server", url, "--requests", str(requests)])
+        checks, _, _ = result.stdout.partition("What a policy can use")
+        return result.exit_code, [line.split()[:2] for line in checks.splitlines() if re.match(r"  \w", line)]
+
+    try:
+        code, checks = check()
+        assert code == 0, checks
+        assert len(checks) == 11
+        assert {outcome for outcome, _ in checks} == {"ok"}
+        served.set_faults(b'{"FAULT_FAIL_EVERY": "1"}')
+        code, checks = check()
+        assert code == 1
+        assert [name for outcome, name in checks if outcome == "failed"] == ["answers"]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Process(Protocol):
@@ -436,30 +465,6 @@ def test_a_registered_version_is_served(serve: Callable[..., Running]) -> None:
     assert server.ask("POST", "/faults", b"{}")[0] == 404
     # The body is announced but not sent, because a client that is still writing may not read the answer.
     assert server.ask("POST", "/predict", b"x", Content_Length=str(1024 * 1024 + 1))[0] == 413
-
-
-def test_it_keeps_the_contract_until_it_fails(serve: Callable[..., Running], tmp_path: Path) -> None:
-    """`incumbent check-server` passes on it line by line, and then names the one line that a fault breaks."""
-    server = serve(f"models:/{IRIS.model}/1", FAULT_REMOTE="1")
-    server.until(lambda: server.ask("GET", "/health")[0] == 200)
-    requests = tmp_path / "requests.json"
-    requests.write_bytes(b'[{"features": [5.0, 3.3, 1.4, 0.2]}, {"features": [6.7, 3.0, 5.2, 2.3]}]')
-
-    def check() -> tuple[int, list[str]]:
-        result = CliRunner().invoke(
-            main, ["check-server", f"http://127.0.0.1:{server.port}", "--requests", str(requests)]
-        )
-        checks, _, _ = result.stdout.partition("What a policy can use")
-        return result.exit_code, [line for line in checks.splitlines() if re.match(r"  \w", line)]
-
-    code, lines = check()
-    assert code == 0, lines
-    assert {line.split()[0] for line in lines} == {"ok"}
-    assert len(lines) == 11
-    server.ask("POST", "/faults", b'{"FAULT_FAIL_EVERY": "1"}')
-    code, lines = check()
-    assert code == 1
-    assert [line.split()[1] for line in lines if line.startswith("failed")] == ["answers"]
 
 
 def test_an_unregistered_model_is_served(
