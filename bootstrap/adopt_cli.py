@@ -1,4 +1,4 @@
-"""The commands that write into a checkout, and touch no cluster: `init`."""
+"""The commands that write into a checkout, and touch no cluster: `init` and `new-model`."""
 
 import argparse
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootstrap.adopt import adopt, changes, with_settings
+from bootstrap.new_model import NewModel, scaffold
 from bootstrap.owner import CHECKOUT, FILE, parse_owner, read_owner
 from bootstrap.places import find_scalar
 from orchestration.promotion.problems import InvalidInputError, Problem
@@ -25,6 +26,22 @@ change; comments, order and the versions that promotions committed stay.
 
 On a terminal, it asks for what is not given here. Otherwise, and for what it never asks, the file counts as it is, so
 editing {FILE} and running this again does the same. Running it twice changes nothing."""
+_NEW_MODEL = f"""Write everything that another model on edge needs.
+
+That is: Deployment, Service, autoscaler and disruption budget in manifests/applications/NAME, its Application, which
+root lists, its policy, its scraped service, its alerts, its port of edge, and its line in {FILE}.
+
+The files are those of a model that is there already, with the names replaced; it takes the next free NodePort. Nothing
+is overwritten: a name that is taken is refused. Rights, scraping of pods and dashboards need nothing, because they are
+for every model of the namespace."""
+_NEW_MODEL_EXAMPLES = """Examples:
+  python -m bootstrap new-model fraud --image ghcr.io/you/fraud:1.4.0 --registered-model fraud-detection
+  python -m bootstrap new-model fraud --image ghcr.io/you/fraud:1.4.0 --like wine-quality
+
+Exit code:
+  0  written
+  1  refused, with the reason on standard error; nothing was written
+  2  wrong usage"""
 _EXAMPLES = """Examples:
   python -m bootstrap init
   python -m bootstrap init --repository https://github.com/you/your-fork.git --registry ghcr.io/you \\
@@ -80,6 +97,23 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     how.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
     how.add_argument("--check", action="store_true", help=f"say which places differ from {FILE}, and write nothing")
     command.set_defaults(run=_init)
+    command = commands.add_parser(
+        "new-model",
+        help="write everything that another model needs",
+        description=_NEW_MODEL,
+        epilog=_NEW_MODEL_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("name", metavar="NAME", help="the name of its folder, Deployment, Service and Application")
+    command.add_argument("--image", required=True, help="the image that serves first, such as ghcr.io/you/fraud:1.4.0")
+    command.add_argument("--registered-model", metavar="MODEL", help="its name in MLflow (default: NAME)")
+    command.add_argument("--like", metavar="MODEL", help=f"the model whose files are taken (default: {FILE}'s first)")
+    command.set_defaults(run=_new_model)
+
+
+def _new_model(options: argparse.Namespace) -> Iterable[str]:
+    like = options.like or next(iter(read_owner(CHECKOUT).models))
+    return scaffold(CHECKOUT, NewModel(options.name, options.image, options.registered_model or options.name, like))
 
 
 def _init(options: argparse.Namespace) -> Iterable[str]:

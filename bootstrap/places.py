@@ -113,7 +113,7 @@ def find_scalar(document: Document, path: str) -> ScalarNode:
     Raises:
         RefusedError: there is none.
     """
-    for node in _walk(document.root, path):
+    for node in nodes_at(document.root, path):
         if isinstance(node, ScalarNode):
             return node
     raise RefusedError(f"no setting {path}", line=document.root.line)
@@ -306,17 +306,17 @@ def _scalars(document: Document, place: Place) -> list[ScalarNode]:
         return []
     if place.only is not None:
         path, form = place.only
-        if not any(re.fullmatch(form, text_of(node) or "") for node in _walk(root, path)):
+        if not any(re.fullmatch(form, text_of(node) or "") for node in nodes_at(root, path)):
             return []
-    found = [node for node in _walk(root, place.path) if isinstance(node, ScalarNode)]
+    found = [node for node in nodes_at(root, place.path) if isinstance(node, ScalarNode)]
     meant = {id(node): node for node in found if node.value.startswith(place.starts)}  # by an alias, one has two paths
     if not meant and not place.optional:
         raise _missing(place, root.line, f"nothing at {place.path}")
     return list(meant.values())
 
 
-def _walk(root: Node, path: str) -> Iterator[Node]:
-    """Yield the nodes at a path; a part of the path that is missing has none."""
+def nodes_at(root: Node, path: str) -> Iterator[Node]:
+    """Yield the nodes at a path, as `Place.path` writes it; where a part of the path is missing, there are none."""
     nodes: Sequence[Node] = [root]
     for step in _STEP.finditer(path):
         below = [child for node in nodes for child in _below(node, step["key"])]
