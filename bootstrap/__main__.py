@@ -14,6 +14,7 @@ from bootstrap.adopt_cli import add_commands
 from bootstrap.kubectl import Kubectl
 from bootstrap.mlflow_accounts import make_accounts
 from bootstrap.owner import read_owner
+from bootstrap.pull_secrets import make_pull_secrets
 from bootstrap.registration import (
     ANALYST,
     EDGE,
@@ -86,6 +87,12 @@ def _add_platform(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: homelab.yaml's)")
     command.set_defaults(run=_register)
 
+    command = commands.add_parser("pull-secret", help="let the nodes pull images from a private registry")
+    command.add_argument("--registry", help="the registry (default: homelab.yaml's)")
+    command.add_argument("--username", required=True, help="the user whose token it is")
+    command.add_argument("--token-file", type=Path, required=True, help="file with a token that may read images")
+    command.set_defaults(run=_pull_secret)
+
     command = commands.add_parser(
         "accounts", help="hand out the accounts that the applications access-* bring, once they are synced"
     )
@@ -139,6 +146,11 @@ def _register(options: argparse.Namespace) -> Iterable[str]:
     server = options.edge_server or owner.edge_api
     register_edge(gcp, edge, server)
     yield f"cluster {EDGE} at {server}: registered"
+
+
+def _pull_secret(options: argparse.Namespace) -> Iterable[str]:
+    registry, token = options.registry or read_owner().registry, _read(options.token_file, "--token-file")
+    return make_pull_secrets(_gcp(options), _edge(options), registry, options.username, token)
 
 
 def _accounts(options: argparse.Namespace) -> Iterable[str]:
