@@ -56,6 +56,13 @@ def checkout(tmp_path: Path) -> Path:
     return copy_checkout(tmp_path)
 
 
+@pytest.fixture
+def only_settings(tmp_path: Path) -> Path:
+    """A checkout of which no other file is read."""
+    shutil.copy(CHECKOUT / FILE, tmp_path / FILE)
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout that another owner has made theirs, with another port of edge's API. No test changes it."""
@@ -249,14 +256,14 @@ def test_an_application_of_something_else_keeps_its_address(checkout: Path) -> N
         ("storage.mlflow", "five", "storage.mlflow: expected a size such as 5Gi"),
     ],
 )
-def test_wrong_settings_are_refused(checkout: Path, path: str, value: str, said: str) -> None:
+def test_wrong_settings_are_refused(only_settings: Path, path: str, value: str, said: str) -> None:
     """Each wrong value is named with its path, and nothing is written; a password is not repeated."""
-    before = (checkout / FILE).read_bytes()
+    before = (only_settings / FILE).read_bytes()
     with pytest.raises(InvalidInputError) as refusal:
-        list(adopt(checkout, {path: value}))
+        list(adopt(only_settings, {path: value}))
     assert said in str(refusal.value)
     assert "hunter2" not in str(refusal.value)
-    assert (checkout / FILE).read_bytes() == before
+    assert (only_settings / FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -300,7 +307,7 @@ def test_what_follows_can_be_stated_instead() -> None:
     assert owner.github_repository == "acme/workflows"
 
 
-def test_a_person_is_asked_for_what_is_not_given(checkout: Path) -> None:
+def test_a_person_is_asked_for_what_is_not_given(only_settings: Path) -> None:
     """What is given is not asked, an empty answer takes what is proposed, and a wrong one is asked again."""
     answers = {"branch": ["a..b", "production"], "edge.address": ["100.64.0.2"]}
     questions = {setting.question: setting.path for setting in SETTINGS}
@@ -311,7 +318,7 @@ def test_a_person_is_asked_for_what_is_not_given(checkout: Path) -> None:
         asked.append(questions[text.rpartition(" [")[0]])
         return (answers.get(asked[-1]) or [""]).pop(0)
 
-    values = ask_for_the_rest(checkout, {"registry": "ghcr.io/you"}, ask, told.append)
+    values = ask_for_the_rest(only_settings, {"registry": "ghcr.io/you"}, ask, told.append)
     wanted = [setting.path for setting in SETTINGS if setting.path != "registry"]
     assert [path for number, path in enumerate(asked) if asked.index(path) == number] == wanted
     assert asked.count("branch") == 2
