@@ -197,7 +197,11 @@ class Team:
         folder = Path(target.path).parent
         service = _SERVICE.format(name=target.name, namespace=target.namespace, port=self.node_port)
         self._commit({target.path: self.kit.deployment, str(folder / "service.yaml"): service}, "Serve version 1")
-        source = {"repoURL": self.environment.git_url, "targetRevision": "main", "path": str(folder)}
+        source = {
+            "repoURL": self.environment.git_url,
+            "targetRevision": self.environment.git_branch,
+            "path": str(folder),
+        }
         argocd = self.policy.argocd
         spec = {
             "project": "default",
