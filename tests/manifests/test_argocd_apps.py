@@ -16,7 +16,10 @@ FILES = [path for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomi
 ALL = [document for path in FILES for document in documents(path)]
 APPLICATIONS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "Application"}
 PROJECTS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "AppProject"}
-_CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+_CLUSTER_WIDE = {
+    *("Namespace", "ClusterRole", "ClusterRoleBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+}
 Needed = tuple[str, str]
 
 
@@ -33,8 +36,6 @@ def needs(application: Mapping[str, Any]) -> Iterator[tuple[str, Needed]]:
     for document in deployed(application):
         whitelist = "clusterResourceWhitelist" if document["kind"] in _CLUSTER_WIDE else "namespaceResourceWhitelist"
         yield whitelist, group_and_kind(document)
-    if "CreateNamespace=true" in application["spec"]["syncPolicy"].get("syncOptions", ()):
-        yield "clusterResourceWhitelist", ("", "Namespace")
 
 
 def places(application: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -91,6 +92,14 @@ def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> N
     destinations = [(destination["name"], destination["namespace"]) for destination in spec["destinations"]]
     assert sorted(destinations) == sorted({place for application in applications for place in places(application)})
     assert not {"orphanedResources", "sourceNamespaces", "roles"} & set(spec)
+
+
+def test_only_the_accounts_applications_reach_beyond_namespaces() -> None:
+    """What follows a branch that the pipeline writes, and the registry, can make nothing that belongs to a cluster."""
+    reaching = {name for name, project in PROJECTS.items() if project["spec"]["clusterResourceWhitelist"]}
+    assert reaching == {"access", "kube-state-metrics"}
+    syncs = [application["spec"]["syncPolicy"] for application in APPLICATIONS.values()]
+    assert not [sync for sync in syncs if "syncOptions" in sync]  # CreateNamespace=true would make one
 
 
 @pytest.mark.platform

@@ -141,7 +141,7 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     "a workload by another name": (_rename, {"workload"}, "set manifest.name: prod-iris"),
     "no automated sync": (_stop, {"automated sync"}, "argocd app set iris --sync-policy automated"),
     "a right in Argo CD": (
-        lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io in namespace argocd"}),
+        lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io iris in namespace argocd"}),
         {"rights in Argo CD"},
         "control-plane",
     ),

@@ -31,6 +31,8 @@ UNKNOWN = {
     "RoleBinding",
     "Secret",
     "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
 """Kinds that kube-score silently ignores."""
 _WARNING = 5
