@@ -16,6 +16,10 @@ from testbeds.homelab.docker import Docker
 URL = f"{settings.GIT_URL}/{REPOSITORY}"
 HEALTH_URL = f"{settings.GIT_URL}/healthz"
 _FOLDERS = ("manifests", "argocd-apps")
+_TRUNK, _MODELS = "main", "manifests/applications"
+"""The branch that everything but the models follows, and the folder that the models' branch holds."""
+_MAY_PUSH = f"refs/heads/{BRANCH} refs/heads/incumbent/* refs/incumbent/* refs/tags/incumbent/*"
+"""What the pipeline's token may push to, as docs/blast-radius.md has it."""
 _SCRAPE_SECONDS = 2
 """A soak of a few seconds needs more samples than the real interval of 15 s gives."""
 
@@ -98,11 +102,15 @@ def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
 
 
 def create(state: Path) -> None:
-    """Make the repository, a readable copy of its content, and the token, in a state that has none of these."""
+    """Make the repository, a readable copy of its content, and the tokens, in a state that has none of these."""
     write_content(content(state))
-    git_server.create_repository(state / "git", REPOSITORY, content(state), BRANCH)
-    token_file(state).touch(mode=0o600)
-    token_file(state).write_text(secrets.token_urlsafe(24), encoding="utf-8")
+    repository = git_server.create_repository(state / "git", REPOSITORY, content(state), _TRUNK)
+    git_server.begin_branch(repository, BRANCH, _MODELS)
+    git_server.protect(repository)
+    for file in (token_file(state), owners_token_file(state), readers_token_file(state)):
+        _write_secret(file, secrets.token_urlsafe(24))
+    pipelines, readers = (file(state).read_text(encoding="utf-8") for file in (token_file, readers_token_file))
+    _write_secret(_bounded_file(state), f"{pipelines} {_MAY_PUSH}\n{readers}\n")
 
 
 def content(state: Path) -> Path:
@@ -111,12 +119,44 @@ def content(state: Path) -> Path:
 
 
 def token_file(state: Path) -> Path:
-    """Return the file with the token by which Argo CD, the pipeline and people push and pull."""
+    """Return the file with the token by which the pipeline, and people who serve models, push to the models' branch."""
     return state / "git-token"
 
 
+def owners_token_file(state: Path) -> Path:
+    """Return the file with the token by which the platform's owners push, to any branch."""
+    return state / "git-token-of-owners"
+
+
+def readers_token_file(state: Path) -> Path:
+    """Return the file with the token by which Argo CD reads, and pushes nothing."""
+    return state / "git-token-of-argocd"
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The branch that everything but the models follows, as the platform's owners see it."""
+
+    state: Path
+    git_url: str = URL
+    git_branch: str = _TRUNK
+
+    @property
+    def git_token_file(self) -> Path:
+        return owners_token_file(self.state)
+
+
+def _bounded_file(state: Path) -> Path:
+    return state / "git-tokens-and-refs"
+
+
+def _write_secret(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
+
+
 def start_server(docker: Docker, state: Path) -> None:
-    """Run the Git server beside the clusters, with the repository and the token of the state."""
+    """Run the Git server beside the clusters, with the repository and the tokens of the state."""
     program = Path(git_server.__file__).resolve()
     docker.run(
         "run",
@@ -128,7 +168,8 @@ def start_server(docker: Docker, state: Path) -> None:
         "--restart=unless-stopped",
         f"--user={os.getuid()}:{os.getgid()}",  # the owner of the repository's files
         f"--volume={state / 'git'}:/srv/git",
-        f"--volume={token_file(state)}:/srv/token:ro",
+        f"--volume={owners_token_file(state)}:/srv/token:ro",
+        f"--volume={_bounded_file(state)}:/srv/bounded:ro",
         f"--volume={program}:/srv/git_server.py:ro",
         settings.PYTHON_IMAGE,
         "python3",
@@ -137,4 +178,5 @@ def start_server(docker: Docker, state: Path) -> None:
         f"--port={settings.GIT_PORT}",
         "--root=/srv/git",
         "--token-file=/srv/token",
+        "--bounded-file=/srv/bounded",
     )

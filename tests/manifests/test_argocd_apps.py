@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from testbeds.common.services import BRANCH
 from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
 from tests.platform.programs import content
@@ -78,6 +79,17 @@ def test_all_use_roots_repository() -> None:
     address = APPLICATIONS["root"]["spec"]["source"]["repoURL"]
     assert {application["spec"]["source"]["repoURL"] for application in APPLICATIONS.values()} == {address}
     assert [project["spec"]["sourceRepos"] for project in PROJECTS.values()] == [[address]] * len(PROJECTS)
+
+
+def test_only_models_follow_the_branch_that_the_pipeline_writes() -> None:
+    """What has rights or makes rules is read from root's branch, and the models from theirs, in one folder."""
+    sources = {name: application["spec"]["source"] for name, application in APPLICATIONS.items()}
+    models = {name for name, source in sources.items() if source["targetRevision"] == BRANCH}
+    of_models = [each for each in APPLICATIONS.values() if each["spec"]["project"] in ("models", "kserve")]
+    assert models == {application["metadata"]["name"] for application in of_models}
+    assert all(sources[name]["path"].startswith("manifests/applications/") for name in models)
+    others = {source["targetRevision"] for name, source in sources.items() if name not in models}
+    assert others == {sources["root"]["targetRevision"]} != {BRANCH}
 
 
 @pytest.mark.platform
