@@ -74,7 +74,13 @@ def _of_alerts(address: str) -> list[Difference]:
         Difference(
             f"{dispatcher}/config/dispatcher.yml", "https://api.github.com", f"http://{address}:{settings.GITHUB_PORT}"
         ),
-        Difference(f"{dispatcher}/dispatcher.yaml", "port: 443", f"port: {settings.GITHUB_PORT}"),
+        *(
+            Difference("manifests/platform/access/control-plane/network.yaml", text, text.replace("443", str(port)))
+            for text, port in (
+                ("ports: # a receiver elsewhere, if there is one\n        - port: 443", settings.RECEIVER_PORT),
+                ("ports: # GitHub, whose addresses change\n        - port: 443", settings.GITHUB_PORT),
+            )
+        ),
     ]
 
 
