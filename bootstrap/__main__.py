@@ -1,6 +1,7 @@
-"""Set up what Argo CD cannot keep because it is not in a manifest. Each command may be run again.
+"""Make a fork yours, and set up what Argo CD cannot keep because it is not in a manifest.
 
-docs/clusters.md shows the commands in their order.
+Each command may be run again. docs/adopt.md and docs/clusters.md show them in their order. What is yours is in
+homelab.yaml, from which the commands take what is not given here.
 """
 
 import argparse
@@ -9,8 +10,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from bootstrap.adopt_cli import add_commands
 from bootstrap.kubectl import Kubectl
 from bootstrap.mlflow_accounts import make_accounts
+from bootstrap.owner import read_owner
+from bootstrap.pull_secrets import make_pull_secrets
 from bootstrap.registration import (
     ANALYST,
     EDGE,
@@ -52,10 +56,17 @@ def _parser() -> argparse.ArgumentParser:
         "Exit code:\n  0  done, now or before\n  1  refused or failed; the reason is on standard error\n"
         "  2  wrong usage",
     )
-    parser.add_argument("--gcp", default=_GCP, help="kubeconfig context of the control plane (default: %(default)s)")
-    parser.add_argument("--edge", default=EDGE, help="kubeconfig context of the models' cluster (default: %(default)s)")
+    parser.add_argument("--gcp", help="kubeconfig context of the control plane (default: homelab.yaml's)")
+    parser.add_argument("--edge", help="kubeconfig context of the models' cluster (default: homelab.yaml's)")
     commands = parser.add_subparsers(dest="command", required=True)
+    add_commands(commands)
+    _add_platform(commands)
+    _add_registry(commands)
+    return parser
 
+
+def _add_platform(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that lead to a platform which Argo CD keeps."""
     command = commands.add_parser("secrets", help="make the Secrets that the platform needs and Git must not have")
     command.add_argument(
         "--github-token-file", type=Path, help="file with a token by which alerts start workflows (actions: write)"
@@ -66,12 +77,21 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_secrets)
 
     command = commands.add_parser("register", help="register the repository and the edge cluster with Argo CD")
-    command.add_argument("--repository", required=True, help="the GitOps repository's address, as in root.yaml")
+    command.add_argument("--repository", help="the GitOps repository's address (default: homelab.yaml's)")
     command.add_argument(
-        "--token-file", type=Path, required=True, help="file with a token that may read the repository"
+        "--token-file",
+        type=Path,
+        help="file with a token that may read the repository and nothing else, for Argo CD alone; none where the "
+        "repository is public",
     )
-    command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: the kubeconfig's)")
+    command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: homelab.yaml's)")
     command.set_defaults(run=_register)
+
+    command = commands.add_parser("pull-secret", help="let the nodes pull images from a private registry")
+    command.add_argument("--registry", help="the registry (default: homelab.yaml's)")
+    command.add_argument("--username", required=True, help="the user whose token it is")
+    command.add_argument("--token-file", type=Path, required=True, help="file with a token that may read images")
+    command.set_defaults(run=_pull_secret)
 
     command = commands.add_parser(
         "accounts", help="hand out the accounts that the applications access-* bring, once they are synced"
@@ -85,8 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("kubeconfig", type=Path, help="file to write it to")
     command.set_defaults(run=_analyst)
 
+
+def _add_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that are about the model registry."""
     command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts and grant their rights")
-    command.add_argument("--url", required=True, help="MLflow's address, such as http://gcp-control-plane:30500")
+    command.add_argument("--url", help="MLflow's address (default: homelab.yaml's)")
     command.add_argument(
         "--model",
         action="append",
@@ -107,26 +130,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("file", type=Path, help="what fetch-backup made, such as 20261126T031700.123456Z.tar")
     command.set_defaults(run=_restore_backup)
-    return parser
 
 
 def _secrets(options: argparse.Namespace) -> Iterable[str]:
     file = options.github_token_file
     token = None if file is None else _read(file, "--github-token-file")
-    return make_secrets(_cluster(options.gcp), options.webhook_url, token)
+    return make_secrets(_gcp(options), options.webhook_url, token)
 
 
 def _register(options: argparse.Namespace) -> Iterable[str]:
-    gcp, edge = _cluster(options.gcp), _cluster(options.edge)
-    register_repository(gcp, options.repository, _read(options.token_file, "--token-file"))
-    yield f"{options.repository}: registered"
-    server = options.edge_server or edge.server()
+    gcp, edge, owner = _gcp(options), _edge(options), read_owner()
+    repository, file = options.repository or owner.repository, options.token_file
+    register_repository(gcp, repository, None if file is None else _read(file, "--token-file"))
+    yield f"{repository}: registered{' without a token, as a public one' if file is None else ''}"
+    server = options.edge_server or owner.edge_api
     register_edge(gcp, edge, server)
     yield f"cluster {EDGE} at {server}: registered"
 
 
+def _pull_secret(options: argparse.Namespace) -> Iterable[str]:
+    registry, token = options.registry or read_owner().registry, _read(options.token_file, "--token-file")
+    return make_pull_secrets(_gcp(options), _edge(options), registry, options.username, token)
+
+
 def _accounts(options: argparse.Namespace) -> Iterable[str]:
-    gcp, edge = _cluster(options.gcp), _cluster(options.edge)
+    gcp, edge = _gcp(options), _edge(options)
     give_prometheus_its_account(gcp, edge)
     yield "Secret monitoring/prometheus-edge: Prometheus's account on edge"
     _write_kubeconfig(options.kubeconfig, gcp, edge, PIPELINE)
@@ -134,7 +162,7 @@ def _accounts(options: argparse.Namespace) -> Iterable[str]:
 
 
 def _analyst(options: argparse.Namespace) -> Iterable[str]:
-    _write_kubeconfig(options.kubeconfig, _cluster(options.gcp), _cluster(options.edge), ANALYST)
+    _write_kubeconfig(options.kubeconfig, _gcp(options), _edge(options), ANALYST)
     yield f"{options.kubeconfig}: the analyst's contexts {_GCP} and {EDGE}"
 
 
@@ -144,7 +172,7 @@ def _write_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, account: str) -> 
 
 
 def _mlflow_accounts(options: argparse.Namespace) -> Iterable[str]:
-    return make_accounts(options.url, _cluster(options.gcp), dict(options.model))
+    return make_accounts(options.url or read_owner().mlflow_url, _gcp(options), dict(options.model))
 
 
 def _fetch_backup(options: argparse.Namespace) -> Iterable[str]:
@@ -152,11 +180,11 @@ def _fetch_backup(options: argparse.Namespace) -> Iterable[str]:
     if not folder.is_dir():
         problem = Problem(str(folder), "an existing folder", "none", "Make it, readable by you alone.")
         raise InvalidInputError(problem)
-    return fetch_backup(_cluster(options.gcp), folder, options.keep)
+    return fetch_backup(_gcp(options), folder, options.keep)
 
 
 def _restore_backup(options: argparse.Namespace) -> Iterable[str]:
-    return restore_backup(_cluster(options.gcp), options.file)
+    return restore_backup(_gcp(options), options.file)
 
 
 def _count(text: str) -> int:
@@ -170,6 +198,14 @@ def _model_and_experiment(text: str) -> tuple[str, str]:
     if not model or not experiment:
         raise argparse.ArgumentTypeError(f"expected MODEL=EXPERIMENT, found {text!r}")
     return model, experiment
+
+
+def _gcp(options: argparse.Namespace) -> Kubectl:
+    return _cluster(options.gcp or read_owner().control_plane.context)
+
+
+def _edge(options: argparse.Namespace) -> Kubectl:
+    return _cluster(options.edge or read_owner().edge.context)
 
 
 def _cluster(context: str) -> Kubectl:

@@ -24,9 +24,10 @@ _ONLY_HERE = ("localhost", "127.0.0.1", "0.0.0.0", "::1", "::")  # noqa: S104 # 
 _SECONDS = 240.0
 
 
-def register_repository(gcp: Kubectl, url: str, token: str) -> None:
-    """Tell Argo CD how to read the GitOps repository."""
-    content = {"type": "git", "url": url, "username": "argocd", "password": token}
+def register_repository(gcp: Kubectl, url: str, token: str | None) -> None:
+    """Tell Argo CD how to read the GitOps repository, with a token or, if it is public, without."""
+    login = {} if token is None else {"username": "argocd", "password": token}
+    content = {"type": "git", "url": url, **login}
     gcp.apply([namespace(ARGOCD), _argocd_secret("gitops-repository", "repository", content)])
 
 

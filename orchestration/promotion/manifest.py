@@ -157,7 +157,7 @@ def set_image(
                 expected=f"the {selector.slot.noun} {redact(expected[:400])}",
                 next_step="Someone else has changed it, and that change is not overwritten: compare the two.",
             )
-        return Edited(_splice(stream, changes), old, line)
+        return Edited(splice(stream, changes), old, line)
     except RefusedError as refused:
         return _refusal(selector, refused)
 
@@ -260,7 +260,7 @@ def _given(place: Place, image: str) -> ImageRef:
     return reference
 
 
-def _splice(stream: Stream, changes: Sequence[tuple[ScalarNode, str]]) -> bytes:
+def splice(stream: Stream, changes: Sequence[tuple[ScalarNode, str]]) -> bytes:
     """Put new texts in the place of scalars, which are all in one document."""
     document = stream.document_of(changes[0][0])
     text, at = "", document.start

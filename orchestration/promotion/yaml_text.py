@@ -34,11 +34,12 @@ _DISPUTED_BREAKS = ("\x85", "\u2028", "\u2029")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
-# What YAML 1.1 or 1.2 takes for a number, a date, a truth value or null when it stands without quotes: as an image
-# tag the commit id 12e34567 is a float.
+# What YAML 1.1 or 1.2 takes for a number, a date, a truth value, null or an indicator when it stands without quotes: as
+# an image tag the commit id 12e34567 is a float.
 _NOT_TEXT = re.compile(
     r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?(e[-+]?[0-9]+)?|0[xob][0-9a-f_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)"
-    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|~|=|<<",
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|~|=|<<"
+    r"|[@`%!&*|>'\"#,\[\]{}].*",
     re.IGNORECASE,
 )
 # What ruamel.yaml is known to raise besides its own errors, on input that no emitter writes.
@@ -233,7 +234,7 @@ def text_of(node: Node | None) -> str | None:
 
 
 def is_text_without_quotes(text: str) -> bool:
-    """Whether every YAML parser reads an image, a tag or a digest as text when it stands without quotes."""
+    """Whether every YAML parser reads an image, a tag, a digest or a branch as text when it stands without quotes."""
     return _NOT_TEXT.fullmatch(text) is None
 
 

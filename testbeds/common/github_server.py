@@ -514,10 +514,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--repository", required=True)
+    parser.add_argument("--ref", default="main", help="the one branch that it has (default: %(default)s)")
     parser.add_argument("--log", type=Path)
     options = parser.parse_args()
     token = options.token_file.read_text(encoding="utf-8").strip()
     server = GitHubServer(token, options.repository, host=options.host, port=options.port, log=options.log)
+    server.repository.refs = {options.ref}
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
 

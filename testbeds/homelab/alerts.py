@@ -67,7 +67,7 @@ def start_github(docker: Docker, gcp: Kubectl, state: Path) -> None:
         settings.GITHUB_PORT,
         Path(github_server.__file__),
         dispatches_file(state),
-        (f"--repository={settings.GITHUB_REPOSITORY}",),
+        (f"--repository={settings.GITHUB_REPOSITORY}", f"--ref={settings.OWNER.branch}"),
     )
     _start(docker, container, github_token_file(state), read_secret(gcp, MONITORING, GITHUB)["token"])
 

@@ -1,6 +1,6 @@
 """The two clusters and the containers beside them on their network: created, inspected, disturbed and deleted.
 
-k3d's configurations are in `k3d/*.yaml`, as a user would write them.
+k3d's configurations are those of `k3d/*.yaml`, as `python -m bootstrap init` writes them for the homelab's owner.
 """
 
 import json
@@ -17,13 +17,14 @@ from ruamel.yaml import YAML
 
 from bootstrap.kubectl import Kubectl
 from orchestration.promotion.problems import Problem, ProblemError
-from testbeds.homelab import settings
+from testbeds.common.tools import CHECKOUT
+from testbeds.homelab import gitops, settings
 from testbeds.homelab.docker import Docker, daemon_answers
 from testbeds.homelab.progress import Say, phase
 from testbeds.homelab.supply import Supply
 from testbeds.homelab.waiting import await_all, not_rolled_out
 
-_CONFIGURATIONS = Path(__file__).with_name("k3d")
+_CONFIGURATIONS = "testbeds/homelab/k3d"
 _NODES = {settings.GCP: 1, settings.EDGE: 2}
 _CREATE_SECONDS = 300.0
 _READY_SECONDS = 120.0
@@ -166,9 +167,8 @@ def _registry_is_silent() -> str:
 
 
 def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
-    configuration = _at_this_address(_CONFIGURATIONS / f"{name}.yaml", state)
-    arguments = ("cluster", "create", f"--config={configuration}")
-    registries = f"--registry-config={_CONFIGURATIONS / 'registries.yaml'}"
+    arguments = ("cluster", "create", f"--config={_configuration(name, state)}")
+    registries = f"--registry-config={CHECKOUT / _CONFIGURATIONS / 'registries.yaml'}"
     try:
         _k3d(supply, state, *arguments, registries)
     except ProblemError as error:
@@ -177,14 +177,11 @@ def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
         raise ProblemError(Problem(problem.subject, problem.expected, found, problem.next_step)) from error
 
 
-def _at_this_address(configuration: Path, state: Path) -> Path:
-    """Return k3d's configuration for `HOMELAB_ADDRESS`: the file itself where it has that address."""
-    if settings.ADDRESS == settings.DEFAULT_ADDRESS:
-        return configuration
-    text = configuration.read_text(encoding="utf-8")
-    moved = state / configuration.name
-    moved.write_text(text.replace(settings.DEFAULT_ADDRESS, settings.ADDRESS), encoding="utf-8")
-    return moved
+def _configuration(name: str, state: Path) -> Path:
+    """Write k3d's configuration of a cluster, as the homelab's owner has it, into the state."""
+    configuration = state / f"{name}.yaml"
+    configuration.write_text(gitops.followed(f"{_CONFIGURATIONS}/{name}.yaml"), encoding="utf-8")
+    return configuration
 
 
 def _k3d(supply: Supply, state: Path, *arguments: str) -> str:

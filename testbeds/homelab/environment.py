@@ -7,6 +7,7 @@ from orchestration.promotion.problems import ProblemError
 from testbeds.common.dagster import Dagster
 from testbeds.common.guardian import MARK
 from testbeds.common.processes import Processes
+from testbeds.homelab import settings
 from testbeds.homelab.homelab import Homelab
 from testbeds.story.hosted import Hosted
 from testbeds.story.seen import Serving, model_info
@@ -14,6 +15,8 @@ from testbeds.story.seen import Serving, model_info
 
 class HomelabEnvironment(Hosted):
     """A running homelab, which implements what the stories need; client and Dagster run beside it on this machine."""
+
+    git_branch = settings.OWNER.serving.branch
 
     def __init__(self, homelab: Homelab, processes: Processes, dagster: Dagster) -> None:
         super().__init__(homelab, processes, dagster, homelab.git_url, homelab.git_token_file)

@@ -1,79 +1,70 @@
-"""The homelab's GitOps repository: its content, and the server that keeps it."""
+"""The homelab's GitOps repository: its content, and the server that keeps it.
+
+The content is the checkout's, as `python -m bootstrap init` writes it for the homelab's owner (`settings.OWNER`).
+"""
 
 import os
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from bootstrap.adopt import write
+from bootstrap.owner import Owner
+from bootstrap.places import follow, places
+from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.common import git_server
-from testbeds.common.services import BRANCH, REPOSITORY
+from testbeds.common.state import read_policy
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import settings
 from testbeds.homelab.docker import Docker
 
-URL = f"{settings.GIT_URL}/{REPOSITORY}"
+URL = settings.OWNER.repository
 HEALTH_URL = f"{settings.GIT_URL}/healthz"
+_NAME = urlsplit(URL).path.strip("/")
 _FOLDERS = ("manifests", "argocd-apps")
-_TRUNK, _MODELS = "main", "manifests/applications"
-"""The branch that everything but the models follows, and the folder that the models' branch holds."""
-_MAY_PUSH = f"refs/heads/{BRANCH} refs/heads/incumbent/* refs/incumbent/* refs/tags/incumbent/*"
+_MODELS = "manifests/applications"
+"""The folder that the models' branch holds."""
+_MAY_PUSH = f"refs/heads/{settings.OWNER.serving.branch} refs/heads/incumbent/* refs/incumbent/* refs/tags/incumbent/*"
 """What the pipeline's token may push to, as docs/blast-radius.md has it."""
+_POLICIES = "testbeds/homelab/policies"
 _SCRAPE_SECONDS = 2
 """A soak of a few seconds needs more samples than the real interval of 15 s gives."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A text that differs between the checkout and the homelab; it occurs once in its file."""
+    """A text in which the homelab differs from every owner's clusters; it occurs once in its file."""
 
     file: str
     in_checkout: str
     in_homelab: str
 
 
-def differences(address: str = settings.ADDRESS) -> tuple[Difference, ...]:
-    """Return everything in which the homelab's repository differs from the checkout."""
-    prometheus = "manifests/platform/monitoring/prometheus.yaml"
+def differences(owner: Owner = settings.OWNER) -> tuple[Difference, ...]:
+    """Return everything that is only the homelab's: its pace, its one address, and what receives its alerts."""
     intervals = "scrape_interval: {0}s\n  evaluation_interval: {0}s"
-    texts = [
-        Difference("argocd-apps/root.yaml", "https://github.com/dycouzt/mlops-ai-platform.git", URL),
-        Difference(
-            "manifests/platform/monitoring/config/prometheus.yml",
-            intervals.format(15),
-            intervals.format(_SCRAPE_SECONDS),
-        ),
-        # Here one address stands for the whole tailnet.
-        Difference(prometheus, "hostnames: [edge]", f"hostnames: [edge, {settings.CONTROL_PLANE_HOST}]"),
-        # MLflow refuses host names that it does not know; the machine reaches its NodePort by this address.
-        Difference(
-            "manifests/platform/mlflow/mlflow.yaml",
-            "--allowed-hosts=",
-            f"--allowed-hosts={address}:{settings.MLFLOW_PORT},",
-        ),
-    ]
-    texts += _of_alerts(address)
-    if address != settings.DEFAULT_ADDRESS:
-        texts.append(Difference(prometheus, settings.DEFAULT_ADDRESS, address))
-    return tuple(texts)
-
-
-def _of_alerts(address: str) -> list[Difference]:
-    """Alertmanager also sends to the tests' receiver, and the dispatcher knows a stand-in for GitHub."""
+    # One address stands for the whole tailnet, and Kubernetes takes an address once.
+    alias = "        - ip: {}\n          hostnames: [{}]\n"
+    plane, edge = owner.control_plane, owner.edge
     webhooks = "    webhook_configs: &webhook\n"
     receiver = (
-        f"      - url: http://{address}:{settings.RECEIVER_PORT}/alerts\n"
+        f"      - url: {settings.RECEIVER_URL}/alerts\n"
         "        http_config:\n"
         "          authorization:\n"
         "            credentials_file: /etc/alertmanager/webhook/token\n"
     )
-    dispatcher = "manifests/platform/dispatcher"
-    return [
-        Difference("manifests/platform/monitoring/config/alertmanager.yml", webhooks, webhooks + receiver),
+    config = "manifests/platform/monitoring/config"
+    return (
+        Difference(f"{config}/prometheus.yml", intervals.format(15), intervals.format(_SCRAPE_SECONDS)),
         Difference(
-            f"{dispatcher}/config/dispatcher.yml", "https://api.github.com", f"http://{address}:{settings.GITHUB_PORT}"
+            "manifests/platform/monitoring/prometheus.yaml",
+            alias.format(edge.address, "edge") + alias.format(plane.address, plane.host),
+            alias.format(edge.address, f"edge, {plane.host}"),
         ),
+        Difference(f"{config}/alertmanager.yml", webhooks, webhooks + receiver),
         *(
             Difference("manifests/platform/access/control-plane/network.yaml", text, text.replace("443", str(port)))
             for text, port in (
@@ -81,10 +72,16 @@ def _of_alerts(address: str) -> list[Difference]:
                 ("ports: # GitHub, whose addresses change\n        - port: 443", settings.GITHUB_PORT),
             )
         ),
-    ]
+    )
 
 
-def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
+def followed(file: str) -> str:
+    """Return a file of the checkout as the homelab's owner has it."""
+    content, _ = follow(file, (CHECKOUT / file).read_bytes(), places(settings.OWNER))
+    return content.decode("utf-8")
+
+
+def write_content(folder: Path, owner: Owner = settings.OWNER) -> None:
     """Write the repository's content into a new folder.
 
     Raises:
@@ -92,7 +89,8 @@ def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
     """
     for name in _FOLDERS:
         shutil.copytree(CHECKOUT / name, folder / name)
-    for difference in differences(address):
+    write(folder, owner)
+    for difference in differences(owner):
         path = folder / difference.file
         text = path.read_text(encoding="utf-8")
         if text.count(difference.in_checkout) != 1:
@@ -107,11 +105,19 @@ def write_content(folder: Path, address: str = settings.ADDRESS) -> None:
         path.write_text(text.replace(difference.in_checkout, difference.in_homelab), encoding="utf-8")
 
 
+def write_policies(folder: Path) -> Policy:
+    """Write the homelab's policies into a new folder, and return the story's policy."""
+    folder.mkdir()
+    for path in (CHECKOUT / _POLICIES).glob("*.yaml"):
+        (folder / path.name).write_text(followed(f"{_POLICIES}/{path.name}"), encoding="utf-8")
+    return read_policy(folder)
+
+
 def create(state: Path) -> None:
     """Make the repository, a readable copy of its content, and the tokens, in a state that has none of these."""
     write_content(content(state))
-    repository = git_server.create_repository(state / "git", REPOSITORY, content(state), _TRUNK)
-    git_server.begin_branch(repository, BRANCH, _MODELS)
+    repository = git_server.create_repository(state / "git", _NAME, content(state), settings.OWNER.branch)
+    git_server.begin_branch(repository, settings.OWNER.serving.branch, _MODELS)
     git_server.protect(repository)
     for file in (token_file(state), owners_token_file(state), readers_token_file(state)):
         _write_secret(file, secrets.token_urlsafe(24))
@@ -145,7 +151,7 @@ class Trunk:
 
     state: Path
     git_url: str = URL
-    git_branch: str = _TRUNK
+    git_branch: str = settings.OWNER.branch
 
     @property
     def git_token_file(self) -> Path:

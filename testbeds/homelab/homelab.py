@@ -8,23 +8,23 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from bootstrap.kubectl import Kubectl
 from bootstrap.secrets import PIPELINE, TRAINING
+from orchestration.promotion.images import ImageRef
 from orchestration.promotion.policy import Policy
 from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.common.processes import Processes, await_end, wait_until
-from testbeds.common.services import BRANCH, start_training
+from testbeds.common.services import start_training
 from testbeds.common.state import (
     baseline_images,
     lock,
     published_models,
     read_policies,
     read_policy,
-    render_policies,
 )
 from testbeds.homelab import alerts, bootstrap, clusters, gitops, settings
 from testbeds.homelab.docker import Docker
@@ -35,7 +35,6 @@ from testbeds.homelab.supply import Supply, find_supply
 from testbeds.homelab.waiting import await_all, silent
 from testbeds.training.publish import Published
 
-_POLICIES = Path(__file__).with_name("policies")
 _KEPT = (".lock", "training", "host")
 """What remains in the state when its homelab has ended: the lock, and the logs of programs on the machine."""
 _SECONDS = 240.0
@@ -178,7 +177,7 @@ class Homelab:
             **self.mlflow_login(),
             "INCUMBENT_POLICIES": str(self.state / "policies"),
             "INCUMBENT_GIT_URL": self.git_url,
-            "INCUMBENT_GIT_BRANCH": BRANCH,
+            "INCUMBENT_GIT_BRANCH": settings.OWNER.serving.branch,
             "INCUMBENT_GIT_TOKEN_FILE": str(self.git_token_file),
             "INCUMBENT_KUBECONFIG": str(self.kubeconfig),
             "INCUMBENT_ARGOCD_CONTEXT": GCP,
@@ -192,7 +191,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
     """Start everything in an empty state."""
     gitops.create(state)
     clusters.start(supply, state, say)
-    homelab = Homelab(state, supply, render_policies(_POLICIES, state / "policies", settings.service_url))
+    homelab = Homelab(state, supply, gitops.write_policies(state / "policies"))
     policies = read_policies(state / "policies")
     gitops.start_server(homelab.docker, state)
     bootstrap.make_secrets(homelab.gcp, say)
@@ -207,7 +206,7 @@ def _start(supply: Supply, state: Path, say: Say) -> Homelab:
             program="testbeds.homelab.publish_models",
             registry_url=homelab.registry_url,
             mlflow_url=homelab.mlflow_url,
-            baselines=baseline_images(),
+            baselines=_baselines(),
             login=bootstrap.mlflow_login(homelab.gcp, TRAINING),
         )
         gcp, edge = homelab.gcp, homelab.edge
@@ -281,6 +280,11 @@ def _well(state: Path, say: Say) -> Homelab | None:
         return None
     say("the homelab is up already")
     return homelab
+
+
+def _baselines() -> dict[str, ImageRef]:
+    """Return the image of each model that serves before anything is promoted, in the homelab's owner's repository."""
+    return {model: replace(image, repository=settings.OWNER.image(model)) for model, image in baseline_images().items()}
 
 
 def _all_published(state: Path, policies: Sequence[Policy]) -> bool:

@@ -7,10 +7,10 @@ reached from the machine and from the pods of both clusters. `HOMELAB_ADDRESS` m
 import ipaddress
 import os
 
+from bootstrap.owner import ControlPlane, Edge, GitHub, Images, Mlflow, Owner
 from testbeds.common.tools import CHECKOUT
 
-DEFAULT_ADDRESS = "100.85.38.128"
-ADDRESS = os.environ.get("HOMELAB_ADDRESS", DEFAULT_ADDRESS)
+ADDRESS = os.environ.get("HOMELAB_ADDRESS", "100.85.38.128")
 
 NETWORK = "homelab"
 BRIDGE = "homelab0"
@@ -43,8 +43,6 @@ RECEIVER_PORT = 3001
 RECEIVER_ADDRESS = str(SUBNET[12])
 GITHUB = "homelab-github"
 GITHUB_PORT = 3002
-GITHUB_REPOSITORY = "dycouzt/mlops-ai-platform"
-"""As the dispatcher's configuration names it."""
 GITHUB_ADDRESS = str(SUBNET[13])
 
 MLFLOW_URL = f"http://{ADDRESS}:{MLFLOW_PORT}"
@@ -56,7 +54,23 @@ GIT_URL = f"http://{ADDRESS}:{GIT_PORT}"
 RECEIVER_URL = f"http://{ADDRESS}:{RECEIVER_PORT}"
 GITHUB_URL = f"http://{ADDRESS}:{GITHUB_PORT}"
 
-COMPANION_IMAGE = "ghcr.io/dycouzt/incumbent-companion:0.1.0"
+OWNER = Owner(
+    repository=f"{GIT_URL}/another-owner/serving.git",
+    branch="production",
+    runbooks="https://git.example.org/another-owner/serving/runbooks.md",
+    registry="ghcr.io/another-owner",
+    images=Images(companion="companion"),
+    models={"iris-classifier": "iris", "wine-quality": "wine"},
+    control_plane=ControlPlane(context=GCP, host=CONTROL_PLANE_HOST, address=ADDRESS),
+    edge=Edge(context=EDGE, address=ADDRESS, api_port=API_PORTS[EDGE]),
+    mlflow=Mlflow(allowed_hosts=(f"{ADDRESS}:{MLFLOW_PORT}",)),  # the machine reaches its NodePort by this address
+    github=GitHub(api=GITHUB_URL),
+)
+"""Everything follows from these settings, as it follows from `homelab.yaml` in a fork. Their owner is another one than
+the checkout's, so that nothing can work because a name of the checkout's owner was forgotten somewhere."""
+GITHUB_REPOSITORY = OWNER.github_repository
+"""As the dispatcher's configuration names it."""
+COMPANION_IMAGE = f"{OWNER.companion}:0.1.0"
 """As the dispatcher's manifest names it; it is made from the checkout."""
 
 KUBERNETES_VERSION = "v1.34.4"

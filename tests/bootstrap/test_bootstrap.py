@@ -12,10 +12,13 @@ import pytest
 from bootstrap import __main__ as program
 from bootstrap import objects, registration
 from bootstrap.mlflow_accounts import Grant
+from bootstrap.pull_secrets import make_pull_secrets
 from bootstrap.registration import register_edge, register_repository, write_kubeconfig
 from bootstrap.secrets import DISPATCHER_URL, WANTED, make_secrets, webhook
 from orchestration.promotion.problems import InvalidInputError, ProblemError
 from tests.bootstrap.fake_kubectl import FakeCluster
+
+HUB = "https://index.docker.io/v1/"
 
 
 @pytest.fixture
@@ -120,6 +123,28 @@ def test_repository_and_edge_are_registered_in_argocd(gcp: FakeCluster, edge: Fa
     assert secrets["Secret/argocd/gitops-repository url"] == "https://git.example/gitops.git"
     labels = {secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"] for secret in secrets_of(gcp)}
     assert labels == {"cluster", "repository"}
+
+
+def test_a_public_repository_needs_no_token(gcp: FakeCluster) -> None:
+    """Without a token, Argo CD gets the repository's address alone, and reads it as anyone may."""
+    register_repository(gcp.kubectl, "https://git.example/public.git", None)
+    assert {key.rpartition(" ")[2] for key in values(gcp)} == {"type", "url"}
+
+
+@pytest.mark.parametrize(
+    ("registry", "server"),
+    [("ghcr.io/acme", "ghcr.io"), ("registry.example.org:5000", "registry.example.org:5000"), ("docker.io", HUB)],
+)
+def test_nodes_get_a_login_for_private_images(gcp: FakeCluster, edge: FakeCluster, registry: str, server: str) -> None:
+    """The service accounts of models and of the dispatcher name a Secret with the login, as a kubelet reads it."""
+    lines = list(make_pull_secrets(gcp.kubectl, edge.kubectl, registry, "me", "hunter2hunter2"))
+    assert "hunter2" not in "".join(lines)
+    for cluster, place, account in ((edge, "ml-apps", "default"), (gcp, "monitoring", "dispatcher")):
+        named = cluster.objects()[f"ServiceAccount/{place}/{account}"]["imagePullSecrets"]
+        assert named == [{"name": "registry"}]
+        assert cluster.objects()[f"Secret/{place}/registry"]["type"] == "kubernetes.io/dockerconfigjson"
+        logins = json.loads(values(cluster)[f"Secret/{place}/registry .dockerconfigjson"])["auths"]
+        assert base64.b64decode(logins[server]["auth"]) == b"me:hunter2hunter2"
 
 
 def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]]]:

@@ -14,8 +14,7 @@ from ruamel.yaml import YAML
 from bootstrap.kubectl import Document
 from bootstrap.secrets import TRAINING
 from orchestration.promotion.policy import parse_policy
-from testbeds.common.services import BRANCH
-from testbeds.common.tools import CHECKOUT
+from testbeds.homelab import gitops, settings
 from testbeds.homelab.bootstrap import mlflow_login
 from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
@@ -27,7 +26,7 @@ from tests.scenarios.people import commit_and_push
 
 NAMESPACE = "ml-apps"
 _RIGHTS = "incumbent-more-kinds"
-_WINE = CHECKOUT / "manifests/applications/wine-quality"
+_WINE = "manifests/applications/wine-quality"
 _CASCADE = '--patch={"metadata": {"finalizers": ["resources-finalizer.argocd.argoproj.io"]}}'
 """With it, an Application that is deleted takes its objects along."""
 
@@ -109,7 +108,11 @@ def application(other: Other, repository: str, kinds: Sequence[tuple[str, str]])
     }
     spec = {
         "project": other.application,
-        "source": {"repoURL": repository, "targetRevision": BRANCH, "path": str(Path(other.path).parent)},
+        "source": {
+            "repoURL": repository,
+            "targetRevision": settings.OWNER.branch,
+            "path": str(Path(other.path).parent),
+        },
         "destination": destination,
         "syncPolicy": {"automated": {"prune": True, "selfHeal": True}},
     }
@@ -122,7 +125,7 @@ def application(other: Other, repository: str, kinds: Sequence[tuple[str, str]])
 
 def wine_quality(name: str, node_port: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the Deployment and the Service of the platform's second model, under another name and port."""
-    deployment, service = (_renamed(_WINE / file, name) for file in ("deployment.yaml", "service.yaml"))
+    deployment, service = (_renamed(f"{_WINE}/{file}", name) for file in ("deployment.yaml", "service.yaml"))
     service["spec"]["ports"][0]["nodePort"] = node_port
     return deployment, service
 
@@ -149,9 +152,8 @@ def edit(environment: HomelabEnvironment, path: str, before: str, after: str, me
         commit_and_push(git, message)
 
 
-def _renamed(file: Path, name: str) -> dict[str, Any]:
-    text = file.read_text(encoding="utf-8")
-    return dict(YAML(typ="safe").load(re.sub(r"(?<!platform-)wine-quality", name, text)))  # not the image's name
+def _renamed(file: str, name: str) -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(gitops.followed(file).replace("wine-quality", name)))
 
 
 def _policy(template: Path, other: Other, address: str) -> str:

@@ -1,13 +1,11 @@
 """iris-classifier as an InferenceService of KServe on edge, as `manifests/applications` has it."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 from ruamel.yaml import YAML
 
 from bootstrap.kubectl import Document
-from testbeds.common.tools import CHECKOUT
 from testbeds.homelab import gitops
 from testbeds.homelab.controllers import bring_kserve
 from testbeds.homelab.environment import HomelabEnvironment
@@ -22,11 +20,7 @@ RIGHTS = ({"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"
 
 def argocd() -> list[Document]:
     """Return the platform's own project and Application for KServe, with the homelab's repository."""
-    checkout = (CHECKOUT / "argocd-apps/kserve-app.yaml").read_text(encoding="utf-8")
-    documents = [dict(document) for document in YAML(typ="safe").load_all(checkout)]
-    address = next(each["spec"]["source"]["repoURL"] for each in documents if each["kind"] == "Application")
-    text = json.dumps(documents).replace(address, gitops.URL)
-    return list(json.loads(text))
+    return [dict(document) for document in YAML(typ="safe").load_all(gitops.followed("argocd-apps/kserve-app.yaml"))]
 
 
 @pytest.fixture(scope="module")

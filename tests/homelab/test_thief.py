@@ -20,8 +20,7 @@ from orchestration.adapters.argocd import ArgoCDApplications
 from orchestration.adapters.kube_api import KubeApi
 from orchestration.promotion.problems import ProblemError
 from testbeds.common.processes import wait_until
-from testbeds.common.services import BRANCH
-from testbeds.homelab.settings import EDGE, GCP
+from testbeds.homelab.settings import EDGE, GCP, OWNER
 from testbeds.homelab.waiting import await_all
 from testbeds.story.look import Git
 from tests.homelab.lab import SETTLE_SECONDS, Lab
@@ -32,6 +31,7 @@ MODELS, ARGOCD = "ml-apps", "argocd"
 VICTIM = "wine-quality"
 """The Application on whose files the thief puts his own; the other model serves undisturbed."""
 LOOT = f"manifests/applications/{VICTIM}/loot.yaml"
+TRUNK = f"refs/heads/{OWNER.branch}"
 POLICY = "ValidatingAdmissionPolicy 'incumbent-refreshes'"
 
 
@@ -51,13 +51,13 @@ def clone(lab: Lab, tmp_path: Path) -> Git:
 
 @pytest.mark.parametrize(
     "ref",
-    ["refs/heads/main", "refs/heads/anything", "refs/tags/v1", "refs/heads/modelsmore", "refs/notes/commits"],
+    [TRUNK, "refs/heads/anything", "refs/tags/v1", "refs/heads/modelsmore", "refs/notes/commits"],
 )
 def test_the_token_pushes_to_no_other_ref(clone: Git, ref: str) -> None:
-    """The Git server refuses the push by the name of the ref, also a deletion of main."""
+    """The Git server refuses the push by the name of the ref, also a deletion."""
     with pytest.raises(RuntimeError, match=f"may not push to {ref}"):
         clone.run("push", "--force", "origin", f"HEAD:{ref}")
-    if ref == "refs/heads/main":
+    if ref == TRUNK:
         with pytest.raises(RuntimeError, match=f"may not push to {ref}"):
             clone.run("push", "origin", f":{ref}")
 
@@ -65,7 +65,7 @@ def test_the_token_pushes_to_no_other_ref(clone: Git, ref: str) -> None:
 def test_the_token_pushes_what_the_pipeline_needs(lab: Lab, clone: Git) -> None:
     """A lease, a tag and the branch itself are accepted, atomically, and so is taking the first two away again."""
     lease, tag = "refs/incumbent/lease/thief", "refs/tags/incumbent/thief/1-1"
-    clone.run("push", "--atomic", "origin", f"HEAD:{lease}", f"HEAD:{tag}", f"HEAD:refs/heads/{BRANCH}")
+    clone.run("push", "--atomic", "origin", f"HEAD:{lease}", f"HEAD:{tag}", f"HEAD:refs/heads/{OWNER.serving.branch}")
     clone.run("push", "--atomic", "origin", f":{lease}", f":{tag}")
 
 
@@ -78,8 +78,11 @@ def test_argocds_token_pushes_nothing(lab: Lab, clone: Git) -> None:
     askpass.write_text(script, encoding="utf-8")
     askpass.chmod(0o700)
     login = {**clone.environment, "GIT_ASKPASS": str(askpass), "PASSWORD": secret["data"]["password"]}
-    for command, code, said in (("ls-remote", 0, BRANCH), ("push", 1, f"may not push to refs/heads/{BRANCH}")):
-        words = [] if command == "ls-remote" else ["--force", f"HEAD~1:refs/heads/{BRANCH}"]
+    for command, code, said in (
+        ("ls-remote", 0, OWNER.serving.branch),
+        ("push", 1, f"may not push to refs/heads/{OWNER.serving.branch}"),
+    ):
+        words = [] if command == "ls-remote" else ["--force", f"HEAD~1:refs/heads/{OWNER.serving.branch}"]
         done = subprocess.run(
             ["git", command, "origin", *words], cwd=clone.folder, env=login, capture_output=True, text=True
         )
@@ -166,7 +169,7 @@ def test_other_namespaces_secrets_and_projects_are_out_of_reach(
 
 
 _CHANGES: dict[str, Mapping[str, Any]] = {
-    "source": {"spec": {"source": {"path": "manifests/platform/access/edge", "targetRevision": "main"}}},
+    "source": {"spec": {"source": {"path": "manifests/platform/access/edge", "targetRevision": OWNER.branch}}},
     "repository": {"spec": {"source": {"repoURL": "https://evil.example/x.git"}}},
     "project": {"spec": {"project": "access"}},
     "destination": {"spec": {"destination": {"name": "in-cluster", "namespace": "kube-system"}}},

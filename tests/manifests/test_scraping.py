@@ -13,6 +13,7 @@ from pytest_httpserver import HTTPServer
 from ruamel.yaml import YAML
 from werkzeug import Request, Response
 
+from bootstrap.owner import read_owner
 from testbeds.common.processes import Processes, wait_until
 from testbeds.common.services import HOST, answers, free_ports
 from testbeds.common.tools import CHECKOUT
@@ -299,7 +300,7 @@ def _write_configuration(folder: Path, address: str, objects: str, exporter: str
                 ("edge:30808", address),
                 ("edge:30809", f"{HOST}:9"),
                 ("kube-state-metrics:8080", objects),
-                ("gcp-control-plane:30950", exporter),
+                (f"{read_owner().control_plane.host}:30950", exporter),
                 ("argocd-metrics.argocd:8082", argocd),
                 (
                     "      - role: node\n    relabel",

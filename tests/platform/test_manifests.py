@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from bootstrap.owner import read_owner
 from bootstrap.secrets import WANTED, github, webhook
 from testbeds.common.tools import CHECKOUT
 from testbeds.homelab.offline.go_build import argocd_sources
@@ -235,7 +236,10 @@ def test_prometheuss_targets_exist() -> None:
         for key in ("name", "port")
     }
     text = "\n".join(config.values())
-    targets = set(re.findall(r"targets: \[([a-z.-]+:\d+)\]", text)) - {"localhost:9090", "gcp-control-plane:30950"}
+    targets = set(re.findall(r"targets: \[([a-z.-]+:\d+)\]", text)) - {
+        "localhost:9090",
+        f"{read_owner().control_plane.host}:30950",
+    }
     argocd = documents(argocd_sources() / "manifests/core-install.yaml")
     targets -= {
         f"{service['metadata']['name']}.argocd:{port['port']}"

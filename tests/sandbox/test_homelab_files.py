@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from orchestration.dispatcher.configuration import parse_configuration
 from testbeds.common.state import node_port, read_policies
 from testbeds.common.tools import CHECKOUT
-from testbeds.homelab import clusters, settings
+from testbeds.homelab import clusters, gitops, settings
 from testbeds.homelab.libraries import for_any_interpreter
 from testbeds.homelab.offline import leftovers
 
@@ -18,7 +18,7 @@ NODE = Path(leftovers.__file__).with_name("node")
 
 
 def k3d_file(name: str) -> dict[str, Any]:
-    return dict(YAML(typ="safe").load(K3D / f"{name}.yaml"))
+    return dict(YAML(typ="safe").load(gitops.followed(f"testbeds/homelab/k3d/{name}.yaml")))
 
 
 @pytest.mark.parametrize("cluster", settings.CLUSTERS)
@@ -28,8 +28,8 @@ def test_a_cluster_agrees_with_the_settings(cluster: str) -> None:
     assert config["metadata"] == {"name": cluster}
     assert (config["network"], config["image"]) == (settings.NETWORK, settings.NODE_IMAGE)
     assert config["kubeAPI"] == {
-        "host": settings.DEFAULT_ADDRESS,
-        "hostIP": settings.DEFAULT_ADDRESS,
+        "host": settings.ADDRESS,
+        "hostIP": settings.ADDRESS,
         "hostPort": str(settings.API_PORTS[cluster]),
     }
 
@@ -41,14 +41,14 @@ def test_the_published_ports_are_those_of_the_settings() -> None:
     wanted = {settings.GCP: of_gcp, settings.EDGE: settings.SERVICE_PORTS}
     assert {node_port(policy) for policy in read_policies(CHECKOUT / "policies")} == set(settings.SERVICE_PORTS)
     assert published == {
-        name: [f"{settings.DEFAULT_ADDRESS}:{port}:{port}" for port in ports] for name, ports in wanted.items()
+        name: [f"{settings.ADDRESS}:{port}:{port}" for port in ports] for name, ports in wanted.items()
     }
 
 
 def test_prometheus_scrapes_the_exporter_at_the_homelabs_port() -> None:
     """The scrape configuration has the port of the companion, and no two programs share a port or an address."""
-    config = CHECKOUT / "manifests/platform/monitoring/config/scrape-platform.yml"
-    assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config.read_text(encoding="utf-8")
+    config = gitops.followed("manifests/platform/monitoring/config/scrape-platform.yml")
+    assert f"[{settings.CONTROL_PLANE_HOST}:{settings.EXPORTER_PORT}]" in config
     ports = [value for name, value in vars(settings).items() if name.endswith("_PORT")]
     ports += [*settings.API_PORTS.values(), *settings.SERVICE_PORTS]
     assert len(set(ports)) == len(ports)
@@ -70,10 +70,11 @@ def test_images_of_every_host_come_from_the_homelabs_registry() -> None:
 
 def test_the_dispatchers_image_and_repository_are_the_homelabs() -> None:
     """The manifests name the image that the homelab makes from the checkout, and what its stand-in for GitHub holds."""
-    dispatcher = CHECKOUT / "manifests/platform/dispatcher"
-    assert f"image: {settings.COMPANION_IMAGE}\n" in (dispatcher / "dispatcher.yaml").read_text(encoding="utf-8")
-    text = (dispatcher / "config/dispatcher.yml").read_text(encoding="utf-8")
-    assert parse_configuration("dispatcher.yml", text).repository == settings.GITHUB_REPOSITORY
+    dispatcher = "manifests/platform/dispatcher"
+    assert f"image: {settings.COMPANION_IMAGE}\n" in gitops.followed(f"{dispatcher}/dispatcher.yaml")
+    read = parse_configuration("dispatcher.yml", gitops.followed(f"{dispatcher}/config/dispatcher.yml"))
+    assert (read.repository, read.ref) == (settings.GITHUB_REPOSITORY, settings.OWNER.branch)
+    assert read.api == settings.GITHUB_URL
 
 
 def test_only_the_models_cluster_runs_a_metrics_server() -> None:

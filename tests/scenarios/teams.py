@@ -20,7 +20,7 @@ from typing import Any
 from orchestration.promotion.policy import Policy, parse_policy
 from testbeds.common.oci import Image, Registry
 from testbeds.common.processes import wait_until
-from testbeds.common.services import BRANCH, answers, free_ports
+from testbeds.common.services import answers, free_ports
 from testbeds.common.tools import CHECKOUT
 from testbeds.known_servers import environments
 from testbeds.known_servers.dockerfile import build
@@ -197,7 +197,11 @@ class Team:
         folder = Path(target.path).parent
         service = _SERVICE.format(name=target.name, namespace=target.namespace, port=self.node_port)
         self._commit({target.path: self.kit.deployment, str(folder / "service.yaml"): service}, "Serve version 1")
-        source = {"repoURL": self.environment.git_url, "targetRevision": BRANCH, "path": str(folder)}
+        source = {
+            "repoURL": self.environment.git_url,
+            "targetRevision": self.environment.git_branch,
+            "path": str(folder),
+        }
         argocd = self.policy.argocd
         spec = {
             "project": "default",
