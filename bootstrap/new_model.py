@@ -156,9 +156,9 @@ def _with_application(root: Path, model: NewModel) -> bytes:
         InvalidInputError: they are not written as they were.
     """
     text = (root / _RIGHTS).read_text(encoding="utf-8")
-    changed, count = re.subn(r"(?m)^( +resourceNames: \[[^\]]*)\]", rf"\g<1>, {model.name}]", text)
+    changed, count = re.subn(r"(?m)^ +resourceNames:.*\n(?:( +- ).*\n)+", rf"\g<0>\g<1>{model.name}\n", text)
     if count != 1:
-        expected = "one list resourceNames: [...] of the Applications that the pipeline may refresh"
+        expected = "one list resourceNames of the Applications that the pipeline may refresh, an entry a line"
         raise InvalidInputError(Problem(_RIGHTS, expected, str(count), f"Write {model.name} into it by hand."))
     return changed.encode()
 

@@ -38,7 +38,11 @@ def peers(rule: Mapping[str, Any], word: str) -> str:
 
 
 def ports(rule: Mapping[str, Any]) -> str:
-    return ", ".join(f"{each['port']}{'/UDP' if each.get('protocol') == 'UDP' else ''}" for each in rule["ports"])
+    def one(port: Mapping[str, Any]) -> str:
+        last = f"-{port['endPort']}" if "endPort" in port else ""
+        return f"{port['port']}{last}{'/UDP' if port.get('protocol') == 'UDP' else ''}"
+
+    return ", ".join(one(port) for port in rule["ports"])
 
 
 def rows(cluster: str) -> Iterator[Row]:
