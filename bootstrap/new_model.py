@@ -23,6 +23,7 @@ _PORTS = range(30808, 30850)
 """The NodePorts of models on edge: what docs/clusters.md lets through in the tailnet."""
 _APPLICATIONS, _POLICIES = "manifests/applications", "policies"
 _KUSTOMIZATION = "argocd-apps/kustomization.yaml"
+_RIGHTS = "manifests/platform/access/control-plane/incumbent.yaml"
 _SCRAPING = "manifests/platform/monitoring/config/scrape-models.yml"
 _RULES = "manifests/platform/monitoring/rules/slos.yml"
 _K3D = "testbeds/homelab/k3d/edge.yaml"
@@ -141,10 +142,25 @@ def _lists(root: Path, model: NewModel, port: int) -> dict[str, bytes]:
     published = {f":{old_port}:{old_port}": f":{port}:{port}"}
     jobs = "scrape_configs[job_name=edge-services].static_configs"
     return {
+        _RIGHTS: _with_application(root, model),
         _KUSTOMIZATION: _with_entry(root, _KUSTOMIZATION, "resources", names),
         _SCRAPING: _with_entry(root, _SCRAPING, jobs, service),
         _K3D: _with_entry(root, _K3D, "ports", published),
     }
+
+
+def _with_application(root: Path, model: NewModel) -> bytes:
+    """Let the pipeline's rights on Applications name one more.
+
+    Raises:
+        InvalidInputError: they are not written as they were.
+    """
+    text = (root / _RIGHTS).read_text(encoding="utf-8")
+    changed, count = re.subn(r"(?m)^ +resourceNames:.*\n(?:( +- ).*\n)+", rf"\g<0>\g<1>{model.name}\n", text)
+    if count != 1:
+        expected = "one list resourceNames of the Applications that the pipeline may refresh, an entry a line"
+        raise InvalidInputError(Problem(_RIGHTS, expected, str(count), f"Write {model.name} into it by hand."))
+    return changed.encode()
 
 
 def _with_entry(root: Path, file: str, path: str, replaced: Mapping[str, str]) -> bytes:
@@ -242,4 +258,4 @@ def _next_steps(model: NewModel, port: int, policies: list[str]) -> Iterator[str
     yield f"- Let edge publish the port: Docker does so when it makes a node, so create edge again from {_K3D}."
     accounts = f"python -m bootstrap mlflow-accounts --model {model.registered_model}=EXPERIMENT"
     yield f"- Give the pipeline its rights in MLflow: {accounts}"
-    yield "- Commit and push; Argo CD brings the rest."
+    yield f"- Commit and push; put {_APPLICATIONS}/{model.name} onto the models' branch, too. Argo CD brings the rest."

@@ -168,6 +168,14 @@ class GitHub(_Part):
     api: Annotated[str, AfterValidator(_is_page)] = "https://api.github.com"
 
 
+class Serving(_Part):
+    """Where the models' manifests are, which the pipeline changes (decision 16)."""
+
+    repository: Annotated[str, AfterValidator(_is_repository)] | None = None
+    """None for the repository of everything else."""
+    branch: Branch = "models"
+
+
 class Owner(_Part):
     """All that differs between the owners of two forks."""
 
@@ -175,6 +183,7 @@ class Owner(_Part):
     """The GitOps repository's address, as Argo CD reads it."""
     branch: Branch = "main"
     """Its branch that Argo CD follows."""
+    serving: Serving = Serving()
     runbooks: Annotated[str, AfterValidator(_is_page)] | None = None
     """The page with the runbooks to which alerts link; None for its address at GitHub."""
     registry: Annotated[str, AfterValidator(_is_registry)]
@@ -199,9 +208,18 @@ class Owner(_Part):
         ):
             if parse_image(image) != ImageRef(image):
                 raise ValueError(f"{field}: expected a repository's name without tag or digest, found {image!r}")
+        if (self.serving_repository, self.serving.branch) == (self.repository, self.branch):
+            raise ValueError(
+                "serving.branch: expected another branch than branch, which has rights (docs/blast-radius.md)"
+            )
         if not _GITHUB_NAME.fullmatch(self.github_repository):
             raise ValueError("github.repository: expected owner/name, because the repository's address has none")
         return self
+
+    @property
+    def serving_repository(self) -> str:
+        """The repository of the models' manifests."""
+        return self.serving.repository or self.repository
 
     @property
     def companion(self) -> str:

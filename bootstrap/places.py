@@ -27,8 +27,10 @@ from orchestration.promotion.yaml_text import (
     text_of,
 )
 
-_OURS = ("spec.source.path", r"(manifests|argocd-apps)(/.*)?")
-"""Of Applications: those of this repository's own folders. Others, such as one of a chart, keep their addresses."""
+_OURS = ("spec.source.path", r"(manifests/(?!applications/).*|argocd-apps)")
+_SERVING = ("spec.source.path", r"manifests/applications/.*")
+"""Of Applications: the platform's, and the models'. Others, such as one of a chart, keep their addresses."""
+_PROJECTS, _SERVING_PROJECTS = ("metadata.name", r"(?!models$|kserve$).*"), ("metadata.name", "models|kserve")
 _URL = r"(?P<value>https?://\S+)"
 _HOST = r"(?P<value>[A-Za-z0-9.-]+)"
 _IMAGE = r"(?P<value>[^\s:@]+(?::\d+/[^\s:@]+)?)(?:[:@]\S+)?"
@@ -120,14 +122,18 @@ def find_scalar(document: Document, path: str) -> ScalarNode:
 
 
 def _of_repository(owner: Owner) -> tuple[Place, ...]:
-    applications = "argocd-apps/*.yaml"
-    workflows = ".github/workflows/*.yml"
+    files, workflows = "argocd-apps/*.yaml", ".github/workflows/*.yml"
+    source, kind = "spec.source", "Application"
+    serving, models, sources = owner.serving_repository, owner.serving.branch, "spec.sourceRepos[0]"
     return (
-        Place("the repository", owner.repository, applications, "spec.source.repoURL", _URL, "Application", _OURS),
-        Place("the branch", owner.branch, applications, "spec.source.targetRevision", kind="Application", only=_OURS),
-        Place("the repository", owner.repository, applications, "spec.sourceRepos[0]", _URL, "AppProject"),
+        Place("the repository", owner.repository, files, f"{source}.repoURL", _URL, kind, _OURS),
+        Place("the branch", owner.branch, files, f"{source}.targetRevision", kind=kind, only=_OURS),
+        Place("the repository", owner.repository, files, sources, _URL, "AppProject", _PROJECTS),
+        Place("the models' repository", serving, files, f"{source}.repoURL", _URL, kind, _SERVING),
+        Place("the models' branch", models, files, f"{source}.targetRevision", kind=kind, only=_SERVING),
+        Place("the models' repository", serving, files, sources, _URL, "AppProject", _SERVING_PROJECTS),
         Place("the branch", owner.branch, ".github/workflows/ci.yml", "on.push.branches[0]"),
-        Place("the branch", owner.branch, workflows, "jobs.*.env.INCUMBENT_GIT_BRANCH", optional=True),
+        Place("the models' branch", models, workflows, "jobs.*.env.INCUMBENT_GIT_BRANCH", optional=True),
     )
 
 
@@ -229,7 +235,10 @@ def _of_model(owner: Owner, model: str) -> tuple[Place, ...]:
 def _of_kserve(owner: Owner, model: str) -> Iterator[Place]:
     """The one model that is also an InferenceService."""
     if model == "iris-classifier":
-        file, path = "manifests/platform/kserve/inference-service.yaml", "spec.predictor.containers[*].image"
+        file, path = (
+            "manifests/applications/iris-classifier-kserve/inference-service.yaml",
+            "spec.predictor.containers[*].image",
+        )
         yield Place(f"the image of {model}", owner.image(model), file, path, _IMAGE, "InferenceService")
 
 

@@ -41,6 +41,7 @@ OF_FILES = {
     "manifests/test_kserve.py": FAST,
     "manifests/test_kustomizations.py": FAST,
     "manifests/test_mlflow_objects.py": FAST,
+    "manifests/test_network.py": FAST,
     "manifests/*": TEST,
     "orchestration/test_analysis_workflows.py": FAST,
     "orchestration/test_champions.py": FAST,

@@ -163,6 +163,7 @@ class KubeApi:
             "group": right.group,
             "subresource": right.subresource,
             "namespace": right.namespace,
+            "name": right.name,
         }
         review = {
             "apiVersion": "authorization.k8s.io/v1",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from orchestration.commands.clocks import clock_of
-from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to, signing_for
+from orchestration.commands.doctor_policy import branch_of, policy_probes, push_to, reach_of, signing_for
 from orchestration.commands.probes import Finding, Probe, failed, ok, unknown
 from orchestration.promotion.mlflow_versions import HOW_TO_UPGRADE, OLDEST, is_too_old
 from orchestration.promotion.platform import PlatformInParts
@@ -99,6 +99,8 @@ def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
         needs = ("settings: INCUMBENT_GIT_URL",)
         yield Probe("Git", "branch", lambda: branch_of(platform.git()), needs)
         yield Probe("Git", "push", lambda: push_to(platform.git()), needs=("Git: branch",))
+        reach_needs = ("Git: branch", "settings: INCUMBENT_POLICIES")
+        yield Probe("Git", "reach", lambda: reach_of(platform.git(), _manifests(platform)), reach_needs)
         yield Probe("Git", "signing", lambda: signing_for(platform.git()), needs)
     yield Probe("Argo CD", "answers", argocd, needs=("settings: INCUMBENT_ARGOCD_CONTEXT",))
     argocd_time = clock_of(clock, "Argo CD's API server", lambda: platform.argocd().server_time())
@@ -106,6 +108,17 @@ def _platform(platform: PlatformInParts, *, with_git: bool) -> Iterator[Probe]:
     yield Probe("Prometheus", "answers", prometheus, needs=("settings: PROMETHEUS_URL",))
     metrics_time = clock_of(clock, "Prometheus", lambda: _time_of(platform.metrics()), resolution=0.0)
     yield Probe("Prometheus", "clock", metrics_time, needs=("Prometheus: answers",))
+
+
+def _manifests(platform: PlatformInParts) -> Iterator[str]:
+    """List the paths of the manifests on the settings' branch; a policy that cannot be read has a line of its own."""
+    for name in platform.policy_names():
+        try:
+            policy = platform.policy(name)
+        except ProblemError:
+            continue
+        if policy.git is None:
+            yield policy.manifest.path
 
 
 def _mlflow_version(platform: PlatformInParts) -> Finding:

@@ -1,7 +1,8 @@
 """What `incumbent doctor` asks about one policy: its model, manifest, application, workload, queries and images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
+from pathlib import PurePosixPath
 from threading import Lock
 
 from orchestration.commands.clocks import clock_of
@@ -25,6 +26,9 @@ from orchestration.promotion.version_image import serving_image, version_address
 from orchestration.promotion.workload_kinds import JUDGED
 from orchestration.stages.look_before import source_of
 from orchestration.stages.try_manifest import try_manifest
+
+_DEPLOYABLE = frozenset((".json", ".jsonnet", ".tpl", ".yaml", ".yml"))
+"""Suffixes of files from which Argo CD makes objects."""
 
 
 def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
@@ -65,8 +69,11 @@ def policy_probes(platform: PlatformInParts, name: str) -> list[Probe]:
     if policy.git is not None:
         probes.insert(1, Probe(name, "branch", lambda: branch_of(platform.git(policy))))
         probes.insert(2, Probe(name, "push", lambda: push_to(platform.git(policy)), (branch,)))
+        probes.insert(
+            3, Probe(name, "reach", lambda: reach_of(platform.git(policy), [policy.manifest.path]), (branch,))
+        )
     if policy.has_own_repository:
-        probes.insert(3, Probe(name, "signing", lambda: signing_for(platform.git(policy))))
+        probes.insert(4, Probe(name, "signing", lambda: signing_for(platform.git(policy))))
     if policy.delivery.pull_request is not None:
         probes.append(Probe(name, "pull requests", own.pull_requests))
     if policy.slot.holds_address:
@@ -86,6 +93,28 @@ def push_to(git: GitOpsRepository) -> Finding:
     return ok(
         "a dry run gets as far as the refs: the login may push, and atomically. Not proved: protected branches "
         "and tags, hidden refs and hooks, which decide when a push arrives"
+    )
+
+
+def reach_of(git: GitOpsRepository, manifests: Iterable[str]) -> Finding:
+    """Whether the branch, to which the login may push, holds more than the policies' models.
+
+    Whether anything is deployed from the rest is not known here: the account may read no other Application.
+
+    Args:
+        git: the repository.
+        manifests: the paths of the manifests that promotions edit there.
+    """
+    folders = {PurePosixPath(path).parent for path in manifests}
+    files = [PurePosixPath(path) for path in git.list_files(git.fetch(), ".")]
+    others = [file for file in files if file.suffix in _DEPLOYABLE and folders.isdisjoint(file.parents)]
+    branch = f"branch {git.address().branch}"
+    if not others:
+        return ok(f"{branch} holds the policies' models alone")
+    return unknown(
+        f"{branch} also has {others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}; whoever has the "
+        "pipeline's login can change what is deployed from there",
+        "Give the pipeline a branch, or a repository, that holds the models alone: docs/blast-radius.md.",
     )
 
 

@@ -18,11 +18,14 @@ class Right:
     subresource: str = ""
     namespace: str = ""
     """Empty for objects without a namespace."""
+    name: str = ""
+    """The only object that is asked for; empty for all of them."""
 
     def __str__(self) -> str:
         kind = "/".join(filter(None, (self.resource, self.subresource)))
         where = f" in namespace {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {kind}{f'.{self.group}' if self.group else ''}{where}"
+        which = f" {self.name}" if self.name else ""
+        return f"{self.verb} {kind}{f'.{self.group}' if self.group else ''}{which}{where}"
 
 
 def cluster_rights(policy: Policy) -> Iterator[Right]:
@@ -42,9 +45,10 @@ def cluster_rights(policy: Policy) -> Iterator[Right]:
 
 
 def argocd_rights(policy: Policy) -> Iterator[Right]:
-    """What the account needs in the cluster that holds the Applications."""
+    """What the account needs in the cluster that holds the Applications: rights on the policy's own."""
+    namespace, name = policy.argocd.namespace, policy.argocd.application
     for verb in ("get", "patch"):
-        yield Right(verb, "applications", "argoproj.io", namespace=policy.argocd.namespace)
+        yield Right(verb, "applications", "argoproj.io", namespace=namespace, name=name)
 
 
 def right_to_try(policy: Policy) -> Right:

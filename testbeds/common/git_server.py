@@ -1,10 +1,12 @@
 """A Git server with smart HTTP and a token: Python's HTTP server around Git's own `git http-backend`.
 
-To a client it speaks as GitHub does: protocol version 2, partial clones, atomic pushes, chunked and gzip bodies. It has
-no branch rules, no users and no TLS, and it listens on the loopback unless it is told otherwise. It imports only the
-standard library, so that this file can run where the project is not installed.
+To a client it speaks as GitHub does: protocol version 2, partial clones, atomic pushes, chunked and gzip bodies. Tokens
+may be bound to some refs, which a hook enforces as hosts protect branches. It has no users and no TLS, and it listens
+on the loopback unless it is told otherwise. It imports only the standard library, so that this file can run where the
+project is not installed.
 
-    python -m testbeds.common.git_server --root DIR --token-file FILE [--host 127.0.0.1] [--port 0] [--port-file FILE]
+    python -m testbeds.common.git_server --root DIR --token-file FILE [--bounded-file FILE] [--host 127.0.0.1]
+        [--port 0] [--port-file FILE]
 """
 
 import argparse
@@ -18,7 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, cast
@@ -35,20 +37,53 @@ _SETTINGS = {
     "receive.autogc": "false",
     "safe.directory": "*",
 }
+_ANY_REF = "*"
+# Hosts say the same in their own hooks, before any ref is changed.
+_HOOK = """\
+#!/bin/sh
+set -f
+while read -r old new ref; do
+    allowed=
+    for pattern in $MAY_PUSH; do
+        case $ref in $pattern) allowed=1 ;; esac
+    done
+    if [ -z "$allowed" ]; then
+        echo "protected: this login may not push to $ref" >&2
+        exit 1
+    fi
+done
+"""
 
 
 class GitServer(ThreadingHTTPServer):
-    """Serves every bare repository under a folder to clients that have the token; port 0 takes a free port."""
+    """Serves every bare repository under a folder to clients that have a token; port 0 takes a free port."""
 
     daemon_threads = True
 
     def __init__(
-        self, root: Path, token: str, port: int = 0, handler: "type[GitHandler] | None" = None, host: str = "127.0.0.1"
+        self,
+        root: Path,
+        token: str,
+        port: int = 0,
+        handler: "type[GitHandler] | None" = None,
+        host: str = "127.0.0.1",
+        bounded: Mapping[str, str] | None = None,
     ) -> None:
-        if not token:
+        """Open the port.
+
+        Args:
+            root: the folder with the repositories.
+            token: may read and push everything.
+            port: the port; 0 takes a free one.
+            handler: the handler's class, if not the usual one.
+            host: the address to listen on.
+            bounded: further tokens, each with the patterns of refs that it may push to, with spaces between them; a
+                token without any may only read. Repositories keep to that once `protect` was called for them.
+        """
+        if not token or not all(bounded or ()):
             raise ValueError("a Git server without a token would be open to every process of this machine")
         self.root = root.resolve()
-        self.token = token
+        self.may_push = {token: _ANY_REF, **(bounded or {})}
         super().__init__((host, port), handler or GitHandler)
 
     @property
@@ -93,20 +128,22 @@ class GitHandler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         if self.path == "/healthz":
             self.refuse(200, "ok\n")
-        elif not self._has_token():
+        elif self._may_push() is None:
             self.refuse(401, "a token is needed\n", {"WWW-Authenticate": 'Basic realm="git"'})
         elif ".." in self._path_info().split("/"):
             self.refuse(404, "no such repository\n")
         else:
             self.serve_git()
 
-    def _has_token(self) -> bool:
+    def _may_push(self) -> str | None:
+        """Return the patterns of the refs that the request's login may push to; None without a known login."""
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
         try:
             _, _, password = base64.b64decode(encoded, validate=True).partition(b":")
         except binascii.Error:
-            return False
-        return scheme.lower() == "basic" and hmac.compare_digest(password, self.git_server.token.encode())
+            return None
+        known = self.git_server.may_push.items() if scheme.lower() == "basic" else ()
+        return next((refs for token, refs in known if hmac.compare_digest(password, token.encode())), None)
 
     def refuse(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
         """Send a short answer without Git, and close the connection, because the request's body was not read."""
@@ -156,6 +193,7 @@ class GitHandler(BaseHTTPRequestHandler):
             "REQUEST_METHOD": self.command,
             "REMOTE_USER": "git",
             "REMOTE_ADDR": str(self.client_address[0]),
+            "MAY_PUSH": self._may_push() or "",
             "SERVER_PROTOCOL": self.request_version,
         }
         for number, (key, value) in enumerate(_SETTINGS.items()):
@@ -231,17 +269,7 @@ def create_repository(root: Path, name: str, content: Path, branch: str = "main"
     repository.mkdir(parents=True)
 
     def git(*arguments: str) -> None:
-        env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_DIR": str(repository),
-            "GIT_AUTHOR_NAME": "operator",
-            "GIT_AUTHOR_EMAIL": "operator@localhost",
-            "GIT_COMMITTER_NAME": "operator",
-            "GIT_COMMITTER_EMAIL": "operator@localhost",
-        }
-        subprocess.run(["git", "-c", "core.hooksPath=/dev/null", *arguments], check=True, cwd=content, env=env)
+        _git(repository, "-c", "core.hooksPath=/dev/null", *arguments, cwd=content)
 
     git("init", "--bare", "--quiet", "--template=", f"--initial-branch={branch}")
     git("-c", "core.bare=false", "--work-tree=.", "add", "--all", "--force", ".")
@@ -250,16 +278,56 @@ def create_repository(root: Path, name: str, content: Path, branch: str = "main"
     return repository
 
 
+def begin_branch(repository: Path, branch: str, folder: str) -> None:
+    """Let a bare repository have a branch that descends from its first one, and holds only that folder's files."""
+    in_a_tree = ("-c", "core.bare=false", "--work-tree=.")  # which stays as it is
+    _git(repository, *in_a_tree, "read-tree", f"--prefix={folder}/", f"HEAD:{folder}", cwd=repository)
+    tree = _git(repository, "write-tree")
+    commit = _git(repository, "commit-tree", "-p", "HEAD", "-m", "Hold the models alone", tree)
+    _git(repository, "update-ref", f"refs/heads/{branch}", commit)
+    (repository / "index").unlink()
+
+
+def protect(repository: Path) -> None:
+    """Let a bare repository refuse what a login's token may not push to."""
+    hook = repository / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(_HOOK)
+    hook.chmod(0o755)
+
+
+def _git(repository: Path, *arguments: str, cwd: Path | None = None) -> str:
+    """Run Git in a bare repository as its operator, and return what it prints."""
+    env = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_DIR": str(repository),
+        "GIT_AUTHOR_NAME": "operator",
+        "GIT_AUTHOR_EMAIL": "operator@localhost",
+        "GIT_COMMITTER_NAME": "operator",
+        "GIT_COMMITTER_EMAIL": "operator@localhost",
+    }
+    done = subprocess.run(["git", *arguments], check=True, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="git_server", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the bare repositories")
-    parser.add_argument("--token-file", type=Path, required=True, help="file that holds the token")
+    parser.add_argument("--token-file", type=Path, required=True, help="file that holds the token that may do anything")
+    parser.add_argument(
+        "--bounded-file", type=Path, help="file of further tokens, one a line, each with the refs that it may push to"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--port-file", type=Path, help="file to write the port to, once it is open")
     options = parser.parse_args(arguments)
-    server = GitServer(options.root, options.token_file.read_text().strip(), options.port, host=options.host)
+    lines = options.bounded_file.read_text().splitlines() if options.bounded_file else []
+    bounded = {token: refs for token, _, refs in (line.partition(" ") for line in lines)}
+    token = options.token_file.read_text().strip()
+    server = GitServer(options.root, token, options.port, host=options.host, bounded=bounded)
     for number in (signal.SIGTERM, signal.SIGINT):
         # shutdown() waits for the loop, which this very thread runs.
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())

@@ -13,8 +13,8 @@ from testbeds.common.processes import Processes, Service
 from testbeds.common.tools import CHECKOUT
 
 HOST = "127.0.0.1"
-BRANCH = "main"
-"""The branch of the GitOps repository that Argo CD follows."""
+BRANCH = "models"
+"""The branch of the GitOps repository from which Argo CD deploys the models, and to which the pipeline pushes."""
 REPOSITORY = "gitops.git"
 # Below the ports that the kernel gives to outgoing connections: what was free stays free until it is taken.
 _PORTS = range(20000, 32000)

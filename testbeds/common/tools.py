@@ -1,4 +1,4 @@
-"""Programs that the testbeds run and that no Python package contains: Prometheus, its promtool and the OCI registry.
+"""Programs that the testbeds run and that no Python package contains: Prometheus, its promtool, the OCI registry, etcd.
 
 They are taken from PATH. A machine that lacks one downloads the distribution's own package and unpacks it into a folder
 of the project: nothing is installed, no service starts, root is not needed, and nothing outside that folder changes.
@@ -31,6 +31,8 @@ class Tool:
     """What its `--version` must mention, because other programs are also called `registry`."""
     other_names: tuple[str, ...] = ()
     """Other names under which it may be on PATH."""
+    on_demand: bool = False
+    """Whether it is fetched only when something asks for it, and not with the others."""
 
 
 TOOLS = {
@@ -38,6 +40,7 @@ TOOLS = {
     # It has a package of its own since Debian 13 and Ubuntu 26.04, and was in the server's package before.
     "promtool": Tool(("promtool", "prometheus"), says="promtool"),
     "docker-registry": Tool(("docker-registry",), says="distribution", other_names=("registry",)),
+    "etcd": Tool(("etcd-server",), says="etcd version", on_demand=True),
 }
 
 
@@ -48,7 +51,7 @@ def tools_folder() -> Path:
 
 
 def find_tool(name: str) -> Path:
-    """Find the program `prometheus`, `promtool` or `docker-registry`, and fetch it if the machine does not have it.
+    """Find one of the programs in `TOOLS`, and fetch it if the machine does not have it.
 
     Raises:
         ProblemError: it is not installed and cannot be fetched; the problem says how to get it.
@@ -192,9 +195,9 @@ def _unavailable(name: str, found: str) -> ProblemError:
 
 
 def main() -> int:
-    """Find or fetch every program and print its path, so that nothing later needs a network."""
+    """Find or fetch every program that is always needed and print its path, so that nothing later needs a network."""
     try:
-        for name in TOOLS:
+        for name in (name for name, tool in TOOLS.items() if not tool.on_demand):
             print(f"{name}: {find_tool(name)}")
     except ProblemError as error:
         print(error, file=sys.stderr)

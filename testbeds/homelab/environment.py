@@ -16,7 +16,7 @@ from testbeds.story.seen import Serving, model_info
 class HomelabEnvironment(Hosted):
     """A running homelab, which implements what the stories need; client and Dagster run beside it on this machine."""
 
-    git_branch = settings.OWNER.branch
+    git_branch = settings.OWNER.serving.branch
 
     def __init__(self, homelab: Homelab, processes: Processes, dagster: Dagster) -> None:
         super().__init__(homelab, processes, dagster, homelab.git_url, homelab.git_token_file)

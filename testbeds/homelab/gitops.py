@@ -25,6 +25,10 @@ URL = settings.OWNER.repository
 HEALTH_URL = f"{settings.GIT_URL}/healthz"
 _NAME = urlsplit(URL).path.strip("/")
 _FOLDERS = ("manifests", "argocd-apps")
+_MODELS = "manifests/applications"
+"""The folder that the models' branch holds."""
+_MAY_PUSH = f"refs/heads/{settings.OWNER.serving.branch} refs/heads/incumbent/* refs/incumbent/* refs/tags/incumbent/*"
+"""What the pipeline's token may push to, as docs/blast-radius.md has it."""
 _POLICIES = "testbeds/homelab/policies"
 _SCRAPE_SECONDS = 2
 """A soak of a few seconds needs more samples than the real interval of 15 s gives."""
@@ -61,7 +65,13 @@ def differences(owner: Owner = settings.OWNER) -> tuple[Difference, ...]:
             alias.format(edge.address, f"edge, {plane.host}"),
         ),
         Difference(f"{config}/alertmanager.yml", webhooks, webhooks + receiver),
-        Difference("manifests/platform/dispatcher/dispatcher.yaml", "port: 443", f"port: {settings.GITHUB_PORT}"),
+        *(
+            Difference("manifests/platform/access/control-plane/network.yaml", text, text.replace("443", str(port)))
+            for text, port in (
+                ("ports: # a receiver elsewhere, if there is one\n        - port: 443", settings.RECEIVER_PORT),
+                ("ports: # GitHub, whose addresses change\n        - port: 443", settings.GITHUB_PORT),
+            )
+        ),
     )
 
 
@@ -104,11 +114,15 @@ def write_policies(folder: Path) -> Policy:
 
 
 def create(state: Path) -> None:
-    """Make the repository, a readable copy of its content, and the token, in a state that has none of these."""
+    """Make the repository, a readable copy of its content, and the tokens, in a state that has none of these."""
     write_content(content(state))
-    git_server.create_repository(state / "git", _NAME, content(state), settings.OWNER.branch)
-    token_file(state).touch(mode=0o600)
-    token_file(state).write_text(secrets.token_urlsafe(24), encoding="utf-8")
+    repository = git_server.create_repository(state / "git", _NAME, content(state), settings.OWNER.branch)
+    git_server.begin_branch(repository, settings.OWNER.serving.branch, _MODELS)
+    git_server.protect(repository)
+    for file in (token_file(state), owners_token_file(state), readers_token_file(state)):
+        _write_secret(file, secrets.token_urlsafe(24))
+    pipelines, readers = (file(state).read_text(encoding="utf-8") for file in (token_file, readers_token_file))
+    _write_secret(_bounded_file(state), f"{pipelines} {_MAY_PUSH}\n{readers}\n")
 
 
 def content(state: Path) -> Path:
@@ -117,12 +131,44 @@ def content(state: Path) -> Path:
 
 
 def token_file(state: Path) -> Path:
-    """Return the file with the token by which Argo CD, the pipeline and people push and pull."""
+    """Return the file with the token by which the pipeline, and people who serve models, push to the models' branch."""
     return state / "git-token"
 
 
+def owners_token_file(state: Path) -> Path:
+    """Return the file with the token by which the platform's owners push, to any branch."""
+    return state / "git-token-of-owners"
+
+
+def readers_token_file(state: Path) -> Path:
+    """Return the file with the token by which Argo CD reads, and pushes nothing."""
+    return state / "git-token-of-argocd"
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The branch that everything but the models follows, as the platform's owners see it."""
+
+    state: Path
+    git_url: str = URL
+    git_branch: str = settings.OWNER.branch
+
+    @property
+    def git_token_file(self) -> Path:
+        return owners_token_file(self.state)
+
+
+def _bounded_file(state: Path) -> Path:
+    return state / "git-tokens-and-refs"
+
+
+def _write_secret(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
+
+
 def start_server(docker: Docker, state: Path) -> None:
-    """Run the Git server beside the clusters, with the repository and the token of the state."""
+    """Run the Git server beside the clusters, with the repository and the tokens of the state."""
     program = Path(git_server.__file__).resolve()
     docker.run(
         "run",
@@ -134,7 +180,8 @@ def start_server(docker: Docker, state: Path) -> None:
         "--restart=unless-stopped",
         f"--user={os.getuid()}:{os.getgid()}",  # the owner of the repository's files
         f"--volume={state / 'git'}:/srv/git",
-        f"--volume={token_file(state)}:/srv/token:ro",
+        f"--volume={owners_token_file(state)}:/srv/token:ro",
+        f"--volume={_bounded_file(state)}:/srv/bounded:ro",
         f"--volume={program}:/srv/git_server.py:ro",
         settings.PYTHON_IMAGE,
         "python3",
@@ -143,4 +190,5 @@ def start_server(docker: Docker, state: Path) -> None:
         f"--port={settings.GIT_PORT}",
         "--root=/srv/git",
         "--token-file=/srv/token",
+        "--bounded-file=/srv/bounded",
     )

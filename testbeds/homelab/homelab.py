@@ -152,6 +152,11 @@ class Homelab:
     def git_token_file(self) -> Path:
         return gitops.token_file(self.state)
 
+    @property
+    def trunk(self) -> gitops.Trunk:
+        """What follows the branch that the pipeline's token cannot push to."""
+        return gitops.Trunk(self.state)
+
     def mlflow_login(self) -> dict[str, str]:
         """Return the pipeline's account as environment variables for MLflow's clients."""
         return dict(json.loads(_login_file(self.state).read_text(encoding="utf-8")))
@@ -172,7 +177,7 @@ class Homelab:
             **self.mlflow_login(),
             "INCUMBENT_POLICIES": str(self.state / "policies"),
             "INCUMBENT_GIT_URL": self.git_url,
-            "INCUMBENT_GIT_BRANCH": settings.OWNER.branch,
+            "INCUMBENT_GIT_BRANCH": settings.OWNER.serving.branch,
             "INCUMBENT_GIT_TOKEN_FILE": str(self.git_token_file),
             "INCUMBENT_KUBECONFIG": str(self.kubeconfig),
             "INCUMBENT_ARGOCD_CONTEXT": GCP,
@@ -235,7 +240,7 @@ def _bring_platform(homelab: Homelab, say: Say, backup: Path | None = None) -> N
     await_all("the Git server answers", lambda: silent(gitops.HEALTH_URL), _SECONDS, say)
     await_all("the receiver of alerts answers", lambda: silent(alerts.HEALTH_URL), _SECONDS, say)
     await_all("the stand-in for GitHub answers", lambda: silent(alerts.GITHUB_HEALTH_URL), _SECONDS, say)
-    bootstrap.register(gcp, edge, homelab.git_token_file.read_text(encoding="utf-8"), say)
+    bootstrap.register(gcp, edge, gitops.readers_token_file(homelab.state).read_text(encoding="utf-8"), say)
     if backup is not None:
         bootstrap.restore_backup(gcp, backup, say)
     bootstrap.start_root(gcp, gitops.content(homelab.state), say)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from testbeds.story.environment import Environment
 from testbeds.story.seen import Change, Commit, Request, Seen, Tag, Version
@@ -49,18 +49,29 @@ def branch(environment: Environment) -> tuple[Commit, ...]:
         return tuple(Git(environment, Path(folder)).commits())
 
 
+class Place(Protocol):
+    """A branch of a repository, and the token by which it is cloned and pushed to."""
+
+    @property
+    def git_url(self) -> str: ...
+    @property
+    def git_branch(self) -> str: ...
+    @property
+    def git_token_file(self) -> Path: ...
+
+
 class Git:
     """A clone of the GitOps repository in a scratch folder."""
 
-    def __init__(self, environment: Environment, folder: Path) -> None:
-        self.folder, self.branch = folder / "clone", environment.git_branch
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.folder, self.branch = folder / "clone", place.git_branch
         askpass = folder / "askpass"
         askpass.write_text(_ASKPASS, encoding="utf-8")
         askpass.chmod(0o700)
-        login = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(environment.git_token_file)}
+        login = {"GIT_ASKPASS": str(askpass), "VERIFIER_TOKEN_FILE": str(place.git_token_file)}
         isolation = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         self.environment = {**os.environ, **isolation, **login, "LC_ALL": "C"}
-        self.run("clone", "--quiet", "--branch", self.branch, environment.git_url, str(self.folder), cwd=folder)
+        self.run("clone", "--quiet", "--branch", self.branch, place.git_url, str(self.folder), cwd=folder)
 
     def run(self, *arguments: str, cwd: Path | None = None) -> str:
         process = subprocess.run(

@@ -65,11 +65,12 @@ def test_an_application_says_what_it_reads_and_where_it_deploys(
 def test_a_right_is_asked_of_the_api_server_with_the_applications(
     httpserver: HTTPServer, argocd: ArgoCDApplications
 ) -> None:
-    """Applications belong to Argo CD's API group."""
+    """Applications belong to Argo CD's API group, and the right may be one on a single Application."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     httpserver.expect_request(path).respond_with_json({"status": {"allowed": True}}, status=201)
-    assert argocd.may(Right("patch", "applications", "argoproj.io", namespace="argocd"))
-    assert httpserver.log[0][0].json["spec"]["resourceAttributes"]["group"] == "argoproj.io"
+    assert argocd.may(Right("patch", "applications", "argoproj.io", namespace="argocd", name="iris"))
+    asked = httpserver.log[0][0].json["spec"]["resourceAttributes"]
+    assert (asked["group"], asked["name"]) == ("argoproj.io", "iris")
 
 
 def test_a_missing_application_is_none(httpserver: HTTPServer, argocd: ArgoCDApplications) -> None:

@@ -411,11 +411,11 @@ REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_right_is_asked_of_the_api_server(httpserver: HTTPServer, cluster: KubernetesCluster, allowed: bool) -> None:
     """The review names verb, kind, part and namespace, and its answer is the API server's own."""
-    right = {"verb": "create", "resource": "pods", "group": "", "subresource": "proxy", "namespace": "ml-apps"}
+    pods = {"resource": "pods", "group": "", "subresource": "proxy", "namespace": "ml-apps", "name": ""}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": right},
+        "spec": {"resourceAttributes": {"verb": "create", **pods}},
     }
     httpserver.expect_request(REVIEW, method="POST", json=review).respond_with_json(
         {"status": {"allowed": allowed}}, status=201

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from testbeds.common.git_server import GitServer
+from testbeds.common.git_server import GitServer, begin_branch, create_repository, protect
 from tests.adapters.git_fixtures import TOKEN, World, world
 
 __all__ = ["world"]
@@ -113,3 +114,65 @@ def test_the_program_serves_until_it_is_told_to_stop(world: World) -> None:
         assert repository.fetch() == world.head()
         program.send_signal(signal.SIGTERM)
         assert program.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def bounded(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A protected repository with the branches main and models; its address without a login, and a clone of it."""
+    files = tmp_path / "content"
+    for name in ("argocd-apps/root.yaml", "manifests/applications/iris/deployment.yaml"):
+        (files / name).parent.mkdir(parents=True)
+        (files / name).write_text(name)
+    repository = create_repository(tmp_path / "git", "gitops.git", files)
+    begin_branch(repository, "models", "manifests/applications")
+    protect(repository)
+    refs = "refs/heads/models refs/incumbent/* refs/tags/incumbent/*"
+    with GitServer(tmp_path / "git", "owner", bounded={"pipeline": refs, "argocd": ""}).running() as server:
+        clone = tmp_path / "clone"
+        subprocess.run(["git", "clone", "--quiet", "--branch=models", repository, clone], check=True)
+        yield server.url("gitops.git"), clone
+
+
+def _push(bounded: tuple[str, Path], token: str, *specs: str) -> str:
+    """Push with a token, atomically, and return what is refused; empty when all is accepted."""
+    url, clone = bounded
+    address = url.replace("http://", f"http://git:{token}@")
+    who = ["-c", "user.name=Ana", "-c", "user.email=ana@localhost"]
+    subprocess.run(["git", *who, "commit", "--quiet", "--allow-empty", "--message=More"], check=True, cwd=clone)
+    done = subprocess.run(
+        ["git", "push", "--atomic", "--porcelain", address, *specs], cwd=clone, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_a_branch_begins_with_one_folder_and_the_history(bounded: tuple[str, Path]) -> None:
+    """The models' branch descends from the first one, so that promotions before it are known, and has nothing else."""
+    _, clone = bounded
+    listed = subprocess.run(["git", "ls-files"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert listed.split() == ["manifests/applications/iris/deployment.yaml"]
+    log = subprocess.run(["git", "log", "--format=%s"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert log.splitlines() == ["Hold the models alone", "Start with what is deployed"]
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/models", "refs/incumbent/lease/iris", "refs/tags/incumbent/iris/7-1"])
+def test_a_bounded_token_pushes_to_its_refs(bounded: tuple[str, Path], ref: str) -> None:
+    """A pattern's asterisk stands for slashes, too."""
+    assert _push(bounded, "pipeline", f"HEAD:{ref}") == ""
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/main", "refs/heads/models/x", "refs/heads/other", "refs/tags/v1"])
+def test_a_bounded_token_pushes_to_no_other_ref(bounded: tuple[str, Path], ref: str) -> None:
+    """The whole push is refused by name, with what it may push, and nothing moves; the owner's is accepted."""
+    said = _push(bounded, "pipeline", "HEAD:refs/incumbent/lease/iris", f"HEAD:{ref}")
+    assert f"protected: this login may not push to {ref}" in said
+    refs = subprocess.run(["git", "ls-remote", "origin"], cwd=bounded[1], capture_output=True, text=True, check=True)
+    assert "refs/incumbent" not in refs.stdout
+    if ref != "refs/heads/models/x":  # no server can have it beside refs/heads/models
+        assert _push(bounded, "owner", f"HEAD:{ref}") == ""
+
+
+def test_a_token_without_refs_reads_and_pushes_nothing(bounded: tuple[str, Path]) -> None:
+    """Argo CD's token lists the refs, and is refused the first push."""
+    address = bounded[0].replace("http://", "http://git:argocd@")
+    assert "refs/heads/main" in subprocess.run(["git", "ls-remote", address], capture_output=True, text=True).stdout
+    assert "may not push to refs/heads/models" in _push(bounded, "argocd", "HEAD:refs/heads/models")

@@ -128,15 +128,45 @@ def test_neither_the_branch_nor_the_storage_class_is_left(theirs: Path) -> None:
 
 
 def test_argocd_reads_the_new_repository_and_branch(theirs: Path) -> None:
-    """Every Application and project names the one repository, every Application the one branch."""
+    """Every Application and project names the one repository, and every Application its branch: the models' or not."""
     everything = [document for path in (theirs / "argocd-apps").glob("*.yaml") for document in documents(path)]
     sources = [each["spec"]["source"] for each in everything if each["kind"] == "Application"]
     projects = [each["spec"]["sourceRepos"] for each in everything if each["kind"] == "AppProject"]
     assert {(source["repoURL"], source["targetRevision"]) for source in sources} == {
-        (THEIRS["repository"], THEIRS["branch"])
+        (THEIRS["repository"], THEIRS["branch"]),
+        (THEIRS["repository"], "models"),
     }
     assert projects == [[THEIRS["repository"]]] * len(projects)
     assert len(sources) > 8
+
+
+def test_the_models_may_be_in_a_repository_of_their_own(theirs: Path, tmp_path: Path) -> None:
+    """Their Applications and projects name it, and its branch, and nothing else does; the workflows push to it."""
+    checkout = shutil.copytree(theirs, tmp_path / "checkout", symlinks=True)
+    text = (checkout / FILE).read_text(encoding="utf-8")
+    own = "serving:\n  branch: live\n  repository: https://git.example.org/acme/models.git\n"
+    assert text.count("serving:\n  branch: models\n") == 1
+    (checkout / FILE).write_text(text.replace("serving:\n  branch: models\n", own), encoding="utf-8")
+    list(adopt(checkout, {}))
+    everything = [document for path in (checkout / "argocd-apps").glob("*.yaml") for document in documents(path)]
+    for document in (each for each in everything if each["kind"] in ("AppProject", "Application")):
+        spec, name = document["spec"], document["metadata"]["name"]
+        is_model = (spec.get("project") or name) in ("models", "kserve")
+        repository = "https://git.example.org/acme/models.git" if is_model else THEIRS["repository"]
+        if document["kind"] == "AppProject":
+            assert spec["sourceRepos"] == [repository], name
+        else:
+            source = spec["source"]
+            branch = "live" if is_model else THEIRS["branch"]
+            assert (source["repoURL"], source["targetRevision"]) == (repository, branch), name
+    assert "INCUMBENT_GIT_BRANCH: live\n" in (checkout / ".github/workflows/promote.yml").read_text(encoding="utf-8")
+
+
+def test_the_models_branch_is_not_the_one_that_has_rights() -> None:
+    """One branch for both would make the pipeline's token an administrator's."""
+    text = (CHECKOUT / FILE).read_text(encoding="utf-8").replace("  branch: models\n", "  branch: main\n")
+    with pytest.raises(InvalidInputError, match=r"serving\.branch: expected another branch"):
+        parse_owner(text)
 
 
 def test_policies_manifests_and_monitoring_agree(theirs: Path) -> None:

@@ -105,6 +105,14 @@ def test_argocd_deploys_it(with_fraud: Path) -> None:
             assert document["metadata"]["namespace"] == spec["destination"]["namespace"]
 
 
+def test_the_pipeline_may_refresh_its_application(with_fraud: Path) -> None:
+    """The pipeline's rights name the Application of each policy, the new one included."""
+    rights = documents(with_fraud / "manifests/platform/access/control-plane/incumbent.yaml")
+    (role,) = [each for each in rights if each["kind"] == "Role"]
+    policies = read_policies(with_fraud / "policies")
+    assert sorted(role["rules"][0]["resourceNames"]) == sorted({policy.argocd.application for policy in policies})
+
+
 def test_its_alerts_are_written(with_fraud: Path) -> None:
     """The file of alerts is what `incumbent rules` prints for the policies, the new one included."""
     text = (with_fraud / "manifests/platform/monitoring/rules/slos.yml").read_text(encoding="utf-8")
@@ -135,6 +143,7 @@ def test_what_is_there_stays(with_fraud: Path) -> None:
             f"manifests/applications/fraud/{name}.yaml"
             for name in ("autoscaler", "deployment", "disruption", "service")
         ),
+        "manifests/platform/access/control-plane/incumbent.yaml",
         "manifests/platform/monitoring/config/scrape-models.yml",
         "manifests/platform/monitoring/rules/slos.yml",
         "policies/fraud-edge.yaml",

@@ -43,7 +43,7 @@ def contract_place(folder: Path, homelab: Homelab) -> Iterator[Place]:
         kubeconfig=homelab.admin_kubeconfig,
         stranger=folder / "stranger.yaml",
         wrong=folder / "wrong.yaml",
-        repository=Repository(folder, homelab.git_url, homelab.git_token_file),
+        repository=Repository(folder, homelab.git_url, homelab.trunk.git_token_file),
         image_repository=f"{REGISTRY}/{_PATH}",
         publish=publish,
         targets=lambda: _targets(homelab.prometheus_url),

@@ -95,7 +95,7 @@ def auto_sync_off(lab: Lab) -> Iterator[None]:
     name = lab.homelab.policy.argocd.application
     file = f"argocd-apps/{name}-app.yaml"
     with tempfile.TemporaryDirectory() as folder:
-        git = Git(lab.environment, Path(folder))
+        git = Git(lab.homelab.trunk, Path(folder))
         before = (git.folder / file).read_text(encoding="utf-8")
         after, count = re.subn(r"    automated:\n(?:      .*\n)+", "", before)
         assert count == 1, f"{file} has `automated` {count} times"
@@ -105,7 +105,7 @@ def auto_sync_off(lab: Lab) -> Iterator[None]:
 
     def put(content: str, message: str, automated: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            git = Git(lab.environment, Path(folder))
+            git = Git(lab.homelab.trunk, Path(folder))
             (git.folder / file).write_text(content, encoding="utf-8")
             commit_and_push(git, message)
         what = f"auto-sync of {name} is {'on' if automated else 'off'}"

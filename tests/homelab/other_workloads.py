@@ -70,8 +70,18 @@ def deployed(environment: HomelabEnvironment, other: Other, argocd: Sequence[Doc
     lab = Lab(own, registry(own))
     with ExitStack() as undo:
         undo.callback(_forget_aliases, lab)
-        homelab.edge.apply(_grants(other.rights))
-        undo.callback(homelab.edge.run, "delete", "role,rolebinding", _RIGHTS, f"--namespace={NAMESPACE}")
+        own_application = {
+            "apiGroups": ["argoproj.io"],
+            "resources": ["applications"],
+            "resourceNames": [other.application],
+            "verbs": ["get", "patch"],
+        }
+        for cluster, namespace, rules in (
+            (homelab.edge, NAMESPACE, other.rights),
+            (homelab.gcp, "argocd", (own_application,)),
+        ):
+            cluster.apply(_grants(namespace, rules))
+            undo.callback(cluster.run, "delete", "role,rolebinding", _RIGHTS, f"--namespace={namespace}")
         if other.files:
             _commit(own, f"Deploy {other.name}", other.files)
             undo.callback(_commit, own, f"Remove {other.name}", dict.fromkeys(other.files, ""))
@@ -167,8 +177,8 @@ def _policy(template: Path, other: Other, address: str) -> str:
     return re.sub(r"^image: .*$", "deploys: model_uri", text, flags=re.MULTILINE) if other.by_address else text
 
 
-def _grants(rules: Sequence[Document]) -> list[Document]:
-    metadata = {"name": _RIGHTS, "namespace": NAMESPACE}
+def _grants(namespace: str, rules: Sequence[Document]) -> list[Document]:
+    metadata = {"name": _RIGHTS, "namespace": namespace}
     version = "rbac.authorization.k8s.io/v1"
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": _RIGHTS}
     account = {"kind": "ServiceAccount", "name": "incumbent", "namespace": "incumbent"}

@@ -1,4 +1,4 @@
-"""iris-classifier as an InferenceService of KServe on edge, as `manifests/platform/kserve` has it."""
+"""iris-classifier as an InferenceService of KServe on edge, as `manifests/applications` has it."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from tests.homelab.other_workloads import Other, deployed
 
 pytestmark = pytest.mark.timeout(1200)  # the first test may have to build the controller
 NAME, PORT = "iris-classifier-kserve", 30850
-PATH = "manifests/platform/kserve/inference-service.yaml"
+PATH = "manifests/applications/iris-classifier-kserve/inference-service.yaml"
 RIGHTS = ({"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"], "verbs": ["get"]},)
 
 

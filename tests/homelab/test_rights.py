@@ -38,6 +38,8 @@ class Right:
     group: str
     resource: str
     verb: str
+    names: tuple[str, ...] = ()
+    """The only objects; empty for all."""
 
     def __str__(self) -> str:
         return f"{self.cluster}: {self.verb} {self.resource}"
@@ -52,7 +54,7 @@ def granted(cluster: str, account: str) -> list[Right]:
     file = CHECKOUT / "manifests/platform/access" / _FOLDERS[cluster] / f"{account}.yaml"
     roles = [document for document in YAML(typ="safe").load_all(file) if document["kind"] in ("Role", "ClusterRole")]
     return [
-        Right(cluster, role["metadata"].get("namespace"), group, resource, verb)
+        Right(cluster, role["metadata"].get("namespace"), group, resource, verb, tuple(rule.get("resourceNames", ())))
         for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
@@ -142,7 +144,12 @@ class Probe:
         for namespace in {right.namespace for right in OF_PIPELINE if right.cluster == self.admin.context}:
             kind = "Role" if namespace else "ClusterRole"
             rules = [
-                {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+                {
+                    "apiGroups": [right.group],
+                    "resources": [right.resource],
+                    "resourceNames": list(right.names),
+                    "verbs": [right.verb],
+                }
                 for right in rights
                 if right.namespace == namespace
             ]
@@ -228,8 +235,8 @@ def test_no_account_has_further_rights(
     """The API server lists exactly the rights that the manifests grant the account, and those of every account."""
     kubectl = _as_account(running, cluster, account, tmp_path)
     rights = granted(cluster, account)
-    of_cluster = {(right.group, right.resource, right.verb) for right in rights if right.namespace is None}
-    of_namespace = {(right.group, right.resource, right.verb) for right in rights if right.namespace == namespace}
+    of_cluster = {_told(right) for right in rights if right.namespace is None}
+    of_namespace = {_told(right) for right in rights if right.namespace == namespace}
     assert _rights_in(kubectl, namespace) == of_cluster | of_namespace | _rights_of_everyone()
     assert _rights_in(kubectl, "default") == of_cluster | _rights_of_everyone()
 
@@ -245,6 +252,7 @@ REFUSED = [
     (EDGE, ["create", "token", "default"], 'cannot create resource "serviceaccounts/token"'),
     (GCP, ["delete", "application", "iris-classifier", "--namespace=argocd"], 'cannot delete resource "applications"'),
     (GCP, ["get", "applications", "--namespace=argocd"], 'cannot list resource "applications"'),
+    (GCP, ["get", "application", "root", "--namespace=argocd"], 'cannot get resource "applications"'),
     (GCP, ["get", "secrets", "--namespace=argocd"], 'cannot list resource "secrets"'),
     (GCP, ["get", "pods", "--namespace=mlflow"], 'cannot list resource "pods"'),
     (GCP, ["get", "nodes"], 'cannot list resource "nodes"'),
@@ -285,8 +293,16 @@ def _as_account(homelab: Homelab, cluster: str, account: str, folder: Path) -> K
     return Kubectl(homelab.supply.kubectl, kubeconfig, cluster)
 
 
-def _rights_in(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
-    """Return the rights, as group, resource and verb, that the API server says kubectl's account has in a namespace."""
+Told = tuple[str, str, str, tuple[str, ...]]
+"""A right as group, resource, verb, and the names of the only objects."""
+
+
+def _told(right: Right) -> Told:
+    return right.group, right.resource, right.verb, right.names
+
+
+def _rights_in(kubectl: Kubectl, namespace: str) -> set[Told]:
+    """Return the rights that the API server says kubectl's account has in a namespace."""
     request = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
@@ -295,7 +311,7 @@ def _rights_in(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
     create = ("create", "--validate=false", "--filename=-", "--output=json")  # validating takes a right of its own
     review = json.loads(kubectl.run(*create, stdin=json.dumps(request)))
     return {
-        (group, resource, verb)
+        (group, resource, verb, tuple(rule.get("resourceNames") or ()))
         for rule in review["status"]["resourceRules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -303,8 +319,8 @@ def _rights_in(kubectl: Kubectl, namespace: str) -> set[tuple[str, str, str]]:
     }
 
 
-def _rights_of_everyone() -> set[tuple[str, str, str]]:
+def _rights_of_everyone() -> set[Told]:
     """Return the rights that Kubernetes grants to every account: to ask who it is and what it may do."""
     reviews = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
-    authorization = {("authorization.k8s.io", review, "create") for review in reviews}
-    return authorization | {("authentication.k8s.io", "selfsubjectreviews", "create")}
+    authorization: set[Told] = {("authorization.k8s.io", review, "create", ()) for review in reviews}
+    return authorization | {("authentication.k8s.io", "selfsubjectreviews", "create", ())}

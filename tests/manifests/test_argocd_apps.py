@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from testbeds.common.services import BRANCH
 from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
 from tests.platform.programs import content
@@ -16,7 +17,10 @@ FILES = [path for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomi
 ALL = [document for path in FILES for document in documents(path)]
 APPLICATIONS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "Application"}
 PROJECTS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "AppProject"}
-_CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+_CLUSTER_WIDE = {
+    *("Namespace", "ClusterRole", "ClusterRoleBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+}
 Needed = tuple[str, str]
 
 
@@ -33,8 +37,6 @@ def needs(application: Mapping[str, Any]) -> Iterator[tuple[str, Needed]]:
     for document in deployed(application):
         whitelist = "clusterResourceWhitelist" if document["kind"] in _CLUSTER_WIDE else "namespaceResourceWhitelist"
         yield whitelist, group_and_kind(document)
-    if "CreateNamespace=true" in application["spec"]["syncPolicy"].get("syncOptions", ()):
-        yield "clusterResourceWhitelist", ("", "Namespace")
 
 
 def places(application: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -79,6 +81,17 @@ def test_all_use_roots_repository() -> None:
     assert [project["spec"]["sourceRepos"] for project in PROJECTS.values()] == [[address]] * len(PROJECTS)
 
 
+def test_only_models_follow_the_branch_that_the_pipeline_writes() -> None:
+    """What has rights or makes rules is read from root's branch, and the models from theirs, in one folder."""
+    sources = {name: application["spec"]["source"] for name, application in APPLICATIONS.items()}
+    models = {name for name, source in sources.items() if source["targetRevision"] == BRANCH}
+    of_models = [each for each in APPLICATIONS.values() if each["spec"]["project"] in ("models", "kserve")]
+    assert models == {application["metadata"]["name"] for application in of_models}
+    assert all(sources[name]["path"].startswith("manifests/applications/") for name in models)
+    others = {source["targetRevision"] for name, source in sources.items() if name not in models}
+    assert others == {sources["root"]["targetRevision"]} != {BRANCH}
+
+
 @pytest.mark.platform
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> None:
@@ -91,6 +104,14 @@ def test_a_project_allows_what_its_applications_need_and_no_more(name: str) -> N
     destinations = [(destination["name"], destination["namespace"]) for destination in spec["destinations"]]
     assert sorted(destinations) == sorted({place for application in applications for place in places(application)})
     assert not {"orphanedResources", "sourceNamespaces", "roles"} & set(spec)
+
+
+def test_only_the_accounts_applications_reach_beyond_namespaces() -> None:
+    """What follows a branch that the pipeline writes, and the registry, can make nothing that belongs to a cluster."""
+    reaching = {name for name, project in PROJECTS.items() if project["spec"]["clusterResourceWhitelist"]}
+    assert reaching == {"access", "kube-state-metrics"}
+    syncs = [application["spec"]["syncPolicy"] for application in APPLICATIONS.values()]
+    assert not [sync for sync in syncs if "syncOptions" in sync]  # CreateNamespace=true would make one
 
 
 @pytest.mark.platform

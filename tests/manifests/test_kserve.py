@@ -7,7 +7,7 @@ from orchestration.promotion.manifest_place import Selector
 from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import complaints, documents
 
-FILE = CHECKOUT / "manifests/platform/kserve/inference-service.yaml"
+FILE = CHECKOUT / "manifests/applications/iris-classifier-kserve/inference-service.yaml"
 INFERENCE_SERVICE, SERVICE = documents(FILE)
 (DEPLOYMENT,) = documents(CHECKOUT / "manifests/applications/iris-classifier/deployment.yaml")
 

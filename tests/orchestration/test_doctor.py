@@ -110,6 +110,19 @@ def _scrape_rarely(world: World) -> None:
     world.metrics.script["max_over_time(count_over_time(up"] = dict.fromkeys(pods, 2.0)
 
 
+def test_a_branch_that_holds_more_than_models_is_told(healthy: World) -> None:
+    """Files from which something may be deployed are told with the way out; other files, and models, are not."""
+    assert look(healthy)["Git: reach"].text == "branch main holds the policies' models alone"
+    more = {"argocd-apps/root.yaml": b"", "argocd-apps/more.json": b"", "apps/service.yaml": b"", "docs/read.md": b""}
+    healthy.git.commit("Keep everything here", more)
+    found = look(healthy)["Git: reach"]
+    assert (found.outcome, found.text.partition(";")[0]) == (
+        Outcome.UNKNOWN,
+        "branch main also has argocd-apps/more.json and 1 more",
+    )
+    assert "docs/blast-radius.md" in found.fix
+
+
 FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     "an old MLflow": (lambda w: setattr(w.registry, "version_of_server", "2.22.0"), {"MLflow: version"}, "Upgrade"),
     "pushes forbidden": (lambda w: setattr(w.git, "push_forbidden", "a 403"), {"Git: push"}, "Allow it"),
@@ -147,7 +160,7 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     "a workload by another name": (_rename, {"workload"}, "set manifest.name: prod-iris"),
     "no automated sync": (_stop, {"automated sync"}, "argocd app set iris --sync-policy automated"),
     "a right in Argo CD": (
-        lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io in namespace argocd"}),
+        lambda w: setattr(w.argocd, "denied", {"patch applications.argoproj.io iris in namespace argocd"}),
         {"rights in Argo CD"},
         "control-plane",
     ),

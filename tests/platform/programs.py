@@ -77,6 +77,16 @@ def cosign() -> Path:
     return _built("cosign", "cosign")
 
 
+def etcd() -> Path:
+    """Find etcd on PATH or in the distribution."""
+    return find_tool("etcd")
+
+
+def kubernetes(name: str) -> Path:
+    """Build Kubernetes' programs, and return the one of that name, such as `kube-apiserver`."""
+    return _built("kubernetes", name)
+
+
 def kustomize() -> Path:
     return _built("kustomize", "kustomize")
 
@@ -123,6 +133,8 @@ def main() -> int:
         kustomize,
         kube_score,
         actionlint,
+        etcd,
+        partial(kubernetes, "kube-apiserver"),
         gitea,
         gitea_sources,
         argocd_sources,

@@ -25,12 +25,16 @@ UNKNOWN = {
     "ClusterRoleBinding",
     "ConfigMap",
     "InferenceService",
+    "LimitRange",
     "Namespace",
     "PersistentVolumeClaim",
+    "ResourceQuota",
     "Role",
     "RoleBinding",
     "Secret",
     "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
 """Kinds that kube-score silently ignores."""
 _WARNING = 5

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]  # no types of its own
 from orchestration.promotion.policy import Policy, parse_policy
 from testbeds.common.tools import CHECKOUT
 
-MODELS = sorted(path.name for path in (CHECKOUT / "manifests/applications").iterdir())
+MODELS = sorted(path.parent.name for path in (CHECKOUT / "manifests/applications").glob("*/deployment.yaml"))
 
 
 def documents(folder: str) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def test_no_account_has_more_rights_than_listed(folder: str) -> None:
     assert all(set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"} for rule in rules)
     named = {word for rule in rules for part in rule.values() for word in part}
     assert not named & {"*", "secrets", "pods/exec", "pods/attach", "update", "delete", "deletecollection", "escalate"}
-    bindings = [document for document in content if document["kind"].endswith("Binding")]
+    bindings = [document for document in content if document["kind"] in ("RoleBinding", "ClusterRoleBinding")]
     accounts = {document["metadata"]["name"] for document in content if document["kind"] == "ServiceAccount"}
     for binding in bindings:
         assert {subject["kind"] for subject in binding["subjects"]} == {"ServiceAccount"}

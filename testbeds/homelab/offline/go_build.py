@@ -55,6 +55,11 @@ BUILDS = {
             f"{_KUBERNETES}.gitCommit=unknown",
         )
     ),
+    "kube-router": Build(
+        packages="github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+        program="kube-router",
+        values=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.1.0",),
+    ),
     "k3d": Build(
         packages=_K3D,
         program="k3d",

@@ -22,6 +22,7 @@ PACKAGES = (
     "containernetworking-plugins",
     "etcd-server",
     "iproute2",
+    "ipset",
     "iptables",
     "jq",
     "kmod",
@@ -48,22 +49,22 @@ _CONFIGURATION = (
 def load_node_image(docker: Docker, say: Say) -> None:
     """Load the image into Docker, unless Docker has exactly this image."""
     system = root_file_system(PACKAGES, say)
-    programs = build("kubernetes", say)
+    programs, policies = build("kubernetes", say), build("kube-router", say)
     files = [path for path in (*sorted((_HERE / "node").rglob("*")), _HERE / "runc-wrapper") if path.is_file()]
     sources = [text for path in files for text in (str(path.relative_to(_HERE)), path.read_bytes())]
-    key = key_of(system.name, programs.name, *_CONFIGURATION, *sources)
+    key = key_of(system.name, programs.name, policies.name, *_CONFIGURATION, *sources)
     loaded = docker.find("image", settings.NODE_IMAGE, f'{{{{index .Config.Labels "{settings.BUILT_HERE_LABEL}"}}}}')
     if loaded == key:
         return
-    tar = cached("images", f"node-{key}.tar", lambda unfinished: _pack(system, programs, unfinished))
+    tar = cached("images", f"node-{key}.tar", lambda unfinished: _pack(system, programs, policies, unfinished))
     with phase(f"image {settings.NODE_IMAGE} loaded", say):
         changes = [f"--change={line}" for line in (*_CONFIGURATION, f"LABEL {settings.BUILT_HERE_LABEL}={key}")]
         docker.run("import", *changes, str(tar), settings.NODE_IMAGE)
         tar.unlink()  # Docker keeps it now
 
 
-def _pack(system: Path, programs: Path, tar: Path) -> None:
-    """Write the root file system with Kubernetes's programs and the launcher."""
+def _pack(system: Path, programs: Path, policies: Path, tar: Path) -> None:
+    """Write the root file system with Kubernetes's programs, the controller of network policies and the launcher."""
     shutil.copyfile(system, tar)
     # k3d's own entry point is written for a shell that knows HOSTNAME, which Debian's /bin/sh does not.
     subprocess.run(["tar", "--delete", f"--file={tar}", "./usr/bin/sh"], check=True)
@@ -71,6 +72,7 @@ def _pack(system: Path, programs: Path, tar: Path) -> None:
         for name in _PROGRAMS:
             archive.add(programs / name, f"./opt/kubernetes/{name}")
         archive.add(programs / "kubectl", "./usr/bin/kubectl")
+        archive.add(policies / "kube-router", "./opt/kubernetes/kube-router")
         archive.add(_HERE / "node", "./opt/node")
         archive.add(_HERE / "runc-wrapper", "./opt/node/runc-wrapper")
         for link, target in (("./usr/bin/k3s", "/opt/node/k3s"), ("./usr/bin/sh", "bash")):

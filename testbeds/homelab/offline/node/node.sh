@@ -43,13 +43,26 @@ write_network() { # range of this node's pods
   "name": "pods",
   "plugins": [
     {
-      "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+      "type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
       "ipam": {"type": "host-local", "ranges": [[{"subnet": "$1"}]], "routes": [{"dst": "0.0.0.0/0"}]}
     },
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }
 JSON
+}
+
+# What a pod sends out of the cluster has its node's address. What it sends to another node's pods keeps its own, by which
+# network policies know it: the bridge's own `ipMasq` would change that, too.
+masquerade() {
+    local rule=(POSTROUTING -s "$cluster_range" ! -d "$cluster_range" -j MASQUERADE)
+    iptables -t nat -C "${rule[@]}" 2>/dev/null || iptables -t nat -A "${rule[@]}"
+}
+
+# Network policies, by the controller that k3s has inside.
+start_policies() {
+    NODE_NAME=$node_name run kube-router "$PROGRAMS/kube-router" --kubeconfig="$KUBECONFIG" --run-firewall=true \
+        --run-router=false --run-service-proxy=false --service-cluster-ip-range="$service_range" --health-port=0
 }
 
 start_node() {
@@ -67,6 +80,8 @@ start_node() {
     write_proxy_configuration >"$AGENT/etc/kube-proxy.yaml"
     run kube-proxy "$PROGRAMS/kube-proxy" --config="$AGENT/etc/kube-proxy.yaml"
     wait_for pod_range
+    masquerade
+    start_policies
     write_network "$(pod_range)" >"$AGENT/etc/cni/net.d/10-pods.conflist"
     if [ "$role" = server ]; then
         kubectl label node "$node_name" --overwrite node-role.kubernetes.io/control-plane=true >>"$LOGS/misc.log" 2>&1

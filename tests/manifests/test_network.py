@@ -1,0 +1,101 @@
+"""The network policies: the table in docs/network.md is what the manifests say, and each pod has its policy."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from testbeds.common.tools import CHECKOUT
+from tests.platform.crds import documents
+
+ACCESS = CHECKOUT / "manifests/platform/access"
+CLUSTERS = {"gcp": "control-plane", "edge": "edge"}
+Row = tuple[str, str, str, str, str, str]
+"""Cluster, namespace, pods, direction, peer, ports."""
+
+
+def of_kind(cluster: str, kind: str) -> list[dict[str, Any]]:
+    folder = ACCESS / CLUSTERS[cluster]
+    return [each for path in sorted(folder.glob("*.yaml")) for each in documents(path) if each["kind"] == kind]
+
+
+def selected(selector: Mapping[str, Any]) -> str:
+    """Name the pods or the namespace that a selector selects; only labels are used here."""
+    assert set(selector) <= {"matchLabels"}, selector
+    labels = selector.get("matchLabels", {})
+    return ", ".join(f"{key}={value}" if key != "app" else str(value) for key, value in labels.items()) or "all"
+
+
+def peers(rule: Mapping[str, Any], word: str) -> str:
+    if word not in rule:
+        return "any"
+    kinds = {"podSelector": "", "namespaceSelector": "namespace "}
+    found = [(kind, value) for each in rule[word] for kind, value in each.items()]
+    return ", ".join(
+        f"{kinds[kind]}{selected(value)}".replace("kubernetes.io/metadata.name=", "") for kind, value in found
+    )
+
+
+def ports(rule: Mapping[str, Any]) -> str:
+    def one(port: Mapping[str, Any]) -> str:
+        last = f"-{port['endPort']}" if "endPort" in port else ""
+        return f"{port['port']}{last}{'/UDP' if port.get('protocol') == 'UDP' else ''}"
+
+    return ", ".join(one(port) for port in rule["ports"])
+
+
+def rows(cluster: str) -> Iterator[Row]:
+    """Yield what the manifests allow."""
+    for policy in of_kind(cluster, "NetworkPolicy"):
+        spec, namespace = policy["spec"], policy["metadata"]["namespace"]
+        for direction, word in (("ingress", "from"), ("egress", "to")):
+            for rule in spec.get(direction, ()):
+                pods = selected(spec["podSelector"])
+                yield cluster, namespace, pods, direction, peers(rule, word), ports(rule)
+
+
+def documented() -> set[Row]:
+    """Return the rows of the table in docs/network.md."""
+    text = (CHECKOUT / "docs/network.md").read_text(encoding="utf-8")
+    table = text.partition("## Who may talk to whom")[2].partition("\n## ")[0]
+    lines = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")
+    ]
+    assert lines[0][:6] == ["cluster", "namespace", "pods", "direction", "peer", "ports"]
+    found = [(cells[0], cells[1], cells[2], cells[3], cells[4], cells[5]) for cells in lines[2:]]
+    assert len(found) == len(set(found)), "a row is there twice"
+    return set(found)
+
+
+def test_the_table_is_what_the_manifests_allow() -> None:
+    """Each row of docs/network.md is a rule of a policy, and each rule has its row."""
+    assert documented() == {row for cluster in CLUSTERS for row in rows(cluster)}
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_each_namespace_denies_by_default(cluster: str) -> None:
+    """Every namespace that is ours has a policy for all its pods that allows nothing, in both directions."""
+    deny = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    denied = {each["metadata"]["namespace"] for each in of_kind(cluster, "NetworkPolicy") if each["spec"] == deny}
+    assert denied == {each["metadata"]["name"] for each in of_kind(cluster, "Namespace")}
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_each_namespace_is_restricted_and_bounded(cluster: str) -> None:
+    """Pod Security's profile restricted is enforced, and a quota holds, with a limit range where pods run."""
+    for namespace in of_kind(cluster, "Namespace"):
+        labels = namespace["metadata"]["labels"]
+        modes = {f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn", "audit")}
+        assert {name: value for name, value in labels.items() if name in modes} == dict.fromkeys(modes, "restricted")
+    names = {each["metadata"]["name"] for each in of_kind(cluster, "Namespace")}
+    quotas = {each["metadata"]["namespace"]: each["spec"]["hard"] for each in of_kind(cluster, "ResourceQuota")}
+    ranges = {each["metadata"]["namespace"] for each in of_kind(cluster, "LimitRange")}
+    assert set(quotas) == names
+    assert ranges == {name for name, hard in quotas.items() if hard["pods"] != "0"}
+
+
+def test_no_policy_is_elsewhere() -> None:
+    """What the models' branch and the platform's applications bring cannot widen what the table says."""
+    files = [path for path in (CHECKOUT / "manifests").rglob("*.yaml") if not path.is_relative_to(ACCESS)]
+    assert not [path for path in files if re.search(r"^kind: NetworkPolicy", path.read_text(encoding="utf-8"), re.M)]
