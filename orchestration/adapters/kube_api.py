@@ -1,4 +1,7 @@
-"""One Kubernetes API server, named by a context of a kubeconfig: bounded calls that return each answer unchanged."""
+"""One Kubernetes API server: bounded calls that return each answer unchanged.
+
+It is named by a context of a kubeconfig, or it is that of the cluster in whose pod this runs.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,11 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError,
 from orchestration.promotion.redact import redact
 from orchestration.promotion.rights import Right
 
+IN_CLUSTER = "in-cluster"
+"""In place of a kubeconfig's context: the cluster in whose pod this runs, with the pod's service account. Argo CD calls
+its own cluster so, too."""
+OWN_SERVER = "https://kubernetes.default.svc"
+"""The address of a cluster's API server in its own pods."""
 _CAP = 32 * 1024 * 1024
 _PAGE = 500
 _MAX_PAGES = 40
@@ -65,11 +73,14 @@ class KubeApi:
     core's job.
     """
 
-    def __init__(self, kubeconfig: Path, context: str) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str) -> None:
+        """Read nothing yet; without a kubeconfig, the pod's service account logs in."""
         self._kubeconfig = kubeconfig
         self._context = context
         self.subject = f"Kubernetes API of context {context}"
-        self._place = f"context {context} in {kubeconfig} (INCUMBENT_KUBECONFIG)"
+        self._place = (
+            f"context {context} in {kubeconfig} (INCUMBENT_KUBECONFIG)" if kubeconfig else "the pod's service account"
+        )
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> ApiReply:
         """Read a path, again after a transient failure; any status is an answer.
@@ -204,7 +215,8 @@ class KubeApi:
         return document
 
     def _failure(self, found: str, expected: str = "an answer", next_step: str | None = None) -> DependencyError:
-        advice = next_step or f"Check that the cluster is up: kubectl --context {self._context} get --raw /readyz."
+        command = f"kubectl --context {self._context}" if self._kubeconfig else "kubectl"
+        advice = next_step or f"Check that the cluster is up: {command} get --raw /readyz."
         return DependencyError(Problem(self.subject, expected, redact(found, self.secrets()), advice))
 
     def secrets(self) -> Iterator[str]:
@@ -220,32 +232,43 @@ class KubeApi:
         """The client for this context, made when it is first needed, because importing it takes two seconds.
 
         Raises:
-            InvalidInputError: the kubeconfig or the context in it cannot be used.
+            InvalidInputError: the kubeconfig or the context in it cannot be used, or this runs in no pod.
         """
         with importing:
             from kubernetes.client import ApiClient, Configuration
-            from kubernetes.config import load_kube_config
 
-        contexts = servers_of_contexts(self._kubeconfig)
-        if self._context not in contexts:
-            names = ", ".join(contexts) or "none"
-            raise self._unusable(
-                f"a context {self._context}", f"contexts: {names}", "Name one of these, or add the missing one."
-            )
-        require_plain_url(f"the server of {self._place}", contexts[self._context])
         settings = Configuration()
         settings.retries = False  # `exchange` repeats reads, and only reads
+        if self._kubeconfig is None:
+            _load_service_account(settings)
+            client = ApiClient(settings)
+        else:
+            client = self._client_of(self._kubeconfig, settings)
+        self._require_certificates(settings)
+        return client
+
+    def _client_of(self, kubeconfig: Path, settings: Any) -> Any:
+        """Read the context into the settings, and return a client with them."""
+        from kubernetes.client import ApiClient
+        from kubernetes.config import load_kube_config
+
+        contexts = servers_of_contexts(kubeconfig)
+        if self._context not in contexts:
+            found, next_step = (
+                f"contexts: {', '.join(contexts) or 'none'}",
+                "Name one of these, or add the missing one.",
+            )
+            raise _unusable(kubeconfig, f"a context {self._context}", found, next_step)
+        require_plain_url(f"the server of {self._place}", contexts[self._context])
         load: Any = load_kube_config  # untyped
         try:
-            load(str(self._kubeconfig), self._context, client_configuration=settings, persist_config=False)
-            client = ApiClient(settings)
+            load(str(kubeconfig), self._context, client_configuration=settings, persist_config=False)
+            return ApiClient(settings)
         except Exception as error:  # noqa: BLE001 - a plugin that logs in may raise anything, and so may a proxy
             # Without what it quotes of the file: that has the login in it.
             cause = redact(_QUOTED.sub("{...}", f"{type(error).__name__}: {error}"))
             next_step = "Correct the file, or name another one in INCUMBENT_KUBECONFIG."
-            raise self._unusable(f"a usable context {self._context}", cause, next_step) from None
-        self._require_certificates(settings)
-        return client
+            raise _unusable(kubeconfig, f"a usable context {self._context}", cause, next_step) from None
 
     def _require_certificates(self, settings: Any) -> None:
         """Raise `DependencyError` for certificates that cannot be used; the client's own error would name no file."""
@@ -260,9 +283,6 @@ class KubeApi:
         )
         if files != TlsFiles():
             files.context()
-
-    def _unusable(self, expected: str, found: str, next_step: str) -> InvalidInputError:
-        return _unusable(self._kubeconfig, expected, found, next_step)
 
     def _once(
         self,
@@ -321,6 +341,28 @@ class KubeApi:
             raise
         answer.release_conn()
         return body
+
+
+def _load_service_account(settings: Any) -> None:
+    """Let the pod's service account log in; its token, which Kubernetes replaces on disk, is read again each minute.
+
+    Raises:
+        InvalidInputError: this process runs in no pod, or in one without a token.
+    """
+    from kubernetes.config import ConfigException, load_incluster_config
+
+    load: Any = load_incluster_config  # untyped
+    try:
+        load(client_configuration=settings)
+    except (ConfigException, OSError) as error:
+        raise InvalidInputError(
+            Problem(
+                f"context {IN_CLUSTER}",
+                "a pod with the token of its service account",
+                str(error),
+                "Name a context of INCUMBENT_KUBECONFIG instead, or set automountServiceAccountToken in the pod.",
+            )
+        ) from None
 
 
 def servers_of_contexts(kubeconfig: Path) -> dict[str, str]:
