@@ -55,7 +55,7 @@ picture: setup ## record make demo again and draw the README's picture of it
 
 lock: setup ## resolve the dependencies again and write requirements.lock, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra aws --extra gemini --extra sigstore --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
+	  --no-header --extra aws --extra cluster --extra gemini --extra sigstore --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
 
 ## To check the manifests with the programs that will read them, and a real Git host; needs Go and a C compiler
 test-platform: setup ## build or install promtool, kustomize, Gitea, MLflow servers and more if needed, and run the tests that use them

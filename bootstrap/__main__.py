@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from bootstrap.dagster import make_dagster_secrets
 from bootstrap.kubectl import Kubectl
 from bootstrap.mlflow_accounts import make_accounts
 from bootstrap.registration import (
@@ -85,6 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("kubeconfig", type=Path, help="file to write it to")
     command.set_defaults(run=_analyst)
 
+    command = commands.add_parser(
+        "dagster", help="make the Secrets of Dagster on Kubernetes; again after one of the logins in them was replaced"
+    )
+    command.add_argument(
+        "--token-file", type=Path, required=True, help="file with the token that the pipeline pushes with"
+    )
+    command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: the kubeconfig's)")
+    command.add_argument(
+        "--postgres-url-file",
+        type=Path,
+        help="file with the address of a PostgreSQL of your own (default: the manifests')",
+    )
+    command.set_defaults(run=_dagster)
+
     command = commands.add_parser("mlflow-accounts", help="make MLflow's accounts and grant their rights")
     command.add_argument("--url", required=True, help="MLflow's address, such as http://gcp-control-plane:30500")
     command.add_argument(
@@ -143,6 +158,17 @@ def _write_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, account: str) -> 
     write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()}, account)
 
 
+def _dagster(options: argparse.Namespace) -> Iterable[str]:
+    edge, file = _cluster(options.edge), options.postgres_url_file
+    return make_dagster_secrets(
+        _cluster(options.gcp),
+        edge,
+        _read(options.token_file, "--token-file"),
+        options.edge_server or edge.server(),
+        None if file is None else _read(file, "--postgres-url-file"),
+    )
+
+
 def _mlflow_accounts(options: argparse.Namespace) -> Iterable[str]:
     return make_accounts(options.url, _cluster(options.gcp), dict(options.model))
 
@@ -184,10 +210,10 @@ def _read(file: Path, option: str) -> str:
         content = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInputError(
-            Problem(str(file), "a file with a token", error.strerror or str(error), f"Correct {option}.")
+            Problem(str(file), "a file that can be read", error.strerror or str(error), f"Correct {option}.")
         ) from error
     if not content:
-        raise InvalidInputError(Problem(str(file), "a token", "an empty file", f"Write the token of {option} into it."))
+        raise InvalidInputError(Problem(str(file), "a value", "an empty file", f"Write that of {option} into it."))
     return content
 
 
