@@ -25,6 +25,8 @@ KEYS = {
     MLFLOW_LOGIN: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     FILES: ("git-token", "kubeconfig"),
 }
+_DRIVER = "postgresql+psycopg2"
+"""How SQLAlchemy's addresses name the driver that dagster-postgres brings; without it, SQLAlchemy 2.1 wants another."""
 _OURS = "postgresql://dagster:{password}@postgresql:5432/dagster"
 
 
@@ -57,7 +59,7 @@ def make_dagster_secrets(
         postgres_url = _OURS.format(password=password)
     login = read_login(gcp, PIPELINE)
     values = {
-        STORAGE: (postgres_url,),
+        STORAGE: (f"{_DRIVER}://{postgres_url.partition('://')[2]}",),
         MLFLOW_LOGIN: (login.username, login.password),
         FILES: (git_token, kubeconfig_of({EDGE: edge}, {EDGE: edge_server})),
     }
@@ -74,7 +76,12 @@ def _copied(gcp: Kubectl, name: str, content: Mapping[str, str]) -> str:
 
 def _require_postgres(url: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme != "postgresql" or not parts.hostname or not parts.username or not parts.path.strip("/"):
+    if (
+        parts.scheme not in ("postgresql", _DRIVER)
+        or not parts.hostname
+        or not parts.username
+        or not parts.path.strip("/")
+    ):
         raise InvalidInputError(
             Problem(
                 "address of PostgreSQL",

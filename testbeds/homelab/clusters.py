@@ -178,12 +178,14 @@ def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
 
 
 def _at_this_address(configuration: Path, state: Path) -> Path:
-    """Return k3d's configuration for `HOMELAB_ADDRESS`: the file itself where it has that address."""
-    if settings.ADDRESS == settings.DEFAULT_ADDRESS:
-        return configuration
+    """Return k3d's configuration for `HOMELAB_ADDRESS` and `HOMELAB_GCP_MEMORY`: the file itself where it has both."""
     text = configuration.read_text(encoding="utf-8")
+    changed = text.replace(settings.DEFAULT_ADDRESS, settings.ADDRESS)
+    changed = changed.replace("serversMemory: 2g", f"serversMemory: {settings.GCP_MEMORY}")
+    if changed == text:
+        return configuration
     moved = state / configuration.name
-    moved.write_text(text.replace(settings.DEFAULT_ADDRESS, settings.ADDRESS), encoding="utf-8")
+    moved.write_text(changed, encoding="utf-8")
     return moved
 
 

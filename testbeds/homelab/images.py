@@ -7,6 +7,7 @@ image has the same base.
 
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ _COMPANION_LIBRARIES = (
     "uvicorn",
 )
 """What `incumbent companion` imports without the metrics of the promotions, which need MLflow's client and more."""
+_NOT_FOR_THE_PIPELINE = ("docker", "matplotlib", "skops")
+"""What MLflow needs for models and for its own containers, and the pipeline never calls."""
 _COMPANION = "/srv/incumbent"
 _COMMAND = b"#!/usr/bin/env python3\nfrom orchestration.cli import main\nmain()\n"
 _USER = "10001"
@@ -126,6 +129,45 @@ def publish_companion(registry_url: str, say: Say) -> None:
     repository, _, tag = settings.COMPANION_IMAGE.partition("/")[2].rpartition(":")
     registry = Registry(registry_url)
     registry.push(repository, tag, companion_image(_base(registry), library_layer(_COMPANION_LIBRARIES, say)))
+
+
+def publish_pipeline(registry_url: str, say: Say) -> str:
+    """Push the image of the pipeline as the manifests of Dagster name it, made from this checkout; return its digest.
+
+    Raises:
+        ProblemError: the libraries cannot be installed, or the registry refused a part.
+    """
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    libraries = (*project["dependencies"], *project["optional-dependencies"]["cluster"])
+    repository, _, tag = settings.PIPELINE_IMAGE.partition("/")[2].rpartition(":")
+    registry = Registry(registry_url)
+    layer = library_layer(libraries, say, without=_NOT_FOR_THE_PIPELINE)
+    return registry.push(repository, tag, pipeline_image(_base(registry), layer))
+
+
+def pipeline_image(base: Image, libraries: Layer) -> Image:
+    """Make the image of the pipeline: Dagster's programs and `incumbent`.
+
+    Args:
+        base: the image with Python and Git.
+        libraries: the layer with the pipeline's libraries.
+    """
+    sources = sorted((CHECKOUT / "orchestration").rglob("*.py"))
+    return base.extended(
+        libraries,
+        _source_layer("pipeline", sources, _COMPANION),
+        layer_in_memory(lambda layer: layer.file("usr/local/bin/incumbent", _COMMAND, 0o755)),
+        environment={
+            "PATH": f"{LIBRARIES}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": f"{_COMPANION}:{LIBRARIES}",
+            "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "2",
+        },
+        Entrypoint=[],
+        Cmd=["incumbent", "--help"],
+        WorkingDir="/tmp",
+        User=_USER,
+    )
 
 
 def companion_image(base: Image, libraries: Layer) -> Image:

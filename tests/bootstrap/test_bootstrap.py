@@ -153,7 +153,7 @@ def test_dagsters_secrets_are_what_its_pods_name(with_logins: FakeCluster, edge:
     secrets = values(with_logins)
     password = secrets["Secret/dagster/postgresql password"]
     url = secrets["Secret/dagster/dagster-storage DAGSTER_POSTGRES_URL"]
-    assert url == f"postgresql://dagster:{password}@postgresql:5432/dagster"
+    assert url == f"postgresql+psycopg2://dagster:{password}@postgresql:5432/dagster"
     own = secrets["Secret/mlflow/mlflow-account-incumbent password"]
     assert secrets["Secret/dagster/mlflow-login MLFLOW_TRACKING_PASSWORD"] == own
     assert secrets["Secret/dagster/pipeline git-token"] == "push-token"
@@ -179,11 +179,11 @@ def test_dagsters_logins_are_copied_again_and_its_password_stays(with_logins: Fa
 
 
 def test_a_postgresql_of_ones_own_is_named_by_its_address(with_logins: FakeCluster, edge: FakeCluster) -> None:
-    """No password is made for one that nobody runs."""
+    """No password is made for one that nobody runs, and its address names the driver."""
     url = "postgresql://d:hunter2hunter2@db.example:5432/dagster"
     list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER, url))
     secrets = values(with_logins)
-    assert secrets["Secret/dagster/dagster-storage DAGSTER_POSTGRES_URL"] == url
+    assert secrets["Secret/dagster/dagster-storage DAGSTER_POSTGRES_URL"] == url.replace(":", "+psycopg2:", 1)
     assert "Secret/dagster/postgresql password" not in secrets
 
 

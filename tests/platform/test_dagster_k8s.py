@@ -167,7 +167,7 @@ def test_dagster_knows_every_part_of_the_instance(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster reads the file as a whole when it starts, and the storage's part when it first connects."""
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://dagster@postgresql/dagster")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster@postgresql/dagster")
     assert isinstance(instance.run_launcher, K8sRunLauncher)
     assert instance.run_monitoring_enabled
     assert instance.run_monitoring_max_resume_run_attempts == 0
