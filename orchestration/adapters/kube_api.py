@@ -6,6 +6,7 @@ It is named by a context of a kubeconfig, or it is that of the cluster in whose 
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from orchestration.adapters.exchange import (
     CONNECT_TIMEOUT,
@@ -238,7 +239,6 @@ class KubeApi:
             from kubernetes.client import ApiClient, Configuration
 
         settings = Configuration()
-        settings.retries = False  # `exchange` repeats reads, and only reads
         if self._kubeconfig is None:
             _load_service_account(settings)
             client = ApiClient(settings)
@@ -252,17 +252,19 @@ class KubeApi:
         from kubernetes.client import ApiClient
         from kubernetes.config import load_kube_config
 
-        contexts = servers_of_contexts(kubeconfig)
+        contexts = _clusters_of_contexts(kubeconfig)
         if self._context not in contexts:
             found, next_step = (
                 f"contexts: {', '.join(contexts) or 'none'}",
                 "Name one of these, or add the missing one.",
             )
             raise _unusable(kubeconfig, f"a context {self._context}", found, next_step)
-        require_plain_url(f"the server of {self._place}", contexts[self._context])
+        cluster = contexts[self._context]
+        require_plain_url(f"the server of {self._place}", str(cluster.get("server") or ""))
         load: Any = load_kube_config  # untyped
         try:
             load(str(kubeconfig), self._context, client_configuration=settings, persist_config=False)
+            settings.proxy = cluster.get("proxy-url", settings.proxy)  # the client reads it itself since version 37
             return ApiClient(settings)
         except Exception as error:  # noqa: BLE001 - a plugin that logs in may raise anything, and so may a proxy
             # Without what it quotes of the file: that has the login in it.
@@ -295,29 +297,32 @@ class KubeApi:
         headers: Mapping[str, str] | None = None,
     ) -> ApiReply:
         client = self._client
+        import urllib3
         import urllib3.exceptions as broken
-        from kubernetes.client import ApiException
 
         started = time.monotonic()
+        sent = {"Accept": "application/json", "User-Agent": client.user_agent, **(headers or {})}
         try:
-            request = client.param_serialize(
+            # One level below the generated methods, which change their form from version to version.
+            login = client.configuration.auth_settings().get("BearerToken")
+            answer = client.rest_client.pool_manager.request(
                 method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", **(headers or {})},
-                body=document,
-                auth_settings=["BearerToken"],
+                f"{client.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}",
+                body=None if document is None else json.dumps(document).encode(),
+                headers=sent | ({login["key"]: login["value"]} if login else {}),
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout),
+                retries=False,  # `exchange` repeats reads, and only reads
+                preload_content=False,
             )
-            answer = client.call_api(*request, _request_timeout=(min(CONNECT_TIMEOUT, timeout), timeout)).response
             body = self._read(answer, started + timeout)
         # None of these errors is kept as the cause: its own text quotes what the server sent, with the secrets in it.
         except (broken.ConnectTimeoutError, broken.NewConnectionError, broken.ProtocolError) as error:
             raise TransientError(self._failure(f"{type(error).__name__}: {error}")) from None
+        except broken.SSLError as error:
+            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
+            raise self._failure(f"SSLError: {error}", next_step=next_step) from None
         except broken.HTTPError as error:
             raise self._failure(f"{type(error).__name__}: {error}") from None
-        except ApiException as error:  # what the client makes of a TLS failure
-            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
-            raise self._failure(str(error.reason), next_step=next_step) from None
         except ValueError as error:
             raise self._unsendable(error) from None
         content_type, at = media_type(answer.headers.get("Content-Type")), time_of_answer(answer.headers.get("Date"))
@@ -371,19 +376,21 @@ def servers_of_contexts(kubeconfig: Path) -> dict[str, str]:
     Raises:
         InvalidInputError: the file cannot be read as a kubeconfig.
     """
+    return {name: str(cluster.get("server") or "") for name, cluster in _clusters_of_contexts(kubeconfig).items()}
+
+
+def _clusters_of_contexts(kubeconfig: Path) -> dict[str, dict[str, Any]]:
+    """Read the contexts of a kubeconfig, and what it says about each one's cluster."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
         document = YAML(typ="safe", pure=True).load(kubeconfig.read_text("utf-8"))
-        servers = {
-            str(each["name"]): str((each.get("cluster") or {}).get("server") or "")
-            for each in document.get("clusters") or ()
-        }
-        clusters = {
+        clusters = {str(each["name"]): dict(each.get("cluster") or {}) for each in document.get("clusters") or ()}
+        names = {
             str(each["name"]): str((each.get("context") or {}).get("cluster")) for each in document["contexts"] or ()
         }
-        return {context: servers.get(cluster, "") for context, cluster in clusters.items()}
+        return {context: clusters.get(name, {}) for context, name in names.items()}
     except OSError as error:
         found = f"a file that cannot be read ({error.strerror or type(error).__name__})"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, YAMLError):
