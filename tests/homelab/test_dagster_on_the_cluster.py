@@ -227,5 +227,5 @@ def _active(cluster: OnTheCluster) -> list[str]:
 def _answers(ask: Callable[[], object]) -> bool:
     try:
         return bool(ask())
-    except (ProblemError, OSError, KeyError):  # the server or the pages are not back yet
+    except (ProblemError, OSError, KeyError):  # what was away is not back yet, or its old connections are used up first
         return False

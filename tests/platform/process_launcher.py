@@ -6,9 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-from dagster._cli.api import ExecuteRunArgs
 from dagster._core.launcher import LaunchRunContext, RunLauncher
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 PROCESS_TAG = "process"
@@ -20,7 +20,7 @@ class ProcessRunLauncher(RunLauncher[Any], ConfigurableClass):
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from ruamel.yaml import YAML
@@ -53,9 +54,19 @@ class Stored:
         return version, requested_at
 
     def runs(self, version: int) -> list[dict[str, str]]:
-        """Return the runs of a version, the newest first: the id, the status and the process of each."""
-        partition = f"{self.environment.policy}@{version}"
-        found = self.environment.ask_dagster(_RUNS, {"partition": partition})["runsOrError"]["results"]
+        """Return the runs of a version, the newest first: the id, the status and the process of each.
+
+        After PostgreSQL was away, the pages' first question on each of their old connections fails.
+        """
+        partition = {"partition": f"{self.environment.policy}@{version}"}
+
+        def asked() -> dict[str, Any] | None:
+            try:
+                return self.environment.ask_dagster(_RUNS, partition)
+            except HTTPError:
+                return None
+
+        found = wait_until(asked, SECONDS, "Dagster's pages have their storage again")["runsOrError"]["results"]
         tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found]
         return [
             {"id": run["runId"], "status": run["status"], "process": own[PROCESS_TAG]}
