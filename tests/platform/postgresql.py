@@ -34,7 +34,7 @@ class PostgreSQL:
             "max_connections": "200",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        command = [*_as_ordinary_user(), find_tool("postgres"), "-D", self._data, *options]
+        command: list[str | Path] = [*_as_ordinary_user(), find_tool("postgres"), "-D", self._data, *options]
         self._service = self._processes.start("postgresql", command, cwd=self._data)
         wait_until(lambda: accepts(self._port), _START_SECONDS, "PostgreSQL answers", self._service)
 
@@ -56,7 +56,7 @@ def postgresql(processes: Processes) -> Iterator[PostgreSQL]:
             os.chown(folder, _NOBODY, _NOBODY)
         data = folder / "data"
         initdb = find_tool("postgres").with_name("initdb")
-        command = [
+        command: list[str | Path] = [
             *_as_ordinary_user(),
             initdb,
             "-D",
