@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,34 @@ SECONDS = 300.0
 _RUNS = """
 query($partition: String!) {
   runsOrError(filter: {tags: [{key: "dagster/partition", value: $partition}]}) {
-    ... on Runs { results { runId status tags { key value } } }
+    ... on Runs {
+      results {
+        runId
+        status
+        tags { key value }
+        eventConnection { events { ... on LogMessageEvent { stepKey } } }
+      }
+    }
   }
 }
 """
+
+
+@dataclass(frozen=True)
+class Run:
+    """What Dagster's pages say about a run."""
+
+    id: str
+    status: str
+    process: int
+    spoke_in: frozenset[str]
+    """The stages in which it has said something."""
+
+
+def _run(raw: Mapping[str, Any]) -> Run:
+    tags = {tag["key"]: tag["value"] for tag in raw["tags"]}
+    stages = frozenset(str(event["stepKey"]) for event in raw["eventConnection"]["events"] if event.get("stepKey"))
+    return Run(raw["runId"], raw["status"], int(tags[PROCESS_TAG]), stages)
 
 
 @dataclass(frozen=True)
@@ -53,8 +77,8 @@ class Stored:
         wait_for_state(self.environment, self.client, version, ("committed",), requested_at, print)
         return version, requested_at
 
-    def runs(self, version: int) -> list[dict[str, str]]:
-        """Return the runs of a version, the newest first: the id, the status and the process of each.
+    def runs(self, version: int) -> list[Run]:
+        """Return the runs of a version, the newest first.
 
         After PostgreSQL was away, the pages' first question on each of their old connections fails.
         """
@@ -67,11 +91,7 @@ class Stored:
                 return None
 
         found = wait_until(asked, SECONDS, "Dagster's pages have their storage again")["runsOrError"]["results"]
-        tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found]
-        return [
-            {"id": run["runId"], "status": run["status"], "process": own[PROCESS_TAG]}
-            for run, own in zip(found, tags, strict=True)
-        ]
+        return [_run(each) for each in found]
 
     def becomes_champion_with_one_commit(self, version: int, requested_at: float) -> None:
         outcome = wait_for_end(self.environment, self.client, version, requested_at, print)
@@ -102,7 +122,7 @@ def test_a_version_becomes_champion_on_postgresql(stored: Stored) -> None:
     """Sensor, daemon, queue and run keep their state there, and the promotion has one run."""
     version, requested_at = stored.request()
     stored.becomes_champion_with_one_commit(version, requested_at)
-    wait_until(lambda: stored.runs(version)[0]["status"] == "SUCCESS", SECONDS, "its run has ended")
+    wait_until(lambda: stored.runs(version)[0].status == "SUCCESS", SECONDS, "its run has ended")
     assert len(stored.runs(version)) == 1
 
 
@@ -117,7 +137,7 @@ def test_a_postgresql_that_crashes_in_mid_promotion_loses_nothing(stored: Stored
 def test_a_run_that_ends_because_postgresql_is_away_is_resumed(stored: Stored) -> None:
     """It cannot write down what it found and fails; once PostgreSQL is back, the sensor requests the next run."""
     version, requested_at = stored.committed()
-    process = int(stored.runs(version)[0]["process"])
+    process = stored.runs(version)[0].process
     stored.database.crash()
     wait_until(lambda: not _runs(process), SECONDS, "the run that cannot write its events has ended")
     stored.database.start()
@@ -126,15 +146,18 @@ def test_a_run_that_ends_because_postgresql_is_away_is_resumed(stored: Stored) -
 
 
 def test_a_run_that_gets_sigterm_gives_its_lease_back_and_is_resumed(stored: Stored) -> None:
-    """As when its node is drained: nobody waits for its lease to expire, and no person holds the version."""
+    """As when its node is drained in mid-soak: nobody waits for its lease to expire, and no person holds the version.
+
+    Between two stages the lease is nobody's to give back, and expires.
+    """
     version, requested_at = stored.committed()
+    wait_until(lambda: "serving_model" in stored.runs(version)[0].spoke_in, SECONDS, "the version is being judged")
     (run,) = stored.runs(version)
-    process = int(run["process"])
-    os.kill(process, signal.SIGTERM)
-    wait_until(lambda: not _runs(process), SECONDS, "the run has ended")
+    os.kill(run.process, signal.SIGTERM)
+    wait_until(lambda: not _runs(run.process), SECONDS, "the run has ended")
     lease = _lease(stored.environment)
-    assert lease is None or lease.holder != run["id"], "it would keep the next run waiting for a minute"
-    wait_until(lambda: stored.runs(version)[-1]["status"] == "FAILURE", SECONDS, "Dagster has its end as a failure")
+    assert lease is None or lease.holder != run.id, "it would keep the next run waiting for a minute"
+    wait_until(lambda: stored.runs(version)[-1].status == "FAILURE", SECONDS, "Dagster has its end as a failure")
     stored.becomes_champion_with_one_commit(version, requested_at)
     assert len(stored.runs(version)) == 2
 
