@@ -2,7 +2,6 @@
 
 import datetime as real
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,34 +14,24 @@ from orchestration.adapters.clusters import KubernetesCluster
 from orchestration.adapters.kube_api import IN_CLUSTER, OWN_SERVER
 from orchestration.environment import platform_from_environment
 from orchestration.promotion.problems import DependencyError, InvalidInputError
-from testbeds.common.certificates import self_signed
 from tests.adapters.kubeconfigs import write_kubeconfig
+from tests.adapters.pod import in_a_pod
 
 NODES = "/api/v1/nodes"
 
 
 @pytest.fixture
-def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Provide the folder in which a pod finds its service account, without the files in it."""
+def account(tmp_path: Path) -> Path:
+    """Provide the folder in which a pod finds its service account."""
     folder = tmp_path / "serviceaccount"
     folder.mkdir()
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(folder / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(folder / "ca.crt"))
     return folder
 
 
 @pytest.fixture
-def api(account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
-    """Provide the API server of the pod's cluster; the pod has its authority and the token `first`."""
-    certificate, key = self_signed("localhost")
-    (account / "ca.crt").write_text(certificate)
-    (account / "token").write_text("first")
-    (tmp_path / "key").write_text(key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(account / "ca.crt", tmp_path / "key")
-    with HTTPServer(host="localhost", ssl_context=context) as server:
-        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "localhost")
-        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+def api(account: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    """Provide the API server of the pod's cluster, which has no nodes."""
+    with in_a_pod(account, monkeypatch) as server:
         server.expect_request(NODES).respond_with_json({"items": []})
         yield server
 

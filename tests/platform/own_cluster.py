@@ -2,18 +2,16 @@
 
 import json
 import re
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.config import incluster_config
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from testbeds.common.certificates import self_signed
+from tests.adapters.pod import in_a_pod
 
 _PATH = re.compile(r"/apis?(?:/(?P<group>[a-z.]+))?/v1/namespaces/(?P<namespace>[^/]+)/(?P<kind>[a-z]+)(?P<rest>.*)")
 Call = tuple[str, str, str, str]
@@ -57,15 +55,6 @@ def _json(document: object) -> Response:
 @contextmanager
 def own_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnCluster]:
     """Pretend for the block to run in a pod with a service account's token."""
-    certificate, key = self_signed("localhost")
-    for name, content in (("ca.crt", certificate), ("key", key), ("token", "token-of-the-pod")):
-        (folder / name).write_text(content)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ca.crt", folder / "key")
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(folder / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(folder / "ca.crt"))
-    with HTTPServer(host="localhost", ssl_context=context) as server:
-        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "localhost")
-        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    with in_a_pod(folder, monkeypatch) as server:
         yield OwnCluster(server)
         server.check_assertions()
