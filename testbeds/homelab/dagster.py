@@ -42,7 +42,7 @@ class ClusterDagster:
         """Forward a port to the pages, again whenever their pod was replaced, and wait until they answer."""
         if self._forward is None:
             gcp = self.homelab.gcp
-            kubectl = [gcp.program, f"--kubeconfig={gcp.kubeconfig}", f"--context={gcp.context}"]
+            kubectl: list[str | Path] = [gcp.program, f"--kubeconfig={gcp.kubeconfig}", f"--context={gcp.context}"]
             kubectl += [f"--namespace={DAGSTER}", "port-forward", "service/webserver", f"{self.port}:3000"]
             again = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "forward"]
             self._forward = self.processes.start("dagster-forward", [*again, *kubectl])
@@ -125,10 +125,12 @@ def commit_policies(
                 file.unlink()
         for path, (pattern, instead) in (edits or {}).items():
             file = git.folder / path
-            text, count = re.subn(pattern, lambda _, instead=instead: instead, file.read_text(encoding="utf-8"))
-            if count != 1:
-                found, next_step = f"{count} times", "Correct `switch_on` in testbeds/homelab/dagster.py."
-                raise ProblemError(Problem(path, f"{pattern!r} once", found, next_step))
+            text = file.read_text(encoding="utf-8")
+            found = re.findall(pattern, text)
+            if len(found) != 1:
+                next_step = "Correct `switch_on` in testbeds/homelab/dagster.py."
+                raise ProblemError(Problem(path, f"{pattern!r} once", f"{len(found)} times", next_step))
+            text = text.replace(found[0], instead)
             file.write_text(text, encoding="utf-8")
         _write_kustomization(git.folder / "policies")
         author = ("-c", "user.name=Someone", "-c", "user.email=someone@localhost")
