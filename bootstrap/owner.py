@@ -149,6 +149,7 @@ class Images(_Part):
     """The repositories of images that are made from the checkout."""
 
     companion: str = "incumbent-companion"
+    pipeline: str = "incumbent"
 
 
 class Mlflow(_Part):
@@ -204,6 +205,7 @@ class Owner(_Part):
                 raise ValueError(f"models: expected names of lower-case letters, digits and dashes, found {name!r}")
         for field, image in (
             ("images.companion", self.companion),
+            ("images.pipeline", self.pipeline),
             *((f"models.{n}", self.image(n)) for n in self.models),
         ):
             if parse_image(image) != ImageRef(image):
@@ -225,6 +227,11 @@ class Owner(_Part):
     def companion(self) -> str:
         """The repository of the companion's images, whole."""
         return self._whole(self.images.companion)
+
+    @property
+    def pipeline(self) -> str:
+        """The repository of the pipeline's images, whole."""
+        return self._whole(self.images.pipeline)
 
     def image(self, model: str) -> str:
         """Return the repository of a model's images, whole."""
