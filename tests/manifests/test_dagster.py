@@ -1,6 +1,6 @@
 """Dagster on Kubernetes, which is off: its parts fit each other, and none may do or reach more than it needs."""
 
-import re
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,19 +8,21 @@ import pytest
 from ruamel.yaml import YAML
 
 from bootstrap.dagster import DAGSTER, KEYS, POSTGRESQL
+from bootstrap.registration import ARGOCD
 from orchestration.environment import DEFAULTS, SETTINGS
 from orchestration.promotion.policy import parse_policy
+from testbeds.common.state import read_policies
 from testbeds.common.tools import CHECKOUT
 from testbeds.sandbox.cluster.nodes import quantity
 from tests.platform.crds import documents
 
 FOLDER = CHECKOUT / "manifests/platform/dagster"
-ACCESS = documents(CHECKOUT / "manifests/platform/access/dagster/dagster.yaml")
+RIGHTS = CHECKOUT / "manifests/platform/access"
+ACCESS = [each for path in sorted((RIGHTS / "dagster").glob("*.yaml")) for each in documents(path)]
 ALL = [document for path in sorted(FOLDER.glob("*.yaml")) for document in documents(path)]
 INSTANCE = YAML(typ="safe").load(FOLDER / "config/dagster.yml")
 LAUNCHER = INSTANCE["run_launcher"]["config"]
 SETTINGS_FILE = FOLDER / "config/settings.env"
-PAGE = (CHECKOUT / "docs/dagster-on-kubernetes.md").read_text(encoding="utf-8")
 LOGS = "50Mi"
 """The logs that a kubelet keeps of a container, which count as its ephemeral storage."""
 
@@ -125,8 +127,6 @@ def test_only_one_daemon_runs_and_it_goes_before_the_next_one_comes() -> None:
 @pytest.mark.parametrize("name", sorted(workloads()))
 def test_each_pod_is_restricted_and_bounded(name: str) -> None:
     """As PodSecurity's `restricted` asks, which the namespace enforces, with requests, limits and probes."""
-    (namespace,) = [document for document in ACCESS if document["kind"] == "Namespace"]
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     pod = workloads()[name]
     security = pod["securityContext"]
     assert (security["runAsNonRoot"], security["runAsUser"] > 0) == (True, True)
@@ -184,25 +184,35 @@ def test_accounts_have_rights_in_their_own_places_alone() -> None:
     assert "secrets" not in text
 
 
-def test_each_path_of_the_network_is_in_the_pages_table() -> None:
-    """Beside the default, each NetworkPolicy has a row with its ports; nothing else is allowed."""
-    policies = {each["metadata"]["name"]: each["spec"] for each in ALL if each.get("kind") == "NetworkPolicy"}
-    deny = policies.pop("default-deny")
-    assert deny["podSelector"] == {}
-    assert "ingress" not in deny
-    rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| `")]
-    listed = {cells[1].strip(" `"): set(re.findall(r"\b\d+\b", cells[4])) for cells in rows if len(cells) == 6}
-    numbers = {"postgresql": {"5432"}, "grpc": {"4266"}}
-    for name, spec in policies.items():
-        rules = (*spec.get("ingress", []), *spec.get("egress", []))
-        ports = [port for rule in rules for port in rule["ports"]]
-        http = {"5000", "9090"} if name == "pipeline" else {"8080"}
-        wanted = [
-            numbers.get(str(port["port"]), http if port["port"] == "http" else {str(port["port"])}) for port in ports
-        ]
-        wanted += [{str(port["endPort"])} for port in ports if "endPort" in port]
-        assert listed[name] == set().union(*wanted), name
-    assert set(listed) == set(policies)
+def test_runs_may_refresh_the_policies_applications_as_the_account_outside_may() -> None:
+    """The rights in Argo CD's namespace name them, and the admission policy keeps both accounts to one annotation."""
+    applications = sorted({policy.argocd.application for policy in read_policies(CHECKOUT / "policies")})
+    outside = documents(RIGHTS / "control-plane/incumbent.yaml")
+    roles = [each for each in (*ACCESS, *outside) if each["kind"] == "Role" and each["metadata"]["namespace"] == ARGOCD]
+    named = {role["metadata"]["name"]: sorted(role["rules"][0]["resourceNames"]) for role in roles}
+    assert named == dict.fromkeys(("dagster-code-server", "dagster-run", "incumbent"), applications)
+    patching = {role["metadata"]["name"] for role in roles if "patch" in role["rules"][0]["verbs"]}
+    bindings = [each for each in (*ACCESS, *outside) if each["kind"] == "RoleBinding"]
+    subjects = [subject for each in bindings if each["roleRef"]["name"] in patching for subject in each["subjects"]]
+    (policy, _) = documents(RIGHTS / "control-plane/refreshes.yaml")
+    (condition,) = policy["spec"]["matchConditions"]
+    bound = json.loads(condition["expression"].partition(" in ")[2])
+    assert sorted(bound) == sorted(f"system:serviceaccount:{each['namespace']}:{each['name']}" for each in subjects)
+
+
+@pytest.mark.parametrize("bound", ["requests", "limits"])
+def test_the_quota_has_room_for_every_part_and_every_run(bound: str) -> None:
+    """All parts, one more of each that is replaced while it runs, and as many runs as Dagster starts at a time."""
+    (quota,) = [document["spec"]["hard"] for document in ACCESS if document["kind"] == "ResourceQuota"]
+    (limits,) = [document["spec"]["limits"] for document in ACCESS if document["kind"] == "LimitRange"]
+    runs = INSTANCE["concurrency"]["runs"]["max_concurrent_runs"]
+    kinds = {each["metadata"]["name"]: (each["kind"], each["spec"].get("strategy")) for each in ALL if "spec" in each}
+    times = {name: 2 if kinds[name] == ("Deployment", None) else 1 for name in workloads()}
+    taken = {name: pod["containers"][0]["resources"][bound]["memory"] for name, pod in workloads().items()}
+    taken["run"], times["run"] = run()["resources"][bound]["memory"], runs
+    assert sum(times.values()) == int(quota["pods"])
+    assert sum(times[name] * quantity(memory) for name, memory in taken.items()) <= quantity(quota[f"{bound}.memory"])
+    assert max(map(quantity, taken.values())) <= quantity(limits[0]["max"]["memory"])
 
 
 def test_a_run_is_decided_by_its_lease_alone() -> None:
