@@ -143,6 +143,7 @@ class Storage(_Part):
     mlflow_backup: Size = "10Gi"
     prometheus: Size = "5Gi"
     dispatcher: Size = "256Mi"
+    dagster: Size = "5Gi"
 
 
 class Images(_Part):
@@ -241,6 +242,11 @@ class Owner(_Part):
     def mlflow_url(self) -> str:
         """Where clients reach MLflow."""
         return self.mlflow.url or f"http://{self.control_plane.host}:{MLFLOW_PORT}"
+
+    @property
+    def mlflow_inside(self) -> str:
+        """Where pods of the control plane reach MLflow."""
+        return self.mlflow.url or "http://mlflow.mlflow:5000"
 
     @property
     def allowed_hosts(self) -> str:
