@@ -139,7 +139,7 @@ def _with_image(file: str, content: bytes, image: ImageRef) -> bytes:
 
 
 def _lists(root: Path, model: NewModel, port: int) -> dict[str, bytes]:
-    """Return the files that list models, with one more: rights, policies, applications, scraped services, edge's ports."""
+    """Return the files that list models, with one more: rights, policies, applications, scraping and edge's ports."""
     old_port = _port_of(root, model.like)
     names = {f"{model.like}-app.yaml": f"{model.name}-app.yaml"}
     service = {f"edge:{old_port}": f"edge:{port}", model.like: model.name}
@@ -163,12 +163,10 @@ def _with_policies(root: Path, model: NewModel) -> bytes:
     text = (root / _LIST).read_text(encoding="utf-8")
     for file in _policies_of(root, model.like):
         name = file.removeprefix(f"{_POLICIES}/")
-        text, count = re.subn(rf"(?m)^( +- ){re.escape(name)}\n", rf"\g<0>\g<1>{_renamed(name, model)}\n", text)
+        new = _renamed(name, model)
+        text, count = re.subn(rf"(?m)^( +- ){re.escape(name)}\n", rf"\g<0>\g<1>{new}\n", text)
         if count != 1:
-            problem = Problem(
-                _LIST, f"{name} once", f"{count} times", f"Write {_renamed(name, model)} into it by hand."
-            )
-            raise InvalidInputError(problem)
+            raise InvalidInputError(Problem(_LIST, f"{name} once", f"{count} times", f"Write {new} into it by hand."))
     return text.encode()
 
 
