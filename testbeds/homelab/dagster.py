@@ -13,7 +13,7 @@ from orchestration.promotion.problems import Problem, ProblemError
 from testbeds.common.dagster import Dagster
 from testbeds.common.processes import Processes, Service, wait_until
 from testbeds.common.services import HOST, answers, free_ports
-from testbeds.homelab import gitops, settings
+from testbeds.homelab import settings
 from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.images import publish_pipeline
@@ -89,13 +89,11 @@ def dagster_in_the_cluster(environment: HomelabEnvironment, say: Say) -> Iterato
 
 
 def switch_on(environment: HomelabEnvironment, digest: str) -> None:
-    """Commit what a person would: policies, settings, the image's digest, and the line that switches Dagster on."""
+    """Commit what a person would: the policies, the image's digest, and the line that switches Dagster on."""
     policies = environment.homelab.state / "policies"
     texts = {f"policies/{path.name}": path.read_text(encoding="utf-8") for path in sorted(policies.glob("*.yaml"))}
     commit_policies(environment, texts, "Switch Dagster on", edits={
         f"{_FOLDER}/kustomization.yaml": (r"newTag: \S+", f"digest: {digest}"),
-        f"{_FOLDER}/config/settings.env": (r"INCUMBENT_GIT_URL=.*", _settings(environment.homelab)),
-        f"{_FOLDER}/network.yaml": (r"        - port: 443 # Git's host", _ports()),
         "argocd-apps/kustomization.yaml": (r"# - dagster-app\.yaml.*", "- dagster-app.yaml"),
     })  # fmt: skip
 
@@ -106,7 +104,7 @@ def commit_policies(
     message: str,
     edits: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Commit files, of which those in `policies/` become what the cluster's pipeline reads; an empty one is removed.
+    """Commit files to what has rights, where `policies/` is what the cluster's pipeline reads; an empty one is removed.
 
     Args:
         environment: the homelab.
@@ -115,7 +113,7 @@ def commit_policies(
         edits: by a file's path, a pattern that it has once and what comes in its place.
     """
     with tempfile.TemporaryDirectory() as folder:
-        git = Git(environment, Path(folder))
+        git = Git(environment.homelab.trunk, Path(folder))
         for path, text in texts.items():
             file = git.folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,16 +146,6 @@ def _write_kustomization(policies: Path) -> None:
         "    options:\n      disableNameSuffixHash: true\n",
         encoding="utf-8",
     )
-
-
-def _settings(homelab: Homelab) -> str:
-    return f"INCUMBENT_GIT_URL={gitops.URL}\nINCUMBENT_OCI_MIRRORS=ghcr.io={homelab.registry_url}"
-
-
-def _ports() -> str:
-    """Return the rules of the network for the homelab's own Git server and registry."""
-    ports = (settings.GIT_PORT, settings.REGISTRY_PORT, 443)
-    return "\n".join(f"        - port: {port}" for port in ports) + " # Git's host"
 
 
 def _require_room(homelab: Homelab) -> None:

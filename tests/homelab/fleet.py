@@ -12,7 +12,7 @@ from testbeds.homelab.dagster import commit_policies
 from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.waiting import applications, await_all, pods_words
 from testbeds.story.stories import registry
-from tests.homelab.other_workloads import NAMESPACE, text_of, wine_quality
+from tests.homelab.other_workloads import NAMESPACE, commit, text_of, wine_quality
 from tests.scenarios.people import register_again
 
 _SECONDS = 900.0
@@ -42,14 +42,16 @@ def fleet(environment: HomelabEnvironment, size: int) -> Iterator[tuple[Member, 
     names = [f"fleet-{number:02}" for number in range(1, size + 1)]
     homelab, address = environment.homelab, _node_address(environment)
     template = (homelab.state / "policies" / "wine-quality-edge.yaml").read_text(encoding="utf-8")
-    texts, members = dict[str, str](), list[Member]()
+    policies, manifests, members = dict[str, str](), dict[str, str](), list[Member]()
     for number, name in enumerate(names):
         policy = _policy(template, name, f"http://{address}:{_FIRST_PORT + number}")
-        texts |= {f"policies/{name}-edge.yaml": policy, _path(name): _manifests(name, _FIRST_PORT + number)}
+        policies[f"policies/{name}-edge.yaml"] = policy
+        manifests[_path(name)] = _manifests(name, _FIRST_PORT + number)
         own = replace(homelab, policy=parse_policy(f"{name}-edge", policy))
         members.append(Member(HomelabEnvironment(own, environment.processes, environment.dagster), name))
-    commit_policies(environment, texts, f"Deploy {size} models")
-    homelab.gcp.apply(_argocd(environment.git_url, names))
+    commit(environment, f"Deploy {size} models", manifests)
+    commit_policies(environment, policies, f"Promote {size} models")
+    homelab.gcp.apply([*_argocd(environment, names), *_rights(names)])
     refresh = "argocd.argoproj.io/refresh=normal"
     homelab.gcp.run("annotate", "applications.argoproj.io", "dagster", refresh, "--namespace=argocd", "--overwrite")
     try:
@@ -58,7 +60,9 @@ def fleet(environment: HomelabEnvironment, size: int) -> Iterator[tuple[Member, 
     finally:
         for name in names:
             homelab.gcp.run("delete", "application", name, "--namespace=argocd", "--wait=false")
-        commit_policies(environment, dict.fromkeys(texts, ""), f"Remove {size} models")
+        homelab.gcp.run("delete", "role,rolebinding", _PROJECT, "--namespace=argocd")
+        commit_policies(environment, dict.fromkeys(policies, ""), f"Promote {size} models no longer")
+        commit(environment, f"Remove {size} models", dict.fromkeys(manifests, ""))
         _forget_aliases(members)
 
 
@@ -95,8 +99,21 @@ def _policy(template: str, name: str, address: str) -> str:
     return template
 
 
-def _argocd(repository: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    destination = {"name": "edge", "namespace": NAMESPACE}
+def _rights(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Let the accounts in Dagster's namespace read and refresh the Applications, as they may those of the policies."""
+    version = "rbac.authorization.k8s.io/v1"
+    rule = {"apiGroups": ["argoproj.io"], "resources": ["applications"], "resourceNames": [*names]}
+    accounts = [{"kind": "ServiceAccount", "name": name, "namespace": DAGSTER} for name in ("code-server", "run")]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": _PROJECT}
+    head = {"apiVersion": version, "metadata": _metadata(_PROJECT)}
+    return [
+        {**head, "kind": "Role", "rules": [{**rule, "verbs": ["get", "patch"]}]},
+        {**head, "kind": "RoleBinding", "roleRef": role, "subjects": accounts},
+    ]
+
+
+def _argocd(environment: HomelabEnvironment, names: Sequence[str]) -> list[dict[str, Any]]:
+    repository, destination = environment.git_url, {"name": "edge", "namespace": NAMESPACE}
     version = "argoproj.io/v1alpha1"
     kinds = [{"group": "apps", "kind": "Deployment"}, {"group": "", "kind": "Service"}]
     project = {"sourceRepos": [repository], "destinations": [destination], "namespaceResourceWhitelist": kinds}
@@ -106,7 +123,11 @@ def _argocd(repository: str, names: Sequence[str]) -> list[dict[str, Any]]:
     for name in names:
         spec = {
             "project": _PROJECT,
-            "source": {"repoURL": repository, "targetRevision": "main", "path": f"manifests/applications/{name}"},
+            "source": {
+                "repoURL": repository,
+                "targetRevision": environment.git_branch,
+                "path": f"manifests/applications/{name}",
+            },
             "destination": destination,
             "syncPolicy": {"automated": {"prune": True, "selfHeal": True}},
         }
