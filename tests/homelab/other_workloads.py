@@ -112,7 +112,7 @@ def application(other: Other, repository: str, kinds: Sequence[tuple[str, str]])
         "project": other.application,
         "source": {
             "repoURL": repository,
-            "targetRevision": settings.OWNER.branch,
+            "targetRevision": settings.OWNER.serving.branch,
             "path": str(Path(other.path).parent),
         },
         "destination": destination,
