@@ -17,8 +17,11 @@ from bootstrap.pull_secrets import make_pull_secrets
 from bootstrap.registration import register_edge, register_repository, write_kubeconfig
 from bootstrap.secrets import DISPATCHER_URL, WANTED, make_secrets, webhook
 from orchestration.promotion.problems import InvalidInputError, ProblemError
+from testbeds.common.tools import CHECKOUT
 from tests.bootstrap.fake_kubectl import FakeCluster
+from tests.platform.crds import documents
 
+DAGSTERS = documents(CHECKOUT / "manifests/platform/access/dagster/dagster.yaml")
 HUB = "https://index.docker.io/v1/"
 
 
@@ -146,6 +149,19 @@ def test_nodes_get_a_login_for_private_images(gcp: FakeCluster, edge: FakeCluste
         assert cluster.objects()[f"Secret/{place}/registry"]["type"] == "kubernetes.io/dockerconfigjson"
         logins = json.loads(values(cluster)[f"Secret/{place}/registry .dockerconfigjson"])["auths"]
         assert base64.b64decode(logins[server]["auth"]) == b"me:hunter2hunter2"
+
+
+def test_dagster_on_kubernetes_gets_the_login_once_it_is_there(with_logins: FakeCluster, edge: FakeCluster) -> None:
+    """Each account of its pods names the Secret; without its namespace none is made."""
+    list(make_pull_secrets(with_logins.kubectl, edge.kubectl, "ghcr.io/me", "me", "hunter2hunter2"))
+    assert not [name for name in with_logins.objects() if "/dagster/" in name]
+    list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER))
+    list(make_pull_secrets(with_logins.kubectl, edge.kubectl, "ghcr.io/me", "me", "hunter2hunter2"))
+    accounts = [each for name, each in with_logins.objects().items() if name.startswith("ServiceAccount/dagster/")]
+    assert {account["metadata"]["name"] for account in accounts} == {
+        document["metadata"]["name"] for document in DAGSTERS if document["kind"] == "ServiceAccount"
+    }
+    assert all(account["imagePullSecrets"] == [{"name": "registry"}] for account in accounts)
 
 
 def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]]]:

@@ -90,5 +90,7 @@ def test_the_manifests_run_the_images_of_the_settings(tmp_path: Path) -> None:
         settings.KUBE_STATE_METRICS_IMAGE,
         settings.GRAFANA_IMAGE,
         settings.COMPANION_IMAGE,
+        settings.PIPELINE_IMAGE,
+        settings.POSTGRES_IMAGE,
     }
     assert len(models) == len(repositories) == 2
