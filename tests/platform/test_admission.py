@@ -48,10 +48,10 @@ def refusal(reply: ApiReply) -> str:
 def pipeline(api_server: ApiServer) -> KubeApi:
     """Apply accounts and Applications, and return the API as the pipeline sees it once its bounds are in force."""
     admin = api_server.admin
-    admin.apply([namespace("argocd"), *(each for each in content(ACCESS) if each["kind"] == "Namespace")])
-    admin.apply(content(ACCESS))
+    everything = [*content(ACCESS), *content("manifests/platform/access/dagster")]
+    admin.apply([namespace("argocd"), *(each for each in everything if each["kind"] == "Namespace")])
+    admin.apply(everything)
     admin.apply([_application(name) for name in APPLICATIONS])
-    admin.apply(content("manifests/platform/access/dagster"))
     pipeline = api_server.account("incumbent", "incumbent")
     changed = {"spec": {"project": "root"}}
     wait_until(
