@@ -77,7 +77,7 @@ INCUMBENT = Package(
             "data/share/incumbent/workspace-code-server.yaml",
         }
     ),
-    frozenset({"dagster-webserver", "tzdata"}),  # a program, and data that `zoneinfo` finds by itself
+    frozenset({"tzdata"}),  # data that `zoneinfo` finds by itself
 )
 MODEL_SERVER = Package(CHECKOUT / "model_server", "model_server", frozenset(), frozenset())
 
