@@ -10,7 +10,7 @@ WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup tools packages demo ui bench test-fast test test-scenarios test-platform check lock docs picture \
-  homelab homelab-build homelab-down homelab-ui dashboards test-homelab test-homelab-short fresh
+  homelab homelab-build homelab-down homelab-ui dashboards test-homelab test-homelab-dagster test-homelab-short fresh
 
 help: ## show this list
 	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ packages: setup ## build wheels and source archives of incumbent and of its mode
 
 lock: setup ## resolve the dependencies again and write requirements.lock, without download addresses
 	@$$(command -v uv || echo .tools/uv/bin/uv) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra aws --extra gemini --extra sigstore --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
+	  --no-header --extra aws --extra cluster --extra gemini --extra sigstore --group dev --group sandbox --group docs pyproject.toml -o requirements.lock
 
 ## To check the manifests with the programs that will read them, and a real Git host; needs Go and a C compiler
 test-platform: setup ## build or install promtool, kustomize, Gitea, MLflow servers and more if needed, and run the tests that use them
@@ -88,7 +88,12 @@ homelab-down: setup ## end the homelab and remove everything it started
 	@$(PYTHON_IN) -m testbeds.homelab down
 
 test-homelab: setup ## run all stories and faults on real clusters; an hour on 2 cores
-	@$(PYTEST) --testbed homelab tests/homelab tests/scenarios/test_story.py tests/scenarios/test_week.py tests/contract
+	@$(PYTEST) --testbed homelab tests/homelab tests/scenarios/test_story.py tests/scenarios/test_week.py tests/contract \
+	  --ignore=tests/homelab/test_dagster_on_the_cluster.py
+
+# The node of the control plane is six times as large, so nothing else is tested on it.
+test-homelab-dagster: setup ## run the story, twenty promotions at once and faults with Dagster on the control plane; an hour on 2 cores
+	@HOMELAB_GCP_MEMORY=12g $(PYTEST) --testbed homelab tests/homelab/test_dagster_on_the_cluster.py
 
 # This part fits into a CI run that also builds everything; it leaves out what needs the controllers of other kinds, and
 # alerts that take their time to fire.

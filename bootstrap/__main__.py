@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bootstrap.adopt_cli import add_commands
+from bootstrap.dagster import make_dagster_secrets
 from bootstrap.kubectl import Kubectl
 from bootstrap.mlflow_accounts import make_accounts
 from bootstrap.owner import read_owner
@@ -105,6 +106,20 @@ def _add_platform(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("kubeconfig", type=Path, help="file to write it to")
     command.set_defaults(run=_analyst)
 
+    command = commands.add_parser(
+        "dagster", help="make the Secrets of Dagster on Kubernetes; again after one of the logins in them was replaced"
+    )
+    command.add_argument(
+        "--token-file", type=Path, required=True, help="file with the token that the pipeline pushes with"
+    )
+    command.add_argument("--edge-server", help="edge's API address as gcp reaches it (default: homelab.yaml's)")
+    command.add_argument(
+        "--postgres-url-file",
+        type=Path,
+        help="file with the address of a PostgreSQL of your own (default: the manifests')",
+    )
+    command.set_defaults(run=_dagster)
+
 
 def _add_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands that are about the model registry."""
@@ -171,6 +186,17 @@ def _write_kubeconfig(path: Path, gcp: Kubectl, edge: Kubectl, account: str) -> 
     write_kubeconfig(path, clusters, {name: cluster.server() for name, cluster in clusters.items()}, account)
 
 
+def _dagster(options: argparse.Namespace) -> Iterable[str]:
+    file = options.postgres_url_file
+    return make_dagster_secrets(
+        _gcp(options),
+        _edge(options),
+        _read(options.token_file, "--token-file"),
+        options.edge_server or read_owner().edge_api,
+        None if file is None else _read(file, "--postgres-url-file"),
+    )
+
+
 def _mlflow_accounts(options: argparse.Namespace) -> Iterable[str]:
     return make_accounts(options.url or read_owner().mlflow_url, _gcp(options), dict(options.model))
 
@@ -220,10 +246,10 @@ def _read(file: Path, option: str) -> str:
         content = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInputError(
-            Problem(str(file), "a file with a token", error.strerror or str(error), f"Correct {option}.")
+            Problem(str(file), "a file that can be read", error.strerror or str(error), f"Correct {option}.")
         ) from error
     if not content:
-        raise InvalidInputError(Problem(str(file), "a token", "an empty file", f"Write the token of {option} into it."))
+        raise InvalidInputError(Problem(str(file), "a value", "an empty file", f"Write that of {option} into it."))
     return content
 
 

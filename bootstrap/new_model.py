@@ -5,7 +5,7 @@ cannot fall behind what the platform's models have. Lists get a copy of that mod
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,11 @@ _PORTS = range(30808, 30850)
 """The NodePorts of models on edge: what docs/clusters.md lets through in the tailnet."""
 _APPLICATIONS, _POLICIES = "manifests/applications", "policies"
 _KUSTOMIZATION = "argocd-apps/kustomization.yaml"
-_RIGHTS = "manifests/platform/access/control-plane/incumbent.yaml"
+_LIST = f"{_POLICIES}/Kustomization"
+"""The policies that Dagster on Kubernetes reads."""
+_ACCESS = "manifests/platform/access"
+_RIGHTS = {f"{_ACCESS}/control-plane/incumbent.yaml": 1, f"{_ACCESS}/dagster/dagster.yaml": 2}
+"""The files with rights on Applications, each with the number of roles that name them."""
 _SCRAPING = "manifests/platform/monitoring/config/scrape-models.yml"
 _RULES = "manifests/platform/monitoring/rules/slos.yml"
 _K3D = "testbeds/homelab/k3d/edge.yaml"
@@ -69,7 +73,7 @@ def scaffold(root: Path, model: NewModel) -> Iterator[str]:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_bytes(text)
         yield f"{file}: written"
-    yield from _next_steps(model, new_port, [file for file in content if file.startswith(f"{_POLICIES}/")])
+    yield from _next_steps(model, new_port, _policies_in(content))
 
 
 def _require_new(root: Path, model: NewModel, owner: Owner) -> None:
@@ -135,31 +139,48 @@ def _with_image(file: str, content: bytes, image: ImageRef) -> bytes:
 
 
 def _lists(root: Path, model: NewModel, port: int) -> dict[str, bytes]:
-    """Return the files that list models, with one more: the applications, the scraped services, edge's ports."""
+    """Return the files that list models, with one more: rights, policies, applications, scraping and edge's ports."""
     old_port = _port_of(root, model.like)
     names = {f"{model.like}-app.yaml": f"{model.name}-app.yaml"}
     service = {f"edge:{old_port}": f"edge:{port}", model.like: model.name}
     published = {f":{old_port}:{old_port}": f":{port}:{port}"}
     jobs = "scrape_configs[job_name=edge-services].static_configs"
     return {
-        _RIGHTS: _with_application(root, model),
+        **{file: _with_application(root, file, roles, model) for file, roles in _RIGHTS.items()},
+        _LIST: _with_policies(root, model),
         _KUSTOMIZATION: _with_entry(root, _KUSTOMIZATION, "resources", names),
         _SCRAPING: _with_entry(root, _SCRAPING, jobs, service),
         _K3D: _with_entry(root, _K3D, "ports", published),
     }
 
 
-def _with_application(root: Path, model: NewModel) -> bytes:
-    """Let the pipeline's rights on Applications name one more.
+def _with_policies(root: Path, model: NewModel) -> bytes:
+    """Let Dagster on Kubernetes read the model's policies, too: each is named after the one that it was made of.
+
+    Raises:
+        InvalidInputError: that one is not in the list.
+    """
+    text = (root / _LIST).read_text(encoding="utf-8")
+    for file in _policies_of(root, model.like):
+        name = file.removeprefix(f"{_POLICIES}/")
+        new = _renamed(name, model)
+        text, count = re.subn(rf"(?m)^( +- ){re.escape(name)}\n", rf"\g<0>\g<1>{new}\n", text)
+        if count != 1:
+            raise InvalidInputError(Problem(_LIST, f"{name} once", f"{count} times", f"Write {new} into it by hand."))
+    return text.encode()
+
+
+def _with_application(root: Path, file: str, roles: int, model: NewModel) -> bytes:
+    """Let the rights on Applications name one more.
 
     Raises:
         InvalidInputError: they are not written as they were.
     """
-    text = (root / _RIGHTS).read_text(encoding="utf-8")
+    text = (root / file).read_text(encoding="utf-8")
     changed, count = re.subn(r"(?m)^ +resourceNames:.*\n(?:( +- ).*\n)+", rf"\g<0>\g<1>{model.name}\n", text)
-    if count != 1:
-        expected = "one list resourceNames of the Applications that the pipeline may refresh, an entry a line"
-        raise InvalidInputError(Problem(_RIGHTS, expected, str(count), f"Write {model.name} into it by hand."))
+    if count != roles:
+        expected = f"lists resourceNames of the Applications that the pipeline may read, an entry a line: {roles}"
+        raise InvalidInputError(Problem(file, expected, str(count), f"Write {model.name} into it by hand."))
     return changed.encode()
 
 
@@ -200,8 +221,12 @@ def _with_model(text: str, owner: Owner, name: str, repository: str) -> str:
 def _rules(root: Path, new: Mapping[str, bytes]) -> str:
     """Return the alerts of all policies, as `incumbent rules` prints them."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (root / _POLICIES).glob("*.yaml")}
-    texts |= {Path(file).stem: text.decode() for file, text in new.items() if file.startswith(f"{_POLICIES}/")}
+    texts |= {Path(file).stem: new[file].decode() for file in _policies_in(new)}
     return alert_rules([parse_policy(name, texts[name]) for name in sorted(texts)])
+
+
+def _policies_in(files: Iterable[str]) -> list[str]:
+    return [file for file in files if file.startswith(f"{_POLICIES}/") and file != _LIST]
 
 
 def _policies_of(root: Path, model: str) -> list[str]:

@@ -143,12 +143,14 @@ class Storage(_Part):
     mlflow_backup: Size = "10Gi"
     prometheus: Size = "5Gi"
     dispatcher: Size = "256Mi"
+    dagster: Size = "5Gi"
 
 
 class Images(_Part):
     """The repositories of images that are made from the checkout."""
 
     companion: str = "incumbent-companion"
+    pipeline: str = "incumbent"
 
 
 class Mlflow(_Part):
@@ -204,6 +206,7 @@ class Owner(_Part):
                 raise ValueError(f"models: expected names of lower-case letters, digits and dashes, found {name!r}")
         for field, image in (
             ("images.companion", self.companion),
+            ("images.pipeline", self.pipeline),
             *((f"models.{n}", self.image(n)) for n in self.models),
         ):
             if parse_image(image) != ImageRef(image):
@@ -226,6 +229,11 @@ class Owner(_Part):
         """The repository of the companion's images, whole."""
         return self._whole(self.images.companion)
 
+    @property
+    def pipeline(self) -> str:
+        """The repository of the pipeline's images, whole."""
+        return self._whole(self.images.pipeline)
+
     def image(self, model: str) -> str:
         """Return the repository of a model's images, whole."""
         return self._whole(self.models[model])
@@ -234,6 +242,11 @@ class Owner(_Part):
     def mlflow_url(self) -> str:
         """Where clients reach MLflow."""
         return self.mlflow.url or f"http://{self.control_plane.host}:{MLFLOW_PORT}"
+
+    @property
+    def mlflow_inside(self) -> str:
+        """Where pods of the control plane reach MLflow."""
+        return self.mlflow.url or "http://mlflow.mlflow:5000"
 
     @property
     def allowed_hosts(self) -> str:

@@ -79,7 +79,7 @@ class Difference:
 def places(owner: Owner) -> tuple[Place, ...]:
     """Return every place, with what the settings say."""
     models = (place for model in owner.models for place in _of_model(owner, model))
-    return (*_of_repository(owner), *_of_platform(owner), *models, *_of_clusters(owner))
+    return (*_of_repository(owner), *_of_platform(owner), *_of_dagster(owner), *models, *_of_clusters(owner))
 
 
 def follow(file: str, content: bytes, table: Sequence[Place]) -> tuple[bytes, list[Difference]]:
@@ -150,6 +150,7 @@ def _of_platform(owner: Owner) -> tuple[Place, ...]:
         f"{platform}/mlflow/backup.yaml": storage.mlflow_backup,
         prometheus: storage.prometheus,
         f"{dispatcher}/dispatcher.yaml": storage.dispatcher,
+        f"{platform}/dagster/postgresql.yaml": storage.dagster,
     }
     web = "--web.external-url="
     return (
@@ -203,6 +204,10 @@ def _of_scraping(owner: Owner, config: str) -> Iterator[Place]:
     for file in (clusters, models):
         yield Place(what, port, file, "scrape_configs[*].kubernetes_sd_configs[*].api_server", api)
         yield Place(what, port, file, "scrape_configs[*].relabel_configs[*].replacement", api, starts=starts)
+    for place, policy, rule in (("control-plane", "prometheus", 4), ("dagster", "pipeline", 0)):
+        file, only = f"manifests/platform/access/{place}/network.yaml", ("metadata.name", policy)
+        yield Place(what, port, file, f"spec.egress[{rule}].ports[0].port", r"(?P<value>\d+)", "NetworkPolicy", only)
+    yield Place(what, port, "docs/network.md", form=r"\| (?P<value>\d+), 30808-30849 \|")
     host = owner.control_plane.host
     yield Place(
         "the control plane's name",
@@ -210,6 +215,27 @@ def _of_scraping(owner: Owner, config: str) -> Iterator[Place]:
         f"{config}/scrape-platform.yml",
         "scrape_configs[job_name=incumbent].static_configs[*].targets[*]",
         rf"{_HOST}:\d+",
+    )
+
+
+def _of_dagster(owner: Owner) -> tuple[Place, ...]:
+    folder = "manifests/platform/dagster"
+    what, settings = "the pipeline's image", f"{folder}/config/settings.env"
+    parts = ("code-server", "companion", "daemon", "webserver")
+    return (
+        *(
+            Place(what, owner.pipeline, f"{folder}/{part}.yaml", f"{_POD}.containers[*].image", _IMAGE, "Deployment")
+            for part in parts
+        ),
+        Place(what, owner.pipeline, f"{folder}/kustomization.yaml", "images[0].name"),
+        Place("MLflow's address", owner.mlflow_inside, settings, form=r"MLFLOW_TRACKING_URI=(?P<value>https?://\S+)"),
+        Place(
+            "the models' repository",
+            owner.serving_repository,
+            settings,
+            form=r"INCUMBENT_GIT_URL=(?P<value>https?://\S+)",
+        ),
+        Place("the models' branch", owner.serving.branch, settings, form=r"INCUMBENT_GIT_BRANCH=(?P<value>\S+)"),
     )
 
 

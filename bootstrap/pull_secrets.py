@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from bootstrap.dagster import DAGSTER, FILES
 from bootstrap.kubectl import Kubectl
 from bootstrap.objects import encoded, namespace, secret
 from orchestration.promotion.images import registry_host
@@ -13,10 +14,14 @@ _DOCKER_HUB = "https://index.docker.io/v1/"
 """How a kubelet, and Docker before it, writes Docker Hub in a file of logins."""
 MODELS, DISPATCHER = ("ml-apps", "default"), ("monitoring", "dispatcher")
 """The namespace and the service account of pods with images of the owner's."""
+ON_KUBERNETES = tuple((DAGSTER, account) for account in ("webserver", "daemon", "code-server", "run", "companion"))
+"""The same of Dagster on Kubernetes."""
 
 
 def make_pull_secrets(gcp: Kubectl, edge: Kubectl, registry: str, username: str, token: str) -> Iterator[str]:
-    """Give the service accounts of models and of the dispatcher a login for a registry, in place of an earlier one.
+    """Give the service accounts of models, the dispatcher and Dagster a login for a registry; an earlier one is replaced.
+
+    Those of Dagster get it once `python -m bootstrap dagster` has made their namespace.
 
     Args:
         gcp: The control plane.
@@ -35,7 +40,8 @@ def make_pull_secrets(gcp: Kubectl, edge: Kubectl, registry: str, username: str,
     server = _DOCKER_HUB if host == "docker.io" else host
     login = {"username": username, "password": token, "auth": encoded(f"{username}:{token}")}
     content = {".dockerconfigjson": json.dumps({"auths": {server: login}})}
-    for cluster, (place, account) in ((edge, MODELS), (gcp, DISPATCHER)):
+    on_gcp = (DISPATCHER, *(ON_KUBERNETES if gcp.read("secret", FILES, DAGSTER) is not None else ()))
+    for cluster, (place, account) in ((edge, MODELS), *((gcp, each) for each in on_gcp)):
         metadata = {"name": account, "namespace": place}
         named = {
             "apiVersion": "v1",

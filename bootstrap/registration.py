@@ -38,7 +38,7 @@ def register_edge(gcp: Kubectl, edge: Kubectl, server: str) -> None:
         InvalidInputError: the address is one that only this machine can use.
         ProblemError: a cluster refuses, or does not issue the account's token.
     """
-    _require_reachable(server)
+    require_reachable(server)
     edge.apply(_documents(_MANAGER.read_text(encoding="utf-8")))
     account = await_account(edge, "kube-system", "argocd-manager-token", _SECONDS)
     config = {"bearerToken": account.token, "tlsClientConfig": {"insecure": False, "caData": account.ca_data}}
@@ -71,6 +71,18 @@ def write_kubeconfig(
     Raises:
         ProblemError: a cluster does not issue the account's token in time.
     """
+    text = kubeconfig_of(clusters, servers, account)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text, encoding="utf-8")
+
+
+def kubeconfig_of(clusters: Mapping[str, Kubectl], servers: Mapping[str, str], account: str = PIPELINE) -> str:
+    """Return the text of such a kubeconfig; see `write_kubeconfig`.
+
+    Raises:
+        ProblemError: a cluster does not issue the account's token in time.
+    """
     secret_name = f"{account}-token"
     accounts = {name: await_account(cluster, ACCESS, secret_name, _SECONDS) for name, cluster in clusters.items()}
     config = {
@@ -83,12 +95,11 @@ def write_kubeconfig(
         "users": [{"name": name, "user": {"token": account.token}} for name, account in accounts.items()],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in accounts],
     }
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
+    return json.dumps(config, indent=2) + "\n"  # JSON is YAML
 
 
-def _require_reachable(server: str) -> None:
+def require_reachable(server: str) -> None:
+    """Raise `InvalidInputError` for an address of edge's API server that only one machine can use."""
     parts = urlsplit(server)
     if parts.scheme != "https" or not parts.hostname or parts.hostname in _ONLY_HERE:
         raise InvalidInputError(

@@ -91,13 +91,22 @@ def make_secrets(gcp: Kubectl, webhook_url: str = DISPATCHER_URL, github_token: 
         wanted.append(github(github_token))
     gcp.apply([namespace(name) for name in sorted({each.namespace for each in wanted})])
     for each in wanted:
-        made = gcp.create(_document(each))
-        if not made:
-            _require_keys(gcp, each)
-        yield f"Secret {each.namespace}/{each.name}: {'made' if made else 'exists already'}"
+        yield make_secret(gcp, each)
     if github_token is None and not read_secret(gcp, MONITORING, GITHUB):
         missing = "missing, so alerts are kept and start no workflow; run this again with --github-token-file"
         yield f"Secret {MONITORING}/{GITHUB}: {missing}"
+
+
+def make_secret(gcp: Kubectl, wanted: Wanted) -> str:
+    """Make a Secret unless it is there, and say which of the two it was.
+
+    Raises:
+        ProblemError: the cluster refuses, or an existing Secret lacks a key.
+    """
+    made = gcp.create(_document(wanted))
+    if not made:
+        _require_keys(gcp, wanted)
+    return f"Secret {wanted.namespace}/{wanted.name}: {'made' if made else 'exists already'}"
 
 
 def _document(wanted: Wanted) -> Document:

@@ -188,25 +188,25 @@ class EnvironmentPlatform:
         return OciRegistry(parse_mirrors(self.oci_mirrors), login_file)
 
     def cluster(self, context: str) -> Cluster:
-        """Return a client of the cluster that a context of the kubeconfig names; nothing is read yet.
+        """Return a client of the cluster that a context names; nothing is read yet.
 
         Raises:
-            InvalidInputError: INCUMBENT_KUBECONFIG is missing.
+            InvalidInputError: the context is one of the kubeconfig's, and INCUMBENT_KUBECONFIG is missing.
         """
         from orchestration.adapters.clusters import KubernetesCluster
 
-        return KubernetesCluster(self._kubeconfig, context)
+        return KubernetesCluster(self._kubeconfig_of(context), context)
 
     def argocd(self) -> ArgoCD:
         """Return a client of Argo CD's Applications; nothing is read yet.
 
         Raises:
-            InvalidInputError: INCUMBENT_KUBECONFIG or INCUMBENT_ARGOCD_CONTEXT is missing.
+            InvalidInputError: INCUMBENT_ARGOCD_CONTEXT is missing, or INCUMBENT_KUBECONFIG, whose context it names.
         """
         from orchestration.adapters.argocd import ArgoCDApplications
 
         context = required("INCUMBENT_ARGOCD_CONTEXT", self.argocd_context)
-        return ArgoCDApplications(self._kubeconfig, context)
+        return ArgoCDApplications(self._kubeconfig_of(context), context)
 
     def metrics(self) -> Metrics:
         """Return a client of Prometheus; nothing is contacted yet.
@@ -237,18 +237,30 @@ class EnvironmentPlatform:
         return HttpService()
 
     def contexts(self) -> Mapping[str, str]:
-        """Read the kubeconfig's contexts: the address of each one's API server.
+        """Read the contexts: those of the kubeconfig, and the pod's own cluster where Argo CD is in it.
+
+        Returns:
+            The address of each one's API server.
 
         Raises:
-            InvalidInputError: INCUMBENT_KUBECONFIG is missing, or names no kubeconfig.
+            InvalidInputError: INCUMBENT_KUBECONFIG is missing and needed, or names no kubeconfig.
         """
-        from orchestration.adapters.kube_api import servers_of_contexts
+        from orchestration.adapters.kube_api import IN_CLUSTER, OWN_SERVER, servers_of_contexts
 
-        return servers_of_contexts(self._kubeconfig)
+        own = {IN_CLUSTER: OWN_SERVER} if self.argocd_context == IN_CLUSTER else {}
+        if own and not self.kubeconfig:
+            return own
+        return {**servers_of_contexts(self._kubeconfig), **own}
 
     @property
     def _kubeconfig(self) -> Path:
         return path_of(required("INCUMBENT_KUBECONFIG", self.kubeconfig), "INCUMBENT_KUBECONFIG")
+
+    def _kubeconfig_of(self, context: str) -> Path | None:
+        """Return the file that has a context; None for the pod's own cluster."""
+        from orchestration.adapters.kube_api import IN_CLUSTER
+
+        return None if context == IN_CLUSTER else self._kubeconfig
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs; nothing is contacted yet.

@@ -38,6 +38,7 @@ OF_FILES = {
     "exporter/*": FAST,
     "guards/*": FAST,
     "homelab/*": HOMELAB,
+    "manifests/test_dagster.py": FAST,
     "manifests/test_kserve.py": FAST,
     "manifests/test_kustomizations.py": FAST,
     "manifests/test_mlflow_objects.py": FAST,

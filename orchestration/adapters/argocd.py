@@ -15,11 +15,14 @@ _MERGE_PATCH = "application/merge-patch+json"
 class ArgoCDApplications:
     """Implements the `ArgoCD` port.
 
-    The kubeconfig's user needs `get` and `patch` on applications in Argo CD's namespace, and nothing else.
+    The account needs `get` and `patch` on applications in Argo CD's namespace, and nothing else.
     """
 
-    def __init__(self, kubeconfig: Path, context: str) -> None:
-        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call."""
+    def __init__(self, kubeconfig: Path | None, context: str) -> None:
+        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call.
+
+        Without a kubeconfig, the pod's service account logs in.
+        """
         self._api = KubeApi(kubeconfig, context)
 
     def __str__(self) -> str:
@@ -35,7 +38,7 @@ class ArgoCDApplications:
         return None if application is None else parse_application(application)
 
     def may(self, right: Right) -> bool | None:
-        """Whether the kubeconfig's user has a right; None when the API server does not tell."""
+        """Whether the account has a right; None when the API server does not tell."""
         return self._api.may(right)
 
     def server_time(self) -> float | None:

@@ -27,11 +27,14 @@ it is invalid."""
 class KubernetesCluster:
     """Implements the `Cluster` port.
 
-    The rights that the kubeconfig's user needs are in `promotion/rights.py`.
+    The rights that the account needs are in `promotion/rights.py`.
     """
 
-    def __init__(self, kubeconfig: Path, context: str) -> None:
-        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call."""
+    def __init__(self, kubeconfig: Path | None, context: str) -> None:
+        """Read nothing yet; an unusable kubeconfig or context raises `InvalidInputError` at the first call.
+
+        Without a kubeconfig, the pod's service account logs in.
+        """
         self._api = KubeApi(kubeconfig, context)
 
     def __str__(self) -> str:
@@ -42,7 +45,7 @@ class KubernetesCluster:
         self._api.ready()
 
     def may(self, right: Right) -> bool | None:
-        """Whether the kubeconfig's user has a right; None when the API server does not tell."""
+        """Whether the account has a right; None when the API server does not tell."""
         return self._api.may(right)
 
     def server_time(self) -> float | None:

@@ -1,8 +1,12 @@
-"""One Kubernetes API server, named by a context of a kubeconfig: bounded calls that return each answer unchanged."""
+"""One Kubernetes API server: bounded calls that return each answer unchanged.
+
+It is named by a context of a kubeconfig, or it is that of the cluster in whose pod this runs.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from orchestration.adapters.exchange import (
     CONNECT_TIMEOUT,
@@ -31,6 +35,11 @@ from orchestration.promotion.problems import DependencyError, InvalidInputError,
 from orchestration.promotion.redact import redact
 from orchestration.promotion.rights import Right
 
+IN_CLUSTER = "in-cluster"
+"""In place of a kubeconfig's context: the cluster in whose pod this runs, with the pod's service account. Argo CD calls
+its own cluster so, too."""
+OWN_SERVER = "https://kubernetes.default.svc"
+"""The address of a cluster's API server in its own pods."""
 _CAP = 32 * 1024 * 1024
 _PAGE = 500
 _MAX_PAGES = 40
@@ -65,11 +74,14 @@ class KubeApi:
     core's job.
     """
 
-    def __init__(self, kubeconfig: Path, context: str) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str) -> None:
+        """Read nothing yet; without a kubeconfig, the pod's service account logs in."""
         self._kubeconfig = kubeconfig
         self._context = context
         self.subject = f"Kubernetes API of context {context}"
-        self._place = f"context {context} in {kubeconfig} (INCUMBENT_KUBECONFIG)"
+        self._place = (
+            f"context {context} in {kubeconfig} (INCUMBENT_KUBECONFIG)" if kubeconfig else "the pod's service account"
+        )
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> ApiReply:
         """Read a path, again after a transient failure; any status is an answer.
@@ -205,7 +217,8 @@ class KubeApi:
         return document
 
     def _failure(self, found: str, expected: str = "an answer", next_step: str | None = None) -> DependencyError:
-        advice = next_step or f"Check that the cluster is up: kubectl --context {self._context} get --raw /readyz."
+        command = f"kubectl --context {self._context}" if self._kubeconfig else "kubectl"
+        advice = next_step or f"Check that the cluster is up: {command} get --raw /readyz."
         return DependencyError(Problem(self.subject, expected, redact(found, self.secrets()), advice))
 
     def secrets(self) -> Iterator[str]:
@@ -221,32 +234,44 @@ class KubeApi:
         """The client for this context, made when it is first needed, because importing it takes two seconds.
 
         Raises:
-            InvalidInputError: the kubeconfig or the context in it cannot be used.
+            InvalidInputError: the kubeconfig or the context in it cannot be used, or this runs in no pod.
         """
         with importing:
             from kubernetes.client import ApiClient, Configuration
-            from kubernetes.config import load_kube_config
 
-        contexts = servers_of_contexts(self._kubeconfig)
-        if self._context not in contexts:
-            names = ", ".join(contexts) or "none"
-            raise self._unusable(
-                f"a context {self._context}", f"contexts: {names}", "Name one of these, or add the missing one."
-            )
-        require_plain_url(f"the server of {self._place}", contexts[self._context])
         settings = Configuration()
-        settings.retries = False  # `exchange` repeats reads, and only reads
+        if self._kubeconfig is None:
+            _load_service_account(settings)
+            client = ApiClient(settings)
+        else:
+            client = self._client_of(self._kubeconfig, settings)
+        self._require_certificates(settings)
+        return client
+
+    def _client_of(self, kubeconfig: Path, settings: Any) -> Any:
+        """Read the context into the settings, and return a client with them."""
+        from kubernetes.client import ApiClient
+        from kubernetes.config import load_kube_config
+
+        contexts = _clusters_of_contexts(kubeconfig)
+        if self._context not in contexts:
+            found, next_step = (
+                f"contexts: {', '.join(contexts) or 'none'}",
+                "Name one of these, or add the missing one.",
+            )
+            raise _unusable(kubeconfig, f"a context {self._context}", found, next_step)
+        cluster = contexts[self._context]
+        require_plain_url(f"the server of {self._place}", str(cluster.get("server") or ""))
         load: Any = load_kube_config  # untyped
         try:
-            load(str(self._kubeconfig), self._context, client_configuration=settings, persist_config=False)
-            client = ApiClient(settings)
+            load(str(kubeconfig), self._context, client_configuration=settings, persist_config=False)
+            settings.proxy = cluster.get("proxy-url", settings.proxy)  # the client reads it itself since version 37
+            return ApiClient(settings)
         except Exception as error:  # noqa: BLE001 - a plugin that logs in may raise anything, and so may a proxy
             # Without what it quotes of the file: that has the login in it.
             cause = redact(_QUOTED.sub("{...}", f"{type(error).__name__}: {error}"))
             next_step = "Correct the file, or name another one in INCUMBENT_KUBECONFIG."
-            raise self._unusable(f"a usable context {self._context}", cause, next_step) from None
-        self._require_certificates(settings)
-        return client
+            raise _unusable(kubeconfig, f"a usable context {self._context}", cause, next_step) from None
 
     def _require_certificates(self, settings: Any) -> None:
         """Raise `DependencyError` for certificates that cannot be used; the client's own error would name no file."""
@@ -262,9 +287,6 @@ class KubeApi:
         if files != TlsFiles():
             files.context()
 
-    def _unusable(self, expected: str, found: str, next_step: str) -> InvalidInputError:
-        return _unusable(self._kubeconfig, expected, found, next_step)
-
     def _once(
         self,
         method: str,
@@ -276,29 +298,32 @@ class KubeApi:
         headers: Mapping[str, str] | None = None,
     ) -> ApiReply:
         client = self._client
+        import urllib3
         import urllib3.exceptions as broken
-        from kubernetes.client import ApiException
 
         started = time.monotonic()
+        sent = {"Accept": "application/json", "User-Agent": client.user_agent, **(headers or {})}
         try:
-            request = client.param_serialize(
+            # One level below the generated methods, which change their form from version to version.
+            login = client.configuration.auth_settings().get("BearerToken")
+            answer = client.rest_client.pool_manager.request(
                 method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", **(headers or {})},
-                body=document,
-                auth_settings=["BearerToken"],
+                f"{client.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}",
+                body=None if document is None else json.dumps(document).encode(),
+                headers=sent | ({login["key"]: login["value"]} if login else {}),
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout),
+                retries=False,  # `exchange` repeats reads, and only reads
+                preload_content=False,
             )
-            answer = client.call_api(*request, _request_timeout=(min(CONNECT_TIMEOUT, timeout), timeout)).response
             body = self._read(answer, started + timeout)
         # None of these errors is kept as the cause: its own text quotes what the server sent, with the secrets in it.
         except (broken.ConnectTimeoutError, broken.NewConnectionError, broken.ProtocolError) as error:
             raise TransientError(self._failure(f"{type(error).__name__}: {error}")) from None
+        except broken.SSLError as error:
+            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
+            raise self._failure(f"SSLError: {error}", next_step=next_step) from None
         except broken.HTTPError as error:
             raise self._failure(f"{type(error).__name__}: {error}") from None
-        except ApiException as error:  # what the client makes of a TLS failure
-            next_step = f"Correct certificate-authority, or client-certificate and client-key, of {self._place}."
-            raise self._failure(str(error.reason), next_step=next_step) from None
         except ValueError as error:
             raise self._unsendable(error) from None
         content_type, at = media_type(answer.headers.get("Content-Type")), time_of_answer(answer.headers.get("Date"))
@@ -324,25 +349,49 @@ class KubeApi:
         return body
 
 
+def _load_service_account(settings: Any) -> None:
+    """Let the pod's service account log in; its token, which Kubernetes replaces on disk, is read again each minute.
+
+    Raises:
+        InvalidInputError: this process runs in no pod, or in one without a token.
+    """
+    from kubernetes.config import ConfigException, load_incluster_config
+
+    load: Any = load_incluster_config  # untyped
+    try:
+        load(client_configuration=settings)
+    except (ConfigException, OSError) as error:
+        raise InvalidInputError(
+            Problem(
+                f"context {IN_CLUSTER}",
+                "a pod with the token of its service account",
+                str(error),
+                "Name a context of INCUMBENT_KUBECONFIG instead, or set automountServiceAccountToken in the pod.",
+            )
+        ) from None
+
+
 def servers_of_contexts(kubeconfig: Path) -> dict[str, str]:
     """Read the contexts of a kubeconfig, and the address of each one's API server; empty when the file has none.
 
     Raises:
         InvalidInputError: the file cannot be read as a kubeconfig.
     """
+    return {name: str(cluster.get("server") or "") for name, cluster in _clusters_of_contexts(kubeconfig).items()}
+
+
+def _clusters_of_contexts(kubeconfig: Path) -> dict[str, dict[str, Any]]:
+    """Read the contexts of a kubeconfig, and what it says about each one's cluster."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
         document = YAML(typ="safe", pure=True).load(kubeconfig.read_text("utf-8"))
-        servers = {
-            str(each["name"]): str((each.get("cluster") or {}).get("server") or "")
-            for each in document.get("clusters") or ()
-        }
-        clusters = {
+        clusters = {str(each["name"]): dict(each.get("cluster") or {}) for each in document.get("clusters") or ()}
+        names = {
             str(each["name"]): str((each.get("context") or {}).get("cluster")) for each in document["contexts"] or ()
         }
-        return {context: servers.get(cluster, "") for context, cluster in clusters.items()}
+        return {context: clusters.get(name, {}) for context, name in names.items()}
     except OSError as error:
         found = f"a file that cannot be read ({error.strerror or type(error).__name__})"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, YAMLError):

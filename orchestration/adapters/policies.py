@@ -11,6 +11,8 @@ from orchestration.promotion.problems import InvalidInputError, Problem
 
 ENDINGS = (".yaml", ".yml")
 """How the name of a policy's file ends; what is before it is the policy's name."""
+_KUSTOMIZE = frozenset({"Kustomization", "kustomization.yaml", "kustomization.yml"})
+"""What lets Kustomize make a ConfigMap of the policies beside it."""
 _KUBERNETES_OWN = ".."
 """How the names begin under which Kubernetes keeps the files of a mounted ConfigMap; each is linked beside them."""
 
@@ -25,7 +27,7 @@ class _Listing:
 
 @dataclass
 class PolicyFolder:
-    """A folder of policies, with its subfolders: each file that ends with `.yaml` or `.yml` is one.
+    """A folder of policies, with its subfolders: each file that ends with `.yaml` or `.yml` is one, but Kustomize's.
 
     It is listed whenever the names are asked for, so that 1,000 policies can be read without listing it 1,000 times.
     """
@@ -73,6 +75,8 @@ class PolicyFolder:
         ignored: list[str] = []
         try:
             for path in sorted(_files_below(self.path)):
+                if path.rpartition("/")[2] in _KUSTOMIZE:
+                    continue
                 name, dot, ending = path.rpartition("/")[2].rpartition(".")
                 if dot + ending in ENDINGS and not name.startswith("."):
                     files.setdefault(name, []).append(path)

@@ -127,13 +127,15 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
 
         registry, parts = CollectorRegistry(), []
         if promotions:
+            from orchestration.adapters.kube_api import IN_CLUSTER
             from orchestration.companion.promotions import promotions_part
             from orchestration.environment import required
 
             platform = platform_of_environment()
             # A mirror of its own: promotions wait for the lock of theirs, and this one fetches every 15 s.
             platform = replace(platform, state=f"{platform.state}/companion")
-            required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
+            if platform.argocd_context != IN_CLUSTER:  # in a pod of the only cluster, no kubeconfig is needed
+                required("INCUMBENT_KUBECONFIG", platform.kubeconfig)
             platform.policy_names()
             parts.append(promotions_part(platform, tell))
         if dispatcher is not None:

@@ -54,7 +54,7 @@ class Platform(Protocol):
         """Return a client of the Git host's pull requests; None for a policy that delivers by pushes."""
 
     def cluster(self, context: str) -> Cluster:
-        """Return a client of the cluster that a context of the kubeconfig names."""
+        """Return a client of the cluster that a context names."""
 
     def clients(self, policy: Policy) -> Clients:
         """Return all clients that a promotion under this policy needs."""
@@ -72,7 +72,7 @@ class PlatformInParts(Platform, Protocol):
 
     @property
     def argocd_context(self) -> str:
-        """The kubeconfig's context of the cluster that Argo CD runs in; empty when the settings name none."""
+        """The context of the cluster that Argo CD runs in; empty when the settings name none."""
 
     def git_of(self, policy: str, own: GitTarget) -> GitOpsRepository:
         """Return a client of the GitOps repository that a policy is to name which does not exist yet."""

@@ -138,10 +138,12 @@ def keep_warm(instance: DagsterInstance, location: str) -> None:
     a while, and when its code or settings are no longer those that count.
 
     Args:
-        instance: whose `dagster.yaml` says whether runs are forked.
+        instance: whose `dagster.yaml` says whether runs are forked. Another launcher is not made here, because it may
+            need what only the daemon has, such as an account in a cluster.
         location: the code location's name.
     """
-    if not isinstance(instance.run_launcher, WarmRunLauncher):
+    launcher = instance.get_ref().run_launcher_data
+    if launcher is None or (launcher.module_name, launcher.class_name) != (__name__, WarmRunLauncher.__name__):
         return
     home, environment = Path(instance.root_directory), initial_environment()
     try:

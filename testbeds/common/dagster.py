@@ -16,6 +16,7 @@ from testbeds.common.tools import CHECKOUT
 _START_SECONDS = 180.0
 _RUNS_SECONDS = 300.0
 """Longer than Dagster waits for the process of a run that it has started."""
+_INSTANCE = CHECKOUT / "dagster.yaml"
 _WORKSPACE = CHECKOUT / "workspace-code-server.yaml"
 _LOCATION, _REPOSITORY, _SENSOR = "incumbent", "__repository__", "challenger_sensor"
 # The daemon, the webserver and the code server would each lay out the same databases, and trip over one another.
@@ -58,11 +59,16 @@ class Dagster:
         self._daemon: Service | None = None
         self._pages: Service | None = None
 
-    def lay_out(self) -> Service:
-        """Start the program that makes the home's databases; nothing else may use them until it has ended."""
+    def lay_out(self, instance: Path = _INSTANCE, settings: Mapping[str, str] | None = None) -> Service:
+        """Start the program that makes the home's databases; nothing else may use them until it has ended.
+
+        Args:
+            instance: what becomes the home's dagster.yaml.
+            settings: environment variables that it names.
+        """
         self.home.mkdir(exist_ok=True)
-        shutil.copy(CHECKOUT / "dagster.yaml", self.home)
-        settings = {"DAGSTER_HOME": str(self.home)}
+        shutil.copy(instance, self.home / "dagster.yaml")
+        settings = {**(settings or {}), "DAGSTER_HOME": str(self.home)}
         return self._processes.start("dagster-home", [sys.executable, "-c", _LAY_OUT], settings, ends_by_itself=True)
 
     def start(self, settings: Mapping[str, str]) -> None:

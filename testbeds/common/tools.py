@@ -1,4 +1,4 @@
-"""Programs that the testbeds run and that no Python package contains: Prometheus, its promtool, the OCI registry, etcd.
+"""Programs that the testbeds run and that no Python package contains, such as Prometheus, PostgreSQL and etcd.
 
 They are taken from PATH. A machine that lacks one downloads the distribution's own package and unpacks it into a folder
 of the project: nothing is installed, no service starts, root is not needed, and nothing outside that folder changes.
@@ -31,6 +31,8 @@ class Tool:
     """What its `--version` must mention, because other programs are also called `registry`."""
     other_names: tuple[str, ...] = ()
     """Other names under which it may be on PATH."""
+    folder: str = "usr/bin"
+    """Where its package has it; `{version}` is what follows the last dash of the package's name."""
     on_demand: bool = False
     """Whether it is fetched only when something asks for it, and not with the others."""
 
@@ -41,6 +43,13 @@ TOOLS = {
     "promtool": Tool(("promtool", "prometheus"), says="promtool"),
     "docker-registry": Tool(("docker-registry",), says="distribution", other_names=("registry",)),
     "etcd": Tool(("etcd-server",), says="etcd version", on_demand=True),
+    # Debian 14, 13 and 12, Ubuntu 26.04, 24.04 and 22.04. `initdb` is beside it.
+    "postgres": Tool(
+        tuple(f"postgresql-{version}" for version in (18, 17, 16, 14, 15)),
+        says="postgres (postgresql)",
+        folder="usr/lib/postgresql/{version}/bin",
+        on_demand=True,
+    ),
 }
 
 
@@ -56,7 +65,7 @@ def find_tool(name: str) -> Path:
     Raises:
         ProblemError: it is not installed and cannot be fetched; the problem says how to get it.
     """
-    program = _on_path(name) or _unpacked(name)
+    program = _on_path(name) or _installed(name) or _unpacked(name)
     if program is None:
         with one_at_a_time(tools_folder()):
             program = _unpacked(name) or _fetch(name)
@@ -71,13 +80,26 @@ def _on_path(name: str) -> Path | None:
     return None
 
 
+def _installed(name: str) -> Path | None:
+    """Find a program that its installed package keeps outside of PATH."""
+    if TOOLS[name].folder == Tool.folder:
+        return None
+    programs = (Path("/", _place_of(name, package)) for package in TOOLS[name].packages)
+    return next((program for program in programs if _works(program, TOOLS[name])), None)
+
+
 def _unpacked(name: str) -> Path | None:
     programs = (_program_of(name, package) for package in TOOLS[name].packages)
     return next((program for program in programs if _works(program, TOOLS[name])), None)
 
 
 def _program_of(name: str, package: str) -> Path:
-    return tools_folder() / package / "usr" / "bin" / name
+    return tools_folder() / package / _place_of(name, package)
+
+
+def _place_of(name: str, package: str) -> str:
+    """Return where a program is in its package."""
+    return f"{TOOLS[name].folder.format(version=package.rpartition('-')[2])}/{name}"
 
 
 def _works(program: Path, tool: Tool) -> bool:

@@ -25,6 +25,8 @@ from testbeds.homelab.supply import Supply
 from testbeds.homelab.waiting import await_all, not_rolled_out
 
 _CONFIGURATIONS = "testbeds/homelab/k3d"
+_GCP_MEMORY = "serversMemory: 2g"
+"""As the control plane's configuration has it, where `settings.GCP_MEMORY` may put more."""
 _NODES = {settings.GCP: 1, settings.EDGE: 2}
 _CREATE_SECONDS = 300.0
 _READY_SECONDS = 120.0
@@ -180,7 +182,8 @@ def _create(supply: Supply, docker: Docker, state: Path, name: str) -> None:
 def _configuration(name: str, state: Path) -> Path:
     """Write k3d's configuration of a cluster, as the homelab's owner has it, into the state."""
     configuration = state / f"{name}.yaml"
-    configuration.write_text(gitops.followed(f"{_CONFIGURATIONS}/{name}.yaml"), encoding="utf-8")
+    text = gitops.followed(f"{_CONFIGURATIONS}/{name}.yaml")
+    configuration.write_text(text.replace(_GCP_MEMORY, f"serversMemory: {settings.GCP_MEMORY}"), encoding="utf-8")
     return configuration
 
 

@@ -65,6 +65,7 @@ def differences(owner: Owner = settings.OWNER) -> tuple[Difference, ...]:
             alias.format(edge.address, f"edge, {plane.host}"),
         ),
         Difference(f"{config}/alertmanager.yml", webhooks, webhooks + receiver),
+        *_of_dagster(),
         *(
             Difference("manifests/platform/access/control-plane/network.yaml", text, text.replace("443", str(port)))
             for text, port in (
@@ -72,6 +73,18 @@ def differences(owner: Owner = settings.OWNER) -> tuple[Difference, ...]:
                 ("ports: # GitHub, whose addresses change\n        - port: 443", settings.GITHUB_PORT),
             )
         ),
+    )
+
+
+def _of_dagster() -> tuple[Difference, ...]:
+    """Let Dagster on the control plane reach the homelab's own Git server and registry."""
+    ports = "whose addresses change\n{}        - port: 443"
+    own = "".join(f"        - port: {port}\n" for port in (settings.GIT_PORT, settings.REGISTRY_PORT))
+    state = "INCUMBENT_STATE=/var/lib/incumbent\n"
+    mirrors = f"INCUMBENT_OCI_MIRRORS=ghcr.io={settings.REGISTRY_URL}\n"
+    return (
+        Difference("manifests/platform/access/dagster/network.yaml", ports.format(""), ports.format(own)),
+        Difference("manifests/platform/dagster/config/settings.env", state, state + mirrors),
     )
 
 

@@ -150,13 +150,13 @@ def publish_companion(registry_url: str, say: Say) -> None:
     _push(settings.COMPANION_IMAGE, registry_url, companion_image, library_layer(_COMPANION_LIBRARIES, say), say)
 
 
-def publish_pipeline(registry_url: str, say: Say) -> None:
-    """Push the image of the pipeline with Dagster's programs, made from this checkout.
+def publish_pipeline(registry_url: str, say: Say) -> str:
+    """Push the image of the pipeline as the manifests of Dagster name it, made from this checkout; return its digest.
 
     Raises:
         ProblemError: the libraries cannot be installed, or the registry refused a part.
     """
-    _push(settings.PIPELINE_IMAGE, registry_url, pipeline_image, library_layer(pipeline_libraries(), say), say)
+    return _push(settings.PIPELINE_IMAGE, registry_url, pipeline_image, library_layer(pipeline_libraries(), say), say)
 
 
 def pipeline_libraries() -> tuple[str, ...]:
@@ -223,10 +223,11 @@ def companion_image(base: Image, libraries: Layer, incumbent: Layer) -> Image:
 
 def _push(
     name: str, registry_url: str, make: Callable[[Image, Layer, Layer], Image], libraries: Layer, say: Say
-) -> None:
+) -> str:
+    """Push an image made from this checkout under its name, and return its digest."""
     repository, _, tag = name.partition("/")[2].rpartition(":")
     registry = Registry(registry_url)
-    registry.push(repository, tag, make(_base(registry), libraries, wheel_layer(say)))
+    return registry.push(repository, tag, make(_base(registry), libraries, wheel_layer(say)))
 
 
 def _path(base: Image) -> str:

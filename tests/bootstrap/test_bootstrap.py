@@ -11,13 +11,17 @@ import pytest
 
 from bootstrap import __main__ as program
 from bootstrap import objects, registration
+from bootstrap.dagster import KEYS, make_dagster_secrets
 from bootstrap.mlflow_accounts import Grant
 from bootstrap.pull_secrets import make_pull_secrets
 from bootstrap.registration import register_edge, register_repository, write_kubeconfig
 from bootstrap.secrets import DISPATCHER_URL, WANTED, make_secrets, webhook
 from orchestration.promotion.problems import InvalidInputError, ProblemError
+from testbeds.common.tools import CHECKOUT
 from tests.bootstrap.fake_kubectl import FakeCluster
+from tests.platform.crds import documents
 
+DAGSTERS = documents(CHECKOUT / "manifests/platform/access/dagster/dagster.yaml")
 HUB = "https://index.docker.io/v1/"
 
 
@@ -147,6 +151,19 @@ def test_nodes_get_a_login_for_private_images(gcp: FakeCluster, edge: FakeCluste
         assert base64.b64decode(logins[server]["auth"]) == b"me:hunter2hunter2"
 
 
+def test_dagster_on_kubernetes_gets_the_login_once_it_is_there(with_logins: FakeCluster, edge: FakeCluster) -> None:
+    """Each account of its pods names the Secret; without its namespace none is made."""
+    list(make_pull_secrets(with_logins.kubectl, edge.kubectl, "ghcr.io/me", "me", "hunter2hunter2"))
+    assert not [name for name in with_logins.objects() if "/dagster/" in name]
+    list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER))
+    list(make_pull_secrets(with_logins.kubectl, edge.kubectl, "ghcr.io/me", "me", "hunter2hunter2"))
+    accounts = [each for name, each in with_logins.objects().items() if name.startswith("ServiceAccount/dagster/")]
+    assert {account["metadata"]["name"] for account in accounts} == {
+        document["metadata"]["name"] for document in DAGSTERS if document["kind"] == "ServiceAccount"
+    }
+    assert all(account["imagePullSecrets"] == [{"name": "registry"}] for account in accounts)
+
+
 def secrets_of(cluster: FakeCluster) -> list[dict[str, dict[str, dict[str, str]]]]:
     return [content for content in cluster.objects().values() if content["kind"] == "Secret"]
 
@@ -157,6 +174,69 @@ def test_an_address_that_only_this_machine_knows_is_refused(gcp: FakeCluster, ed
     with pytest.raises(InvalidInputError, match="--edge-server"):
         register_edge(gcp.kubectl, edge.kubectl, server)
     assert gcp.objects() == edge.objects() == {}
+
+
+EDGE_SERVER = "https://100.64.0.7:6550"
+
+
+@pytest.fixture
+def with_logins(gcp: FakeCluster, edge: FakeCluster) -> FakeCluster:
+    """Provide a control plane that has MLflow's accounts, beside an edge with the pipeline's account."""
+    list(make_secrets(gcp.kubectl))
+    token = {"token": "token-of-edge", "ca.crt": "authority"}
+    edge.kubectl.create(objects.secret("incumbent-token", "incumbent", token))
+    return gcp
+
+
+def test_dagsters_secrets_are_what_its_pods_name(with_logins: FakeCluster, edge: FakeCluster) -> None:
+    """The storage's address has the password of its own PostgreSQL; logins are copies, and edge alone needs a file."""
+    lines = list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER))
+    secrets = values(with_logins)
+    password = secrets["Secret/dagster/postgresql password"]
+    url = secrets["Secret/dagster/dagster-storage DAGSTER_POSTGRES_URL"]
+    assert url == f"postgresql+psycopg2://dagster:{password}@postgresql:5432/dagster"
+    own = secrets["Secret/mlflow/mlflow-account-incumbent password"]
+    assert secrets["Secret/dagster/mlflow-login MLFLOW_TRACKING_PASSWORD"] == own
+    assert secrets["Secret/dagster/pipeline git-token"] == "push-token"
+    kubeconfig = json.loads(secrets["Secret/dagster/pipeline kubeconfig"])
+    assert [context["name"] for context in kubeconfig["contexts"]] == ["edge"]
+    assert kubeconfig["users"][0]["user"] == {"token": "token-of-edge"}
+    made = {name for name in secrets if name.startswith("Secret/dagster/")}
+    assert made == {
+        f"Secret/dagster/{name} {key}" for name, keys in {**KEYS, "postgresql": ("password",)}.items() for key in keys
+    }
+    assert not [value for value in (password, own, "push-token", "token-of-edge") if value in "".join(lines)]
+
+
+def test_dagsters_logins_are_copied_again_and_its_password_stays(with_logins: FakeCluster, edge: FakeCluster) -> None:
+    """After a login was replaced the same command brings the new one, and PostgreSQL's volume keeps its password."""
+    arguments = (with_logins.kubectl, edge.kubectl)
+    list(make_dagster_secrets(*arguments, "push-token", EDGE_SERVER))
+    before = values(with_logins)
+    lines = list(make_dagster_secrets(*arguments, "another-token", EDGE_SERVER))
+    after = values(with_logins)
+    assert {name for name in after if after[name] != before[name]} == {"Secret/dagster/pipeline git-token"}
+    assert [line.rpartition(": ")[2] for line in lines] == ["exists already", "as it was", "as it was", "changed"]
+
+
+def test_a_postgresql_of_ones_own_is_named_by_its_address(with_logins: FakeCluster, edge: FakeCluster) -> None:
+    """No password is made for one that nobody runs, and its address names the driver."""
+    url = "postgresql://d:hunter2hunter2@db.example:5432/dagster"
+    list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER, url))
+    secrets = values(with_logins)
+    assert secrets["Secret/dagster/dagster-storage DAGSTER_POSTGRES_URL"] == url.replace(":", "+psycopg2:", 1)
+    assert "Secret/dagster/postgresql password" not in secrets
+
+
+@pytest.mark.parametrize("url", ["", "db.example", "mysql://d:hunter2@db/dagster", "postgresql://d:hunter2@db"])
+def test_another_address_of_postgresql_is_refused_and_not_repeated(
+    with_logins: FakeCluster, edge: FakeCluster, url: str
+) -> None:
+    """Before anything is made, and without the password in it."""
+    with pytest.raises(InvalidInputError, match="--postgres-url-file") as refusal:
+        list(make_dagster_secrets(with_logins.kubectl, edge.kubectl, "push-token", EDGE_SERVER, url))
+    assert "hunter2" not in str(refusal.value)
+    assert not [name for name in with_logins.objects() if "dagster" in name]
 
 
 @pytest.mark.parametrize("account", [registration.PIPELINE, registration.ANALYST])

@@ -106,11 +106,20 @@ def test_argocd_deploys_it(with_fraud: Path) -> None:
 
 
 def test_the_pipeline_may_refresh_its_application(with_fraud: Path) -> None:
-    """The pipeline's rights name the Application of each policy, the new one included."""
-    rights = documents(with_fraud / "manifests/platform/access/control-plane/incumbent.yaml")
-    (role,) = [each for each in rights if each["kind"] == "Role"]
-    policies = read_policies(with_fraud / "policies")
-    assert sorted(role["rules"][0]["resourceNames"]) == sorted({policy.argocd.application for policy in policies})
+    """The pipeline's rights name the Application of each policy, the new one included, in a pod and outside."""
+    access = with_fraud / "manifests/platform/access"
+    rights = [*documents(access / "control-plane/incumbent.yaml"), *documents(access / "dagster/dagster.yaml")]
+    roles = [each for each in rights if each["kind"] == "Role" and each["metadata"]["namespace"] == "argocd"]
+    applications = sorted({policy.argocd.application for policy in read_policies(with_fraud / "policies")})
+    assert "fraud" in applications
+    assert [sorted(role["rules"][0]["resourceNames"]) for role in roles] == [applications] * 3
+
+
+def test_dagster_on_kubernetes_reads_its_policy(with_fraud: Path) -> None:
+    """The list of the ConfigMap names each policy, the new one included."""
+    (generator,) = load(with_fraud / "policies/Kustomization")["configMapGenerator"]
+    assert sorted(generator["files"]) == sorted(path.name for path in (with_fraud / "policies").glob("*.yaml"))
+    assert "fraud-edge.yaml" in generator["files"]
 
 
 def test_its_alerts_are_written(with_fraud: Path) -> None:
@@ -144,8 +153,10 @@ def test_what_is_there_stays(with_fraud: Path) -> None:
             for name in ("autoscaler", "deployment", "disruption", "service")
         ),
         "manifests/platform/access/control-plane/incumbent.yaml",
+        "manifests/platform/access/dagster/dagster.yaml",
         "manifests/platform/monitoring/config/scrape-models.yml",
         "manifests/platform/monitoring/rules/slos.yml",
+        "policies/Kustomization",
         "policies/fraud-edge.yaml",
         "testbeds/homelab/k3d/edge.yaml",
     }

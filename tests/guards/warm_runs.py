@@ -32,6 +32,15 @@ GUARDS = (
         f"{_TESTS}::test_without_a_warm_process_dagster_starts_runs",
     ),
     Guard(
+        "Where runs are launched otherwise, as on Kubernetes, no warm process is kept, and that launcher is not made.",
+        Mutant(
+            "warm_runs/launcher.py",
+            "    launcher = instance.get_ref().run_launcher_data\n",
+            "    launcher = instance.run_launcher.inst_data\n",
+        ),
+        f"{_TESTS}::test_where_runs_are_launched_otherwise_no_warm_process_is_kept",
+    ),
+    Guard(
         "A process that has got the id of a run's is not interrupted.",
         Mutant("warm_runs/worker.py", "            if not self.is_alive:", "            if False:"),
         f"{_TESTS}::test_another_process_of_the_same_id_is_not_interrupted",

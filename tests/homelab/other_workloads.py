@@ -83,8 +83,8 @@ def deployed(environment: HomelabEnvironment, other: Other, argocd: Sequence[Doc
             cluster.apply(_grants(namespace, rules))
             undo.callback(cluster.run, "delete", "role,rolebinding", _RIGHTS, f"--namespace={namespace}")
         if other.files:
-            _commit(own, f"Deploy {other.name}", other.files)
-            undo.callback(_commit, own, f"Remove {other.name}", dict.fromkeys(other.files, ""))
+            commit(own, f"Deploy {other.name}", other.files)
+            undo.callback(commit, own, f"Remove {other.name}", dict.fromkeys(other.files, ""))
         for document in argocd:
             homelab.gcp.apply([document])
             undo.callback(_delete, homelab, document["kind"], document["metadata"]["name"])
@@ -112,7 +112,7 @@ def application(other: Other, repository: str, kinds: Sequence[tuple[str, str]])
         "project": other.application,
         "source": {
             "repoURL": repository,
-            "targetRevision": settings.OWNER.branch,
+            "targetRevision": settings.OWNER.serving.branch,
             "path": str(Path(other.path).parent),
         },
         "destination": destination,
@@ -194,8 +194,8 @@ def _node_address(environment: HomelabEnvironment) -> str:
     return str(next(each["address"] for each in addresses if each["type"] == "InternalIP"))
 
 
-def _commit(environment: HomelabEnvironment, message: str, files: Mapping[str, str]) -> None:
-    """Commit files; those without content are removed."""
+def commit(environment: HomelabEnvironment, message: str, files: Mapping[str, str]) -> None:
+    """Commit files to the models' branch; those without content are removed."""
     with tempfile.TemporaryDirectory() as folder:
         git = Git(environment, Path(folder))
         for path, content in files.items():

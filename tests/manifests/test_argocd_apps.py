@@ -11,7 +11,7 @@ from tests.platform.crds import complaints, documents
 from tests.platform.programs import content
 
 FOLDER = CHECKOUT / "argocd-apps"
-OFF = {"kserve-app.yaml"}
+OFF = {"dagster-app.yaml", "kserve-app.yaml"}
 """Files that the kustomization names in comments: uncommenting the line switches them on."""
 FILES = [path for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomization.yaml"]
 ALL = [document for path in FILES for document in documents(path)]
@@ -133,7 +133,11 @@ def test_projects_come_first_and_accounts_before_the_rest() -> None:
 
     assert {wave(project) for project in PROJECTS.values()} == {-2}
     waves = {name: wave(application) for name, application in APPLICATIONS.items()}
-    assert {name for name, number in waves.items() if number == -1} == {"access-control-plane", "access-edge"}
+    assert {name for name, number in waves.items() if number == -1} == {
+        "access-control-plane",
+        "access-dagster",
+        "access-edge",
+    }
     assert {number for name, number in waves.items() if not name.startswith("access")} == {0}
 
 

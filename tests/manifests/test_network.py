@@ -10,18 +10,23 @@ from testbeds.common.tools import CHECKOUT
 from tests.platform.crds import documents
 
 ACCESS = CHECKOUT / "manifests/platform/access"
-CLUSTERS = {"gcp": "control-plane", "edge": "edge"}
+CLUSTERS = {"gcp": ("control-plane", "dagster"), "edge": ("edge",)}
+"""The folders of each cluster; that of Dagster on Kubernetes is applied only where it is switched on."""
 Row = tuple[str, str, str, str, str, str]
 """Cluster, namespace, pods, direction, peer, ports."""
 
 
 def of_kind(cluster: str, kind: str) -> list[dict[str, Any]]:
-    folder = ACCESS / CLUSTERS[cluster]
-    return [each for path in sorted(folder.glob("*.yaml")) for each in documents(path) if each["kind"] == kind]
+    files = [path for folder in CLUSTERS[cluster] for path in sorted((ACCESS / folder).glob("*.yaml"))]
+    return [each for path in files for each in documents(path) if each["kind"] == kind]
 
 
 def selected(selector: Mapping[str, Any]) -> str:
-    """Name the pods or the namespace that a selector selects; only labels are used here."""
+    """Name the pods or the namespace that a selector selects: by labels, or by a list of values of the label app."""
+    if set(selector) == {"matchExpressions"}:
+        (expression,) = selector["matchExpressions"]
+        assert (expression["key"], expression["operator"]) == ("app", "In"), selector
+        return ", ".join(expression["values"])
     assert set(selector) <= {"matchLabels"}, selector
     labels = selector.get("matchLabels", {})
     return ", ".join(f"{key}={value}" if key != "app" else str(value) for key, value in labels.items()) or "all"
@@ -30,11 +35,14 @@ def selected(selector: Mapping[str, Any]) -> str:
 def peers(rule: Mapping[str, Any], word: str) -> str:
     if word not in rule:
         return "any"
-    kinds = {"podSelector": "", "namespaceSelector": "namespace "}
-    found = [(kind, value) for each in rule[word] for kind, value in each.items()]
-    return ", ".join(
-        f"{kinds[kind]}{selected(value)}".replace("kubernetes.io/metadata.name=", "") for kind, value in found
-    )
+
+    def one(peer: Mapping[str, Any]) -> str:
+        kinds = {"podSelector": "", "namespaceSelector": "namespace "}
+        found = [f"{kinds[kind]}{selected(peer[kind])}" for kind in kinds if kind in peer]
+        return " in ".join(found).replace("kubernetes.io/metadata.name=", "")
+
+    assert all(set(each) <= {"podSelector", "namespaceSelector"} for each in rule[word])
+    return ", ".join(map(one, rule[word]))
 
 
 def ports(rule: Mapping[str, Any]) -> str:

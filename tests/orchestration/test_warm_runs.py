@@ -22,7 +22,7 @@ from dagster._serdes import serialize_value
 
 import orchestration
 from orchestration.warm_runs import channel
-from orchestration.warm_runs.launcher import TAG, WarmRunLauncher
+from orchestration.warm_runs.launcher import TAG, WarmRunLauncher, _Start, keep_warm
 from orchestration.warm_runs.worker import Worker
 from testbeds.common.processes import wait_until
 from testbeds.common.tools import CHECKOUT
@@ -250,6 +250,15 @@ def test_other_settings_end_the_warm_process_and_not_its_runs(warm: Warm) -> Non
     assert warm.process.wait(SECONDS) == 0
     warm.let_end(run_id)
     assert warm.ends(run_id) is dg.DagsterRunStatus.SUCCESS
+
+
+def test_where_runs_are_launched_otherwise_no_warm_process_is_kept(tmp_path: Path) -> None:
+    """As on Kubernetes: the tick starts none, and does not make the launcher, which perhaps only a daemon can."""
+    elsewhere = "run_launcher: {module: launcher.of.another.machine, class: Launcher}\n"
+    (tmp_path / "dagster.yaml").write_text(elsewhere, encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        keep_warm(instance, LOCATION)
+    assert _Start.process is None
 
 
 def test_another_process_of_the_same_id_is_not_interrupted() -> None:

@@ -63,7 +63,7 @@ def test_nothing_of_the_checkouts_owner_is_in_the_homelab(tmp_path: Path) -> Non
     # What the homelab's own services are called comes from this process's settings.
     assert settings.ADDRESS not in content.replace(gitops.URL, "").replace(settings.GITHUB_URL, "").replace(
         settings.RECEIVER_URL, ""
-    ).replace(f"{settings.ADDRESS}:{settings.MLFLOW_PORT}", "")
+    ).replace(settings.REGISTRY_URL, "").replace(f"{settings.ADDRESS}:{settings.MLFLOW_PORT}", "")
     assert "targetRevision: main" not in content
 
 
@@ -90,5 +90,7 @@ def test_the_manifests_run_the_images_of_the_settings(tmp_path: Path) -> None:
         settings.KUBE_STATE_METRICS_IMAGE,
         settings.GRAFANA_IMAGE,
         settings.COMPANION_IMAGE,
+        settings.PIPELINE_IMAGE,
+        settings.POSTGRES_IMAGE,
     }
     assert len(models) == len(repositories) == 2

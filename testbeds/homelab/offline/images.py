@@ -29,6 +29,7 @@ _FOR_PODS: dict[str, Callable[[Say], Image]] = {
 _IMAGES = {**_FOR_PODS, settings.REGISTRY_IMAGE: recipes.registry, settings.K3D_TOOLS_IMAGE: recipes.k3d_tools}
 _ON_DEMAND = {
     settings.ARGO_ROLLOUTS_IMAGE: recipes.program("argo-rollouts", "/bin/rollouts-controller", "999"),
+    settings.POSTGRES_IMAGE: recipes.postgres,
     settings.KSERVE_IMAGE: recipes.program("kserve", "/manager", "65532:65532"),
 }
 

@@ -20,7 +20,7 @@ from testbeds.homelab.cache import cached, key_of
 from testbeds.homelab.libraries import FOLDER as LIBRARIES
 from testbeds.homelab.libraries import compile_sources, library_layer
 from testbeds.homelab.offline.go_build import build
-from testbeds.homelab.offline.rootfs import root_file_system
+from testbeds.homelab.offline.rootfs import root_file_system, unpacked
 from testbeds.homelab.progress import Say
 
 # One system for all images: each node pulls and unpacks it once.
@@ -158,6 +158,36 @@ def redis(say: Say) -> Image:
             "WorkingDir": "/data",
             "ExposedPorts": {"6379/tcp": {}},
             "Labels": {"org.opencontainers.image.description": "Debian's redis-server 7.0, not the version of the tag"},
+        },
+    )
+
+
+def postgres(say: Say) -> Image:
+    """PostgreSQL with what its server needs; it makes its database with the first start, as the official image does."""
+    packages = unpacked(("postgresql-15", "postgresql-client-15", "libpq5", "libicu72", "libxml2"), say)
+    script = _FILES / "postgres-entrypoint.sh"
+    system = root_file_system(_PACKAGES, say)
+
+    def write(layer: LayerWriter) -> None:
+        passwd, group = _read(system, "etc/passwd"), _read(system, "etc/group")
+        layer.file("etc/passwd", passwd + b"postgres:x:999:999::/var/lib/postgresql:/bin/sh\n")
+        layer.file("etc/group", group + b"postgres:x:999:\n")
+        layer.file("usr/local/bin/docker-entrypoint.sh", script, 0o755)
+        for folder in ("usr/lib", "usr/share/postgresql"):
+            layer.tree(
+                folder, packages / folder, lambda path: "llvmjit" not in path.name and "bitcode" not in path.parts
+            )
+        layer.folder("var/lib/postgresql/data", 0o777)
+
+    return Image(
+        (_debian(say), _layer("postgres", (packages, system), write)),
+        {
+            "Env": [f"PATH=/usr/lib/postgresql/15/bin:{_PATH}", "PGDATA=/var/lib/postgresql/data"],
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["postgres"],
+            "ExposedPorts": {"5432/tcp": {}},
+            "StopSignal": "SIGINT",
+            "Labels": {"org.opencontainers.image.description": "Debian's PostgreSQL 15, not the version of the tag"},
         },
     )
 

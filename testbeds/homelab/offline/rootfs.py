@@ -60,6 +60,33 @@ def root_file_system(packages: Sequence[str], say: Say) -> Path:
     return cached("rootfs", name, make)
 
 
+def unpacked(packages: Sequence[str], say: Say) -> Path:
+    """Unpack Debian packages, without what they depend on, into a folder of the cache; none of their scripts runs.
+
+    They have the versions that this machine's APT has at the first use.
+
+    Raises:
+        ProblemError: APT cannot download them; with its last lines.
+    """
+
+    def make(unfinished: Path) -> None:
+        scratch = unfinished.with_suffix(".debs")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            apt = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User=root"]
+            run_long("package lists", [*apt, "update"], say, next_step=_NEXT_STEP)
+            command = [*apt, "download", *packages]
+            run_long(f"packages {' '.join(packages)}", command, say, next_step=_NEXT_STEP, cwd=scratch)
+            unfinished.mkdir()
+            for archive in sorted(scratch.glob("*.deb")):
+                subprocess.run(["dpkg-deb", "--extract", archive, unfinished], check=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    return cached("rootfs", f"{SUITE}-packages-{key_of(_RECIPE, SUITE, *packages)}", make)
+
+
 def _debootstrap(packages: Sequence[str], target: Path, say: Say) -> None:
     downloads = cache_folder() / "debs"
     downloads.mkdir(parents=True, exist_ok=True)
