@@ -12,8 +12,8 @@ from testbeds.homelab.dagster import commit_policies
 from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.waiting import applications, await_all, pods_words
 from testbeds.story.stories import registry
+from testbeds.story.versions import register_again
 from tests.homelab.other_workloads import NAMESPACE, commit, text_of, wine_quality
-from tests.scenarios.people import register_again
 
 _SECONDS = 900.0
 _FIRST_PORT = 30820

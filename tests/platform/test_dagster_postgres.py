@@ -19,9 +19,9 @@ from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.story.expectation import promoting
 from testbeds.story.look import branch
 from testbeds.story.stories import registry, request_promotion, wait_for_end, wait_for_state
+from testbeds.story.versions import register_again
 from tests.platform.postgresql import PostgreSQL, postgresql
 from tests.platform.process_launcher import PROCESS_TAG
-from tests.scenarios.people import register_again
 
 MANIFEST = CHECKOUT / "manifests/platform/dagster/config/dagster.yml"
 SECONDS = 300.0
