@@ -196,6 +196,9 @@ def _of_scraping(owner: Owner, config: str) -> Iterator[Place]:
     port, api = str(owner.edge.api_port), r"(?:https://)?edge:(?P<value>\d+)"
     what, starts = "the port of edge's API", "edge:"
     clusters, models = f"{config}/scrape-clusters.yml", f"{config}/scrape-models.yml"
+    bounds, prometheus = "manifests/platform/access/control-plane/network.yaml", ("metadata.name", "prometheus")
+    egress = "spec.egress[4].ports[0].port"  # docs/network.md's row from Prometheus to edge
+    yield Place(what, port, bounds, egress, r"(?P<value>\d+)", "NetworkPolicy", prometheus)
     jobs = "scrape_configs[job_name=edge-kube-state-metrics]"
     yield Place(what, port, clusters, f"{jobs}.static_configs[*].targets[*]", api)
     for file in (clusters, models):

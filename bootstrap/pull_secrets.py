@@ -19,7 +19,7 @@ ON_KUBERNETES = tuple((DAGSTER, account) for account in ("webserver", "daemon", 
 
 
 def make_pull_secrets(gcp: Kubectl, edge: Kubectl, registry: str, username: str, token: str) -> Iterator[str]:
-    """Give the accounts of models, the dispatcher and Dagster a login for a registry, in place of an earlier one.
+    """Give the accounts of models, the dispatcher and Dagster a login for a registry; an earlier one is replaced.
 
     Those of Dagster get it once `python -m bootstrap dagster` has made their namespace.
 

@@ -77,7 +77,7 @@ INCUMBENT = Package(
             "data/share/incumbent/workspace-code-server.yaml",
         }
     ),
-    frozenset({"dagster-webserver", "tzdata"}),  # a program, and data that `zoneinfo` finds by itself
+    frozenset({"dagster-k8s", "dagster-postgres", "tzdata"}),  # dagster.yaml names two, and `zoneinfo` finds the third
 )
 MODEL_SERVER = Package(CHECKOUT / "model_server", "model_server", frozenset(), frozenset())
 

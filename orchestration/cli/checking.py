@@ -18,7 +18,7 @@ BROKEN = 1
 _PRESETS = ("bentoml", "fastapi", "incumbent", "istio", "kserve", "mlflow-fastapi", "mlserver", "seldon", "triton")
 
 
-@click.command(short_help="Hold a running model server to the contract that promotions rely on.")
+@click.command(short_help="Hold a model server to what promotions rely on.")
 @click.argument("url")
 @click.option(
     "--requests",

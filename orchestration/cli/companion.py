@@ -90,8 +90,9 @@ def companion(listen: tuple[str, int], promotions: bool, dispatcher: Path | None
       incumbent_outbox_alerts{state}             incumbent_outbox_damaged_files
 
     \b
-    MLflow tells by POST /webhooks/mlflow that an alias was set, and the sensor asks at once what else it would ask
-    within a second. `incumbent register-webhook` lets it; this must run where Dagster runs, with its INCUMBENT_STATE:
+    MLflow tells by POST /webhooks/mlflow that an alias was set, and the sensor asks at once what else it would
+    ask within a second. `incumbent register-webhook` lets it; this must run where Dagster runs, with its
+    INCUMBENT_STATE:
       incumbent_registry_webhooks_total          incumbent_requests_refused_total{reason}
 
     \b

@@ -82,7 +82,7 @@ def threads() -> int:
 
 def code_version() -> tuple[tuple[str, int], ...]:
     """Return when each file of this package was changed, and when packages were installed or removed beside it."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(importlib.import_module("orchestration").__path__[0]).resolve()
     files = [(str(file), file.stat().st_mtime_ns) for file in sorted(package.rglob("*.py"))]
     installed = Path(importlib.import_module("dagster").__path__[0]).parent
     return (*files, (str(installed), installed.stat().st_mtime_ns))

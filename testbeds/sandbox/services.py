@@ -89,7 +89,7 @@ def start_cluster(
     port_file.unlink(missing_ok=True)
     command = python("testbeds.sandbox.cluster", "--state", state / "cluster", "--port-file", port_file)
     command += ["--repo-url", git.url, "--token-file", git.token_file, "--mlflow-uri", mlflow_url]
-    command += ["--oci-mirror", f"ghcr.io={registry_url}"]
+    command += ["--branch", BRANCH, "--oci-mirror", f"ghcr.io={registry_url}"]
     for policy in policies:
         command += ["--application", f"argocd-apps/{policy.argocd.application}-app.yaml"]
         command += ["--node-port", f"{node_port(policy)}=0"]

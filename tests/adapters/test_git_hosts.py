@@ -195,13 +195,14 @@ def _wants(monkeypatch: pytest.MonkeyPatch, accepts: Callable[[str, str], bool])
     """Let the server take the users and passwords that `accepts` says; return the users that came."""
     came: list[str] = []
 
-    def has_token(self: GitHandler) -> bool:
+    def may_push(self: GitHandler) -> str | None:
         encoded = self.headers.get("Authorization", "").partition(" ")[2]
         user, _, password = base64.b64decode(encoded).decode().partition(":")
         came.append(user)
-        return password != "" and accepts(user, password)
+        (all_refs,) = self.git_server.may_push.values()
+        return all_refs if password != "" and accepts(user, password) else None
 
-    monkeypatch.setattr(GitHandler, "_has_token", has_token)
+    monkeypatch.setattr(GitHandler, "_may_push", may_push)
     return came
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from orchestration.adapters.kube_api import KubeApi
 
@@ -25,11 +26,16 @@ def watch(kubeconfig: Path, context: str, path: str, query: Mapping[str, str]) -
 
     connect: Any = new_client_from_config  # untyped
     with connect(str(kubeconfig), context) as client:
-        parameters = list({"watch": "true", **query}.items())
-        request = client.param_serialize("GET", path, query_params=parameters, auth_settings=["BearerToken"])
-        answer = client.call_api(*request, _request_timeout=(5, 60)).response
-        assert answer.status == 200, answer.read()
-        for line in answer.read().splitlines():
+        login = client.configuration.auth_settings().get("BearerToken")
+        answer = client.rest_client.pool_manager.request(
+            "GET",
+            f"{client.configuration.host}{path}?{urlencode({'watch': 'true', **query})}",
+            headers={login["key"]: login["value"]} if login else {},
+            timeout=60,
+            retries=False,
+        )
+        assert answer.status == 200, answer.data
+        for line in answer.data.splitlines():
             event = json.loads(line)
             yield event["type"], event["object"]
 

@@ -139,7 +139,7 @@ def test_names_are_found_by_models(probes: Homelab) -> None:
     """A model's pod may ask for names, and for nothing else."""
     script = "import socket; print(socket.gethostbyname('kubernetes.default.svc.cluster.local'))"
     said = _exec(probes, MODEL, "python3", "-c", script)
-    assert said.startswith("10.43.")
+    assert said.startswith("10.53.")
 
 
 def _kubectl(homelab: Homelab, place: Place) -> Kubectl:

@@ -235,7 +235,10 @@ def _is_well(lab: Lab) -> bool:
 
 
 def _results(lab: Lab) -> dict[tuple[str, str], str]:
-    """Return what Argo CD's last sync says about each object, by kind and namespace."""
+    """Return what Argo CD's last sync says about each object, by kind and namespace.
+
+    It gives the application's namespace to objects that have none.
+    """
     operation = lab.application(VICTIM).get("status", {}).get("operationState", {})
     resources = operation.get("syncResult", {}).get("resources") or ()
     return {(each["kind"], each.get("namespace", "")): each.get("message", "") for each in resources}
@@ -260,8 +263,8 @@ _ROLE: dict[str, Any] = {
     "subjects": [],
 }
 _NOT_PERMITTED: dict[str, tuple[Document, tuple[str, str], str]] = {
-    "a ClusterRoleBinding": (_BINDING, ("ClusterRoleBinding", ""), f"resource {_RBAC}:ClusterRoleBinding"),
-    "a Namespace": (_NAMESPACE, ("Namespace", ""), "resource :Namespace"),
+    "a ClusterRoleBinding": (_BINDING, ("ClusterRoleBinding", MODELS), f"resource {_RBAC}:ClusterRoleBinding"),
+    "a Namespace": (_NAMESPACE, ("Namespace", MODELS), "resource :Namespace"),
     "a RoleBinding": (
         _namespaced("RoleBinding", f"{_RBAC}/v1", **_ROLE),
         ("RoleBinding", MODELS),

@@ -107,3 +107,12 @@ def test_no_policy_is_elsewhere() -> None:
     """What the models' branch and the platform's applications bring cannot widen what the table says."""
     files = [path for path in (CHECKOUT / "manifests").rglob("*.yaml") if not path.is_relative_to(ACCESS)]
     assert not [path for path in files if re.search(r"^kind: NetworkPolicy", path.read_text(encoding="utf-8"), re.M)]
+
+
+def test_no_policy_of_many_pods_has_rules_for_both_directions() -> None:
+    """kube-router would take what such a policy's ingress allows for allowed between its pods (docs/facts.md)."""
+    for cluster in CLUSTERS:
+        for policy in of_kind(cluster, "NetworkPolicy"):
+            spec = policy["spec"]
+            if spec.get("ingress") and spec.get("egress"):
+                assert set(spec["podSelector"].get("matchLabels", {})) == {"app"}, policy["metadata"]
