@@ -48,8 +48,9 @@ def refusal(reply: ApiReply) -> str:
 def pipeline(api_server: ApiServer) -> KubeApi:
     """Apply accounts and Applications, and return the API as the pipeline sees it once its bounds are in force."""
     admin = api_server.admin
-    admin.apply([namespace("argocd"), *(each for each in content(ACCESS) if each["kind"] == "Namespace")])
-    admin.apply(content(ACCESS))
+    everything = [*content(ACCESS), *content("manifests/platform/access/dagster")]
+    admin.apply([namespace("argocd"), *(each for each in everything if each["kind"] == "Namespace")])
+    admin.apply(everything)
     admin.apply([_application(name) for name in APPLICATIONS])
     pipeline = api_server.account("incumbent", "incumbent")
     changed = {"spec": {"project": "root"}}
@@ -81,6 +82,14 @@ def test_a_refresh_is_admitted(pipeline: KubeApi, api_server: ApiServer, value: 
     assert found["metadata"]["annotations"] == {**_KEPT, REFRESH: value}
     assert patch(pipeline, annotated(**{REFRESH: None})).status == 200
     assert patch(pipeline, annotated(**{REFRESH: value})).status == 200
+
+
+def test_runs_in_pods_are_bound_as_the_account_outside_is(pipeline: KubeApi, api_server: ApiServer) -> None:
+    """On Kubernetes, a run's account may ask for a refresh of the same Applications, and change nothing else."""
+    run = api_server.account("dagster", "run")
+    assert patch(run, annotated(**{REFRESH: "normal"})).status == 200
+    assert POLICY in refusal(patch(run, {"spec": {"project": "root"}}))
+    assert 'applications.argoproj.io "root" is forbidden' in refusal(run.get(path_of("root")))
 
 
 def test_the_account_is_bound_to_the_policies_applications() -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from bootstrap.dagster import DAGSTER
 from orchestration.adapters.kube_api import ApiReply, KubeApi, api_path
 from testbeds.common.processes import wait_until
 from tests.manifests.test_network import CLUSTERS, of_kind
 from tests.platform.api_server import CONTEXT, ApiServer
+from tests.platform.programs import content
 from tests.platform.test_fits_the_control_plane import (
     ARGOCD_MIB,
     EXPORTER_MIB,
@@ -18,7 +20,7 @@ from tests.platform.test_fits_the_control_plane import (
     memory,
     mib,
 )
-from tests.platform.test_manifests import Workload, workloads
+from tests.platform.test_manifests import Workload, of_objects, workloads
 
 _SECONDS = 60.0
 _BY_ARGOCD = {"gcp": "in-cluster", "edge": "edge"}
@@ -27,7 +29,10 @@ _PODS_OF_A_MODEL = 4 + 1
 
 
 def running(cluster: str) -> list[Workload]:
-    return [each for each in workloads() if each.cluster == _BY_ARGOCD[cluster]]
+    """What root deploys to a cluster, and Dagster, which is off, on the control plane."""
+    here = [each for each in workloads() if each.cluster == _BY_ARGOCD[cluster]]
+    dagster = list(of_objects(_BY_ARGOCD[cluster], content("manifests/platform/dagster"))) if cluster == "gcp" else []
+    return [*here, *dagster]
 
 
 @pytest.fixture(scope="module", params=CLUSTERS)
@@ -135,7 +140,8 @@ def test_quotas_have_room_for_what_runs(cluster: str) -> None:
 
 
 def test_quotas_of_the_control_plane_fit_its_machine() -> None:
-    """Whatever the namespaces' quotas let in, the node has the memory for it, beside Argo CD and the companion."""
-    hard = [quota["spec"]["hard"] for quota in of_kind("gcp", "ResourceQuota")]
+    """Whatever their quotas let in, the node has the memory for it; Dagster, which is off, needs a larger one."""
+    quotas = [each for each in of_kind("gcp", "ResourceQuota") if each["metadata"]["namespace"] != DAGSTER]
+    hard = [quota["spec"]["hard"] for quota in quotas]
     allowed = sum(mib(each["limits.memory"]) for each in hard if "limits.memory" in each)
     assert allowed + sum(ARGOCD_MIB.values()) + EXPORTER_MIB <= NODE_MIB - SYSTEM_MIB

@@ -1,7 +1,7 @@
 """Every reference in the manifests resolves: between objects, from programs to files, and to Secrets by name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -66,12 +66,17 @@ def names(cluster: str, kind: str, namespace: str) -> set[str]:
 
 def workloads() -> Iterator[Workload]:
     for cluster, objects in clusters().items():
-        for document in objects:
-            kind, metadata, spec = document["kind"], document["metadata"], document.get("spec", {})
-            if kind in WORKLOADS:
-                template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]
-                labels = template.get("metadata", {}).get("labels", {})
-                yield Workload(cluster, kind, metadata["namespace"], metadata["name"], labels, template["spec"])
+        yield from of_objects(cluster, objects)
+
+
+def of_objects(cluster: str, objects: Iterable[dict[str, Any]]) -> Iterator[Workload]:
+    """Yield those of a cluster's objects that make pods."""
+    for document in objects:
+        kind, metadata, spec = document["kind"], document["metadata"], document.get("spec", {})
+        if kind in WORKLOADS:
+            template = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]
+            labels = template.get("metadata", {}).get("labels", {})
+            yield Workload(cluster, kind, metadata["namespace"], metadata["name"], labels, template["spec"])
 
 
 def referred(workload: Workload, kind: str) -> Iterator[tuple[str, list[str]]]:
