@@ -1,6 +1,7 @@
 """The cluster that serves the model, reached through its API server alone."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _LOG_BYTES = 256 * 1024
 """Of a log's last lines, as many bytes as are read: lines have any length."""
 _MANAGER = "incumbent"
 """Who applies for trial, as the API server wants to know of everyone who applies."""
+_QUOTED_OBJECT = re.compile(r'"\{.*\}"')
+"""An object that the API server repeats in a message, as text in quotes: all of what is live, variables included."""
 _REFUSALS = (400, 403, 404, 422)
 """What means that an object would not be applied: it cannot be decoded, admission denies it, there is no such API, or
 it is invalid."""
@@ -52,15 +55,16 @@ class KubernetesCluster:
         """Ask the API server for its time, in whole seconds since the epoch; None when it does not tell."""
         return self._api.server_time()
 
-    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
-        """Apply an object by server-side apply in a dry run; return the API server's refusal, or None.
+    def try_to_apply(self, plural: str, document: Json, *, server_side: bool) -> str | None:
+        """Apply an object in a dry run, in the way that Argo CD does; return the API server's refusal, or None.
 
-        Fields that others manage are taken over (`force`), as the one who applies it for good will do.
+        A patch drops unknown fields and keeps lists whole, as Argo CD's does. With a server-side apply, fields that
+        others manage are taken over (`force`).
 
         Args:
             plural: its kind in addresses, such as `deployments`.
             document: the object, with its namespace.
-            strict: whether an unknown field is refused; it is dropped otherwise.
+            server_side: whether by a server-side apply, which refuses unknown fields and doubled keys.
 
         Raises:
             DependencyError: the API server, or a webhook of its admission, does not answer.
@@ -68,14 +72,14 @@ class KubernetesCluster:
         metadata = mapping_at(document, "metadata")
         namespace, name = text_of(metadata, "namespace") or "", text_of(metadata, "name") or ""
         path = api_path(*_root_of(document["apiVersion"]), "namespaces", namespace, plural, name)
-        unknown = "Strict" if strict else "Ignore"
-        query = f"dryRun=All&force=true&fieldManager={_MANAGER}&fieldValidation={unknown}"
-        reply = self._api.send("PATCH", f"{path}?{query}", document, {"Content-Type": "application/apply-patch+yaml"})
+        query = f"dryRun=All&fieldManager={_MANAGER}{'&force=true' if server_side else ''}"
+        kind = "application/apply-patch+yaml" if server_side else "application/merge-patch+json"
+        reply = self._api.send("PATCH", f"{path}?{query}", document, {"Content-Type": kind})
         if reply.status in (200, 201):
             return None
         if reply.status in _REFUSALS and reply.is_status:
             said = str(reply.document.get("message") or f"HTTP {reply.status}")
-            return redact(" ".join(said.split()), self._api.secrets())
+            return redact(_QUOTED_OBJECT.sub("{...}", " ".join(said.split())), self._api.secrets())
         raise self._api.unexpected(reply, f"an answer to a dry run of {plural} {namespace}/{name}")
 
     def schemas(self, api_version: str) -> Json | None:

@@ -34,8 +34,8 @@ from orchestration.promotion.workload_kinds import JUDGED, POD_TEMPLATE, Workloa
 
 _STORAGE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 """The annotation by which KServe's controller tells its webhook, in the pod template, where the model is."""
-DROPS_UNKNOWN_FIELDS = "Validate=false"
-"""Argo CD's option of a sync by which unknown fields are no error (gitops-engine, `SyncOptionsDisableValidation`)."""
+SERVER_SIDE = "ServerSideApply=true"
+"""Argo CD's option of a sync that the API server does; by default Argo CD sends a patch, as `kubectl apply` does."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -61,7 +61,7 @@ def parse_application(raw: Json) -> ApplicationStatus:
         reconciled_at=time_of(status, "reconciledAt"),
         # `automated: {}` switches auto-sync on; since Argo CD 3.0 `enabled: false` in it switches it off.
         auto_sync=isinstance(automated, Mapping) and automated.get("enabled") is not False,
-        validates=DROPS_UNKNOWN_FIELDS not in _strings(mapping_at(spec, "syncPolicy"), "syncOptions"),
+        applies_server_side=SERVER_SIDE in _strings(mapping_at(spec, "syncPolicy"), "syncOptions"),
         conditions=tuple(
             (text_of(condition, "type") or "", text_of(condition, "message") or "")
             for condition in items_of(status, "conditions")

@@ -50,8 +50,8 @@ class ApplicationStatus:
     operation_message: str
     reconciled_at: float | None
     auto_sync: bool
-    validates: bool = True
-    """Whether a field that the API server does not know fails a sync; it is dropped with `Validate=false`."""
+    applies_server_side: bool = False
+    """Whether a sync applies by server-side apply, to which a field that the API server does not know is an error."""
     conditions: tuple[tuple[str, str], ...] = ()
     """Type and message of each condition, such as ComparisonError."""
     source: ApplicationSource | None = None

@@ -27,7 +27,14 @@ def look_at_trial(policy: Policy, refusal: str | None) -> Look:
 
 
 def look_at_schema(
-    policy: Policy, document: Json, schemas: Json | None, *, strict: bool, publishes: bool, instead: str
+    policy: Policy,
+    document: Json,
+    schemas: Json | None,
+    *,
+    applied: Json | None,
+    strict: bool,
+    publishes: bool,
+    instead: str,
 ) -> Look:
     """Judge an object by the schema of its kind.
 
@@ -35,22 +42,29 @@ def look_at_schema(
         policy: names the file.
         document: the object.
         schemas: those of its API; None when the API server has none of it.
-        strict: whether unknown fields are wrong.
+        applied: the object as Argo CD has applied it; None when it is not known to be. What is wrong with it, too, was
+            no reason to refuse it: a webhook may have filled in what is missing.
+        strict: whether unknown fields are wrong; the API server drops them otherwise.
         publishes: whether the API server publishes schemas at all.
         instead: why there was no dry run, as a clause.
     """
     api, kind, path = text_of(document, "apiVersion") or "", policy.manifest.kind, policy.manifest.path
     name = schema_name(schemas, api, kind) if schemas is not None else None
-    if schemas is None and not publishes:
-        return not_checked(f"{instead}, and the API server publishes no schemas")
+    usual = f"{JUDGED[kind].group}/{JUDGED[kind].version}"
+    if (schemas is None and not publishes) or (name is None and api == usual):
+        return not_checked(f"{instead}, and the API server publishes no schema of it")
     if schemas is None or name is None:
-        known = JUDGED[kind]
-        expected = f"an API that the API server of {policy.cluster} has, such as {known.group}/{known.version}"
+        expected = f"an API that the API server of {policy.cluster} has, such as {usual}"
         found = f"apiVersion: {redact(api[:100])}, which has no {kind} there"
         return refused(MANIFEST, Problem(path, expected, found, f"Correct apiVersion in {path}."))
-    wrong = faults(document, schemas, name, strict=strict)
+    all_faults = faults(document, schemas, name, strict=strict)
+    known = faults(applied, schemas, name, strict=strict) if all_faults and applied is not None else []
+    wrong = [fault for fault in all_faults if fault not in known]
     if not wrong:
-        return fits(MANIFEST, f"valid by the schema of {api}; {instead}")
+        valid = f"applied by Argo CD in spite of {redact(known[0])}" if known else "valid"
+        unknown = [] if strict else [one for one in faults(document, schemas, name, strict=True) if one not in known]
+        dropped = f" but for what is dropped ({redact(unknown[0])})" if unknown else ""
+        return fits(MANIFEST, f"{valid} by the schema of {api}{dropped}; {instead}")
     more = f"; and {len(wrong) - _MOST_FAULTS} more" if len(wrong) > _MOST_FAULTS else ""
     found = redact("; ".join(wrong[:_MOST_FAULTS])) + more
     expected = f"a {kind} that is valid by the schema of {api}"

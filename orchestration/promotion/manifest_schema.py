@@ -1,7 +1,7 @@
 """Whether an object is valid by the OpenAPI schema that an API server publishes of its kind.
 
-It finds what the API server's decoder refuses: unknown fields (as Argo CD applies, with strict field validation), wrong
-types and missing fields; and of custom resources the bounds and patterns, which stand in their schema. What Kubernetes
+It finds what the API server's decoder refuses: unknown fields (of a server-side apply), wrong types and missing
+fields; and of custom resources the bounds and patterns, which stand in their schema. What Kubernetes
 checks in code, such as that a selector matches its template, only a dry run finds.
 """
 
@@ -17,10 +17,13 @@ _KINDS = "x-kubernetes-group-version-kind"
 _QUANTITY = {
     "oneOf": [
         {"type": "number"},
-        {"type": "string", "pattern": r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"},
+        {
+            "type": "string",
+            "pattern": r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\s*$",
+        },
     ]
 }
-"""The grammar is in Quantity's own description."""
+"""The grammar is in Quantity's own description; blanks around it are cut off (apimachinery: quantity.go)."""
 _EITHER = {"oneOf": [{"type": "integer"}, {"type": "string"}]}
 _REPLACED = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": _QUANTITY,
@@ -29,7 +32,7 @@ _REPLACED = {
 """What the published schemas say too broadly; older API servers say `string` of both (kube-openapi, before 2022)."""
 _BUILT_IN = "io.k8s.api."
 """How the names of Kubernetes' own kinds begin; in their schemas, a default is only the type's empty value."""
-_NOT_REQUIRED = frozenset({"lun", "serviceName", "value"})
+_NOT_REQUIRED = frozenset({"lun", "seconds", "serviceName", "value"})
 """What the schemas of Kubernetes' own kinds require and the API server does not (`serviceName`: before 1.34)."""
 _SHOWN = 60
 
@@ -120,7 +123,8 @@ def _validator_class(strict: bool, is_built_in: bool) -> Any:
 
     def required(validator: Any, names: list[str], instance: Any, schema: Json) -> Iterator[Any]:
         for name in names if isinstance(instance, Mapping) else ():
-            default = "default" in mapping_at(schema, "properties", name)
+            field = mapping_at(schema, "properties", name)
+            default = "default" in field or field.get("nullable")  # a null counts as given, and was left out
             if name not in instance and not (name in _NOT_REQUIRED if is_built_in else default):
                 yield ValidationError(f"the field {name!r} is missing")
 
@@ -130,10 +134,17 @@ def _validator_class(strict: bool, is_built_in: bool) -> Any:
             yield from known["type"](validator, types, instance, schema)
 
     def pattern(validator: Any, expression: str, instance: Any, schema: Json) -> Iterator[Any]:
+        if "[:" in expression:  # [[:alnum:]] is a class to Go, and something else to Python
+            return
         try:
             re.compile(expression)
         except re.error:  # Go's expressions have forms that Python's have not
             return
         yield from known["pattern"](validator, expression, instance, schema)
 
-    return extend(Draft4Validator, {"properties": fields, "required": required, "type": kind, "pattern": pattern})
+    def choice(validator: Any, values: list[Any], instance: Any, schema: Json) -> Iterator[Any]:
+        if instance != "" or not is_built_in:  # for Kubernetes' own kinds, an empty text is no value
+            yield from known["enum"](validator, values, instance, schema)
+
+    own = {"properties": fields, "required": required, "type": kind, "pattern": pattern, "enum": choice}
+    return extend(Draft4Validator, own)

@@ -421,10 +421,10 @@ class Cluster(Protocol):
     def may(self, right: Right) -> bool | None:
         """Return whether our account has a right; None when the API server does not tell."""
 
-    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
+    def try_to_apply(self, plural: str, document: Json, *, server_side: bool) -> str | None:
         """Apply an object for trial, in a dry run that keeps nothing; return the API server's refusal, or None.
 
-        It takes the right to patch. `plural` is its kind in addresses; if `strict`, unknown fields are refused.
+        It takes the right to patch. `plural` is its kind in addresses; `server_side` is how Argo CD applies it.
         """
 
     def schemas(self, api_version: str) -> Json | None:

@@ -1,5 +1,6 @@
 """A cluster, its Argo CD and its service in memory: what they say is set by the test."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -49,10 +50,9 @@ class FakeCluster:
         """The rights that the account lacks, in words; None when the API server does not tell."""
         self.time: float | None = None
         """What time its API server says it is; None when it does not tell."""
-        self.refusal: str | None = None
-        """What a dry run of any manifest is told; None for one that would be applied."""
+        self._denied: tuple[str, str] | None = None
         self.tried: list[tuple[Json, bool]] = []
-        """Each dry run's object, and whether unknown fields were to be refused."""
+        """Each dry run's object, and whether it was a server-side apply."""
         self.published: dict[str, Json] = {}
         """The schemas of each API, by name."""
 
@@ -68,10 +68,15 @@ class FakeCluster:
         self.ready()
         return None if self.denied is None else str(right) not in self.denied
 
-    def try_to_apply(self, plural: str, document: Json, *, strict: bool) -> str | None:
+    def try_to_apply(self, plural: str, document: Json, *, server_side: bool) -> str | None:
         self.ready()
-        self.tried.append((document, strict))
-        return self.refusal
+        self.tried.append((document, server_side))
+        said, of = self._denied or ("", "")
+        return said if said and of in json.dumps(document) else None
+
+    def deny(self, said: str, of: str = "") -> None:
+        """Refuse dry runs from now on with these words; only those of manifests with a text, when one is given."""
+        self._denied = said, of
 
     def schemas(self, api_version: str) -> Json | None:
         self.ready()

@@ -161,8 +161,23 @@ GUARDS = (
     ),
     Guard(
         "A dry run counts only on top of the file as it is, because it has all fields that are there.",
-        Mutant("stages/try_manifest.py", "if not _is_synced(git, policy, application, head):", "if False:"),
+        Mutant("stages/try_manifest.py", "if applied is None:", "if False:"),
         "orchestration/test_try_manifest.py::test_a_file_that_is_not_synced_is_not_tried_on_top_of_another_one",
+    ),
+    Guard(
+        "A dry run that refuses also what Argo CD has applied says nothing about a version.",
+        Mutant("stages/try_manifest.py", "trial(as_deployed(policy, applied)) is None", "True"),
+        "orchestration/test_try_manifest.py::test_a_refusal_of_what_runs_says_nothing_about_the_version",
+    ),
+    Guard(
+        "A dry run applies as Argo CD does.",
+        Mutant("stages/try_manifest.py", "server_side=server_side)\n    try:", "server_side=True)\n    try:"),
+        "orchestration/test_try_manifest.py::test_a_dry_run_applies_as_argo_cd_does",
+    ),
+    Guard(
+        "The schema finds nothing wrong with what Argo CD has applied.",
+        Mutant("promotion/manifest_look.py", "if fault not in known", "if True"),
+        "orchestration/test_try_manifest.py::test_what_argo_cd_has_applied_is_not_wrong",
     ),
     Guard(
         "What the API server cannot decode is refused, although it answers as if it were at fault itself.",
@@ -170,7 +185,7 @@ GUARDS = (
         "orchestration/test_try_manifest.py::test_what_cannot_be_decoded_is_told_by_the_schema",
     ),
     Guard(
-        "A manifest has no field that its schema does not know, because Argo CD's sync would fail on it.",
+        "What goes by server-side apply has no field that its schema does not know.",
         Mutant("promotion/manifest_schema.py", 'if not strict or schema.get("type")', 'if True or schema.get("type")'),
         "promotion/test_manifest_schema.py::test_what_the_api_server_cannot_decode_is_found",
     ),

@@ -105,6 +105,14 @@ def _change_workload(world: World, **changes: object) -> None:
     world.cluster.status = replace(world.cluster.status, **changes)  # type: ignore[arg-type]
 
 
+def _describe_other_deployments(world: World) -> None:
+    """Have the schema require what the manifest lacks, and Argo CD not know yet whether it applies."""
+    assert world.argocd.status is not None
+    world.argocd.status = replace(world.argocd.status, sync_status="OutOfSync")
+    deployment = DEPLOYMENTS_WITH_ANYTHING["Deployment"]
+    world.cluster.published = {"apps/v1": {"Deployment": {**deployment, "required": ["more"]}}}
+
+
 def _scrape_rarely(world: World) -> None:
     pods = list(world.metrics.script["up{"])  # type: ignore[arg-type]
     world.metrics.script["max_over_time(count_over_time(up"] = dict.fromkeys(pods, 2.0)
@@ -181,10 +189,10 @@ FAULTS: Mapping[str, tuple[Callable[[World], object], set[str], str]] = {
     ),
     "no workload": (lambda w: setattr(w.cluster, "status", None), {"workload"}, "get deployments,pods"),
     "another container": (lambda w: _change_workload(w, images={"server": "x"}), {"container"}, "manifest.container"),
-    "a manifest that a rule denies": (
-        lambda w: setattr(w.cluster, "refusal", "images must come from elsewhere"),
+    "a manifest that is not valid": (
+        _describe_other_deployments,
         {"manifest applies"},
-        "meet the rule that denies it",
+        "Correct apps/iris.yaml",
     ),
     "no port": (lambda w: _change_workload(w, ports={}), {"container"}, "service: {url: ..., port: NUMBER}"),
     "no service": (
@@ -349,11 +357,20 @@ def test_how_a_manifest_is_tried_is_told(healthy: World) -> None:
     healthy.cluster.denied = {"patch deployments.apps in namespace ml-apps"}
     found = look(healthy)
     assert found["manifest applies"].outcome is Outcome.UNKNOWN
-    assert "the API server publishes no schemas" in found["manifest applies"].text
+    assert "the API server publishes no schema of it" in found["manifest applies"].text
     assert found["rights in cluster"].outcome is Outcome.OK, "no promotion needs that right"
     healthy.cluster.published = {"apps/v1": DEPLOYMENTS_WITH_ANYTHING}
     assert look(healthy)["manifest applies"].text == (
         "valid by the schema of apps/v1; the account may not patch deployments.apps in namespace ml-apps"
+    )
+
+
+def test_a_dry_run_that_refuses_what_runs_is_told(healthy: World) -> None:
+    """It says nothing about a version, so that the line is no fault, and has the API server's words."""
+    healthy.cluster.deny("only Argo CD may change this")
+    healthy.cluster.published = {"apps/v1": DEPLOYMENTS_WITH_ANYTHING}
+    assert look(healthy)["manifest applies"].text == (
+        "valid by the schema of apps/v1; a dry run refuses what Argo CD has applied: only Argo CD may change this"
     )
 
 

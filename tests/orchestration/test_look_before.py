@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[World], object], State, str]] = {
         "Something else sets the image",
     ),
     "a manifest that a rule denies": (
-        lambda w: setattr(w.cluster, "refusal", "images must come from elsewhere"),
+        lambda w: w.cluster.deny("images must come from elsewhere", of=w.image(2)),
         State.REFUSED,
         "found in a dry run: images must come from elsewhere",
     ),

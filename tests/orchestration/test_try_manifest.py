@@ -1,5 +1,6 @@
 """Before the commit: whether the API server would apply what is committed, by a dry run or by its schema."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -38,25 +39,42 @@ def row(world: World, number: int = 1) -> str:
 
 
 def test_a_dry_run_is_of_what_would_be_committed(challenged: World) -> None:
-    """With the new image, the names that the cluster knows, and no unknown field; its refusal is the version's."""
+    """With the new image, and the names that the cluster knows; its refusal is the version's."""
     assert promote(challenged, 1, "first")
-    ((document, strict),) = challenged.cluster.tried
+    ((document, server_side),) = challenged.cluster.tried
     assert document["spec"]["template"]["spec"]["containers"][0]["image"] == challenged.image(1)
     assert document["metadata"] == {"name": "iris", "namespace": "ml-apps"}
-    assert strict
+    assert not server_side
     challenged.register()
-    challenged.cluster.refusal = "images must come from ghcr.io/other"
+    challenged.cluster.deny("images must come from ghcr.io/other", of=challenged.image(2))
     assert outcome(challenged) == (State.REFUSED, challenged.reason(2))
     assert "found in a dry run: images must come from ghcr.io/other" in challenged.reason(2)
     assert "Correct apps/iris.yaml, or meet the rule that denies it" in challenged.reason(2)
 
 
+def test_a_refusal_of_what_runs_says_nothing_about_the_version(challenged: World) -> None:
+    """Admission may deny to this account what it lets Argo CD do, and a webhook may know no dry runs."""
+    challenged.cluster.deny("only Argo CD may change this")
+    said = row(challenged)
+    assert "a dry run refuses what Argo CD has applied: only Argo CD may change this" in said
+    assert promote(challenged, 1, "first")
+    assert challenged.champion == 1
+
+
 def test_without_the_right_to_patch_the_schema_decides(challenged: World) -> None:
     """Nothing is tried then, and the reason has the field's path."""
     challenged.cluster.denied = {PATCH}
+    change_application(challenged, sync_status="OutOfSync")
     assert outcome(challenged, 1) == (State.REFUSED, challenged.reason(1))
     assert f"valid by the schema of apps/v1, found {SELECTOR}. Correct apps/iris.yaml" in challenged.reason(1)
     assert challenged.cluster.tried == []
+
+
+def test_what_argo_cd_has_applied_is_not_wrong(challenged: World) -> None:
+    """A webhook may have filled in what is missing, so the schema counts for what is new alone."""
+    challenged.cluster.denied = {PATCH}
+    assert f"applied by Argo CD in spite of {SELECTOR} by the schema of apps/v1" in row(challenged)
+    assert promote(challenged, 1, "first")
 
 
 def test_a_file_that_is_not_synced_is_not_tried_on_top_of_another_one(challenged: World) -> None:
@@ -83,9 +101,12 @@ def _no_answer(*_: Any, **__: Any) -> str | None:
 
 def test_what_cannot_be_decoded_is_told_by_the_schema(challenged: World) -> None:
     """An API server answers 500 to it, as it does when a webhook is down; that one is waited for."""
+    short = copy.deepcopy(SCHEMAS)
+    short["io.k8s.api.core.v1.Container"]["properties"]["image"]["maxLength"] = 1
+    challenged.cluster.published = {"apps/v1": short}
     challenged.cluster.try_to_apply = _no_answer  # type: ignore[method-assign]
     assert outcome(challenged, 1) == (State.REFUSED, challenged.reason(1))
-    assert SELECTOR in challenged.reason(1)
+    assert "containers[0].image: " in challenged.reason(1)
     challenged.register()
     del challenged.cluster.published["apps/v1"]
     assert outcome(challenged) == (State.WAITING, challenged.reason(2))
@@ -97,8 +118,9 @@ def test_what_cannot_be_decoded_is_told_by_the_schema(challenged: World) -> None
     [
         ("apps/v1", {}, "not checked: the account may not patch"),
         ("extensions/v1beta1", {"apps/v1": SCHEMAS}, "such as apps/v1, found apiVersion: extensions/v1beta1"),
-        ("extensions/v1beta1", {}, "the API server publishes no schemas"),
-        ("apps/v1", {"apps/v1": {}}, "found apiVersion: apps/v1, which has no Deployment there"),
+        ("extensions/v1beta1", {}, "the API server publishes no schema of it"),
+        ("apps/v1", {"apps/v1": {}}, "not checked: the account may not patch"),
+        ("apps/v2", {"apps/v1": SCHEMAS, "apps/v2": {}}, "found apiVersion: apps/v2, which has no Deployment there"),
     ],
 )
 def test_an_api_that_is_not_there_is_told_from_one_that_nobody_describes(
@@ -124,19 +146,47 @@ def test_what_helm_renders_is_not_checked_and_does_not_block(challenged: World) 
     assert challenged.cluster.tried == []
 
 
-@pytest.mark.parametrize("by", ["Application", "annotation"])
-def test_unknown_fields_are_dropped_where_argo_cd_is_told_so(challenged: World, by: str) -> None:
-    """`Validate=false` may be set for all of an Application, or for one object."""
-    if by == "Application":
-        change_application(challenged, validates=False)
-    else:
-        content = challenged.git.read_file(challenged.git.head, "apps/iris.yaml")
-        assert content is not None
-        option = b"annotations: {argocd.argoproj.io/sync-options: 'Prune=false, Validate=false'}, name: iris"
-        challenged.git.commit("Do not validate", {"apps/iris.yaml": content.replace(b"name: iris", option, 1)})
-        challenged.reconcile()
+@pytest.mark.parametrize(
+    ("everywhere", "option", "server_side"),
+    [
+        (False, "", False),
+        (True, "", True),
+        (False, "ServerSideApply=true", True),
+        (True, "ServerSideApply=false", False),
+    ],
+)
+def test_a_dry_run_applies_as_argo_cd_does(challenged: World, everywhere: bool, option: str, server_side: bool) -> None:
+    """Server-side apply may be set for all of an Application, and for or against it for one object."""
+    change_application(challenged, applies_server_side=everywhere)
+    edit(
+        challenged,
+        b"name: iris",
+        b"annotations: {argocd.argoproj.io/sync-options: 'Prune=false, %s'}, name: iris" % option.encode(),
+    )
     assert "a dry run of the API server of edge applies it" in row(challenged)
-    assert [strict for _, strict in challenged.cluster.tried] == [False]
+    assert [each for _, each in challenged.cluster.tried] == [server_side]
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_unknown_fields_are_wrong_for_a_server_side_apply_alone(challenged: World, server_side: bool) -> None:
+    """Argo CD's patch does not ask the API server to refuse them, so that they are dropped, and named here."""
+    change_application(challenged, sync_status="OutOfSync", applies_server_side=server_side)
+    edit(challenged, b"spec:\n", b"spec:\n  selector: {matchLabels: {app: iris}}\n  replica: 2\n")
+    unknown = "spec: the field 'replica' is unknown"
+    said = row(challenged)
+    if server_side:
+        assert said.startswith("apps/iris.yaml: ")
+        assert f"found {unknown}" in said
+    else:
+        assert f"valid by the schema of apps/v1 but for what is dropped ({unknown})" in said
+
+
+def edit(world: World, old: bytes, new: bytes) -> None:
+    """Commit the manifest with one text in place of another, and have Argo CD sync it."""
+    content = world.git.read_file(world.git.head, "apps/iris.yaml")
+    assert content is not None
+    world.git.commit("Change it", {"apps/iris.yaml": content.replace(old, new, 1)})
+    world.reconcile()
 
 
 def test_a_look_at_the_manifest_takes_two_requests(challenged: World) -> None:

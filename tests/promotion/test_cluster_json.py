@@ -77,13 +77,13 @@ def pod(name: str, hash_: str, owner: str = "d-1", **status: Any) -> dict[str, A
 
 
 def test_an_application_says_how_it_is_applied() -> None:
-    """Whether unknown fields fail a sync, and what it adds to a kustomization."""
+    """Whether the API server applies it, and what it adds to a kustomization."""
     source = {"kustomize": {"images": ["a:b"], "patches": []}}
-    raw = {"spec": {"source": source, "syncPolicy": {"syncOptions": ["Prune=false", "Validate=false"]}}}
+    raw = {"spec": {"source": source, "syncPolicy": {"syncOptions": ["Prune=false", "ServerSideApply=true"]}}}
     read = parse_application(raw)
     assert read.source is not None
-    assert (read.validates, read.source.kustomize_fields) == (False, frozenset(("images", "patches")))
-    assert parse_application({"spec": {"source": source}}).validates
+    assert (read.applies_server_side, read.source.kustomize_fields) == (True, frozenset(("images", "patches")))
+    assert not parse_application({"spec": {"source": source}}).applies_server_side
 
 
 def test_the_current_replicaset_is_found_by_its_template_and_not_by_a_stale_annotation() -> None:

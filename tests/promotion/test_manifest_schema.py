@@ -89,6 +89,7 @@ def test_what_the_api_server_cannot_decode_is_found(old: str, new: str, wrong: s
         ("cpu: 1", "cpu: 0.5"),
         ("cpu: 1", "cpu: 1e3"),
         ("cpu: 1", "cpu: 100m"),
+        ("cpu: 1", "cpu: ' 100m '"),
         ("replicas: 2", "replicas: 2.0"),
         ("replicas: 2", "replicas: 2\n  strategy: {rollingUpdate: {maxSurge: 25%, maxUnavailable: 0}}"),
         ("template:\n    metadata: {", "template:\n    metadata: {creationTimestamp: null, "),
@@ -96,6 +97,7 @@ def test_what_the_api_server_cannot_decode_is_found(old: str, new: str, wrong: s
         ("ports:", "args: [~, a]\n          ports:"),
         ("ports:", 'env: [{name: A, value: "yes"}, {name: B}]\n          ports:'),
         ("ports:", "livenessProbe: {httpGet: {port: http, httpHeaders: [{name: X}]}}\n          ports:"),
+        ("ports:", "lifecycle: {preStop: {sleep: {}}}\n          ports:"),
         ("containers:", "volumes: [{name: v, configMap: {name: x, defaultMode: 0644}}]\n      containers:"),
     ],
 )
@@ -104,8 +106,21 @@ def test_what_the_api_server_takes_is_valid(old: str, new: str) -> None:
     assert found(edited(old, new)) == []
 
 
+def test_an_empty_text_is_no_value_of_kubernetes_own_kinds() -> None:
+    """Their schemas list the values of some fields, and the API server puts the default in an empty one's place."""
+    schemas = copy.deepcopy(SCHEMAS)
+    schemas["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"]["enum"] = ["Always", "Never"]
+    for value, wrong in (
+        ('""', []),
+        ("Always", []),
+        ("always", [f"{CONTAINER}.imagePullPolicy: 'always' is not one of ['Always', 'Never']"]),
+    ):
+        document = edited("ports:", f"imagePullPolicy: {value}\n          ports:")
+        assert faults(document, schemas, "io.k8s.api.apps.v1.Deployment", strict=True) == wrong
+
+
 def test_an_unknown_field_may_be_dropped() -> None:
-    """With Argo CD's `Validate=false` it is no error; a wrong type still is."""
+    """By a patch, which is how Argo CD applies by default, it is no error; a wrong type still is."""
     assert found(edited("  replicas: 2", "  replica: 2"), strict=False) == []
     assert found(edited("replicas: 2", "replicas: two"), strict=False) != []
 
@@ -142,7 +157,7 @@ ROLLOUT: dict[str, Any] = {
         "metadata": {"allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]},
         "spec": {
             "type": "object",
-            "required": ["mode", "protocol"],
+            "required": ["mode", "protocol", "nothing"],
             "properties": {
                 "mode": {"type": "string", "enum": ["a", "b"]},
                 "protocol": {"type": "string", "default": "TCP"},
@@ -150,6 +165,8 @@ ROLLOUT: dict[str, Any] = {
                 "cpu": {"x-kubernetes-int-or-string": True, "type": "string", "pattern": "^[0-9]+m?$"},
                 "weight": {"type": "integer", "minimum": 0, "maximum": 100, "exclusiveMaximum": True},
                 "odd": {"type": "string", "pattern": "^\\p{L}+$"},
+                "class": {"type": "string", "pattern": "^[[:alpha:]]+$"},
+                "nothing": {"type": "string", "nullable": True},
                 "free": {
                     "type": "object",
                     "x-kubernetes-preserve-unknown-fields": True,
@@ -165,7 +182,7 @@ ROLLOUT: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("spec", "wrong"),
     [
-        ({"mode": "a", "port": 80, "odd": "1"}, []),
+        ({"mode": "a", "port": 80, "odd": "1", "class": "abc", "nothing": None}, []),
         ({"mode": "b", "weight": 99, "cpu": 1, "free": {"n": 1, "more": []}}, []),
         ({"mode": "a", "port": "http", "cpu": "x"}, ["spec.cpu: 'x' does not match '^[0-9]+m?$'"]),
         ({"mode": "c", "weight": 1}, ["spec.mode: 'c' is not one of ['a', 'b']"]),
@@ -177,7 +194,7 @@ ROLLOUT: dict[str, Any] = {
     ],
 )
 def test_a_custom_resources_bounds_are_its_schemas(spec: dict[str, Any], wrong: list[str] | None) -> None:
-    """Defaults count, fields may be open or both number and text, and an expression of Go's alone refuses nothing."""
+    """Defaults and nulls count, fields may be open or both number and text, and Go's own expressions refuse nothing."""
     schemas = {"io.argoproj.v1alpha1.Rollout": ROLLOUT, **SCHEMAS}
     document = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "iris"}, "spec": spec}
     name = schema_name(schemas, "argoproj.io/v1alpha1", "Rollout")
