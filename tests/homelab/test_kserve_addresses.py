@@ -41,7 +41,7 @@ def manifests(address: str, image: str) -> tuple[str, Document]:
     predictor = service["spec"]["predictor"]
     (container,), volumes = predictor.pop("containers"), predictor.pop("volumes")
     model = {"modelFormat": {"name": RUNTIME}, "runtime": RUNTIME, "storageUri": address}
-    predictor["model"] = model
+    predictor |= {"model": model, "labels": {"loads-from": "mlflow"}}  # as docs/network.md says
     container |= {"image": image, "env": [*container["env"], {"name": "MODEL_DIR", "value": f"{_MODELS}/model"}]}
     runtime = {
         "apiVersion": "serving.kserve.io/v1alpha1",
@@ -63,6 +63,7 @@ def fetches_from_mlflow(environment: HomelabEnvironment, image: str) -> tuple[Do
         "env": [{"name": "MLFLOW_TRACKING_URI", "value": environment.mlflow_url}],
         "envFrom": [{"secretRef": {"name": "models-login"}}],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": limits},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
     spec = {"container": container, "supportedUriFormats": [{"prefix": "models:/"}], "workloadType": "initContainer"}
