@@ -226,16 +226,16 @@ class Owner(_Part):
 
     @property
     def companion(self) -> str:
-        """The repository of the companion's images, whole."""
+        """The repository of the companion's images, with its registry."""
         return self._whole(self.images.companion)
 
     @property
     def pipeline(self) -> str:
-        """The repository of the pipeline's images, whole."""
+        """The repository of the pipeline's images, with its registry."""
         return self._whole(self.images.pipeline)
 
     def image(self, model: str) -> str:
-        """Return the repository of a model's images, whole."""
+        """Return the repository of a model's images, with its registry."""
         return self._whole(self.models[model])
 
     @property

@@ -17,6 +17,7 @@ from testbeds.common.processes import wait_until
 from testbeds.common.services import BRANCH, REPOSITORY
 from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.story.look import Git
+from testbeds.story.pushing import AUTHOR
 from testbeds.story.stories import END_SECONDS, registry, request_promotion, wait_for_end
 from testbeds.story.versions import register_again
 
@@ -114,9 +115,8 @@ def _push_nothing(git: Git) -> float:
     """Commit nothing on top of the branch and push it; return the seconds of the commit and the push."""
     git.run("fetch", "--quiet", "origin", git.branch)
     git.run("reset", "--quiet", "--hard", "FETCH_HEAD")
-    author = ("-c", "user.name=Someone", "-c", "user.email=someone@localhost")
     began = time.monotonic()
-    git.run(*author, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
+    git.run(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
     git.run("push", "--quiet", "origin", f"HEAD:{git.branch}")
     return time.monotonic() - began
 

@@ -20,6 +20,7 @@ from testbeds.homelab.images import publish_pipeline
 from testbeds.homelab.progress import Say, phase
 from testbeds.homelab.waiting import applications, await_all, pods_words
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push, write_files
 
 NEEDED_GIB = 10
 """What the node needs for the platform, Dagster, and 20 runs at a time."""
@@ -114,13 +115,7 @@ def commit_policies(
     """
     with tempfile.TemporaryDirectory() as folder:
         git = Git(environment.homelab.trunk, Path(folder))
-        for path, text in texts.items():
-            file = git.folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if text:
-                file.write_text(text, encoding="utf-8")
-            else:
-                file.unlink()
+        write_files(git, texts)
         for path, (pattern, instead) in (edits or {}).items():
             file = git.folder / path
             text = file.read_text(encoding="utf-8")
@@ -131,11 +126,7 @@ def commit_policies(
             text = text.replace(found[0], instead)
             file.write_text(text, encoding="utf-8")
         _write_kustomization(git.folder / "policies")
-        author = ("-c", "user.name=Someone", "-c", "user.email=someone@localhost")
-        git.run("add", "--all")
-        git.run(*author, "commit", "--quiet", "--message", message)
-        git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)
-        git.run("push", "--quiet", "origin", f"HEAD:{git.branch}")
+        commit_and_push(git, message)
 
 
 def _write_kustomization(policies: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from testbeds.common.processes import wait_until
 from testbeds.homelab import clusters
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push
 from tests.homelab.lab import SETTLE_SECONDS, Lab
-from tests.scenarios.people import commit_and_push
 
 ARGOCD = "argocd"
 NODE = "k3d-edge-agent-0"

@@ -20,9 +20,9 @@ from testbeds.homelab.environment import HomelabEnvironment
 from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.waiting import applications, await_all, pods_words
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push, write_files
 from testbeds.story.stories import registry
 from tests.homelab.lab import SETTLE_SECONDS, Lab
-from tests.scenarios.people import commit_and_push
 
 NAMESPACE = "ml-apps"
 _RIGHTS = "incumbent-more-kinds"
@@ -198,13 +198,7 @@ def commit(environment: HomelabEnvironment, message: str, files: Mapping[str, st
     """Commit files to the models' branch; those without content are removed."""
     with tempfile.TemporaryDirectory() as folder:
         git = Git(environment, Path(folder))
-        for path, content in files.items():
-            file = git.folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if content:
-                file.write_text(content, encoding="utf-8")
-            else:
-                file.unlink()
+        write_files(git, files)
         commit_and_push(git, message)
 
 

@@ -25,11 +25,11 @@ from testbeds.homelab.homelab import Homelab
 from testbeds.homelab.settings import EDGE, GCP
 from testbeds.homelab.waiting import applications, await_all
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push
 from tests.homelab.lab import SETTLE_SECONDS, Lab
 from tests.homelab.report import report_at_end
 from tests.manifests.dashboards import dashboard, expressions
 from tests.platform.test_fits_the_control_plane import ARGOCD_MIB, NODE_MIB, SYSTEM_MIB, mib
-from tests.scenarios.people import commit_and_push
 
 pytestmark = pytest.mark.timeout(900)
 

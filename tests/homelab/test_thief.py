@@ -23,8 +23,8 @@ from testbeds.common.processes import wait_until
 from testbeds.homelab.settings import EDGE, GCP, OWNER
 from testbeds.homelab.waiting import await_all
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push
 from tests.homelab.lab import SETTLE_SECONDS, Lab
-from tests.scenarios.people import commit_and_push
 
 pytestmark = pytest.mark.timeout(600)
 MODELS, ARGOCD = "ml-apps", "argocd"

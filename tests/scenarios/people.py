@@ -15,11 +15,11 @@ from typing import Any
 from testbeds.common.tools import CHECKOUT
 from testbeds.story.environment import Environment
 from testbeds.story.look import Git
+from testbeds.story.pushing import commit_and_push
 from testbeds.story.stories import registry
 from testbeds.story.versions import register_again
 
 _CI_SECONDS = 240
-_PUSHES = 10
 _ANA = ("--by", "ana@localhost", "--reason", "the story asks for it")
 _FAULTS = {"FAULT_FAIL_EVERY": "5", "FAULT_DELAY_SECONDS": "1.2"}
 
@@ -48,21 +48,6 @@ def put_image_back(environment: Environment, version: int) -> None:
             return
         file.write_text(content, encoding="utf-8")
         commit_and_push(git, f"Serve version {version} again")
-
-
-def commit_and_push(git: Git, message: str) -> None:
-    """Commit all changes in a clone as a person, and push them on top of whatever the branch has by then."""
-    author = ("-c", "user.name=Someone", "-c", "user.email=someone@localhost")
-    git.run("add", "--all")
-    git.run(*author, "commit", "--quiet", "--message", message)
-    for pushes_left in reversed(range(_PUSHES)):
-        try:
-            git.run("push", "--quiet", "origin", f"HEAD:{git.branch}")
-            return
-        except RuntimeError:
-            if not pushes_left:
-                raise
-        git.run(*author, "pull", "--quiet", "--rebase", "origin", git.branch)  # someone else pushed first
 
 
 def decide(environment: Environment, *command: str) -> str:

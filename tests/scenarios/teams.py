@@ -29,8 +29,9 @@ from testbeds.sandbox.cluster.programs import extract, own_program
 from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.story.expectation import promoting
 from testbeds.story.look import Git, branch
+from testbeds.story.pushing import commit_and_push
 from testbeds.story.stories import Outcome, registry, request_promotion, wait_for_end
-from tests.scenarios.people import commit_and_push, incumbent
+from tests.scenarios.people import incumbent
 
 _START_SECONDS = 120.0
 _PAGE = (CHECKOUT / "docs" / "model-servers.md").read_text(encoding="utf-8")

@@ -16,9 +16,10 @@ from testbeds.sandbox.environment import SandboxEnvironment
 from testbeds.sandbox.images import publish_image
 from testbeds.story.environment import Environment
 from testbeds.story.look import Git, branch
+from testbeds.story.pushing import commit_and_push
 from testbeds.story.seen import Commit
 from testbeds.story.stories import END_SECONDS, registry
-from tests.scenarios.people import Ci, answer, commit_and_push, decide, history_from_git
+from tests.scenarios.people import Ci, answer, decide, history_from_git
 
 pytestmark = [pytest.mark.scenarios, pytest.mark.timeout(8 * END_SECONDS)]
 
